@@ -1,0 +1,338 @@
+//! What can go wrong, for the app, for whoever calls it, and for whoever operates it.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use axum_core::response::{IntoResponse, Response};
+use http::StatusCode;
+
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// Why a session could not be loaded or written.
+///
+/// As a response it says nothing of the cause; that goes to the log, and is in
+/// [`source`](StdError::source).
+///
+/// ```
+/// use session_runtime::{Error, Session};
+///
+/// # use session_runtime::Session as _;
+/// #[derive(session_runtime::Session)]
+/// struct Shop {
+///     cart: Vec<String>,
+/// }
+///
+/// async fn pay(mut session: Session<Shop>) -> Result<&'static str, Error> {
+///     session.cart.clear();
+///     session.save().await?; // an `Error` is a response
+///     Ok("paid")
+/// }
+/// # let _ = pay;
+/// ```
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    source: Option<Cause>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    MissingLayer,
+    Unavailable,
+    Timeout,
+    Full,
+    Unsettled,
+    Rejected { field: String },
+    TooLarge { what: String, size: usize, limit: usize },
+    Encode { field: String },
+    Random,
+    TooLate,
+}
+
+impl Error {
+    fn new(kind: Kind, source: Option<Cause>) -> Self {
+        Self(Box::new(Inner { kind, source }))
+    }
+
+    pub(crate) fn missing_layer() -> Self {
+        Self::new(Kind::MissingLayer, None)
+    }
+
+    pub(crate) fn timeout() -> Self {
+        Self::new(Kind::Timeout, None)
+    }
+
+    pub(crate) fn unsettled() -> Self {
+        Self::new(Kind::Unsettled, None)
+    }
+
+    pub(crate) fn rejected(field: &str) -> Self {
+        Self::new(Kind::Rejected { field: field.to_owned() }, None)
+    }
+
+    pub(crate) fn too_large(what: impl Into<String>, size: usize, limit: usize) -> Self {
+        Self::new(Kind::TooLarge { what: what.into(), size, limit }, None)
+    }
+
+    pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
+        Self::new(Kind::Encode { field: field.to_owned() }, Some(Box::new(source)))
+    }
+
+    pub(crate) fn random(source: impl Into<Cause>) -> Self {
+        Self::new(Kind::Random, Some(source.into()))
+    }
+
+    pub(crate) fn too_late() -> Self {
+        Self::new(Kind::TooLate, None)
+    }
+
+    /// The store cannot be reached, did not answer in time, or is full: trying later may help.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self.0.kind, Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled)
+    }
+
+    /// The store did not answer before the deadline.
+    pub fn is_timeout(&self) -> bool {
+        self.0.kind == Kind::Timeout
+    }
+
+    /// Another request changed a field whose rule is `reject`, or kept changing the same ones until the
+    /// deadline.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.0.kind, Kind::Rejected { .. } | Kind::Unsettled)
+    }
+
+    /// A field or the record is over its limit.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.0.kind, Kind::TooLarge { .. })
+    }
+
+    /// A field's value has no JSON form, such as NaN or a map whose keys are not text.
+    pub fn is_encode(&self) -> bool {
+        matches!(self.0.kind, Kind::Encode { .. })
+    }
+
+    /// What the client is told: a status, and a sentence that gives nothing away.
+    fn answer(&self) -> (StatusCode, &'static str) {
+        match self.0.kind {
+            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled | Kind::Random => {
+                (StatusCode::SERVICE_UNAVAILABLE, "The session is not available just now. Please try again.")
+            }
+            Kind::Rejected { .. } => {
+                (StatusCode::CONFLICT, "Something else changed this at the same time. Please try again.")
+            }
+            Kind::TooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "This is more than a session can hold.")
+            }
+            Kind::MissingLayer | Kind::Encode { .. } | Kind::TooLate => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong with the session.")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.kind {
+            Kind::MissingLayer => f.write_str(
+                "this route has no session layer: add `.layer(SessionLayer::new(store))` to the router, after the routes that use sessions",
+            ),
+            Kind::Unavailable => f.write_str("the session store is not available"),
+            Kind::Timeout => f.write_str("the session store did not answer before the deadline"),
+            Kind::Full => f.write_str("the session store is full"),
+            Kind::Unsettled => {
+                f.write_str("other requests kept changing the same fields of the session until the deadline")
+            }
+            Kind::Rejected { field } => {
+                write!(f, "another request changed `{field}`, whose rule is `reject`")
+            }
+            Kind::TooLarge { what, size, limit } => {
+                write!(f, "{what} takes {size} bytes, and {limit} is the limit: keep large data elsewhere and its name in the session")
+            }
+            Kind::Encode { field } => write!(f, "the value of `{field}` has no JSON form"),
+            Kind::Random => f.write_str("the operating system's random generator failed"),
+            Kind::TooLate => f.write_str(
+                "the response has left already, so no new session id can be sent: create or rotate the session before responding",
+            ),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind {
+            StoreErrorKind::Unavailable | StoreErrorKind::Broken => Kind::Unavailable,
+            StoreErrorKind::Timeout => Kind::Timeout,
+            StoreErrorKind::Full => Kind::Full,
+        };
+        Self::new(kind, Some(Box::new(error)))
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, body) = self.answer();
+        let cause = Causes(&self);
+        if status.is_server_error() {
+            tracing::error!(error = %cause, status = status.as_u16(), "session error");
+        } else {
+            tracing::warn!(error = %cause, status = status.as_u16(), "session error");
+        }
+        (status, body).into_response()
+    }
+}
+
+/// An error and what it came from, on one line, for the log.
+pub(crate) struct Causes<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// What a store says when it could not do what was asked.
+///
+/// ```
+/// use session_runtime::store::StoreError;
+///
+/// let error = StoreError::unavailable("connection refused");
+/// assert!(error.is_transient());
+/// assert_eq!(error.to_string(), "the store cannot be reached");
+/// ```
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<Cause>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StoreErrorKind {
+    Unavailable,
+    Timeout,
+    Full,
+    Broken,
+}
+
+impl StoreError {
+    /// The store cannot be reached, or the connection broke. Whether a commit happened is not known; it is
+    /// tried again under the same id.
+    pub fn unavailable(source: impl Into<Cause>) -> Self {
+        Self { kind: StoreErrorKind::Unavailable, source: Some(source.into()) }
+    }
+
+    /// The store did not answer in time. Whether a commit happened is not known; it is tried again under
+    /// the same id.
+    pub fn timeout() -> Self {
+        Self { kind: StoreErrorKind::Timeout, source: None }
+    }
+
+    /// There is no room. Nothing was written; trying again at once will not help.
+    pub fn full(source: impl Into<Cause>) -> Self {
+        Self { kind: StoreErrorKind::Full, source: Some(source.into()) }
+    }
+
+    /// Something that no repeat will mend, such as a table that does not exist or a record that cannot be
+    /// read. Nothing was written.
+    pub fn broken(source: impl Into<Cause>) -> Self {
+        Self { kind: StoreErrorKind::Broken, source: Some(source.into()) }
+    }
+
+    /// Whether the same call may succeed if it is made again at once.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
+    }
+
+    /// Whether the store had no room.
+    pub fn is_full(&self) -> bool {
+        self.kind == StoreErrorKind::Full
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Unavailable => "the store cannot be reached",
+            StoreErrorKind::Timeout => "the store did not answer in time",
+            StoreErrorKind::Full => "the store has no room",
+            StoreErrorKind::Broken => "the store cannot do this",
+        })
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Why a stored value could not be read as its field's type.
+///
+/// It counts as absent for reading, and its bytes stay in the store until the field is set.
+///
+/// ```
+/// use session_runtime::{DecodeError, Session};
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     cart: Vec<String>,
+/// }
+///
+/// async fn show(session: Session<Shop>) -> String {
+///     match session.cart.try_get() {
+///         Ok(cart) => cart.join(", "),
+///         Err(DecodeError { .. }) => "Your cart comes from an older version of this shop.".to_owned(),
+///     }
+/// }
+/// # let _ = show;
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DecodeError {
+    field: &'static str,
+    position: (usize, usize),
+}
+
+impl DecodeError {
+    pub(crate) fn new(field: &'static str, source: &serde_json::Error) -> Self {
+        // Not kept as a source: serde's messages quote the value.
+        Self { field, position: (source.line(), source.column()) }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.position;
+        write!(f, "the stored value of `{}` does not fit its type, at line {line} column {column}", self.field)
+    }
+}
+
+impl StdError for DecodeError {}
+
+/// Why a value has no JSON form. The message never quotes the value.
+#[derive(Debug)]
+pub struct EncodeError(pub(crate) Cow<'static, str>);
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for EncodeError {}
