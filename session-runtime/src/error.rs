@@ -5,7 +5,9 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use axum_core::response::{IntoResponse, Response};
-use http::StatusCode;
+use crate::record::Slot;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -78,6 +80,11 @@ impl Error {
         Self::new(Kind::TooLarge { what: what.into(), size, limit }, None)
     }
 
+    pub(crate) fn field_too_large(slot: &Slot, limit: usize) -> Self {
+        let what = format!("the field `{}`", slot.name().as_str());
+        Self::too_large(what, slot.payload().len(), limit)
+    }
+
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
         Self::new(Kind::Encode { field: field.to_owned() }, Some(Box::new(source)))
     }
@@ -88,6 +95,11 @@ impl Error {
 
     pub(crate) fn too_late() -> Self {
         Self::new(Kind::TooLate, None)
+    }
+
+    /// The task that committed is gone: it panicked, or the runtime is shutting down.
+    pub(crate) fn lost(task: tokio::task::JoinError) -> Self {
+        Self::new(Kind::Unavailable, Some(Box::new(task)))
     }
 
     /// The store cannot be reached, did not answer in time, or is full: trying later may help.
@@ -114,6 +126,22 @@ impl Error {
     /// A field's value has no JSON form, such as NaN or a map whose keys are not text.
     pub fn is_encode(&self) -> bool {
         matches!(self.0.kind, Kind::Encode { .. })
+    }
+
+    /// The response, with whatever body the service's responses have. Logs the cause.
+    pub(crate) fn response<B: From<&'static str>>(self) -> http::Response<B> {
+        let (status, body) = self.answer();
+        let error = Causes(&self);
+        if status.is_server_error() {
+            tracing::error!(%error, status = status.as_u16(), "session error");
+        } else {
+            tracing::warn!(%error, status = status.as_u16(), "session error");
+        }
+        let mut response = http::Response::new(B::from(body));
+        *response.status_mut() = status;
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        response
     }
 
     /// What the client is told: a status, and a sentence that gives nothing away.
@@ -181,14 +209,7 @@ impl From<StoreError> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, body) = self.answer();
-        let cause = Causes(&self);
-        if status.is_server_error() {
-            tracing::error!(error = %cause, status = status.as_u16(), "session error");
-        } else {
-            tracing::warn!(error = %cause, status = status.as_u16(), "session error");
-        }
-        (status, body).into_response()
+        self.response()
     }
 }
 

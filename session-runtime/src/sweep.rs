@@ -1,0 +1,67 @@
+//! Sweeping: the task that deletes expired records in the background.
+
+use std::fmt;
+use std::sync::{Arc, Once, Weak};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::Causes;
+use crate::store::AnyStore;
+
+/// At most so many records go in one call, so that requests get their turn.
+const BATCH: usize = 1000;
+
+/// How long requests have the store to themselves between two batches.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Starts the sweeping task with the first request, when a runtime is sure to be there. The task ends with
+/// the last layer that has the store.
+#[derive(Clone)]
+pub(crate) struct Sweeper {
+    started: Arc<Once>,
+    store: Arc<dyn AnyStore>,
+    period: Option<Duration>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { started: Arc::new(Once::new()), store: Arc::clone(&config.store), period: config.sweep_every }
+    }
+
+    pub(crate) fn start(&self) {
+        if let Some(period) = self.period.filter(|_| !self.started.is_completed()) {
+            self.started.call_once(|| drop(tokio::spawn(run(Arc::downgrade(&self.store), period))));
+        }
+    }
+}
+
+impl fmt::Debug for Sweeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sweeper").field("period", &self.period).finish_non_exhaustive()
+    }
+}
+
+async fn run(store: Weak<dyn AnyStore>, period: Duration) {
+    loop {
+        // Many instances that start together should not sweep together.
+        tokio::time::sleep(period.mul_f64(0.5 + rand::random::<f64>())).await;
+        let Some(store) = store.upgrade() else { return };
+        sweep(&*store).await;
+    }
+}
+
+async fn sweep(store: &dyn AnyStore) {
+    loop {
+        match store.sweep(BATCH).await {
+            Ok(swept) if swept >= BATCH => tokio::time::sleep(PAUSE).await,
+            Ok(swept) => {
+                tracing::debug!(swept, "expired sessions are swept");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(error = %Causes(&error), "expired sessions could not be swept");
+                return;
+            }
+        }
+    }
+}
