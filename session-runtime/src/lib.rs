@@ -5,6 +5,8 @@ pub mod store;
 mod change;
 mod clock;
 mod error;
+#[cfg(any(feature = "sqlite", test))]
+mod frame;
 mod id;
 mod key;
 mod record;
