@@ -131,11 +131,16 @@ impl Key {
     }
 
     /// A number that spreads keys evenly, for choosing a shard or a stripe.
-    pub(crate) fn spread(&self) -> usize {
+    pub(crate) fn spread(&self) -> u64 {
         match self {
-            Self::Session(key) => usize::from(u16::from_le_bytes([key.digest[0], key.digest[1]])),
+            Self::Session(SessionKey { digest: [a, b, c, d, e, f, g, h, ..], .. }) => {
+                u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])
+            }
             Self::User(UserId(name)) => {
-                name.bytes().fold(7_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
+                // FNV-1a: short names that differ little still spread.
+                name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+                    (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                })
             }
         }
     }

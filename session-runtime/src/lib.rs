@@ -29,6 +29,8 @@ mod signature;
 
 mod clock;
 mod error;
+#[cfg(any(feature = "sqlite", test))]
+mod frame;
 mod id;
 mod key;
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+mod remembered;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

@@ -1,0 +1,110 @@
+//! The commits that a store has applied of late, so that a repeat of one is told from a new one.
+
+use std::collections::HashSet;
+use std::mem;
+
+use crate::change::{CommitId, REMEMBERED};
+use crate::clock::Timestamp;
+use crate::key::Key;
+
+/// One commit to one record, as it is remembered.
+///
+/// The id is random, so folding the record into it keeps one id apart on two records at no cost in size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Token(u128);
+
+impl Token {
+    pub(super) fn new(key: &Key, id: CommitId) -> Self {
+        Self(u128::from_le_bytes(id.to_bytes()) ^ u128::from(key.spread()))
+    }
+}
+
+/// The commits of the last minute, and of up to one minute more.
+///
+/// They are kept in two generations of a minute each, and forgotten a generation at a time: no commit needs
+/// a time of its own, and none is looked at again to be forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    since: Option<Timestamp>,
+    current: HashSet<Token>,
+    previous: HashSet<Token>,
+}
+
+impl Remembered {
+    /// Begins a new generation if the current one is a minute old, and says how many commits that forgot.
+    ///
+    /// A clock that has stepped, in either direction, begins one too: else an hour's step would keep
+    /// every commit for an hour.
+    pub(super) fn forget(&mut self, now: Timestamp) -> Option<usize> {
+        let since = *self.since.get_or_insert(now);
+        if now.since(since).max(since.since(now)) < REMEMBERED {
+            return None;
+        }
+        self.since = Some(now);
+        let forgotten = mem::replace(&mut self.previous, mem::take(&mut self.current));
+        Some(forgotten.len())
+    }
+
+    pub(super) fn has(&self, token: Token) -> bool {
+        self.current.contains(&token) || self.previous.contains(&token)
+    }
+
+    pub(super) fn insert(&mut self, token: Token) {
+        self.current.insert(token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::key::UserId;
+
+    const START: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn token() -> Token {
+        Token::new(&Key::User(UserId::new("ada")), CommitId::random())
+    }
+
+    #[test]
+    fn a_commit_is_remembered_for_a_minute_at_least() {
+        let mut remembered = Remembered::default();
+        remembered.forget(START);
+        remembered.forget(START + Duration::from_millis(59_999));
+        let late = token();
+        remembered.insert(late);
+        remembered.forget(START + Duration::from_millis(60_000));
+        remembered.forget(START + Duration::from_millis(119_999));
+        assert!(remembered.has(late));
+    }
+
+    #[test]
+    fn a_commit_is_forgotten_in_the_end() {
+        let mut remembered = Remembered::default();
+        let early = token();
+        remembered.forget(START);
+        remembered.insert(early);
+        assert_eq!(remembered.forget(START + REMEMBERED), Some(0));
+        assert_eq!(remembered.forget(START + 2 * REMEMBERED), Some(1));
+        assert!(!remembered.has(early));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_for_a_while_keeps_nothing_for_long() {
+        let mut remembered = Remembered::default();
+        let wrong = token();
+        remembered.forget(START + 60 * REMEMBERED);
+        remembered.insert(wrong);
+        remembered.forget(START);
+        remembered.forget(START + REMEMBERED);
+        assert!(!remembered.has(wrong));
+    }
+
+    #[test]
+    fn one_id_on_two_records_is_two_commits() {
+        let id = CommitId::random();
+        let [ada, bob] = ["ada", "bob"].map(|name| Token::new(&Key::User(UserId::new(name)), id));
+        assert_ne!(ada, bob);
+    }
+}
