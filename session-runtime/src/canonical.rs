@@ -12,7 +12,10 @@ use serde::ser::{self, Serialize};
 use crate::error::EncodeError;
 
 /// Appends the canonical JSON of `value` to `out`.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     value.serialize(Canonical { out })
 }
 
@@ -36,7 +39,10 @@ struct Canonical<'a> {
 
 /// What `serde_json` calls a number or raw value that carries its own text, when one of its features that
 /// keep text is on.
-const OWN_TEXT: [&str; 2] = ["$serde_json::private::Number", "$serde_json::private::RawValue"];
+const OWN_TEXT: [&str; 2] = [
+    "$serde_json::private::Number",
+    "$serde_json::private::RawValue",
+];
 
 impl Canonical<'_> {
     fn scalar<T: Serialize + ?Sized>(self, value: &T) -> Encoded {
@@ -120,7 +126,11 @@ impl<'a> ser::Serializer for Canonical<'a> {
         self.scalar(variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Encoded {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Encoded {
         value.serialize(self)
     }
 
@@ -187,7 +197,11 @@ struct List<'a> {
 impl<'a> List<'a> {
     fn open(out: &'a mut Vec<u8>, close: &'static str) -> Self {
         out.push(b'[');
-        Self { out, first: true, close }
+        Self {
+            out,
+            first: true,
+            close,
+        }
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
@@ -241,7 +255,12 @@ impl<'a> Struct<'a> {
         if !own_text {
             out.push(b'{');
         }
-        Self { out, first: true, close, own_text }
+        Self {
+            out,
+            first: true,
+            close,
+            own_text,
+        }
     }
 
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Encoded {
@@ -315,7 +334,12 @@ struct Entry {
 impl<'a> Map<'a> {
     fn open(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
-        Self { start: out.len(), out, entries: Vec::new(), sorted: true }
+        Self {
+            start: out.len(),
+            out,
+            entries: Vec::new(),
+            sorted: true,
+        }
     }
 
     fn in_order(mut self) -> Self {
@@ -324,7 +348,8 @@ impl<'a> Map<'a> {
         }
         let written = self.out.split_off(self.start);
         let text = |range: Range<usize>| &written[range.start - self.start..range.end - self.start];
-        self.entries.sort_by(|a, b| text(a.key.clone()).cmp(text(b.key.clone())));
+        self.entries
+            .sort_by(|a, b| text(a.key.clone()).cmp(text(b.key.clone())));
         for (i, entry) in self.entries.iter().enumerate() {
             if i > 0 {
                 self.out.push(b',');
@@ -346,7 +371,10 @@ impl ser::SerializeMap for Map<'_> {
         let start = self.out.len();
         write_key(key, self.out)?;
         let key = start..self.out.len();
-        self.sorted &= self.entries.last().is_none_or(|last| self.out[last.key.clone()] <= self.out[key.clone()]);
+        self.sorted &= self
+            .entries
+            .last()
+            .is_none_or(|last| self.out[last.key.clone()] <= self.out[key.clone()]);
         self.entries.push(Entry { end: key.end, key });
         self.out.push(b':');
         Ok(())
@@ -377,7 +405,9 @@ fn write_key<T: Serialize + ?Sized>(key: &T, out: &mut Vec<u8>) -> Encoded {
             out.push(b'"');
             Ok(())
         }
-        _ => Err(EncodeError("the keys of a map must be text, numbers or booleans".into())),
+        _ => Err(EncodeError(
+            "the keys of a map must be text, numbers or booleans".into(),
+        )),
     }
 }
 
@@ -419,7 +449,10 @@ mod tests {
             Shape::Dot,
             Shape::Circle(0.5),
             Shape::Line(-1, 1),
-            Shape::Box { width: u64::MAX, depth: None },
+            Shape::Box {
+                width: u64::MAX,
+                depth: None,
+            },
         ];
         assert_eq!(text(&shapes), serde_json::to_string(&shapes).unwrap());
         let mixed = (1_i128, 'ä', "\"\u{1}", b"ab", (), Some(true), f32::MIN);
@@ -442,8 +475,15 @@ mod tests {
             zebra: u8,
             apple: u8,
         }
-        assert_eq!(text(&Plain { zebra: 1, apple: 2 }), r#"{"zebra":1,"apple":2}"#);
-        let order = Order { zebra: 1, apple: BTreeMap::new(), rest: HashMap::from([("b".into(), 2)]) };
+        assert_eq!(
+            text(&Plain { zebra: 1, apple: 2 }),
+            r#"{"zebra":1,"apple":2}"#
+        );
+        let order = Order {
+            zebra: 1,
+            apple: BTreeMap::new(),
+            rest: HashMap::from([("b".into(), 2)]),
+        };
         assert_eq!(text(&order), r#"{"apple":{},"b":2,"zebra":1}"#);
     }
 
@@ -452,8 +492,14 @@ mod tests {
         let encodes = |value: &dyn Fn(&mut Vec<u8>) -> bool| value(&mut Vec::new());
         assert!(!encodes(&|out| encode(&f64::NAN, out).is_ok()));
         assert!(!encodes(&|out| encode(&[f32::INFINITY], out).is_ok()));
-        assert!(!encodes(&|out| encode(&BTreeMap::from([((1, 2), 3)]), out).is_ok()));
-        assert!(!encodes(&|out| encode(&BTreeMap::from([(None::<u8>, 3)]), out).is_ok()));
+        assert!(!encodes(
+            &|out| encode(&BTreeMap::from([((1, 2), 3)]), out).is_ok()
+        ));
+        assert!(!encodes(&|out| encode(
+            &BTreeMap::from([(None::<u8>, 3)]),
+            out
+        )
+        .is_ok()));
     }
 
     fn values() -> impl Strategy<Value = Value> {

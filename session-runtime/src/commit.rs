@@ -42,7 +42,12 @@ impl Pending {
     ) -> Self {
         let payload = value.and_then(|value| row.encode_value(value).ok());
         let ours = payload.map(|payload| row.slot(payload, None));
-        Self { row, name: FieldName::fixed(row.name()), base, ours }
+        Self {
+            row,
+            name: FieldName::fixed(row.name()),
+            base,
+            ours,
+        }
     }
 
     /// Whether anything is left to be written.
@@ -54,7 +59,11 @@ impl Pending {
     pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
         let base = self.base.as_ref();
         let ours = settle(self.row, base, self.ours.as_ref(), theirs)?;
-        Ok(Self { base: theirs.cloned(), ours, ..self.clone() })
+        Ok(Self {
+            base: theirs.cloned(),
+            ours,
+            ..self.clone()
+        })
     }
 
     fn to_change(&self) -> Option<SlotChange> {
@@ -95,10 +104,12 @@ pub(crate) fn settle(
     } else {
         merge(row, base, ours, theirs)?
     };
-    Ok(payload.map(|slot| match settled_expiry(base, ours, theirs) {
-        Some(expires) if expires != slot.expires() => Arc::new(slot.retimed(expires)),
-        _ => slot,
-    }))
+    Ok(
+        payload.map(|slot| match settled_expiry(base, ours, theirs) {
+            Some(expires) if expires != slot.expires() => Arc::new(slot.retimed(expires)),
+            _ => slot,
+        }),
+    )
 }
 
 fn merge(
@@ -181,7 +192,9 @@ impl Policy {
     fn is_due(self, record: &Record, now: Timestamp) -> bool {
         let ttl = fact(record, &facts::TTL).map_or(self.ttl, Duration::from_millis);
         self.touch
-            && self.extended(record, now).is_some_and(|to| to > record.expires && to.since(record.expires) >= ttl / 10)
+            && self
+                .extended(record, now)
+                .is_some_and(|to| to > record.expires && to.since(record.expires) >= ttl / 10)
     }
 }
 
@@ -209,7 +222,11 @@ pub(crate) struct Commit<'a> {
 /// What came of a commit.
 pub(crate) enum Outcome {
     /// It is in the store, as `record` under `key`. Whether anything had to be written for it.
-    Done { key: Key, record: Arc<Record>, written: bool },
+    Done {
+        key: Key,
+        record: Arc<Record>,
+        written: bool,
+    },
     /// The session has ended meanwhile, and the changes with it.
     Gone,
 }
@@ -252,7 +269,11 @@ impl Commit<'_> {
             }
         }
         drop(queue);
-        Ok(Outcome::Done { key: self.key, record: self.record, written })
+        Ok(Outcome::Done {
+            key: self.key,
+            record: self.record,
+            written,
+        })
     }
 
     /// Puts what is pending on top of what is stored by now.
@@ -266,7 +287,12 @@ impl Commit<'_> {
     /// The change to ask of the store; `None` if there is nothing to do.
     fn plan(&self, now: Timestamp) -> Result<Option<Change>, Error> {
         let kind = match &self.successor {
-            Some(to) => Kind::Move(to.clone(), self.policy.limit(&self.record).unwrap_or(self.record.expires)),
+            Some(to) => Kind::Move(
+                to.clone(),
+                self.policy
+                    .limit(&self.record)
+                    .unwrap_or(self.record.expires),
+            ),
             None => Kind::Update,
         };
         let mut change = Change::new(kind, now);
@@ -282,19 +308,31 @@ impl Commit<'_> {
 
     fn plan_lifetime(&self, change: &mut Change) {
         let mut after = Arc::clone(&self.record);
-        if change.slots.iter().any(|slot| slot.name.as_str() == facts::TTL.name()) {
+        if change
+            .slots
+            .iter()
+            .any(|slot| slot.name.as_str() == facts::TTL.name())
+        {
             change.apply(Arc::make_mut(&mut after));
-            change.expiry = self.policy.extended(&after, change.now).map_or(Expiry::Keep, Expiry::Set);
+            change.expiry = self
+                .policy
+                .extended(&after, change.now)
+                .map_or(Expiry::Keep, Expiry::Set);
         } else if let Some(to) = self.extension(change.now) {
             change.expiry = Expiry::Extend(to);
             let ttl = self.record.live_slot(facts::TTL.name(), change.now);
-            change.unchanged.push((FieldName::fixed(facts::TTL.name()), ttl.map(|slot| slot.signature())));
+            change.unchanged.push((
+                FieldName::fixed(facts::TTL.name()),
+                ttl.map(|slot| slot.signature()),
+            ));
         }
     }
 
     fn extension(&self, now: Timestamp) -> Option<Timestamp> {
         let wanted = self.policy.touch && self.config.watch.is_steady();
-        let to = wanted.then(|| self.policy.extended(&self.record, now)).flatten()?;
+        let to = wanted
+            .then(|| self.policy.extended(&self.record, now))
+            .flatten()?;
         (to > self.record.expires).then_some(to)
     }
 
@@ -312,7 +350,10 @@ impl Commit<'_> {
 
     /// The key that still leads here though it need not any more.
     fn leads_from(&self) -> Option<Key> {
-        let from = self.presented.then(|| fact(&self.record, &facts::MOVED_FROM)).flatten()?;
+        let from = self
+            .presented
+            .then(|| fact(&self.record, &facts::MOVED_FROM))
+            .flatten()?;
         Key::parse(&from)
     }
 }
@@ -334,7 +375,11 @@ pub(crate) fn rebase(
     Ok(rebased)
 }
 
-fn check_sizes(config: &Config, record: Option<&Record>, slots: &[SlotChange]) -> Result<(), Error> {
+fn check_sizes(
+    config: &Config,
+    record: Option<&Record>,
+    slots: &[SlotChange],
+) -> Result<(), Error> {
     let mut after = record.map_or(0, Record::size);
     let mut grows = false;
     for slot in slots {
@@ -382,10 +427,20 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
     let now = config.now();
     let mut change = Change::new(Kind::Create, now);
     let created = Pending::fact(&facts::CREATED, None, Some(&now.as_millis()));
-    change.slots = pending.iter().chain([&created]).filter_map(Pending::to_change).collect();
+    change.slots = pending
+        .iter()
+        .chain([&created])
+        .filter_map(Pending::to_change)
+        .collect();
     check_sizes(config, None, &change.slots)?;
-    let ttl = pending.iter().find(|change| change.name.as_str() == facts::TTL.name());
-    let ttl = ttl.and_then(|change| facts::TTL.decode_payload(change.ours.as_ref()?.payload()).ok());
+    let ttl = pending
+        .iter()
+        .find(|change| change.name.as_str() == facts::TTL.name());
+    let ttl = ttl.and_then(|change| {
+        facts::TTL
+            .decode_payload(change.ours.as_ref()?.payload())
+            .ok()
+    });
     change.expiry = Expiry::Set(policy.initial(now, ttl.map(Duration::from_millis)));
     Ok(change)
 }
@@ -405,7 +460,11 @@ pub(crate) async fn end(config: &Config, mut key: Key, reason: Ended) -> Result<
 }
 
 /// Takes the slot `name` out of the record under `key`, whichever value it has by then, and returns that.
-pub(crate) async fn take_out(config: &Config, mut key: Key, slot: &Arc<Slot>) -> Result<Option<Arc<Slot>>, Error> {
+pub(crate) async fn take_out(
+    config: &Config,
+    mut key: Key,
+    slot: &Arc<Slot>,
+) -> Result<Option<Arc<Slot>>, Error> {
     let deadline = Instant::now() + config.deadline;
     let mut slot = Arc::clone(slot);
     while Instant::now() < deadline {
@@ -413,10 +472,12 @@ pub(crate) async fn take_out(config: &Config, mut key: Key, slot: &Arc<Slot>) ->
         change.slots.push(SlotChange::drop(Arc::clone(&slot)));
         match commit(config, &key, &change, deadline).await? {
             Committed::Applied => return Ok(Some(slot)),
-            Committed::Conflict(record) => match record.live_slot(slot.name().as_str(), config.now()) {
-                Some(newer) => slot = Arc::clone(newer),
-                None => return Ok(None),
-            },
+            Committed::Conflict(record) => {
+                match record.live_slot(slot.name().as_str(), config.now()) {
+                    Some(newer) => slot = Arc::clone(newer),
+                    None => return Ok(None),
+                }
+            }
             Committed::Moved(to) => key = to,
             Committed::Gone | Committed::Exists => return Ok(None),
         }
@@ -425,7 +486,10 @@ pub(crate) async fn take_out(config: &Config, mut key: Key, slot: &Arc<Slot>) ->
 }
 
 /// The record under `key`, wherever it has moved, or why there is none.
-pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Result<(Key, Arc<Record>), Ended>, Error> {
+pub(crate) async fn find(
+    config: &Config,
+    mut key: Key,
+) -> Result<Result<(Key, Arc<Record>), Ended>, Error> {
     use crate::record::State;
 
     let deadline = Instant::now() + config.deadline;
@@ -446,7 +510,12 @@ pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Result<(Key, A
 }
 
 /// Asks the store to commit; while the outcome is unknown, again under the same id, until the deadline.
-async fn commit(config: &Config, key: &Key, change: &Change, deadline: Instant) -> Result<Committed, Error> {
+async fn commit(
+    config: &Config,
+    key: &Key,
+    change: &Change,
+    deadline: Instant,
+) -> Result<Committed, Error> {
     let mut tries = 0;
     loop {
         match within(deadline, config.store.commit(key, change)).await {

@@ -28,7 +28,7 @@ const MAX_RECORD: usize = 1024 * 1024;
 /// How often expired records are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Keys that had a conflict share this many queues.
-const QUEUES: usize = 64;
+const QUEUES: u8 = 64;
 
 type AddressOf = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
 type CommitIf = dyn Fn(&response::Parts) -> bool + Send + Sync;
@@ -48,7 +48,7 @@ pub(crate) struct Config {
     pub(crate) address_of: Option<Arc<AddressOf>>,
     pub(crate) bind_user_agent: bool,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
-    queues: Arc<[Mutex<()>; QUEUES]>,
+    queues: Arc<[Mutex<()>; QUEUES as usize]>,
 }
 
 impl Config {
@@ -83,12 +83,18 @@ impl Config {
 
     /// The lifetimes of a session whose schemas ask for `wish`.
     pub(crate) fn lifetimes(&self, wish: Lifetime) -> (Duration, Duration) {
-        (wish.ttl.unwrap_or(self.ttl), wish.absolute.unwrap_or(self.absolute))
+        (
+            wish.ttl.unwrap_or(self.ttl),
+            wish.absolute.unwrap_or(self.absolute),
+        )
     }
 
     /// A place in the queue of commits to `key`, so that those who keep losing a conflict get their turn.
     pub(crate) async fn queue(&self, key: &Key) -> MutexGuard<'_, ()> {
-        self.queues[key.spread() % QUEUES].lock().await
+        let queue = key.spread() % u64::from(QUEUES);
+        self.queues[usize::try_from(queue).unwrap_or(0)]
+            .lock()
+            .await
     }
 }
 

@@ -12,7 +12,10 @@ use crate::session::{PassiveSession, Session};
 
 /// Loads the session, once per request, and opens it as `S`.
 async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Error> {
-    let request = parts.extensions.get::<Arc<Request>>().ok_or_else(Error::missing_layer)?;
+    let request = parts
+        .extensions
+        .get::<Arc<Request>>()
+        .ok_or_else(Error::missing_layer)?;
     request.load(parts).await?;
     request.uses(S::LIFETIME, touch);
     Ok(Session::open(Arc::clone(request)))

@@ -104,7 +104,12 @@ impl<T> Field<T> {
     #[doc(hidden)]
     pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
         let slot = slots.slot(row);
-        Self { row, slot, value: OnceLock::new(), marks: Marks::new(slots.now) }
+        Self {
+            row,
+            slot,
+            value: OnceLock::new(),
+            marks: Marks::new(slots.now),
+        }
     }
 
     /// The value; the default while the field is absent.
@@ -165,7 +170,11 @@ impl<T> Field<T> {
     pub fn try_get(&self) -> Result<&T, DecodeError> {
         let value = self.get();
         let failed = self.marks.has(Marks::FAILED) && !self.marks.has(Marks::SET | Marks::BORROWED);
-        match self.stored().filter(|_| failed).map(|slot| self.row.decode_payload(slot.payload())) {
+        match self
+            .stored()
+            .filter(|_| failed)
+            .map(|slot| self.row.decode_payload(slot.payload()))
+        {
             Some(Err(error)) => Err(DecodeError::new(self.row.name(), &error)),
             _ => Ok(value),
         }
@@ -198,7 +207,11 @@ impl<T> Field<T> {
             return None;
         }
         let now = self.marks.opened_at();
-        match self.value.get().map_or(Lifetime::Usual, |opened| opened.lifetime) {
+        match self
+            .value
+            .get()
+            .map_or(Lifetime::Usual, |opened| opened.lifetime)
+        {
             Lifetime::For(lifetime) => Some(now + lifetime),
             Lifetime::Session => None,
             Lifetime::Usual if self.marks.has(Marks::SET) => self.row.expiry(now),
@@ -208,7 +221,9 @@ impl<T> Field<T> {
 
     /// What is stored, unless it was cleared.
     fn stored(&self) -> Option<&Arc<Slot>> {
-        self.slot.as_ref().filter(|_| !self.marks.has(Marks::CLEARED))
+        self.slot
+            .as_ref()
+            .filter(|_| !self.marks.has(Marks::CLEARED))
     }
 
     fn opened(&self) -> &Opened<T> {
@@ -223,24 +238,37 @@ impl<T> Field<T> {
     }
 
     fn decode(&self) -> Box<Opened<T>> {
-        let decoded = self.stored().map(|slot| self.row.decode_payload(slot.payload()));
+        let decoded = self
+            .stored()
+            .map(|slot| self.row.decode_payload(slot.payload()));
         if matches!(decoded, Some(Err(_))) {
             self.marks.raise(Marks::FAILED);
             observe::undecodable(self.row.name());
         }
-        let value = decoded.and_then(Result::ok).unwrap_or_else(|| self.row.default());
-        Box::new(Opened { value, lifetime: Lifetime::Usual })
+        let value = decoded
+            .and_then(Result::ok)
+            .unwrap_or_else(|| self.row.default());
+        Box::new(Opened {
+            value,
+            lifetime: Lifetime::Usual,
+        })
     }
 
     /// What `get_mut` handed out, once more.
     fn handed_out(&self) -> T {
-        let stored = self.stored().and_then(|slot| self.row.decode_payload(slot.payload()).ok());
+        let stored = self
+            .stored()
+            .and_then(|slot| self.row.decode_payload(slot.payload()).ok());
         stored.unwrap_or_else(|| self.row.default())
     }
 }
 
 fn opened<T>(value: T) -> OnceLock<Box<Opened<T>>> {
-    Box::new(Opened { value, lifetime: Lifetime::Usual }).into()
+    Box::new(Opened {
+        value,
+        lifetime: Lifetime::Usual,
+    })
+    .into()
 }
 
 /// What becomes of a cell's payload.
@@ -265,7 +293,9 @@ impl<T: Send + Sync + 'static> Field<T> {
 
     fn payload(&self, opened: &Opened<T>) -> Result<Payload, Error> {
         let encode = |value: &T| {
-            self.row.encode_value(value).map_err(|error| Error::encode(self.row.name(), error))
+            self.row
+                .encode_value(value)
+                .map_err(|error| Error::encode(self.row.name(), error))
         };
         let payload = encode(&opened.value)?;
         if self.marks.has(Marks::SET) {
@@ -277,7 +307,11 @@ impl<T: Send + Sync + 'static> Field<T> {
         // The stored bytes may be another way to say what was handed out: written by a version of the app
         // that knows more, or less.
         let handed_out = encode(&self.handed_out())?;
-        Ok(if handed_out == payload { Payload::Same } else { Payload::New(payload) })
+        Ok(if handed_out == payload {
+            Payload::Same
+        } else {
+            Payload::New(payload)
+        })
     }
 
     fn is_used_up(&self) -> bool {
@@ -287,7 +321,11 @@ impl<T: Send + Sync + 'static> Field<T> {
 
     /// When a value written at `now` lapses.
     fn written_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        match self.value.get().map_or(Lifetime::Usual, |opened| opened.lifetime) {
+        match self
+            .value
+            .get()
+            .map_or(Lifetime::Usual, |opened| opened.lifetime)
+        {
             Lifetime::Usual => self.row.expiry(now),
             Lifetime::For(lifetime) => Some(now + lifetime),
             Lifetime::Session => None,
@@ -296,17 +334,27 @@ impl<T: Send + Sync + 'static> Field<T> {
 
     /// The stored slot, with the expiry it is to have.
     fn retimed(&self, slot: &Arc<Slot>, now: Timestamp) -> Arc<Slot> {
-        let expires = match self.value.get().map_or(Lifetime::Usual, |opened| opened.lifetime) {
+        let expires = match self
+            .value
+            .get()
+            .map_or(Lifetime::Usual, |opened| opened.lifetime)
+        {
             Lifetime::Usual => self.slid(slot.expires(), now),
             Lifetime::For(lifetime) => Some(now + lifetime),
             Lifetime::Session => None,
         };
-        if expires == slot.expires() { Arc::clone(slot) } else { Arc::new(slot.retimed(expires)) }
+        if expires == slot.expires() {
+            Arc::clone(slot)
+        } else {
+            Arc::new(slot.retimed(expires))
+        }
     }
 
     /// A used field that slides lives on; written at most every tenth of its lifetime.
     fn slid(&self, stored: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-        let (Some(expires), Some(ttl)) = (stored, self.row.slides()) else { return stored };
+        let (Some(expires), Some(ttl)) = (stored, self.row.slides()) else {
+            return stored;
+        };
         let extended = now + ttl;
         let worth_it = self.marks.has(Marks::USED) && extended.since(expires) >= ttl / 10;
         Some(if worth_it { extended } else { expires })
@@ -323,19 +371,29 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
     }
 
     fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
-        let retimed = self.value.get().is_some_and(|opened| opened.lifetime != Lifetime::Usual);
+        let retimed = self
+            .value
+            .get()
+            .is_some_and(|opened| opened.lifetime != Lifetime::Usual);
         if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED & !Marks::KEPT) {
             return Ok(None);
         }
         let ours = self.outcome(now)?;
         let same = match (&self.slot, &ours) {
-            (Some(slot), Some(ours)) => slot.signature() == ours.signature() && slot.expires() == ours.expires(),
+            (Some(slot), Some(ours)) => {
+                slot.signature() == ours.signature() && slot.expires() == ours.expires()
+            }
             (None, None) => true,
             _ => false,
         };
         let row: &'static dyn AnyRow = self.row;
         let passing = self.marks.has(Marks::PASSING);
-        Ok((!same).then(|| Harvest { row, base: self.slot.clone(), ours, passing }))
+        Ok((!same).then(|| Harvest {
+            row,
+            base: self.slot.clone(),
+            ours,
+            passing,
+        }))
     }
 }
 
@@ -389,7 +447,10 @@ impl<T> Flash<T> {
     /// The cell of `row`, over the request's slots.
     #[doc(hidden)]
     pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
-        Self { request: Arc::clone(slots.request), field: Field::open(slots, row) }
+        Self {
+            request: Arc::clone(slots.request),
+            field: Field::open(slots, row),
+        }
     }
 
     /// The value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
@@ -489,13 +550,15 @@ impl<T: Send + Sync + 'static> Flash<T> {
         };
         self.field.slot = None;
         self.field.clear();
-        Ok(claimed.and_then(|slot| match row.decode_payload(slot.payload()) {
-            Ok(value) => Some(value),
-            Err(_) => {
-                observe::undecodable(row.name());
-                None
-            }
-        }))
+        Ok(
+            claimed.and_then(|slot| match row.decode_payload(slot.payload()) {
+                Ok(value) => Some(value),
+                Err(_) => {
+                    observe::undecodable(row.name());
+                    None
+                }
+            }),
+        )
     }
 }
 

@@ -95,7 +95,10 @@ impl From<&SessionId> for Key {
         let text = id.bytes();
         let mut tag = [0; TAG];
         tag.copy_from_slice(&text[..TAG]);
-        Self::Session(SessionKey { tag, digest: Sha256::digest(text).into() })
+        Self::Session(SessionKey {
+            tag,
+            digest: Sha256::digest(text).into(),
+        })
     }
 }
 
@@ -127,15 +130,19 @@ impl Key {
         if !tag.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
-        Some(Self::Session(SessionKey { tag, digest: from_hex(hash)? }))
+        Some(Self::Session(SessionKey {
+            tag,
+            digest: from_hex(hash)?,
+        }))
     }
 
     /// A number that spreads keys evenly, for choosing a shard or a stripe.
     pub(crate) fn spread(&self) -> u64 {
         match self {
-            Self::Session(SessionKey { digest: [a, b, c, d, e, f, g, h, ..], .. }) => {
-                u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])
-            }
+            Self::Session(SessionKey {
+                digest: [a, b, c, d, e, f, g, h, ..],
+                ..
+            }) => u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]),
             Self::User(UserId(name)) => {
                 // FNV-1a: short names that differ little still spread.
                 name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {

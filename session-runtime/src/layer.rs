@@ -39,7 +39,9 @@ impl SessionLayer {
 
     /// Sessions in `store`, by another transport.
     pub fn with_transport(store: impl Store, transport: impl Into<Transport>) -> Self {
-        Self { config: Config::new(Arc::new(store), transport.into()) }
+        Self {
+            config: Config::new(Arc::new(store), transport.into()),
+        }
     }
 
     /// Where the id travels: a cookie unless told otherwise.

@@ -40,7 +40,9 @@ pub mod private;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use change::{Change, CommitId, Committed, Expiry, Kind, REMEMBERED, SlotChange, SlotOp, TOMBSTONE};
+pub use change::{
+    Change, CommitId, Committed, Expiry, Kind, REMEMBERED, SlotChange, SlotOp, TOMBSTONE,
+};
 pub use clock::{Clock, SweepGuard, SystemClock, Timestamp};
 pub use error::{DecodeError, Error};
 pub use field::{Field, Flash};

@@ -186,13 +186,15 @@ pub trait Union: Sized {
 fn additions<T: PartialEq>(side: Vec<T>, base: &[T]) -> Vec<T> {
     let mut unmatched: Vec<&T> = base.iter().collect();
     side.into_iter()
-        .filter(|item| match unmatched.iter().position(|other| *other == item) {
-            Some(at) => {
-                unmatched.remove(at);
-                false
-            }
-            None => true,
-        })
+        .filter(
+            |item| match unmatched.iter().position(|other| *other == item) {
+                Some(at) => {
+                    unmatched.remove(at);
+                    false
+                }
+                None => true,
+            },
+        )
         .collect()
 }
 
@@ -208,8 +210,18 @@ impl<T: PartialEq> Append for Vec<T> {
 impl<T: PartialEq> Append for VecDeque<T> {
     fn append(sides: Sides<Self>) -> Option<Self> {
         let vec = |side: Option<Self>| side.map(Vec::from);
-        let Sides { base, ours, theirs, occasion } = sides;
-        let sides = Sides { base: vec(base), ours: vec(ours), theirs: vec(theirs), occasion };
+        let Sides {
+            base,
+            ours,
+            theirs,
+            occasion,
+        } = sides;
+        let sides = Sides {
+            base: vec(base),
+            ours: vec(ours),
+            theirs: vec(theirs),
+            occasion,
+        };
         append(sides).map(Self::from)
     }
 }
@@ -330,8 +342,18 @@ impl Merge for serde_json::Value {
                     Some(Object(object)) => Some(object),
                     _ => None,
                 };
-                let Sides { base, ours, theirs, occasion } = sides;
-                let sides = Sides { base: object(base), ours: object(ours), theirs: object(theirs), occasion };
+                let Sides {
+                    base,
+                    ours,
+                    theirs,
+                    occasion,
+                } = sides;
+                let sides = Sides {
+                    base: object(base),
+                    ours: object(ours),
+                    theirs: object(theirs),
+                    occasion,
+                };
                 per_key(sides, |sides| sides.settle(Self::merge)).map(Object)
             }
             _ => later(sides),
@@ -340,7 +362,9 @@ impl Merge for serde_json::Value {
 }
 
 /// What the map types have in common, as far as merging goes.
-trait Map: Default + IntoIterator<Item = (Self::Key, Self::Value)> + Extend<(Self::Key, Self::Value)> {
+trait Map:
+    Default + IntoIterator<Item = (Self::Key, Self::Value)> + Extend<(Self::Key, Self::Value)>
+{
     type Key;
     type Value;
 
@@ -367,17 +391,30 @@ maps! {
 }
 
 /// Merges maps key by key.
-fn per_key<M: Map>(sides: Sides<M>, rule: impl Fn(Sides<M::Value>) -> Option<M::Value>) -> Option<M> {
+fn per_key<M: Map>(
+    sides: Sides<M>,
+    rule: impl Fn(Sides<M::Value>) -> Option<M::Value>,
+) -> Option<M> {
     let occasion = sides.occasion;
     let mut base = sides.base.unwrap_or_default();
     let mut ours = sides.ours.unwrap_or_default();
     let mut merged = M::default();
     for (key, theirs) in sides.theirs.unwrap_or_default() {
-        let sides = Sides { base: base.take(&key), ours: ours.take(&key), theirs: Some(theirs), occasion };
+        let sides = Sides {
+            base: base.take(&key),
+            ours: ours.take(&key),
+            theirs: Some(theirs),
+            occasion,
+        };
         merged.extend(rule(sides).map(|value| (key, value)));
     }
     for (key, ours) in ours {
-        let sides = Sides { base: base.take(&key), ours: Some(ours), theirs: None, occasion };
+        let sides = Sides {
+            base: base.take(&key),
+            ours: Some(ours),
+            theirs: None,
+            occasion,
+        };
         merged.extend(rule(sides).map(|value| (key, value)));
     }
     Some(merged)

@@ -13,19 +13,28 @@ macro_rules! count {
 /// A stored value does not fit its field's type.
 pub(crate) fn undecodable(field: &str) {
     count!("undecodable");
-    tracing::warn!(field, "a stored value does not fit its field's type: the default is served, the bytes are kept");
+    tracing::warn!(
+        field,
+        "a stored value does not fit its field's type: the default is served, the bytes are kept"
+    );
 }
 
 /// Changes were dropped after the response had been decided.
 pub(crate) fn unsaved(fields: usize) {
     count!("unsaved");
-    tracing::error!(fields, "a session handle outlived its response and was dropped with unsaved changes: call `save().await`");
+    tracing::error!(
+        fields,
+        "a session handle outlived its response and was dropped with unsaved changes: call `save().await`"
+    );
 }
 
 /// A handle that is older than a logout, login or deletion was dropped with changes.
 pub(crate) fn outdated(fields: usize) {
     count!("outdated");
-    tracing::warn!(fields, "a session handle was dropped with changes, but the session was ended or replaced meanwhile through another handle: they are dropped");
+    tracing::warn!(
+        fields,
+        "a session handle was dropped with changes, but the session was ended or replaced meanwhile through another handle: they are dropped"
+    );
 }
 
 /// Two requests wrote the same slot, and it is being settled.
@@ -55,5 +64,8 @@ pub(crate) fn untouched(error: &crate::error::Error) {
 /// The client presented something that is no session id, or two of them.
 pub(crate) fn malformed(why: &'static str) {
     count!("malformed");
-    tracing::warn!(why, "what the client presented is no session id: it is treated as a guest");
+    tracing::warn!(
+        why,
+        "what the client presented is no session id: it is treated as a guest"
+    );
 }

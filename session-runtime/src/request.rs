@@ -93,7 +93,11 @@ pub enum Saved {
 
 impl Request {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, gate: tokio::sync::Mutex::default(), state: Mutex::default() }
+        Self {
+            config,
+            gate: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -143,7 +147,9 @@ impl Request {
         state.ended = Some(reason);
         match removed {
             Ok(_) => state.notice = Some(Told::Removed),
-            Err(error) => tracing::error!(%error, "it could not be ended in the store; this request does not see it"),
+            Err(error) => {
+                tracing::error!(%error, "it could not be ended in the store; this request does not see it")
+            }
         }
     }
 
@@ -170,7 +176,11 @@ impl Request {
     pub(crate) fn check_fields(&self, harvest: &[Harvest]) -> Result<(), Error> {
         let limit = self.config.max_field;
         let too_large = |slot: &&Arc<Slot>| slot.payload().len() > limit;
-        match harvest.iter().filter_map(|harvest| harvest.ours.as_ref()).find(too_large) {
+        match harvest
+            .iter()
+            .filter_map(|harvest| harvest.ours.as_ref())
+            .find(too_large)
+        {
             Some(slot) => Err(Error::field_too_large(slot, limit)),
             None => Ok(()),
         }
@@ -185,7 +195,9 @@ impl Request {
             observe::outdated(harvest.len());
             return Ok(());
         }
-        harvest.iter().try_for_each(|harvest| state.fold(harvest, now))
+        harvest
+            .iter()
+            .try_for_each(|harvest| state.fold(harvest, now))
     }
 
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
@@ -234,7 +246,9 @@ impl Request {
     /// Whether another request changed the session is looked up now, and changes go on top of that.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let _gate = self.gate.lock().await;
-        let Some(key) = self.state().key.clone() else { return Ok(()) };
+        let Some(key) = self.state().key.clone() else {
+            return Ok(());
+        };
         let found = commit::find(&self.config, key).await?;
         let mut state = self.state();
         match found {
@@ -258,8 +272,14 @@ impl Request {
     /// A new id can only be sent by a response that has not left yet.
     fn check_in_time(&self) -> Result<(), Error> {
         let state = self.state();
-        let creates = state.key.is_none() && !state.gone && state.pending.iter().any(|pending| !is_fact(pending));
-        if state.closed && creates { Err(Error::too_late()) } else { Ok(()) }
+        let creates = state.key.is_none()
+            && !state.gone
+            && state.pending.iter().any(|pending| !is_fact(pending));
+        if state.closed && creates {
+            Err(Error::too_late())
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes what is pending when the handler has finished.
@@ -276,7 +296,9 @@ impl Request {
             let state = self.state();
             (state.id.filter(|_| state.key.is_some()), state.closed)
         };
-        let Some(current) = current else { return Ok(()) };
+        let Some(current) = current else {
+            return Ok(());
+        };
         if closed {
             return Err(Error::too_late());
         }
@@ -301,7 +323,11 @@ impl Request {
     }
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
-    pub(crate) async fn claim(&self, name: &str, seen: &Arc<Slot>) -> Result<Option<Arc<Slot>>, Error> {
+    pub(crate) async fn claim(
+        &self,
+        name: &str,
+        seen: &Arc<Slot>,
+    ) -> Result<Option<Arc<Slot>>, Error> {
         let _gate = self.gate.lock().await;
         let stored = match self.state().take_passing(name) {
             Taken::Ours(slot) => return Ok(slot),
@@ -329,15 +355,22 @@ impl Request {
                     presented: batch.presented,
                 };
                 let outcome = commit.run().await?;
-                self.state().committed(&batch.pending, outcome, successor, self.config.now())
+                self.state()
+                    .committed(&batch.pending, outcome, successor, self.config.now())
             }
             None if batch.pending.iter().all(|pending| is_fact(pending)) => Ok(Saved::Unchanged),
             None => {
                 let mut pending = batch.pending.clone();
                 pending.extend(batch.client.facts());
-                let (id, key, record) = commit::create(&self.config, batch.policy, &pending).await?;
-                let outcome = Outcome::Done { key, record, written: true };
-                self.state().committed(&batch.pending, outcome, Some(id), self.config.now())
+                let (id, key, record) =
+                    commit::create(&self.config, batch.policy, &pending).await?;
+                let outcome = Outcome::Done {
+                    key,
+                    record,
+                    written: true,
+                };
+                self.state()
+                    .committed(&batch.pending, outcome, Some(id), self.config.now())
             }
         }
     }
@@ -365,7 +398,11 @@ impl Request {
         Facts {
             id: state.id.filter(|_| state.key.is_some()),
             ended: state.ended.clone(),
-            created: state.stored.as_deref().and_then(|record| fact(record, &facts::CREATED)).map(Timestamp::from_millis),
+            created: state
+                .stored
+                .as_deref()
+                .and_then(|record| fact(record, &facts::CREATED))
+                .map(Timestamp::from_millis),
             updated: state.stored.as_ref().map(|record| record.updated),
             expires: state.stored.as_ref().map(|record| record.expires),
         }
@@ -384,20 +421,43 @@ impl Request {
         }
         let Some(record) = state.stored.clone().filter(|_| !state.gone) else {
             let creates = !state.gone && state.pending.iter().any(|pending| !is_fact(pending));
-            return if creates { Closing::Writes } else { Closing::Settled };
+            return if creates {
+                Closing::Writes
+            } else {
+                Closing::Settled
+            };
         };
         let (policy, presented) = (state.policy(&self.config), state.presents());
         let key = state.key.clone().filter(|_| state.pending.is_empty());
         drop(state);
-        let Some(key) = key else { return Closing::Writes };
-        let commit =
-            Commit { config: &self.config, policy, key, record, pending: Vec::new(), successor: None, presented };
-        if commit.is_due(self.config.now()) { Closing::Touches } else { Closing::Settled }
+        let Some(key) = key else {
+            return Closing::Writes;
+        };
+        let commit = Commit {
+            config: &self.config,
+            policy,
+            key,
+            record,
+            pending: Vec::new(),
+            successor: None,
+            presented,
+        };
+        if commit.is_due(self.config.now()) {
+            Closing::Touches
+        } else {
+            Closing::Settled
+        }
     }
 
     fn is_wanted(&self, response: &response::Parts) -> bool {
-        let timed_out = [StatusCode::REQUEST_TIMEOUT, StatusCode::GATEWAY_TIMEOUT].contains(&response.status);
-        !timed_out && self.config.commit_if.as_ref().is_none_or(|commit_if| commit_if(response))
+        let timed_out =
+            [StatusCode::REQUEST_TIMEOUT, StatusCode::GATEWAY_TIMEOUT].contains(&response.status);
+        !timed_out
+            && self
+                .config
+                .commit_if
+                .as_ref()
+                .is_none_or(|commit_if| commit_if(response))
     }
 
     /// What the response is to tell the client, and whether it depends on what the request presented.
@@ -482,7 +542,11 @@ impl State {
 
     fn policy(&self, config: &Config) -> Policy {
         let (ttl, absolute) = config.lifetimes(self.lifetime);
-        Policy { ttl, absolute, touch: self.touch }
+        Policy {
+            ttl,
+            absolute,
+            touch: self.touch,
+        }
     }
 
     /// Whether the id that the client has presented is the one the record is under.
@@ -496,14 +560,20 @@ impl State {
     }
 
     fn seen_by_handles(&self, now: Timestamp) -> Vec<Arc<Slot>> {
-        let mut seen = self.stored.as_deref().cloned().unwrap_or_else(|| Record::new(now, now));
+        let mut seen = self
+            .stored
+            .as_deref()
+            .cloned()
+            .unwrap_or_else(|| Record::new(now, now));
         for pending in &self.pending {
             match &pending.ours {
                 Some(slot) => seen.set(Arc::clone(slot)),
                 None => seen.remove(pending.name.as_str()),
             }
         }
-        seen.with_slots(self.passing.iter().cloned()).slots().to_vec()
+        seen.with_slots(self.passing.iter().cloned())
+            .slots()
+            .to_vec()
     }
 
     fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
@@ -537,15 +607,26 @@ impl State {
         ours: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else { return Ok(()) };
-        let stored = self.stored.as_ref().and_then(|record| record.live_slot(name.as_str(), now)).cloned();
+        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else {
+            return Ok(());
+        };
+        let stored = self
+            .stored
+            .as_ref()
+            .and_then(|record| record.live_slot(name.as_str(), now))
+            .cloned();
         let earlier = self.pending.iter().find(|pending| pending.name == name);
         let (base_in_store, current) = match earlier {
             Some(pending) => (pending.base.clone(), pending.ours.clone()),
             None => (stored.clone(), stored),
         };
         let ours = settle(harvest.row, base, ours, current.as_ref())?;
-        self.replace(Pending { row: harvest.row, name, base: base_in_store, ours });
+        self.replace(Pending {
+            row: harvest.row,
+            name,
+            base: base_in_store,
+            ours,
+        });
         Ok(())
     }
 
@@ -577,7 +658,12 @@ impl State {
         issued: Option<SessionId>,
         now: Timestamp,
     ) -> Result<Saved, Error> {
-        let Outcome::Done { key, record, written } = outcome else {
+        let Outcome::Done {
+            key,
+            record,
+            written,
+        } = outcome
+        else {
             self.lost(Ended::Revoked);
             return Ok(Saved::Ended);
         };
@@ -595,15 +681,27 @@ impl State {
             self.notice = Some(Told::Issued(id));
         }
         self.found(issued.or(self.id), key, record);
-        Ok(if written { Saved::Written } else { Saved::Unchanged })
+        Ok(if written {
+            Saved::Written
+        } else {
+            Saved::Unchanged
+        })
     }
 
     /// Takes a flash that this request has to itself, or says where it is stored.
     fn take_passing(&mut self, name: &str) -> Taken {
-        if let Some(at) = self.passing.iter().position(|slot| slot.name().as_str() == name) {
+        if let Some(at) = self
+            .passing
+            .iter()
+            .position(|slot| slot.name().as_str() == name)
+        {
             return Taken::Ours(Some(self.passing.swap_remove(at)));
         }
-        match self.pending.iter_mut().find(|pending| pending.name.as_str() == name) {
+        match self
+            .pending
+            .iter_mut()
+            .find(|pending| pending.name.as_str() == name)
+        {
             Some(pending) => Taken::Ours(pending.ours.take()),
             None => Taken::Stored(self.key.clone()),
         }
@@ -618,23 +716,40 @@ impl State {
 
 impl Client {
     fn of(parts: &Parts, config: &Config) -> Self {
-        let agent = || parts.headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
+        let agent = || {
+            parts
+                .headers
+                .get(USER_AGENT)
+                .map_or(&b""[..], |agent| agent.as_bytes())
+        };
         Self {
-            address: config.address_of.as_ref().map(|address_of| address_of(parts)),
-            user_agent: config.bind_user_agent.then(|| String::from_utf8_lossy(agent()).into_owned()),
+            address: config
+                .address_of
+                .as_ref()
+                .map(|address_of| address_of(parts)),
+            user_agent: config
+                .bind_user_agent
+                .then(|| String::from_utf8_lossy(agent()).into_owned()),
             unbound: false,
         }
     }
 
     /// Why this is another client than the record is bound to, if it is.
     fn differs(&self, record: &Record) -> Option<Ended> {
-        let address = self.address.map(|address| address.map(|address| address.to_string()));
+        let address = self
+            .address
+            .map(|address| address.map(|address| address.to_string()));
         let bound_to = |row| fact(record, row);
-        if address.zip(bound_to(&facts::ADDRESS)).is_some_and(|(now, then)| now != Some(then)) {
+        if address
+            .zip(bound_to(&facts::ADDRESS))
+            .is_some_and(|(now, then)| now != Some(then))
+        {
             return Some(Ended::AddressDiffers);
         }
         let agent = self.user_agent.clone().zip(bound_to(&facts::USER_AGENT));
-        agent.is_some_and(|(now, then)| now != then).then_some(Ended::UserAgentDiffers)
+        agent
+            .is_some_and(|(now, then)| now != then)
+            .then_some(Ended::UserAgentDiffers)
     }
 
     /// What a session of this client is bound to.
@@ -644,7 +759,10 @@ impl Client {
         }
         let address = self.address.flatten().map(|address| address.to_string());
         let fact = |row, value: Option<&String>| Pending::fact(row, None, value);
-        vec![fact(&facts::ADDRESS, address.as_ref()), fact(&facts::USER_AGENT, self.user_agent.as_ref())]
+        vec![
+            fact(&facts::ADDRESS, address.as_ref()),
+            fact(&facts::USER_AGENT, self.user_agent.as_ref()),
+        ]
     }
 }
 

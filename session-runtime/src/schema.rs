@@ -63,13 +63,19 @@ pub struct Lifetime {
 impl Lifetime {
     /// Lifetimes in milliseconds, as the macro has parsed them.
     pub const fn from_millis(ttl: Option<u64>, absolute: Option<u64>) -> Self {
-        Self { ttl: duration(ttl), absolute: duration(absolute) }
+        Self {
+            ttl: duration(ttl),
+            absolute: duration(absolute),
+        }
     }
 
     /// The longer of each.
     #[must_use]
     pub fn longest(self, other: Self) -> Self {
-        Self { ttl: self.ttl.max(other.ttl), absolute: self.absolute.max(other.absolute) }
+        Self {
+            ttl: self.ttl.max(other.ttl),
+            absolute: self.absolute.max(other.absolute),
+        }
     }
 }
 
@@ -126,25 +132,39 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Row<T> {
     /// The field's own lifetime, from when it is set; with `sliding`, from when it was last used.
     #[must_use]
     pub const fn expire(self, millis: u64, sliding: bool) -> Self {
-        Self { ttl: Some(Duration::from_millis(millis)), sliding, ..self }
+        Self {
+            ttl: Some(Duration::from_millis(millis)),
+            sliding,
+            ..self
+        }
     }
 
     /// Used up by being read.
     #[must_use]
     pub const fn flash(self) -> Self {
-        Self { flash: true, rule: Rule::By(merge::flash::<T>), ..self }
+        Self {
+            flash: true,
+            rule: Rule::By(merge::flash::<T>),
+            ..self
+        }
     }
 
     /// How the field merges.
     #[must_use]
     pub const fn merge(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
-        Self { rule: Rule::By(rule), ..self }
+        Self {
+            rule: Rule::By(rule),
+            ..self
+        }
     }
 
     /// A conflict is an error.
     #[must_use]
     pub const fn reject(self) -> Self {
-        Self { rule: Rule::Reject, ..self }
+        Self {
+            rule: Rule::Reject,
+            ..self
+        }
     }
 
     /// Another way to read stored bytes, which knows the older type.
@@ -209,7 +229,12 @@ impl<T> Row<T> {
         } else {
             Signature::of(&payload)
         };
-        Arc::new(Slot::signed(FieldName::fixed(self.name), payload, expires, signature))
+        Arc::new(Slot::signed(
+            FieldName::fixed(self.name),
+            payload,
+            expires,
+            signature,
+        ))
     }
 }
 
@@ -243,16 +268,28 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
-        let Rule::By(rule) = self.rule else { return Err(MergeFault::Rejected) };
+        let Rule::By(rule) = self.rule else {
+            return Err(MergeFault::Rejected);
+        };
         let read = |side: &Slot| self.decode_payload(side.payload());
         let sides = Sides {
             // A base that cannot be read was served as absent, too.
             base: sides.base.and_then(|base| read(base).ok()),
-            ours: sides.ours.map(read).transpose().map_err(|_| MergeFault::Undecodable)?,
-            theirs: sides.theirs.map(read).transpose().map_err(|_| MergeFault::Undecodable)?,
+            ours: sides
+                .ours
+                .map(read)
+                .transpose()
+                .map_err(|_| MergeFault::Undecodable)?,
+            theirs: sides
+                .theirs
+                .map(read)
+                .transpose()
+                .map_err(|_| MergeFault::Undecodable)?,
             occasion: sides.occasion,
         };
-        let Some(merged) = rule(sides) else { return Ok(None) };
+        let Some(merged) = rule(sides) else {
+            return Ok(None);
+        };
         let payload = self.encode_value(&merged).map_err(MergeFault::Encode)?;
         Ok(Some(self.slot(payload, None)))
     }
@@ -298,12 +335,19 @@ pub struct Opener<'a> {
 
 impl<'a> Opener<'a> {
     pub(crate) fn new(slots: &'a [Arc<Slot>], now: Timestamp, request: &'a Arc<Request>) -> Self {
-        Self { slots, next: 0, now, request }
+        Self {
+            slots,
+            next: 0,
+            now,
+            request,
+        }
     }
 
     /// The slot of `row`, under its name or an older one, if it is there for a reader.
     pub(crate) fn slot<T>(&mut self, row: &Row<T>) -> Option<Arc<Slot>> {
-        let found = self.advance(row.name).or_else(|| self.by_alias(row.aliases))?;
+        let found = self
+            .advance(row.name)
+            .or_else(|| self.by_alias(row.aliases))?;
         found.is_live(self.now).then(|| Arc::clone(found))
     }
 
@@ -320,7 +364,10 @@ impl<'a> Opener<'a> {
 
     fn by_alias(&self, aliases: &[&str]) -> Option<&'a Arc<Slot>> {
         aliases.iter().find_map(|alias| {
-            let at = self.slots.binary_search_by(|slot| slot.name().as_str().cmp(alias)).ok()?;
+            let at = self
+                .slots
+                .binary_search_by(|slot| slot.name().as_str().cmp(alias))
+                .ok()?;
             self.slots.get(at)
         })
     }

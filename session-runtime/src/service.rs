@@ -31,7 +31,11 @@ pub struct SessionService<S> {
 
 impl<S> SessionService<S> {
     pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
-        Self { inner, sweeper: Sweeper::new(&config), config }
+        Self {
+            inner,
+            sweeper: Sweeper::new(&config),
+            config,
+        }
     }
 }
 
@@ -52,7 +56,11 @@ where
         self.sweeper.start();
         let state = Arc::new(Request::new(Arc::clone(&self.config)));
         request.extensions_mut().insert(Arc::clone(&state));
-        ResponseFuture { handler: self.inner.call(request), request: state, finishing: None }
+        ResponseFuture {
+            handler: self.inner.call(request),
+            request: state,
+            finishing: None,
+        }
     }
 }
 
@@ -74,7 +82,9 @@ pin_project! {
 
 impl<F, R> std::fmt::Debug for ResponseFuture<F, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ResponseFuture").field("finishing", &self.finishing.is_some()).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("finishing", &self.finishing.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,10 +114,14 @@ where
                 Step::Wait(finishing) => *this.finishing = Some(finishing),
             }
         }
-        let Some(finishing) = this.finishing.as_mut() else { return Poll::Pending };
+        let Some(finishing) = this.finishing.as_mut() else {
+            return Poll::Pending;
+        };
         let committed = ready!(Pin::new(&mut finishing.commit).poll(context));
         let committed = committed.unwrap_or_else(|lost| Err(Error::lost(lost)));
-        let Some(finishing) = this.finishing.take() else { return Poll::Pending };
+        let Some(finishing) = this.finishing.take() else {
+            return Poll::Pending;
+        };
         let response = settle(finishing.response, committed, finishing.touches);
         Poll::Ready(Ok(leave(this.request, response)))
     }
@@ -137,7 +151,11 @@ fn close<R: From<&'static str>>(
     let mut commit: Commit = Box::pin(Arc::clone(request).finish());
     match commit.as_mut().poll(context) {
         Poll::Ready(committed) => Step::Leave(settle(response, committed, touches)),
-        Poll::Pending => Step::Wait(Finishing { response, commit: tokio::spawn(commit), touches }),
+        Poll::Pending => Step::Wait(Finishing {
+            response,
+            commit: tokio::spawn(commit),
+            touches,
+        }),
     }
 }
 
@@ -177,7 +195,10 @@ fn leave<R>(request: &Request, mut response: Response<R>) -> Response<R> {
 /// Says that the response depends on the header `name` of the request, unless it says so already.
 fn vary(headers: &mut HeaderMap, name: &HeaderValue) {
     let says_so = |value: &HeaderValue| {
-        let mut names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let mut names = value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii);
         names.any(|found| found == b"*" || found.eq_ignore_ascii_case(name.as_bytes()))
     };
     if !headers.get_all(VARY).iter().any(says_so) {

@@ -45,7 +45,12 @@ pub struct Session<S: Schema> {
 impl<S: Schema> Session<S> {
     pub(crate) fn open(request: Arc<Request>) -> Self {
         let (cells, generation) = open::<S>(&request);
-        Self { cells, request, generation, borrowed: false }
+        Self {
+            cells,
+            request,
+            generation,
+            borrowed: false,
+        }
     }
 
     /// The id that opens this session, if it is stored. A secret: see [`SessionId::expose`].
@@ -198,7 +203,9 @@ impl<S: Schema> Session<S> {
 
 fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {
     let now = request.config.now();
-    request.view(now, |slots| Box::new(S::open(&mut Opener::new(slots, now, request))))
+    request.view(now, |slots| {
+        Box::new(S::open(&mut Opener::new(slots, now, request)))
+    })
 }
 
 impl<S: Schema> Deref for Session<S> {

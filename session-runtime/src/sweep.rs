@@ -25,19 +25,26 @@ pub(crate) struct Sweeper {
 
 impl Sweeper {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { started: Arc::new(Once::new()), store: Arc::clone(&config.store), period: config.sweep_every }
+        Self {
+            started: Arc::new(Once::new()),
+            store: Arc::clone(&config.store),
+            period: config.sweep_every,
+        }
     }
 
     pub(crate) fn start(&self) {
         if let Some(period) = self.period.filter(|_| !self.started.is_completed()) {
-            self.started.call_once(|| drop(tokio::spawn(run(Arc::downgrade(&self.store), period))));
+            self.started
+                .call_once(|| drop(tokio::spawn(run(Arc::downgrade(&self.store), period))));
         }
     }
 }
 
 impl fmt::Debug for Sweeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sweeper").field("period", &self.period).finish_non_exhaustive()
+        f.debug_struct("Sweeper")
+            .field("period", &self.period)
+            .finish_non_exhaustive()
     }
 }
 

@@ -60,7 +60,10 @@ impl CookieTransport {
     /// Another name than `__Host-id`. Without that prefix, a subdomain can plant a cookie of this name.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..self }
+        Self {
+            name: name.into(),
+            ..self
+        }
     }
 
     /// Whether it is for https alone: yes by default. Without it, whoever listens on the network has the
@@ -87,21 +90,30 @@ impl CookieTransport {
     /// The part of the site it is for: `/` by default. Not possible together with `__Host-`.
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
-        Self { path: path.into(), ..self }
+        Self {
+            path: path.into(),
+            ..self
+        }
     }
 
     /// Shares it with all subdomains of `domain`: by default it is for this host alone. Not possible together
     /// with `__Host-`.
     #[must_use]
     pub fn domain(self, domain: impl Into<String>) -> Self {
-        Self { domain: Some(domain.into()), ..self }
+        Self {
+            domain: Some(domain.into()),
+            ..self
+        }
     }
 
     /// Lets it end with the browser; by default the browser keeps it for the absolute lifetime. The server
     /// decides when the session ends, either way.
     #[must_use]
     pub fn ends_with_browser(self) -> Self {
-        Self { kept: false, ..self }
+        Self {
+            kept: false,
+            ..self
+        }
     }
 
     /// For plain http in development: another name, and no `Secure`.
@@ -115,7 +127,10 @@ impl CookieTransport {
     }
 
     pub(super) fn read(&self, headers: &HeaderMap) -> Presented {
-        let mut values = headers.get_all(COOKIE).iter().flat_map(|header| self.values(header.as_bytes()));
+        let mut values = headers
+            .get_all(COOKIE)
+            .iter()
+            .flat_map(|header| self.values(header.as_bytes()));
         match (values.next(), values.next()) {
             (None, _) => Presented::Nothing,
             (Some(text), None) => Presented::value(text),
@@ -129,7 +144,10 @@ impl CookieTransport {
         header.split(|byte| *byte == b';').filter_map(move |pair| {
             let pair = pair.trim_ascii();
             let at = pair.iter().position(|byte| *byte == b'=')?;
-            let (name, value) = (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start());
+            let (name, value) = (
+                pair[..at].trim_ascii_end(),
+                pair[at + 1..].trim_ascii_start(),
+            );
             (name == self.name.as_bytes()).then_some(value)
         })
     }
@@ -137,7 +155,11 @@ impl CookieTransport {
     pub(super) fn write(&self, headers: &mut HeaderMap, notice: Notice) {
         let (value, expires, max_age) = match &notice {
             Notice::Issue(id, longest) => (id.expose(), None, self.kept.then(|| seconds(*longest))),
-            Notice::Remove => ("", Some(time::OffsetDateTime::UNIX_EPOCH), Some(time::Duration::ZERO)),
+            Notice::Remove => (
+                "",
+                Some(time::OffsetDateTime::UNIX_EPOCH),
+                Some(time::Duration::ZERO),
+            ),
         };
         let mut cookie = Cookie::build((self.name.as_str(), value))
             .secure(self.secure)
@@ -164,26 +186,39 @@ impl CookieTransport {
         let prefixed = host || self.name.starts_with("__Secure-");
         let name = &self.name;
         if !is_token(name) {
-            return Err(format!("a cookie cannot be named {name:?}: use letters, digits, `-` and `_`"));
+            return Err(format!(
+                "a cookie cannot be named {name:?}: use letters, digits, `-` and `_`"
+            ));
         }
         if prefixed && !self.secure {
-            return Err(format!("browsers refuse `{name}` without `Secure`: for plain http in development, call `SessionLayer::insecure()`"));
+            return Err(format!(
+                "browsers refuse `{name}` without `Secure`: for plain http in development, call `SessionLayer::insecure()`"
+            ));
         }
         if host && self.path != "/" {
-            return Err(format!("browsers refuse `{name}` with a path other than `/`: name the cookie without `__Host-`, or leave the path"));
+            return Err(format!(
+                "browsers refuse `{name}` with a path other than `/`: name the cookie without `__Host-`, or leave the path"
+            ));
         }
         if host && self.domain.is_some() {
-            return Err(format!("browsers refuse `{name}` with a domain: name the cookie without `__Host-`, or leave the domain"));
+            return Err(format!(
+                "browsers refuse `{name}` with a domain: name the cookie without `__Host-`, or leave the domain"
+            ));
         }
         if self.same_site == SameSite::None && !self.secure {
             return Err("browsers refuse `SameSite=None` without `Secure`".to_owned());
         }
         if !self.path.starts_with('/') || !is_attribute(&self.path) {
-            return Err(format!("the cookie's path must begin with `/` and be plain text, and {:?} does not", self.path));
+            return Err(format!(
+                "the cookie's path must begin with `/` and be plain text, and {:?} does not",
+                self.path
+            ));
         }
         match &self.domain {
             Some(domain) if domain.is_empty() || !is_attribute(domain) || domain.contains('/') => {
-                Err(format!("the cookie's domain must be a host's name, and {domain:?} is not"))
+                Err(format!(
+                    "the cookie's domain must be a host's name, and {domain:?} is not"
+                ))
             }
             _ => Ok(()),
         }
@@ -202,7 +237,8 @@ fn is_token(name: &str) -> bool {
 
 /// Whether it can stand in an attribute of `Set-Cookie`.
 fn is_attribute(text: &str) -> bool {
-    text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b';')
+    text.bytes()
+        .all(|byte| (b' '..=b'~').contains(&byte) && byte != b';')
 }
 
 #[cfg(test)]
@@ -223,19 +259,50 @@ mod tests {
         let id = SessionId::generate().unwrap();
         let text = id.expose();
         assert_eq!(read(&[&format!("__Host-id={text}")]), Presented::Id(id));
-        assert_eq!(read(&[&format!("a=b; __Host-id={text};c=d")]), Presented::Id(id));
-        assert_eq!(read(&["a=b", &format!("__Host-id={text}")]), Presented::Id(id));
-        for other in ["__%48ost-id", "__host-id", "__HOST-ID", "id", "$Version=1, __Host-id", "x__Host-id"] {
-            assert_eq!(read(&[&format!("{other}={text}")]), Presented::Nothing, "{other}");
+        assert_eq!(
+            read(&[&format!("a=b; __Host-id={text};c=d")]),
+            Presented::Id(id)
+        );
+        assert_eq!(
+            read(&["a=b", &format!("__Host-id={text}")]),
+            Presented::Id(id)
+        );
+        for other in [
+            "__%48ost-id",
+            "__host-id",
+            "__HOST-ID",
+            "id",
+            "$Version=1, __Host-id",
+            "x__Host-id",
+        ] {
+            assert_eq!(
+                read(&[&format!("{other}={text}")]),
+                Presented::Nothing,
+                "{other}"
+            );
         }
-        for value in [format!("\"{text}\""), text.to_uppercase(), format!("{text}0"), String::new()] {
-            assert!(matches!(read(&[&format!("__Host-id={value}")]), Presented::Malformed(_)), "{value}");
+        for value in [
+            format!("\"{text}\""),
+            text.to_uppercase(),
+            format!("{text}0"),
+            String::new(),
+        ] {
+            assert!(
+                matches!(
+                    read(&[&format!("__Host-id={value}")]),
+                    Presented::Malformed(_)
+                ),
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn the_name_twice_is_no_session_in_either_order_and_across_headers() {
-        let (one, other) = (SessionId::generate().unwrap(), SessionId::generate().unwrap());
+        let (one, other) = (
+            SessionId::generate().unwrap(),
+            SessionId::generate().unwrap(),
+        );
         let pair = |id: &SessionId| format!("__Host-id={}", id.expose());
         for cookies in [
             vec![format!("{}; {}", pair(&one), pair(&other))],
@@ -267,10 +334,17 @@ mod tests {
             written(&cookie, Notice::Remove),
             format!("__Host-id=; {attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
         );
-        let shared = CookieTransport::new().name("s").path("/shop").domain("example.org").ends_with_browser();
+        let shared = CookieTransport::new()
+            .name("s")
+            .path("/shop")
+            .domain("example.org")
+            .ends_with_browser();
         assert_eq!(
             written(&shared, issue),
-            format!("s={}; HttpOnly; SameSite=Lax; Secure; Path=/shop; Domain=example.org", "a".repeat(40))
+            format!(
+                "s={}; HttpOnly; SameSite=Lax; Secure; Path=/shop; Domain=example.org",
+                "a".repeat(40)
+            )
         );
     }
 
@@ -283,7 +357,10 @@ mod tests {
             (new().domain("example.org"), "without `__Host-`"),
             (new().name("a b"), "letters"),
             (new().name(""), "letters"),
-            (new().name("s").secure(false).same_site(SameSite::None), "SameSite=None"),
+            (
+                new().name("s").secure(false).same_site(SameSite::None),
+                "SameSite=None",
+            ),
             (new().name("s").path("shop"), "begin with `/`"),
             (new().name("s").path("/;Domain=evil"), "plain text"),
             (new().name("s").domain("a;b"), "host's name"),

@@ -26,12 +26,20 @@ pub struct HeaderTransport {
 impl HeaderTransport {
     /// `Authorization: Bearer <id>` in requests, `session-id: <id>` in responses.
     pub fn bearer() -> Self {
-        Self { request: AUTHORIZATION, response: HeaderName::from_static("session-id"), bearer: true }
+        Self {
+            request: AUTHORIZATION,
+            response: HeaderName::from_static("session-id"),
+            bearer: true,
+        }
     }
 
     /// A header of that name, both ways.
     pub fn named(name: HeaderName) -> Self {
-        Self { request: name.clone(), response: name, bearer: false }
+        Self {
+            request: name.clone(),
+            response: name,
+            bearer: false,
+        }
     }
 
     pub(super) fn request_header(&self) -> HeaderName {
@@ -39,7 +47,10 @@ impl HeaderTransport {
     }
 
     pub(super) fn read(&self, headers: &HeaderMap) -> Presented {
-        let mut values = headers.get_all(&self.request).iter().filter_map(|value| self.id_text(value));
+        let mut values = headers
+            .get_all(&self.request)
+            .iter()
+            .filter_map(|value| self.id_text(value));
         match (values.next(), values.next()) {
             (None, _) => Presented::Nothing,
             (Some(text), None) => Presented::value(text),
@@ -62,7 +73,8 @@ impl HeaderTransport {
     pub(super) fn write(&self, headers: &mut HeaderMap, notice: Notice) {
         let value = match notice {
             Notice::Issue(id, _) => {
-                let mut value = HeaderValue::from_str(id.expose()).unwrap_or(HeaderValue::from_static(""));
+                let mut value =
+                    HeaderValue::from_str(id.expose()).unwrap_or(HeaderValue::from_static(""));
                 value.set_sensitive(true);
                 value
             }

@@ -57,7 +57,10 @@ pub(crate) enum Presented {
 impl Presented {
     /// What the one value found stands for.
     fn value(text: &[u8]) -> Self {
-        SessionId::parse(text).map_or(Self::Malformed("it is not 40 lower-case hexadecimal digits"), Self::Id)
+        SessionId::parse(text).map_or(
+            Self::Malformed("it is not 40 lower-case hexadecimal digits"),
+            Self::Id,
+        )
     }
 }
 
