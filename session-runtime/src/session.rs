@@ -251,7 +251,7 @@ impl<S: Schema> fmt::Debug for Session<S> {
             Ok(())
         });
         shown.map_err(|_| fmt::Error)?;
-        fields.finish()
+        fields.finish_non_exhaustive()
     }
 }
 
