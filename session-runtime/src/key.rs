@@ -139,9 +139,13 @@ impl Key {
     /// A number that spreads keys evenly, for choosing a shard or a stripe.
     pub(crate) fn spread(&self) -> u64 {
         match self {
+<<<<<<< HEAD
             Self::Session(SessionKey { digest, .. }) => digest
                 .first_chunk()
                 .map_or(0, |first| u64::from_le_bytes(*first)),
+=======
+            Self::Session(key) => key.digest.first_chunk().copied().map_or(0, u64::from_le_bytes),
+>>>>>>> store
             Self::User(UserId(name)) => {
                 // FNV-1a: short names that differ little still spread.
                 name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
