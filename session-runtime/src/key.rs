@@ -139,13 +139,11 @@ impl Key {
     /// A number that spreads keys evenly, for choosing a shard or a stripe.
     pub(crate) fn spread(&self) -> u64 {
         match self {
-<<<<<<< HEAD
-            Self::Session(SessionKey { digest, .. }) => digest
+            Self::Session(key) => key
+                .digest
                 .first_chunk()
-                .map_or(0, |first| u64::from_le_bytes(*first)),
-=======
-            Self::Session(key) => key.digest.first_chunk().copied().map_or(0, u64::from_le_bytes),
->>>>>>> store
+                .copied()
+                .map_or(0, u64::from_le_bytes),
             Self::User(UserId(name)) => {
                 // FNV-1a: short names that differ little still spread.
                 name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
@@ -175,8 +173,8 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 impl fmt::Debug for SessionKey {
     /// Four bytes of the hash: enough to follow one session through a log, useless for opening it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first: [u8; 4] = self.digest.first_chunk().copied().unwrap_or_default();
-        let short: [u8; 8] = to_hex(first);
+        let [a, b, c, d, ..] = self.digest;
+        let short: [u8; 8] = to_hex([a, b, c, d]);
         write!(f, "SessionKey({})", ascii(&short))
     }
 }

@@ -391,10 +391,7 @@ maps! {
 }
 
 /// Merges maps key by key.
-fn per_key<M: Map>(
-    sides: Sides<M>,
-    rule: impl Fn(Sides<M::Value>) -> Option<M::Value>,
-) -> M {
+fn per_key<M: Map>(sides: Sides<M>, rule: impl Fn(Sides<M::Value>) -> Option<M::Value>) -> M {
     let occasion = sides.occasion;
     let mut base = sides.base.unwrap_or_default();
     let mut ours = sides.ours.unwrap_or_default();

@@ -282,7 +282,8 @@ impl Request {
     /// A new id can only be sent by a response that has not left yet.
     fn check_in_time(&self) -> Result<(), Error> {
         let state = self.state();
-        let creates = state.key.is_none() && state.barred.is_none()
+        let creates = state.key.is_none()
+            && state.barred.is_none()
             && state.pending.iter().any(|pending| !is_fact(pending));
         if state.phase != Phase::Running && creates {
             Err(Error::too_late())
@@ -429,7 +430,8 @@ impl Request {
             return Closing::Settled;
         }
         let Some(record) = state.stored.clone().filter(|_| state.barred.is_none()) else {
-            let creates = state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
+            let creates =
+                state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
             return if creates {
                 Closing::Writes
             } else {

@@ -166,10 +166,19 @@ fn writing_the_same_value_twice_adds_up() {
 
 #[test]
 fn sums_are_clamped_and_removals_stick() {
-    assert_eq!(Merging::by(merge::sum).settle(Some(&0), Some(&200_u8), Some(&100)), Some(255));
-    assert_eq!(Merging::by(merge::sum).settle(Some(&9), Some(&1_u8), Some(&2)), Some(0));
+    assert_eq!(
+        Merging::by(merge::sum).settle(Some(&0), Some(&200_u8), Some(&100)),
+        Some(255)
+    );
+    assert_eq!(
+        Merging::by(merge::sum).settle(Some(&9), Some(&1_u8), Some(&2)),
+        Some(0)
+    );
     let cart = |lines: &[(&str, u32)]| -> HashMap<String, u32> {
-        lines.iter().map(|(sku, quantity)| ((*sku).to_owned(), *quantity)).collect()
+        lines
+            .iter()
+            .map(|(sku, quantity)| ((*sku).to_owned(), *quantity))
+            .collect()
     };
     let merged = Merging::by(merge::sum).settle(
         Some(&cart(&[("apple", 2), ("pear", 2), ("plum", 1)])),
@@ -214,15 +223,36 @@ fn a_merge_never_overwrites_what_it_cannot_decode() {
 fn of_two_expiries_the_changed_one_stands_and_of_two_changed_ones_the_later() {
     let row: &dyn AnyRow = &Row::<u32>::new("field", u32::default);
     let slot = |payload: &'static str, expires: Option<i64>| {
-        Arc::new(Slot::new("field", payload, expires.map(Timestamp::from_millis)))
+        Arc::new(Slot::new(
+            "field",
+            payload,
+            expires.map(Timestamp::from_millis),
+        ))
     };
     let settled = |base, ours, theirs| {
-        let settled = settle(row, Some(&base), Some(&ours), Some(&theirs)).unwrap().unwrap();
-        (settled.payload().to_vec(), settled.expires().map(Timestamp::as_millis))
+        let settled = settle(row, Some(&base), Some(&ours), Some(&theirs))
+            .unwrap()
+            .unwrap();
+        (
+            settled.payload().to_vec(),
+            settled.expires().map(Timestamp::as_millis),
+        )
     };
     let base = || slot("1", Some(10));
-    assert_eq!(settled(base(), slot("1", Some(5)), base()), (b"1".to_vec(), Some(5)));
-    assert_eq!(settled(base(), slot("1", Some(20)), slot("2", Some(10))), (b"2".to_vec(), Some(20)));
-    assert_eq!(settled(base(), slot("3", Some(20)), slot("2", Some(30))), (b"3".to_vec(), Some(30)));
-    assert_eq!(settled(base(), slot("3", None), slot("2", Some(30))), (b"3".to_vec(), None));
+    assert_eq!(
+        settled(base(), slot("1", Some(5)), base()),
+        (b"1".to_vec(), Some(5))
+    );
+    assert_eq!(
+        settled(base(), slot("1", Some(20)), slot("2", Some(10))),
+        (b"2".to_vec(), Some(20))
+    );
+    assert_eq!(
+        settled(base(), slot("3", Some(20)), slot("2", Some(30))),
+        (b"3".to_vec(), Some(30))
+    );
+    assert_eq!(
+        settled(base(), slot("3", None), slot("2", Some(30))),
+        (b"3".to_vec(), None)
+    );
 }
