@@ -429,7 +429,7 @@ pub(crate) fn describe(
 /// }
 ///
 /// async fn add(mut session: Session<Shop>) -> &'static str {
-///     session.notice.set(Some("Added to your cart.".to_owned()));
+///     session.notice.set("Added to your cart.".to_owned());
 ///     "see /cart"
 /// }
 ///
@@ -473,14 +473,16 @@ impl<T> Flash<T> {
     }
 
     /// Sets it, for the next request that reads it. Also if that is what it said before.
-    pub fn set(&mut self, value: T) {
-        self.field.set(value);
+    ///
+    /// A flash of an `Option` needs no `Some`: `session.notice.set("Saved.".to_owned())`.
+    pub fn set(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
     }
 
     /// Shows a value in this request alone, through the same [`get`](Self::get). What is stored is left for the
     /// next one.
-    pub fn now(&mut self, value: T) {
-        self.field.set(value);
+    pub fn now(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
         self.field.marks.raise(Marks::PASSING);
     }
 

@@ -201,17 +201,25 @@ impl Request {
     }
 
     /// Folds in what a handle did. Refuses where another handle of this request changed the same field, and
-    /// its rule is to refuse.
-    pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<(), Error> {
+    /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
+    /// ended or replaced meanwhile, and what it did is dropped.
+    pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
         let now = self.config.now();
         let mut state = self.state();
         if generation != state.generation {
-            observe::outdated(harvest.len());
-            return Ok(());
+            if !harvest.is_empty() {
+                observe::outdated(harvest.len());
+            }
+            return Ok(false);
         }
-        harvest
+        let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let folded = harvest
             .iter()
-            .try_for_each(|harvest| state.fold(harvest, now))
+            .try_for_each(|harvest| state.fold(harvest, now));
+        if let (Err(_), Some(before)) = (&folded, before) {
+            state.pending = before;
+        }
+        folded.map(|()| true)
     }
 
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
@@ -223,7 +231,7 @@ impl Request {
                 if self.is_too_late(harvest.len()) {
                     return;
                 }
-                self.fold(generation, &harvest)
+                self.fold(generation, &harvest).map(drop)
             }
             Err(error) => Err(error),
         };
@@ -407,6 +415,7 @@ impl Request {
         let state = self.state();
         Facts {
             id: state.id.filter(|_| state.key.is_some()),
+            is_stored: state.stored.is_some(),
             ended: state.ended.clone(),
             created: state
                 .stored
@@ -485,6 +494,7 @@ impl Request {
 /// The session's own facts, as a request knows them.
 pub(crate) struct Facts {
     pub(crate) id: Option<SessionId>,
+    pub(crate) is_stored: bool,
     pub(crate) ended: Option<Ended>,
     pub(crate) created: Option<Timestamp>,
     pub(crate) updated: Option<Timestamp>,
