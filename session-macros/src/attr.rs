@@ -128,13 +128,11 @@ fn put<T>(option: &mut Option<Given<T>>, key: &Ident, value: T) -> Result<()> {
 
 /// `#[flash]`.
 fn flash(attr: &Attribute, name: &Ident) -> Result<()> {
-    match &attr.meta {
-        Meta::Path(_) => Ok(()),
-        _ => {
-            let fault = "a flash takes no arguments: write `#[flash]`";
-            Err(Error::new_spanned(name, fault))
-        }
+    if matches!(attr.meta, Meta::Path(_)) {
+        return Ok(());
     }
+    let fault = "a flash takes no arguments: write `#[flash]`";
+    Err(Error::new_spanned(name, fault))
 }
 
 /// `#[expire("1h", sliding)]`.
@@ -188,14 +186,10 @@ fn upgrade(key: &Ident, input: ParseStream<'_>) -> Result<Upgrade> {
             _ => Err(IN_UPGRADE.unknown(key)),
         }
     })?;
-    match (from, with) {
-        (Some(from), Some(with)) => Ok(Upgrade {
-            from: from.value,
-            with: with.value,
-        }),
-        _ => {
-            let fault = format!("`upgrade` needs both: `{}`", usage(keys::UPGRADE));
-            Err(Error::new_spanned(key, fault))
-        }
-    }
+    let (Some(from), Some(with)) = (from, with) else {
+        let fault = format!("`upgrade` needs both: `{}`", usage(keys::UPGRADE));
+        return Err(Error::new_spanned(key, fault));
+    };
+    let (from, with) = (from.value, with.value);
+    Ok(Upgrade { from, with })
 }
