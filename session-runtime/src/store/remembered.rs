@@ -18,6 +18,17 @@ impl Token {
     pub(super) fn new(key: &Key, id: CommitId) -> Self {
         Self(u128::from_le_bytes(id.to_bytes()) ^ u128::from(key.spread()))
     }
+
+    /// Its bytes, for a store to keep.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes))
+    }
 }
 
 /// The commits of the last minute, and of up to one minute more.
