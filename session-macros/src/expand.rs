@@ -1,6 +1,6 @@
 //! The schema → cells, rows, and the table of them.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Attribute, ExprPath};
@@ -68,7 +68,12 @@ fn cells(schema: &Schema<'_>) -> TokenStream {
 }
 
 fn cells_ident(schema: &Schema<'_>) -> Ident {
-    format_ident!("{}Session", schema.input.ident)
+    let name = &schema.input.ident;
+    // Points at the user's name, but is the macro's own: lints and suggestions leave it alone.
+    format_ident!(
+        "{name}Session",
+        span = Span::call_site().located_at(name.span())
+    )
 }
 
 /// The attributes that a generated item has in common with what it is made of.
@@ -100,7 +105,7 @@ fn kind(field: &Field<'_>) -> Ident {
 ///
 /// ```text
 /// static __row_cart: __session::Row<BTreeMap<String, u32>> =
-///     __session::Row::<BTreeMap<String, u32>>::new("cart", <BTreeMap<String, u32> as __session::core::default::Default>::default)
+///     __session::row::<BTreeMap<String, u32>>("cart", <BTreeMap<String, u32> as __session::Absent>::absent)
 ///         .merge(__session::rules::sum::<BTreeMap<String, u32>>);
 /// ```
 fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
@@ -115,7 +120,7 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
     ];
     let steps = steps.into_iter().flatten();
     quote! {
-        static #row: __session::Row<#ty> = __session::Row::<#ty>::new(#name, #default)#(.#steps)*;
+        static #row: __session::Row<#ty> = __session::row::<#ty>(#name, #default)#(.#steps)*;
     }
 }
 
@@ -123,7 +128,7 @@ fn row_ident(field: &Field<'_>) -> Ident {
     format_ident!("__row_{}", field.ident.unraw())
 }
 
-/// `<Option<String> as Default>::default`, or `|| -> Option<String> { expression }`
+/// `<Option<String> as __session::Absent>::absent`, or `|| -> Option<String> { expression }`
 fn default(field: &Field<'_>) -> TokenStream {
     let ty = field.ty;
     match &field.options.default {
@@ -131,7 +136,7 @@ fn default(field: &Field<'_>) -> TokenStream {
             let expression = &default.value;
             quote! { || -> #ty { #expression } }
         }
-        None => quote! { <#ty as __session::core::default::Default>::default },
+        None => quote! { <#ty as __session::Absent>::absent },
     }
 }
 
@@ -159,7 +164,7 @@ fn merge(field: &Field<'_>, rule: Option<&Rule>) -> Option<TokenStream> {
     Some(match rule? {
         Rule::Named(rule) => {
             // The rule's own span would have the compiler blame the rule for a type that it does not fit.
-            let rule = Ident::new(&rule.to_string(), proc_macro2::Span::call_site());
+            let rule = Ident::new(&rule.to_string(), Span::call_site());
             quote! { merge(__session::rules::#rule::<#ty>) }
         }
         Rule::Reject => quote! { reject() },

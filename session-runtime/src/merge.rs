@@ -84,12 +84,12 @@ pub fn guest<T>(sides: Sides<T>) -> Option<T> {
 }
 
 /// `max`: the greatest.
-pub fn max<T: Ord>(sides: Sides<T>) -> Option<T> {
+pub fn max<T: Ordered>(sides: Sides<T>) -> Option<T> {
     sides.ours.max(sides.theirs)
 }
 
 /// `min`: the least of those present.
-pub fn min<T: Ord>(sides: Sides<T>) -> Option<T> {
+pub fn min<T: Ordered>(sides: Sides<T>) -> Option<T> {
     match (sides.ours, sides.theirs) {
         (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
         (ours, theirs) => ours.or(theirs),
@@ -115,6 +115,17 @@ pub fn union<T: Union>(sides: Sides<T>) -> Option<T> {
 pub fn deep<T: Merge>(sides: Sides<T>) -> Option<T> {
     T::merge(sides)
 }
+
+/// Types that the rules `max` and `min` are for: those that implement `Ord`.
+#[diagnostic::on_unimplemented(
+    message = "the rules `max` and `min` do not fit the type `{Self}`",
+    label = "does not implement `Ord`",
+    note = "`max` and `min` are for types with a total order; derive `Ord` for it, or name another rule"
+)]
+pub trait Ordered: Ord {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Ord> Ordered for T {}
 
 /// Types that the rule `sum` is for: integers, and maps of them, per key.
 ///

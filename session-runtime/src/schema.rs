@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::canonical;
 use crate::clock::Timestamp;
@@ -101,6 +101,24 @@ pub struct Row<T> {
     rule: Rule<T>,
 }
 
+/// Types that have a value for a field that is absent: those that implement `Default`.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` has no value while it is absent",
+    label = "does not implement `Default`",
+    note = "make it an `Option`, derive `Default` for it, or write `#[session(default = …)]` above the field"
+)]
+pub trait Absent: Sized {
+    /// That value.
+    fn absent() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> Absent for T {
+    fn absent() -> Self {
+        Self::default()
+    }
+}
+
 /// How a field merges.
 #[derive(Debug)]
 enum Rule<T> {
@@ -108,9 +126,21 @@ enum Rule<T> {
     By(fn(Sides<T>) -> Option<T>),
 }
 
-impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Row<T> {
+/// [`Row::new`], for the macro: the compiler blames a type that fails the bounds of a function at the type's
+/// own place, and names the derive that is missing.
+pub const fn row<T>(name: &'static str, default: fn() -> T) -> Row<T>
+where
+    T: Serialize + for<'de> Deserialize<'de> + Send + Sync + 'static,
+{
+    Row::new(name, default)
+}
+
+impl<T> Row<T> {
     /// A field under its stored name. It has no rule: the later writer wins, and it stays with the browser.
-    pub const fn new(name: &'static str, default: fn() -> T) -> Self {
+    pub const fn new(name: &'static str, default: fn() -> T) -> Self
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
         Self {
             name,
             aliases: &[],
