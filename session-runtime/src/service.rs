@@ -19,7 +19,6 @@ use crate::error::Error;
 use crate::observe;
 use crate::request::{Closing, Request};
 use crate::sweep;
-use crate::transport::Notice;
 
 /// What [`SessionLayer`](crate::SessionLayer) makes of a service.
 #[derive(Clone, Debug)]
@@ -177,7 +176,7 @@ fn leave<R>(request: &Request, mut response: Response<R>) -> Response<R> {
     let headers = response.headers_mut();
     if let Some(notice) = notice {
         transport.write(headers, notice);
-        if matches!(notice, Notice::Issue(..)) && !headers.contains_key(CACHE_CONTROL) {
+        if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
     }
