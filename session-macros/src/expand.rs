@@ -199,7 +199,7 @@ fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
 /// impl __session::Schema for Shop {
 ///     type Cells = ShopSession;
 ///     const LIFETIME: __session::Lifetime = __session::Lifetime::from_millis(None, None);
-///     const READING_COUNTS: bool = true;
+///     const READING_COUNTS: __session::core::primitive::bool = true;
 ///     fn open(…) -> ShopSession { … }
 ///     fn visit(…) -> Result<(), Error> { … }
 ///     fn assign(self, …) { … }
@@ -215,7 +215,7 @@ fn implementation(schema: &Schema<'_>) -> TokenStream {
         impl __session::Schema for #name {
             type Cells = #cells;
             const LIFETIME: __session::Lifetime = #lifetime;
-            const READING_COUNTS: bool = #reading_counts;
+            const READING_COUNTS: __session::core::primitive::bool = #reading_counts;
             #open
             #visit
             #assign

@@ -50,7 +50,7 @@ fn implementation(schema: &Schema<'_>, generics: Generics) -> TokenStream {
                 __session::core::option::Option::None,
                 __session::core::option::Option::None,
             );
-            const READING_COUNTS: bool = false;
+            const READING_COUNTS: __session::core::primitive::bool = false;
             fn open(_: &mut __session::Opener<'_>) -> Self::Cells {
                 loop {}
             }
