@@ -184,9 +184,8 @@ mod shadowed {
         pub(super) order: i32,
     }
 
-    fn first(sides: ::session_runtime::Sides<i32>) -> i32 {
-        let ::session_runtime::Sides { theirs, .. } = sides;
-        theirs.unwrap_or_default()
+    fn first<T: ::core::default::Default>(sides: ::session_runtime::Sides<T>) -> T {
+        sides.theirs.unwrap_or_default()
     }
 
     fn from_small(small: i8) -> i32 {
