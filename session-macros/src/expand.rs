@@ -30,7 +30,7 @@ pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
     quote! {
         #cells
 
-        #[allow(deprecated, non_upper_case_globals)]
+        #[allow(deprecated)]
         const _: () = {
             use ::session_runtime::private as __session;
             #(#rows)*
@@ -55,12 +55,11 @@ pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
     let (vis, name, cells) = (&schema.input.vis, &schema.input.ident, cells_ident(schema));
     let docs = carried(&schema.input.attrs);
     let summary =
-        format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.");
+        format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.\n");
     let bounds = &generics.where_clause;
     let fields = schema.fields.iter().map(cell);
     quote! {
         #[doc = #summary]
-        #[doc = ""]
         #(#docs)*
         #[derive(::core::fmt::Debug)]
         #[allow(deprecated)]
@@ -81,17 +80,22 @@ pub(crate) fn cells_ident(schema: &Schema<'_>) -> Ident {
 
 /// The attributes that a generated item has in common with what it is made of.
 fn carried(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("doc") || attr.path().is_ident("deprecated"))
+    let carried = |attr: &&Attribute| is_doc(attr) || attr.path().is_ident("deprecated");
+    attrs.iter().filter(carried)
+}
+
+fn is_doc(attr: &Attribute) -> bool {
+    attr.path().is_ident("doc")
 }
 
 /// `cart: ::session_runtime::Field<BTreeMap<String, u32>>`
 fn cell(field: &Field<'_>) -> TokenStream {
     let Field { vis, ident, ty, .. } = field;
-    let docs = carried(field.attrs);
-    let kind = kind(field);
-    quote! { #(#docs)* #vis #ident: ::session_runtime::#kind<#ty> }
+    let (carried, kind) = (carried(field.attrs), kind(field));
+    let undocumented = !field.attrs.iter().any(is_doc);
+    let docs = undocumented.then(|| format!("The cell of `{}`.", ident.unraw()));
+    let docs = docs.into_iter();
+    quote! { #(#[doc = #docs])* #(#carried)* #vis #ident: ::session_runtime::#kind<#ty> }
 }
 
 /// The cell's type, without its path.
@@ -124,7 +128,7 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
 }
 
 fn row_ident(field: &Field<'_>) -> Ident {
-    format_ident!("__row_{}", field.ident.unraw())
+    format_ident!("__row_{}", field.ident.unraw(), span = Span::call_site())
 }
 
 /// `<Option<String> as __session::Absent>::absent`, or `|| -> Option<String> { expression }`

@@ -11,6 +11,9 @@ mod model;
 mod skeleton;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use error::Errors;
 use model::Schema;
 use proc_macro::TokenStream;
