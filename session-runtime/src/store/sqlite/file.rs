@@ -85,9 +85,15 @@ fn open_writer(
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_handler(Some(wait))?;
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    be_patient(&mut connection)?;
     Ok(connection)
+}
+
+/// rusqlite 0.39 and 0.40 need no `mut` for this, 0.41 does.
+fn be_patient(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait))
 }
 
 /// Short steps of one length: two processes that both write all the time get their turns.
@@ -127,7 +133,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
             Err(error)
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && wait(tried) =>
             {
-                tried += 1
+                tried += 1;
             }
             mode => return mode,
         }
