@@ -84,8 +84,9 @@ fn open_writer(
     Ok(connection)
 }
 
+#[allow(unused_mut, reason = "rusqlite wants it from 0.41 on")]
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_handler(Some(wait))?;
     Ok(connection)
 }
@@ -127,7 +128,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
             Err(error)
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && wait(tried) =>
             {
-                tried += 1
+                tried += 1;
             }
             mode => return mode,
         }
