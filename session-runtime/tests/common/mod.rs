@@ -9,18 +9,18 @@ use session_runtime::{
     Change, Committed, Ended, Expiry, Key, Kind, SessionId, Slot, SlotChange, Timestamp,
 };
 
-pub const TTL: Duration = Duration::from_secs(2 * 60 * 60);
+pub(crate) const TTL: Duration = Duration::from_secs(2 * 60 * 60);
 
-pub fn session_key() -> Key {
+pub(crate) fn session_key() -> Key {
     Key::from(&SessionId::generate().expect("random bytes"))
 }
 
-pub fn slot(name: &str, payload: impl Into<Vec<u8>>) -> Slot {
+pub(crate) fn slot(name: &str, payload: impl Into<Vec<u8>>) -> Slot {
     Slot::new(name, payload.into(), None)
 }
 
 /// A create of these slots that lives for two hours.
-pub fn creation(now: Timestamp, slots: &[Slot]) -> Change {
+pub(crate) fn creation(now: Timestamp, slots: &[Slot]) -> Change {
     let slots = slots
         .iter()
         .map(|slot| SlotChange::set(None, Arc::new(slot.clone())))
@@ -32,30 +32,30 @@ pub fn creation(now: Timestamp, slots: &[Slot]) -> Change {
     }
 }
 
-pub fn update(now: Timestamp, slots: impl IntoIterator<Item = SlotChange>) -> Change {
+pub(crate) fn update(now: Timestamp, slots: impl IntoIterator<Item = SlotChange>) -> Change {
     Change {
         slots: slots.into_iter().collect(),
         ..Change::new(Kind::Update, now)
     }
 }
 
-pub fn end(now: Timestamp) -> Change {
+pub(crate) fn end(now: Timestamp) -> Change {
     Change::new(Kind::End(Ended::Revoked), now)
 }
 
-pub async fn create(store: &impl Store, now: Timestamp, slots: &[Slot]) -> Key {
+pub(crate) async fn create(store: &impl Store, now: Timestamp, slots: &[Slot]) -> Key {
     let key = session_key();
     apply(store, &key, &creation(now, slots)).await;
     key
 }
 
-pub async fn apply(store: &impl Store, key: &Key, change: &Change) {
+pub(crate) async fn apply(store: &impl Store, key: &Key, change: &Change) {
     let committed = store.commit(key, change).await.expect("an answer");
     assert_eq!(committed, Committed::Applied);
 }
 
 /// Adds one to slot `n`, from whatever it is now, until that is applied.
-pub async fn increment(store: &impl Store, key: &Key, now: Timestamp) {
+pub(crate) async fn increment(store: &impl Store, key: &Key, now: Timestamp) {
     let mut record = store.load(key).await.expect("an answer").expect("a record");
     loop {
         let base = record.slot("n").expect("a slot").clone();
@@ -68,7 +68,7 @@ pub async fn increment(store: &impl Store, key: &Key, now: Timestamp) {
     }
 }
 
-pub fn number(slot: &Slot) -> usize {
+pub(crate) fn number(slot: &Slot) -> usize {
     std::str::from_utf8(slot.payload())
         .expect("text")
         .parse()
