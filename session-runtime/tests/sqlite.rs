@@ -207,6 +207,24 @@ async fn an_empty_file_becomes_a_store() {
     create(&scratch.store(), scratch.clock.now(), &[]).await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_file_is_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    create(&store, scratch.clock.now(), &[]).await;
+    for end in ["", "-wal", "-shm"] {
+        let file = format!("{}{end}", scratch.path.display());
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{file}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_may_open_a_new_file_at_once() {
     let scratch = Arc::new(Scratch::new());
