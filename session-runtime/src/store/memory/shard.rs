@@ -13,8 +13,8 @@ use crate::store::remembered::{Remembered, Token};
 // What things take besides the bytes of names and values: allocations, the tables with their spare room, the
 // deadline. Estimates, on the high side.
 const ENTRY: usize = 320;
-const SLOT: usize = 160;
-const OWNED: usize = 192;
+const SLOT: usize = 176;
+const OWNED: usize = 352;
 const COMMIT: usize = 40;
 
 #[derive(Default)]
