@@ -128,17 +128,29 @@ pub enum SlotOp {
 impl SlotChange {
     /// Sets a slot that is based on `base`.
     pub fn set(base: Option<Arc<Slot>>, slot: Arc<Slot>) -> Self {
-        Self { name: slot.name().clone(), base, to: SlotOp::Set(slot) }
+        Self {
+            name: slot.name().clone(),
+            base,
+            to: SlotOp::Set(slot),
+        }
     }
 
     /// Gives `base` another expiry.
     pub fn retime(base: Arc<Slot>, expires: Option<Timestamp>) -> Self {
-        Self { name: base.name().clone(), base: Some(base), to: SlotOp::Retime(expires) }
+        Self {
+            name: base.name().clone(),
+            base: Some(base),
+            to: SlotOp::Retime(expires),
+        }
     }
 
     /// Takes `base` out.
     pub fn drop(base: Arc<Slot>) -> Self {
-        Self { name: base.name().clone(), base: Some(base), to: SlotOp::Drop }
+        Self {
+            name: base.name().clone(),
+            base: Some(base),
+            to: SlotOp::Drop,
+        }
     }
 
     /// The signature the slot must have for this to apply; `None` if it must be absent.
@@ -189,7 +201,9 @@ impl Change {
             (Kind::Create, Some(_)) => Some(Committed::Exists),
             (_, None) => Some(Committed::Gone),
             (_, Some(record)) => match &record.state {
-                State::Live => (!self.holds(record)).then(|| Committed::Conflict(Arc::clone(record))),
+                State::Live => {
+                    (!self.holds(record)).then(|| Committed::Conflict(Arc::clone(record)))
+                }
                 State::Moved(to) => Some(Committed::Moved(to.clone())),
                 State::Ended(_) => Some(Committed::Gone),
             },
@@ -199,10 +213,17 @@ impl Change {
     /// Whether every slot it names is what it expects. A lapsed slot counts as absent.
     fn holds(&self, record: &Record) -> bool {
         let found = |name: &FieldName| {
-            record.live_slot(name.as_str(), self.now).map(|slot| slot.signature())
+            record
+                .live_slot(name.as_str(), self.now)
+                .map(|slot| slot.signature())
         };
-        self.slots.iter().all(|slot| found(&slot.name) == slot.expected())
-            && self.unchanged.iter().all(|(name, expected)| found(name) == *expected)
+        self.slots
+            .iter()
+            .all(|slot| found(&slot.name) == slot.expected())
+            && self
+                .unchanged
+                .iter()
+                .all(|(name, expected)| found(name) == *expected)
     }
 
     /// Applies it to the record that becomes of it: the one under the key, or for a move, the one that goes

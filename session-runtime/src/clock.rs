@@ -117,7 +117,9 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 }
 
@@ -155,7 +157,13 @@ struct Seen {
 impl Watch {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let trusted = offset(clock.now(), clock.elapsed());
-        Self { clock, seen: Mutex::new(Seen { trusted, stepped: None }) }
+        Self {
+            clock,
+            seen: Mutex::new(Seen {
+                trusted,
+                stepped: None,
+            }),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -177,14 +185,20 @@ impl Watch {
 impl Seen {
     fn observe(&mut self, current: i64, elapsed: Duration) -> bool {
         if near(current, self.trusted) {
-            *self = Self { trusted: current, stepped: None };
+            *self = Self {
+                trusted: current,
+                stepped: None,
+            };
             return true;
         }
         match self.stepped {
             Some((to, at)) if near(current, to) => {
                 let settled = elapsed.saturating_sub(at) >= SETTLED_AFTER;
                 if settled {
-                    *self = Self { trusted: current, stepped: None };
+                    *self = Self {
+                        trusted: current,
+                        stepped: None,
+                    };
                 }
                 settled
             }
@@ -206,7 +220,9 @@ fn near(a: i64, b: i64) -> bool {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("now", &self.now()).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("now", &self.now())
+            .finish_non_exhaustive()
     }
 }
 
@@ -234,7 +250,10 @@ pub struct SweepGuard {
 impl SweepGuard {
     /// A guard for a store that goes by `clock`.
     pub fn new(clock: impl Clock) -> Self {
-        Self { watch: Watch::new(Arc::new(clock)), skew: Mutex::new(0) }
+        Self {
+            watch: Watch::new(Arc::new(clock)),
+            skew: Mutex::new(0),
+        }
     }
 
     /// Takes note of the app's time, as carried by a change.
@@ -248,7 +267,10 @@ impl SweepGuard {
         let skew = *self.skew.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = self.watch.is_steady() && near(skew, 0);
         if !trusted {
-            tracing::warn!(skew_ms = skew, "sweeping stands still: the store's clock and the app's disagree, or one has just stepped");
+            tracing::warn!(
+                skew_ms = skew,
+                "sweeping stands still: the store's clock and the app's disagree, or one has just stepped"
+            );
         }
         trusted.then(|| self.watch.now())
     }

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::record::Slot;
 use axum_core::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -46,9 +48,17 @@ enum Kind {
     Timeout,
     Full,
     Unsettled,
-    Rejected { field: String },
-    TooLarge { what: String, size: usize, limit: usize },
-    Encode { field: String },
+    Rejected {
+        field: String,
+    },
+    TooLarge {
+        what: String,
+        size: usize,
+        limit: usize,
+    },
+    Encode {
+        field: String,
+    },
     Random,
     TooLate,
 }
@@ -71,15 +81,37 @@ impl Error {
     }
 
     pub(crate) fn rejected(field: &str) -> Self {
-        Self::new(Kind::Rejected { field: field.to_owned() }, None)
+        Self::new(
+            Kind::Rejected {
+                field: field.to_owned(),
+            },
+            None,
+        )
     }
 
     pub(crate) fn too_large(what: impl Into<String>, size: usize, limit: usize) -> Self {
-        Self::new(Kind::TooLarge { what: what.into(), size, limit }, None)
+        Self::new(
+            Kind::TooLarge {
+                what: what.into(),
+                size,
+                limit,
+            },
+            None,
+        )
+    }
+
+    pub(crate) fn field_too_large(slot: &Slot, limit: usize) -> Self {
+        let what = format!("the field `{}`", slot.name().as_str());
+        Self::too_large(what, slot.payload().len(), limit)
     }
 
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
-        Self::new(Kind::Encode { field: field.to_owned() }, Some(Box::new(source)))
+        Self::new(
+            Kind::Encode {
+                field: field.to_owned(),
+            },
+            Some(Box::new(source)),
+        )
     }
 
     pub(crate) fn random(source: impl Into<Cause>) -> Self {
@@ -90,9 +122,17 @@ impl Error {
         Self::new(Kind::TooLate, None)
     }
 
+    /// The task that committed is gone: it panicked, or the runtime is shutting down.
+    pub(crate) fn lost(task: tokio::task::JoinError) -> Self {
+        Self::new(Kind::Unavailable, Some(Box::new(task)))
+    }
+
     /// The store cannot be reached, did not answer in time, or is full: trying later may help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self.0.kind, Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled)
+        matches!(
+            self.0.kind,
+            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled
+        )
     }
 
     /// The store did not answer before the deadline.
@@ -116,21 +156,41 @@ impl Error {
         matches!(self.0.kind, Kind::Encode { .. })
     }
 
+    /// The response, with whatever body the service's responses have. Logs the cause.
+    pub(crate) fn response<B: From<&'static str>>(self) -> http::Response<B> {
+        let (status, body) = self.answer();
+        let error = Causes(&self);
+        if status.is_server_error() {
+            tracing::error!(%error, status = status.as_u16(), "session error");
+        } else {
+            tracing::warn!(%error, status = status.as_u16(), "session error");
+        }
+        let mut response = http::Response::new(B::from(body));
+        *response.status_mut() = status;
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        response
+    }
+
     /// What the client is told: a status, and a sentence that gives nothing away.
     fn answer(&self) -> (StatusCode, &'static str) {
         match self.0.kind {
-            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled | Kind::Random => {
-                (StatusCode::SERVICE_UNAVAILABLE, "The session is not available just now. Please try again.")
-            }
-            Kind::Rejected { .. } => {
-                (StatusCode::CONFLICT, "Something else changed this at the same time. Please try again.")
-            }
-            Kind::TooLarge { .. } => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "This is more than a session can hold.")
-            }
-            Kind::MissingLayer | Kind::Encode { .. } | Kind::TooLate => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong with the session.")
-            }
+            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled | Kind::Random => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The session is not available just now. Please try again.",
+            ),
+            Kind::Rejected { .. } => (
+                StatusCode::CONFLICT,
+                "Something else changed this at the same time. Please try again.",
+            ),
+            Kind::TooLarge { .. } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "This is more than a session can hold.",
+            ),
+            Kind::MissingLayer | Kind::Encode { .. } | Kind::TooLate => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong with the session.",
+            ),
         }
     }
 }
@@ -181,14 +241,7 @@ impl From<StoreError> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, body) = self.answer();
-        let cause = Causes(&self);
-        if status.is_server_error() {
-            tracing::error!(error = %cause, status = status.as_u16(), "session error");
-        } else {
-            tracing::warn!(error = %cause, status = status.as_u16(), "session error");
-        }
-        (status, body).into_response()
+        self.response()
     }
 }
 
@@ -234,29 +287,44 @@ impl StoreError {
     /// The store cannot be reached, or the connection broke. Whether a commit happened is not known; it is
     /// tried again under the same id.
     pub fn unavailable(source: impl Into<Cause>) -> Self {
-        Self { kind: StoreErrorKind::Unavailable, source: Some(source.into()) }
+        Self {
+            kind: StoreErrorKind::Unavailable,
+            source: Some(source.into()),
+        }
     }
 
     /// The store did not answer in time. Whether a commit happened is not known; it is tried again under
     /// the same id.
     pub fn timeout() -> Self {
-        Self { kind: StoreErrorKind::Timeout, source: None }
+        Self {
+            kind: StoreErrorKind::Timeout,
+            source: None,
+        }
     }
 
     /// There is no room. Nothing was written; trying again at once will not help.
     pub fn full(source: impl Into<Cause>) -> Self {
-        Self { kind: StoreErrorKind::Full, source: Some(source.into()) }
+        Self {
+            kind: StoreErrorKind::Full,
+            source: Some(source.into()),
+        }
     }
 
     /// Something that no repeat will mend, such as a table that does not exist or a record that cannot be
     /// read. Nothing was written.
     pub fn broken(source: impl Into<Cause>) -> Self {
-        Self { kind: StoreErrorKind::Broken, source: Some(source.into()) }
+        Self {
+            kind: StoreErrorKind::Broken,
+            source: Some(source.into()),
+        }
     }
 
     /// Whether the same call may succeed if it is made again at once.
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Timeout)
+        matches!(
+            self.kind,
+            StoreErrorKind::Unavailable | StoreErrorKind::Timeout
+        )
     }
 
     /// Whether the store had no room.
@@ -312,14 +380,21 @@ pub struct DecodeError {
 impl DecodeError {
     pub(crate) fn new(field: &'static str, source: &serde_json::Error) -> Self {
         // Not kept as a source: serde's messages quote the value.
-        Self { field, position: (source.line(), source.column()) }
+        Self {
+            field,
+            position: (source.line(), source.column()),
+        }
     }
 }
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (line, column) = self.position;
-        write!(f, "the stored value of `{}` does not fit its type, at line {line} column {column}", self.field)
+        write!(
+            f,
+            "the stored value of `{}` does not fit its type, at line {line} column {column}",
+            self.field
+        )
     }
 }
 
@@ -327,7 +402,7 @@ impl StdError for DecodeError {}
 
 /// Why a value has no JSON form. The message never quotes the value.
 #[derive(Debug)]
-pub struct EncodeError(pub(crate) Cow<'static, str>);
+pub(crate) struct EncodeError(pub(crate) Cow<'static, str>);
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

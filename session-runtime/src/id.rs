@@ -57,7 +57,10 @@ impl SessionId {
     /// The id that `text` is, if it is exactly 40 lower-case hexadecimal digits.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digits: [u8; TEXT] = text.try_into().ok()?;
-        digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(digits))
+        digits
+            .iter()
+            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            .then_some(Self(digits))
     }
 
     /// The id as the client sends it. A secret: keep it out of logs and pages.

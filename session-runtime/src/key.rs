@@ -96,7 +96,10 @@ impl From<&SessionId> for Key {
         let text = id.bytes();
         let mut tag = [0; TAG];
         tag.copy_from_slice(&text[..TAG]);
-        Self::Session(SessionKey { tag, digest: Sha256::digest(text).into() })
+        Self::Session(SessionKey {
+            tag,
+            digest: Sha256::digest(text).into(),
+        })
     }
 }
 
@@ -128,13 +131,20 @@ impl Key {
         if !tag.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
-        Some(Self::Session(SessionKey { tag, digest: from_hex(hash)? }))
+        Some(Self::Session(SessionKey {
+            tag,
+            digest: from_hex(hash)?,
+        }))
     }
 
     /// A number that spreads keys evenly, for choosing a shard or a stripe.
     pub(crate) fn spread(&self) -> u64 {
         match self {
-            Self::Session(key) => key.digest.first_chunk().copied().map_or(0, u64::from_le_bytes),
+            Self::Session(key) => key
+                .digest
+                .first_chunk()
+                .copied()
+                .map_or(0, u64::from_le_bytes),
             Self::User(UserId(name)) => {
                 // FNV-1a: short names that differ little still spread.
                 name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
@@ -171,8 +181,8 @@ impl Hash for SessionKey {
 impl fmt::Debug for SessionKey {
     /// Four bytes of the hash: enough to follow one session through a log, useless for opening it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.digest;
-        let short: [u8; 8] = to_hex([a, b, c, d]);
+        let first: [u8; 4] = self.digest.first_chunk().copied().unwrap_or_default();
+        let short: [u8; 8] = to_hex(first);
         write!(f, "SessionKey({})", ascii(&short))
     }
 }

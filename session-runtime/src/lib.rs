@@ -1,24 +1,62 @@
-//! Typed sessions for axum and tower.
+#![doc = include_str!("../README.md")]
+
+mod layer;
+mod service;
+mod sweep;
+
+mod extract;
+mod session;
+
+mod field;
+mod schema;
+
+mod request;
+
+mod commit;
+mod config;
+mod merge;
+mod observe;
+
+pub mod transport;
 
 pub mod store;
 
 mod change;
+mod record;
+
+mod canonical;
+mod signature;
+
 mod clock;
 mod error;
 #[cfg(any(feature = "sqlite", test))]
 mod frame;
 mod id;
 mod key;
-mod record;
-mod signature;
+
+#[doc(hidden)]
+pub mod private;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use change::{Change, CommitId, Committed, Expiry, Kind, REMEMBERED, SlotChange, SlotOp, TOMBSTONE};
+pub use change::{
+    Change, CommitId, Committed, Expiry, Kind, REMEMBERED, SlotChange, SlotOp, TOMBSTONE,
+};
 pub use clock::{Clock, SweepGuard, SystemClock, Timestamp};
 pub use error::{DecodeError, Error};
+pub use field::{Field, Flash};
 pub use id::SessionId;
 pub use key::{Key, SessionKey, UserId};
+pub use layer::SessionLayer;
+pub use merge::{Append, Merge, Occasion, Sides, Sum, Union};
 pub use record::{Ended, FieldName, Record, Slot, State};
+pub use request::Saved;
+pub use schema::Schema;
+pub use service::{ResponseFuture, SessionService};
+pub use session::{PassiveSession, Session};
 pub use signature::Signature;
+
+/// Turns a struct into a typed session. See the crate's front page.
+#[cfg(feature = "derive")]
+pub use session_macros::Session;

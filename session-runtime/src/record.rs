@@ -69,7 +69,11 @@ pub struct Slot {
 
 impl Slot {
     /// A slot signed by its payload.
-    pub fn new(name: impl Into<FieldName>, payload: impl Into<Bytes>, expires: Option<Timestamp>) -> Self {
+    pub fn new(
+        name: impl Into<FieldName>,
+        payload: impl Into<Bytes>,
+        expires: Option<Timestamp>,
+    ) -> Self {
         let payload = payload.into();
         let signature = Signature::of(&payload);
         Self::signed(name, payload, expires, signature)
@@ -82,13 +86,21 @@ impl Slot {
         expires: Option<Timestamp>,
         signature: Signature,
     ) -> Self {
-        Self { name: name.into(), payload: payload.into(), expires, signature }
+        Self {
+            name: name.into(),
+            payload: payload.into(),
+            expires,
+            signature,
+        }
     }
 
     /// The same value with another expiry.
     #[must_use]
     pub fn retimed(&self, expires: Option<Timestamp>) -> Self {
-        Self { expires, ..self.clone() }
+        Self {
+            expires,
+            ..self.clone()
+        }
     }
 
     /// What it is called.
@@ -199,7 +211,13 @@ pub struct Record {
 impl Record {
     /// A live record without slots.
     pub fn new(now: Timestamp, expires: Timestamp) -> Self {
-        Self { slots: Vec::new(), state: State::Live, expires, updated: now, seen: now }
+        Self {
+            slots: Vec::new(),
+            state: State::Live,
+            expires,
+            updated: now,
+            seen: now,
+        }
     }
 
     /// A record of these slots, in any order; of two with one name the later counts.
@@ -252,7 +270,8 @@ impl Record {
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
-        self.slots.binary_search_by(|slot| slot.name().as_str().cmp(name))
+        self.slots
+            .binary_search_by(|slot| slot.name().as_str().cmp(name))
     }
 }
 

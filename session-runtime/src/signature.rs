@@ -26,7 +26,9 @@ impl Signature {
     /// A signature that tells this writing of `payload` from every other, even of equal bytes: a flash
     /// that says the same as the one before is still a newer one.
     pub(crate) fn unique(payload: &[u8], nonce: u128) -> Self {
-        let hash = Sha256::new().chain_update(payload).chain_update(nonce.to_le_bytes());
+        let hash = Sha256::new()
+            .chain_update(payload)
+            .chain_update(nonce.to_le_bytes());
         Self::truncated(hash.finalize().into())
     }
 

@@ -1,1 +1,13 @@
-//! Tests.
+//! What the tests share: a browser without a window, a store that counts and fails on demand, and a site of
+//! both.
+
+// A helper that panics is a test that fails.
+#![allow(clippy::missing_panics_doc)]
+
+mod browser;
+mod faults;
+mod site;
+
+pub use browser::{Browser, Reply};
+pub use faults::{Fault, FaultStore};
+pub use site::{Site, Visitor};

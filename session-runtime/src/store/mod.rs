@@ -36,7 +36,10 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the store cannot be reached or read.
-    fn load(&self, key: &Key) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send;
+    fn load(
+        &self,
+        key: &Key,
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send;
 
     /// Applies a change whole, or not at all, and says what came of it.
     ///
@@ -47,7 +50,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// If the store cannot be reached or written, or is full. After a
     /// [transient](StoreError::is_transient) error it is not known whether the change was applied.
-    fn commit(&self, key: &Key, change: &Change) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    fn commit(
+        &self,
+        key: &Key,
+        change: &Change,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
     /// The keys of all live records of that owner. One may be listed whose record is gone; none is
     /// unlisted.
@@ -55,7 +62,8 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the store cannot be reached or read.
-    fn owned_by(&self, owner: &UserId) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+    fn owned_by(&self, owner: &UserId)
+    -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
 
     /// Deletes at most `limit` records that have expired by the store's own clock, and says how many.
     ///
@@ -66,15 +74,25 @@ pub trait Store: Send + Sync + 'static {
 }
 
 impl<S: Store> Store for Arc<S> {
-    fn load(&self, key: &Key) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send {
+    fn load(
+        &self,
+        key: &Key,
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send {
         (**self).load(key)
     }
 
-    fn commit(&self, key: &Key, change: &Change) -> impl Future<Output = Result<Committed, StoreError>> + Send {
+    fn commit(
+        &self,
+        key: &Key,
+        change: &Change,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send {
         (**self).commit(key, change)
     }
 
-    fn owned_by(&self, owner: &UserId) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send {
+    fn owned_by(
+        &self,
+        owner: &UserId,
+    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send {
         (**self).owned_by(owner)
     }
 

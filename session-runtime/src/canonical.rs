@@ -1,0 +1,539 @@
+//! Canonical JSON: equal values give equal bytes.
+//!
+//! It is `serde_json`'s compact form with two differences. The entries of a map are sorted by key, so that
+//! the seed of a `HashMap` does not show; struct fields keep their order and cost nothing extra. And NaN and
+//! the infinities are errors, where `serde_json` writes `null`.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use serde::ser::{self, Serialize};
+
+use crate::error::EncodeError;
+
+/// Appends the canonical JSON of `value` to `out`.
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    value.serialize(Canonical { out })
+}
+
+type Encoded = Result<(), EncodeError>;
+
+impl ser::Error for EncodeError {
+    fn custom<T: Display>(message: T) -> Self {
+        Self(message.to_string().into())
+    }
+}
+
+impl From<serde_json::Error> for EncodeError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string().into())
+    }
+}
+
+struct Canonical<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+/// What `serde_json` calls a number or raw value that carries its own text, when one of its features that
+/// keep text is on.
+const OWN_TEXT: [&str; 2] = [
+    "$serde_json::private::Number",
+    "$serde_json::private::RawValue",
+];
+
+impl Canonical<'_> {
+    fn scalar<T: Serialize + ?Sized>(self, value: &T) -> Encoded {
+        Ok(serde_json::to_writer(self.out, value)?)
+    }
+
+    fn float<T: Serialize>(self, value: T, finite: bool) -> Encoded {
+        if !finite {
+            return Err(EncodeError("NaN and infinities have no JSON form".into()));
+        }
+        self.scalar(&value)
+    }
+}
+
+/// Writes `{"variant":`, the value, and `}`.
+fn tagged<T: Serialize + ?Sized>(out: &mut Vec<u8>, variant: &str, value: &T) -> Encoded {
+    open_variant(out, variant)?;
+    encode(value, out)?;
+    out.push(b'}');
+    Ok(())
+}
+
+fn open_variant(out: &mut Vec<u8>, variant: &str) -> Encoded {
+    out.push(b'{');
+    serde_json::to_writer(&mut *out, variant)?;
+    out.push(b':');
+    Ok(())
+}
+
+macro_rules! scalars {
+    ($($method:ident: $type:ty),* $(,)?) => {
+        $(fn $method(self, value: $type) -> Encoded {
+            self.scalar(&value)
+        })*
+    };
+}
+
+impl<'a> ser::Serializer for Canonical<'a> {
+    type Ok = ();
+    type Error = EncodeError;
+    type SerializeSeq = List<'a>;
+    type SerializeTuple = List<'a>;
+    type SerializeTupleStruct = List<'a>;
+    type SerializeTupleVariant = List<'a>;
+    type SerializeMap = Map<'a>;
+    type SerializeStruct = Struct<'a>;
+    type SerializeStructVariant = Struct<'a>;
+
+    scalars! {
+        serialize_bool: bool, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128,
+    }
+
+    fn serialize_f32(self, value: f32) -> Encoded {
+        self.float(value, value.is_finite())
+    }
+
+    fn serialize_f64(self, value: f64) -> Encoded {
+        self.float(value, value.is_finite())
+    }
+
+    fn serialize_none(self) -> Encoded {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Encoded {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Encoded {
+        self.out.extend_from_slice(b"null");
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Encoded {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Encoded {
+        self.scalar(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Encoded {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Encoded {
+        tagged(self.out, variant, value)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<List<'a>, EncodeError> {
+        Ok(List::open(self.out, "]"))
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<List<'a>, EncodeError> {
+        Ok(List::open(self.out, "]"))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<List<'a>, EncodeError> {
+        Ok(List::open(self.out, "]"))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<List<'a>, EncodeError> {
+        open_variant(self.out, variant)?;
+        Ok(List::open(self.out, "]}"))
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Map<'a>, EncodeError> {
+        Ok(Map::open(self.out))
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Struct<'a>, EncodeError> {
+        Ok(Struct::open(self.out, "}", OWN_TEXT.contains(&name)))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Struct<'a>, EncodeError> {
+        open_variant(self.out, variant)?;
+        Ok(Struct::open(self.out, "}}", false))
+    }
+}
+
+/// A JSON array in the making.
+struct List<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+    close: &'static str,
+}
+
+impl<'a> List<'a> {
+    fn open(out: &'a mut Vec<u8>, close: &'static str) -> Self {
+        out.push(b'[');
+        Self {
+            out,
+            first: true,
+            close,
+        }
+    }
+
+    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+        encode(value, self.out)
+    }
+
+    fn close(self) {
+        self.out.extend_from_slice(self.close.as_bytes());
+    }
+}
+
+macro_rules! list {
+    ($($part:ident: $method:ident),* $(,)?) => {
+        $(impl ser::$part for List<'_> {
+            type Ok = ();
+            type Error = EncodeError;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
+                self.item(value)
+            }
+
+            fn end(self) -> Encoded {
+                self.close();
+                Ok(())
+            }
+        })*
+    };
+}
+
+list! {
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field,
+}
+
+/// A JSON object in the making, of a struct: fields in their order.
+struct Struct<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+    close: &'static str,
+    /// The one field is the text of the whole, to be written as it is.
+    own_text: bool,
+}
+
+impl<'a> Struct<'a> {
+    fn open(out: &'a mut Vec<u8>, close: &'static str, own_text: bool) -> Self {
+        if !own_text {
+            out.push(b'{');
+        }
+        Self {
+            out,
+            first: true,
+            close,
+            own_text,
+        }
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Encoded {
+        if self.own_text {
+            return self.text(value);
+        }
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+        serde_json::to_writer(&mut *self.out, name)?;
+        self.out.push(b':');
+        encode(value, self.out)
+    }
+
+    fn text<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
+        let quoted = serde_json::to_vec(value)?;
+        let text: String = serde_json::from_slice(&quoted)?;
+        self.out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    fn close(self) {
+        if !self.own_text {
+            self.out.extend_from_slice(self.close.as_bytes());
+        }
+    }
+}
+
+impl ser::SerializeStruct for Struct<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Encoded {
+        self.field(name, value)
+    }
+
+    fn end(self) -> Encoded {
+        self.close();
+        Ok(())
+    }
+}
+
+impl ser::SerializeStructVariant for Struct<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Encoded {
+        self.field(name, value)
+    }
+
+    fn end(self) -> Encoded {
+        self.close();
+        Ok(())
+    }
+}
+
+/// A JSON object in the making, of a map. Entries are written as they come; if they came out of order, the
+/// bytes are put in order at the end.
+struct Map<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the first entry begins.
+    start: usize,
+    entries: Vec<Entry>,
+    sorted: bool,
+}
+
+struct Entry {
+    key: Range<usize>,
+    end: usize,
+}
+
+impl<'a> Map<'a> {
+    fn open(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self {
+            start: out.len(),
+            out,
+            entries: Vec::new(),
+            sorted: true,
+        }
+    }
+
+    fn in_order(mut self) -> Self {
+        if self.sorted {
+            return self;
+        }
+        let written = self.out.split_off(self.start);
+        let text = |range: Range<usize>| &written[range.start - self.start..range.end - self.start];
+        self.entries
+            .sort_by(|a, b| text(a.key.clone()).cmp(text(b.key.clone())));
+        for (i, entry) in self.entries.iter().enumerate() {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            self.out.extend_from_slice(text(entry.key.start..entry.end));
+        }
+        self
+    }
+}
+
+impl ser::SerializeMap for Map<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Encoded {
+        if !self.entries.is_empty() {
+            self.out.push(b',');
+        }
+        let start = self.out.len();
+        write_key(key, self.out)?;
+        let key = start..self.out.len();
+        self.sorted &= self
+            .entries
+            .last()
+            .is_none_or(|last| self.out[last.key.clone()] <= self.out[key.clone()]);
+        self.entries.push(Entry { end: key.end, key });
+        self.out.push(b':');
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
+        encode(value, self.out)?;
+        if let Some(entry) = self.entries.last_mut() {
+            entry.end = self.out.len();
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Encoded {
+        self.in_order().out.push(b'}');
+        Ok(())
+    }
+}
+
+/// Writes a map's key: text as it is, numbers and booleans in quotes, as `serde_json` reads them back.
+fn write_key<T: Serialize + ?Sized>(key: &T, out: &mut Vec<u8>) -> Encoded {
+    let start = out.len();
+    encode(key, out)?;
+    match out.get(start) {
+        Some(b'"') => Ok(()),
+        Some(b'0'..=b'9' | b'-' | b't' | b'f') => {
+            out.insert(start, b'"');
+            out.push(b'"');
+            Ok(())
+        }
+        _ => Err(EncodeError(
+            "the keys of a map must be text, numbers or booleans".into(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use proptest::prelude::*;
+    use serde::{Deserialize, Serialize};
+    use serde_json::{Value, json};
+
+    use super::encode;
+
+    fn text<T: Serialize>(value: &T) -> String {
+        let mut out = Vec::new();
+        encode(value, &mut out).expect("it has a JSON form");
+        String::from_utf8(out).expect("JSON is text")
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    enum Shape {
+        Dot,
+        Circle(f64),
+        Line(i8, i8),
+        Box { width: u64, depth: Option<u64> },
+    }
+
+    #[derive(Serialize)]
+    struct Order {
+        zebra: u8,
+        apple: BTreeMap<u32, bool>,
+        #[serde(flatten)]
+        rest: HashMap<String, u8>,
+    }
+
+    #[test]
+    fn every_kind_of_value_reads_as_serde_json_writes_it() {
+        let shapes = vec![
+            Shape::Dot,
+            Shape::Circle(0.5),
+            Shape::Line(-1, 1),
+            Shape::Box {
+                width: u64::MAX,
+                depth: None,
+            },
+        ];
+        assert_eq!(text(&shapes), serde_json::to_string(&shapes).unwrap());
+        let mixed = (1_i128, 'ä', "\"\u{1}", b"ab", (), Some(true), f32::MIN);
+        assert_eq!(text(&mixed), serde_json::to_string(&mixed).unwrap());
+    }
+
+    #[test]
+    fn map_keys_are_sorted_as_text_and_read_back() {
+        let numbers = BTreeMap::from([(2_u32, "b"), (10, "j")]);
+        assert_eq!(text(&numbers), r#"{"10":"j","2":"b"}"#);
+        let booleans = BTreeMap::from([(true, 1), (false, 0)]);
+        let back: BTreeMap<bool, u8> = serde_json::from_str(&text(&booleans)).unwrap();
+        assert_eq!(back, booleans);
+    }
+
+    #[test]
+    fn struct_fields_keep_their_order() {
+        #[derive(Serialize)]
+        struct Plain {
+            zebra: u8,
+            apple: u8,
+        }
+        assert_eq!(
+            text(&Plain { zebra: 1, apple: 2 }),
+            r#"{"zebra":1,"apple":2}"#
+        );
+        let order = Order {
+            zebra: 1,
+            apple: BTreeMap::new(),
+            rest: HashMap::from([("b".into(), 2)]),
+        };
+        assert_eq!(text(&order), r#"{"apple":{},"b":2,"zebra":1}"#);
+    }
+
+    #[test]
+    fn nan_infinities_and_odd_keys_are_errors() {
+        let encodes = |value: &dyn Fn(&mut Vec<u8>) -> bool| value(&mut Vec::new());
+        assert!(!encodes(&|out| encode(&f64::NAN, out).is_ok()));
+        assert!(!encodes(&|out| encode(&[f32::INFINITY], out).is_ok()));
+        assert!(!encodes(
+            &|out| encode(&BTreeMap::from([((1, 2), 3)]), out).is_ok()
+        ));
+        assert!(!encodes(&|out| encode(
+            &BTreeMap::from([(None::<u8>, 3)]),
+            out
+        )
+        .is_ok()));
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(|x| json!(x)),
+            ".*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(".*", inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back_equal(value in values()) {
+            let back: Value = serde_json::from_str(&text(&value)).unwrap();
+            prop_assert_eq!(text(&back), text(&value));
+        }
+
+        #[test]
+        fn a_hash_map_writes_the_same_bytes_whatever_its_seed(
+            map in prop::collection::btree_map(".*", any::<i32>(), 0..20)
+        ) {
+            let one: HashMap<_, _> = map.clone().into_iter().collect();
+            let other: HashMap<_, _> = map.into_iter().rev().collect();
+            prop_assert_eq!(text(&one), text(&other));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Extractors: from a request to a typed handle.
+
+use std::sync::Arc;
+
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
+use http::request::Parts;
+
+use crate::error::Error;
+use crate::request::Request;
+use crate::schema::Schema;
+use crate::session::{PassiveSession, Session};
+
+/// Loads the session, once per request, and opens it as `S`.
+async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Error> {
+    let request = parts
+        .extensions
+        .get::<Arc<Request>>()
+        .ok_or_else(Error::missing_layer)?;
+    request.load(parts).await?;
+    request.uses(S::LIFETIME, touch);
+    Ok(Session::open(Arc::clone(request)))
+}
+
+impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Self, Error> {
+        extract(parts, true).await
+    }
+}
+
+impl<S: Schema, A: Sync> OptionalFromRequestParts<A> for Session<S> {
+    type Rejection = Error;
+
+    /// `None` only where the client presented no live session. A store that fails still rejects.
+    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Option<Self>, Error> {
+        let session = extract::<S>(parts, true).await?;
+        Ok((!session.is_new()).then_some(session))
+    }
+}
+
+impl<S: Schema, A: Sync> FromRequestParts<A> for PassiveSession<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Self, Error> {
+        extract(parts, false).await.map(Self)
+    }
+}

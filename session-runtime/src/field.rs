@@ -1,0 +1,581 @@
+//! Cells: the fields of a session, as handlers use them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Timestamp;
+use crate::error::{DecodeError, Error};
+use crate::observe;
+use crate::record::Slot;
+use crate::request::Request;
+use crate::schema::{AnyRow, Cell, Harvest, Opener, Row};
+
+/// One field of a session.
+///
+/// It is decoded when it is first read, and encoded, if it was borrowed mutably, when the request ends.
+///
+/// ```
+/// use session_runtime::Session;
+///
+/// #[derive(Session)]
+/// struct Visits {
+///     count: u32,
+/// }
+///
+/// async fn count(mut session: Session<Visits>) -> String {
+///     *session.count.get_mut() += 1;
+///     format!("You have been here {} times.", session.count.get())
+/// }
+/// # let _ = count;
+/// ```
+pub struct Field<T: 'static> {
+    row: &'static Row<T>,
+    slot: Option<Arc<Slot>>,
+    value: OnceLock<Box<Opened<T>>>,
+    marks: Marks,
+}
+
+/// A decoded value, and when it is to lapse if that was said.
+struct Opened<T> {
+    value: T,
+    lifetime: Lifetime,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lifetime {
+    /// As stored, or as the field's attribute says once it is set.
+    Usual,
+    /// From the moment it is written.
+    For(Duration),
+    /// As long as the session.
+    Session,
+}
+
+/// What was done to a cell, and when it was opened: eight flags, and 56 bits of milliseconds, in one word, so
+/// that a cell stays at 40 bytes.
+struct Marks(AtomicU64);
+
+impl Marks {
+    /// `get_mut` handed the value out.
+    const BORROWED: u64 = 1;
+    /// `set` replaced it.
+    const SET: u64 = 1 << 1;
+    /// `clear` or `take` removed what was stored.
+    const CLEARED: u64 = 1 << 2;
+    /// It was read, and that counts: it is a flash, or slides.
+    const USED: u64 = 1 << 3;
+    /// It survives being read.
+    const KEPT: u64 = 1 << 4;
+    /// What is stored does not decode.
+    const FAILED: u64 = 1 << 5;
+    /// It is for this request alone.
+    const PASSING: u64 = 1 << 6;
+    const ANY: u64 = 0xff;
+
+    fn new(now: Timestamp) -> Self {
+        Self(AtomicU64::new(now.as_millis().unsigned_abs() << 8))
+    }
+
+    fn opened_at(&self) -> Timestamp {
+        let millis = self.0.load(Ordering::Relaxed) >> 8;
+        Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+
+    fn has(&self, any: u64) -> bool {
+        self.0.load(Ordering::Relaxed) & any != 0
+    }
+
+    fn raise(&self, mark: u64) {
+        if !self.has(mark) {
+            self.0.fetch_or(mark, Ordering::Relaxed);
+        }
+    }
+
+    fn replace(&mut self, marks: u64) {
+        let all = self.0.get_mut();
+        *all = *all & !Self::ANY | marks;
+    }
+}
+
+impl<T> Field<T> {
+    /// The cell of `row`, over the request's slots.
+    #[doc(hidden)]
+    pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
+        let slot = slots.slot(row);
+        Self {
+            row,
+            slot,
+            value: OnceLock::new(),
+            marks: Marks::new(slots.now),
+        }
+    }
+
+    /// The value; the default while the field is absent.
+    pub fn get(&self) -> &T {
+        if self.row.slides().is_some() {
+            self.marks.raise(Marks::USED);
+        }
+        &self.opened().value
+    }
+
+    /// The value, to be changed in place.
+    ///
+    /// If it is the same at the end of the request, nothing is written.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.marks.raise(Marks::BORROWED);
+        &mut self.opened_mut().value
+    }
+
+    /// Replaces the value. Its lifetime starts anew.
+    pub fn set(&mut self, value: T) {
+        self.value = opened(value);
+        self.marks.replace(Marks::SET);
+    }
+
+    /// Takes the value out, and leaves the field absent. The default if it was absent.
+    #[must_use = "to drop the value, call `clear`"]
+    pub fn take(&mut self) -> T {
+        self.opened();
+        let taken = self.value.take();
+        self.clear();
+        taken.map_or_else(|| self.row.default(), |opened| opened.value)
+    }
+
+    /// Leaves the field absent.
+    pub fn clear(&mut self) {
+        self.value = OnceLock::new();
+        self.marks.replace(Marks::CLEARED);
+    }
+
+    /// Whether the field has a value, be it stored or set just now.
+    pub fn is_present(&self) -> bool {
+        if self.marks.has(Marks::SET | Marks::BORROWED) {
+            return true;
+        }
+        let stored = self.slot.is_some() && !self.marks.has(Marks::CLEARED);
+        stored && {
+            self.opened();
+            !self.marks.has(Marks::FAILED)
+        }
+    }
+
+    /// The value, unless what is stored does not fit the field's type.
+    ///
+    /// # Errors
+    ///
+    /// If it does not; [`get`](Self::get) serves the default then. The stored bytes are kept until the field
+    /// is set.
+    pub fn try_get(&self) -> Result<&T, DecodeError> {
+        let value = self.get();
+        let failed = self.marks.has(Marks::FAILED) && !self.marks.has(Marks::SET | Marks::BORROWED);
+        match self
+            .stored()
+            .filter(|_| failed)
+            .map(|slot| self.row.decode_payload(slot.payload()))
+        {
+            Some(Err(error)) => Err(DecodeError::new(self.row.name(), &error)),
+            _ => Ok(value),
+        }
+    }
+
+    /// Gives the field a lifetime from now, whatever its attribute says. No effect while it is absent; setting
+    /// it later starts its usual lifetime.
+    pub fn expire_in(&mut self, lifetime: Duration) {
+        self.live(Lifetime::For(lifetime));
+    }
+
+    /// Lets the field live as long as the session.
+    pub fn persist(&mut self) {
+        self.live(Lifetime::Session);
+    }
+
+    /// When the field lapses; `None` if it lives as long as the session, or is absent.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.expiry().map(Into::into)
+    }
+
+    fn live(&mut self, lifetime: Lifetime) {
+        if self.is_present() {
+            self.opened_mut().lifetime = lifetime;
+        }
+    }
+
+    fn expiry(&self) -> Option<Timestamp> {
+        if !self.is_present() {
+            return None;
+        }
+        let now = self.marks.opened_at();
+        match self
+            .value
+            .get()
+            .map_or(Lifetime::Usual, |opened| opened.lifetime)
+        {
+            Lifetime::For(lifetime) => Some(now + lifetime),
+            Lifetime::Session => None,
+            Lifetime::Usual if self.marks.has(Marks::SET) => self.row.expiry(now),
+            Lifetime::Usual => self.stored().and_then(|slot| slot.expires()),
+        }
+    }
+
+    /// What is stored, unless it was cleared.
+    fn stored(&self) -> Option<&Arc<Slot>> {
+        self.slot
+            .as_ref()
+            .filter(|_| !self.marks.has(Marks::CLEARED))
+    }
+
+    fn opened(&self) -> &Opened<T> {
+        self.value.get_or_init(|| Box::new(self.decode()))
+    }
+
+    fn opened_mut(&mut self) -> &mut Opened<T> {
+        if self.value.get().is_none() {
+            self.value = Box::new(self.decode()).into();
+        }
+        self.value.get_mut().expect("it was just filled")
+    }
+
+    fn decode(&self) -> Opened<T> {
+        let decoded = self
+            .stored()
+            .map(|slot| self.row.decode_payload(slot.payload()));
+        if matches!(decoded, Some(Err(_))) {
+            self.marks.raise(Marks::FAILED);
+            observe::undecodable(self.row.name());
+        }
+        let value = decoded
+            .and_then(Result::ok)
+            .unwrap_or_else(|| self.row.default());
+        Opened {
+            value,
+            lifetime: Lifetime::Usual,
+        }
+    }
+
+    /// What `get_mut` handed out, once more.
+    fn handed_out(&self) -> T {
+        let stored = self
+            .stored()
+            .and_then(|slot| self.row.decode_payload(slot.payload()).ok());
+        stored.unwrap_or_else(|| self.row.default())
+    }
+}
+
+fn opened<T>(value: T) -> OnceLock<Box<Opened<T>>> {
+    Box::new(Opened {
+        value,
+        lifetime: Lifetime::Usual,
+    })
+    .into()
+}
+
+/// What becomes of a cell's payload.
+enum Payload {
+    Same,
+    New(bytes::Bytes),
+}
+
+impl<T: Send + Sync + 'static> Field<T> {
+    /// What is to be in the slot's place at the end of the request.
+    fn outcome(&self, now: Timestamp) -> Result<Option<Arc<Slot>>, Error> {
+        let payload = match self.value.get() {
+            Some(opened) if self.marks.has(Marks::SET | Marks::BORROWED) => self.payload(opened)?,
+            _ => Payload::Same,
+        };
+        Ok(match payload {
+            Payload::New(payload) => Some(self.row.slot(payload, self.written_expiry(now))),
+            Payload::Same if self.is_used_up() => None,
+            Payload::Same => self.stored().map(|slot| self.retimed(slot, now)),
+        })
+    }
+
+    fn payload(&self, opened: &Opened<T>) -> Result<Payload, Error> {
+        let encode = |value: &T| {
+            self.row
+                .encode_value(value)
+                .map_err(|error| Error::encode(self.row.name(), error))
+        };
+        let payload = encode(&opened.value)?;
+        if self.marks.has(Marks::SET) {
+            return Ok(Payload::New(payload));
+        }
+        if self.stored().is_some_and(|slot| slot.payload() == &payload) {
+            return Ok(Payload::Same);
+        }
+        // The stored bytes may be another way to say what was handed out: written by a version of the app
+        // that knows more, or less.
+        let handed_out = encode(&self.handed_out())?;
+        Ok(if handed_out == payload {
+            Payload::Same
+        } else {
+            Payload::New(payload)
+        })
+    }
+
+    fn is_used_up(&self) -> bool {
+        let spared = self.marks.has(Marks::KEPT | Marks::FAILED);
+        self.row.is_flash() && self.marks.has(Marks::USED) && !spared
+    }
+
+    /// When a value written at `now` lapses.
+    fn written_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        match self
+            .value
+            .get()
+            .map_or(Lifetime::Usual, |opened| opened.lifetime)
+        {
+            Lifetime::Usual => self.row.expiry(now),
+            Lifetime::For(lifetime) => Some(now + lifetime),
+            Lifetime::Session => None,
+        }
+    }
+
+    /// The stored slot, with the expiry it is to have.
+    fn retimed(&self, slot: &Arc<Slot>, now: Timestamp) -> Arc<Slot> {
+        let expires = match self
+            .value
+            .get()
+            .map_or(Lifetime::Usual, |opened| opened.lifetime)
+        {
+            Lifetime::Usual => self.slid(slot.expires(), now),
+            Lifetime::For(lifetime) => Some(now + lifetime),
+            Lifetime::Session => None,
+        };
+        if expires == slot.expires() {
+            Arc::clone(slot)
+        } else {
+            Arc::new(slot.retimed(expires))
+        }
+    }
+
+    /// A used field that slides lives on; written at most every tenth of its lifetime.
+    fn slid(&self, stored: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let (Some(expires), Some(ttl)) = (stored, self.row.slides()) else {
+            return stored;
+        };
+        let extended = now + ttl;
+        let worth_it = self.marks.has(Marks::USED) && extended.since(expires) >= ttl / 10;
+        Some(if worth_it { extended } else { expires })
+    }
+}
+
+impl<T: Send + Sync + 'static> Cell for Field<T> {
+    fn name(&self) -> &'static str {
+        self.row.name()
+    }
+
+    fn facts(&self) -> (bool, Option<Timestamp>) {
+        (self.is_present(), self.expiry())
+    }
+
+    fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
+        let retimed = self
+            .value
+            .get()
+            .is_some_and(|opened| opened.lifetime != Lifetime::Usual);
+        if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED & !Marks::KEPT) {
+            return Ok(None);
+        }
+        let ours = self.outcome(now)?;
+        let same = match (&self.slot, &ours) {
+            (Some(slot), Some(ours)) => {
+                slot.signature() == ours.signature() && slot.expires() == ours.expires()
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        let row: &'static dyn AnyRow = self.row;
+        let passing = self.marks.has(Marks::PASSING);
+        Ok((!same).then(|| Harvest {
+            row,
+            base: self.slot.clone(),
+            ours,
+            passing,
+        }))
+    }
+}
+
+impl<T> fmt::Debug for Field<T> {
+    /// Whether there is a value and when it lapses; not the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(f, self.is_present(), self.expiry())
+    }
+}
+
+/// How a field shows in `Debug`.
+pub(crate) fn describe(
+    f: &mut fmt::Formatter<'_>,
+    present: bool,
+    expires: Option<Timestamp>,
+) -> fmt::Result {
+    match (present, expires) {
+        (false, _) => f.write_str("absent"),
+        (true, None) => f.write_str("present"),
+        (true, Some(expires)) => write!(f, "present until {} ms", expires.as_millis()),
+    }
+}
+
+/// A field that is used up by being read: a notice that survives redirects until it has been shown once.
+///
+/// ```
+/// use session_runtime::Session;
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     #[flash]
+///     notice: Option<String>,
+/// }
+///
+/// async fn add(mut session: Session<Shop>) -> &'static str {
+///     session.notice.set("Added to your cart.".to_owned());
+///     "see /cart"
+/// }
+///
+/// async fn cart(session: Session<Shop>) -> String {
+///     session.notice.get().clone().unwrap_or_default() // shown once
+/// }
+/// # let _ = (add, cart);
+/// ```
+pub struct Flash<T: 'static> {
+    field: Field<T>,
+    request: Arc<Request>,
+}
+
+impl<T> Flash<T> {
+    /// The cell of `row`, over the request's slots.
+    #[doc(hidden)]
+    pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
+        Self {
+            request: Arc::clone(slots.request),
+            field: Field::open(slots, row),
+        }
+    }
+
+    /// The value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
+    /// end of the request. The default while it is absent.
+    pub fn get(&self) -> &T {
+        self.field.marks.raise(Marks::USED);
+        self.field.get()
+    }
+
+    /// The value, without using it up.
+    pub fn peek(&self) -> &T {
+        self.field.get()
+    }
+
+    /// The value, to be changed in place. What is changed lives on to the next request; what is not is used
+    /// up.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.field.marks.raise(Marks::USED);
+        self.field.get_mut()
+    }
+
+    /// Sets it, for the next request that reads it. Also if that is what it said before.
+    ///
+    /// A flash of an `Option` needs no `Some`: `session.notice.set("Saved.".to_owned())`.
+    pub fn set(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
+    }
+
+    /// Shows a value in this request alone, through the same [`get`](Self::get). What is stored is left for the
+    /// next one.
+    pub fn now(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
+        self.field.marks.raise(Marks::PASSING);
+    }
+
+    /// Holds it for one more request, though it is read in this one.
+    pub fn keep(&mut self) {
+        self.field.marks.raise(Marks::KEPT);
+    }
+
+    /// Takes the value out. The default if it was absent.
+    #[must_use = "to drop the value, call `clear`"]
+    pub fn take(&mut self) -> T {
+        self.field.take()
+    }
+
+    /// Removes it unread.
+    pub fn clear(&mut self) {
+        self.field.clear();
+    }
+
+    /// Whether there is something to read. Does not use it up.
+    pub fn is_present(&self) -> bool {
+        self.field.is_present()
+    }
+
+    /// The value, used up, unless what is stored does not fit the field's type.
+    ///
+    /// # Errors
+    ///
+    /// If it does not; [`get`](Self::get) serves the default then.
+    pub fn try_get(&self) -> Result<&T, DecodeError> {
+        let value = self.field.try_get()?;
+        self.field.marks.raise(Marks::USED);
+        Ok(value)
+    }
+
+    /// Gives it a lifetime from now. No effect while it is absent.
+    pub fn expire_in(&mut self, lifetime: Duration) {
+        self.field.expire_in(lifetime);
+    }
+
+    /// Lets it live as long as the session, or until it is read.
+    pub fn persist(&mut self) {
+        self.field.persist();
+    }
+
+    /// When it lapses unread; `None` if it does not, or is absent.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.field.expires_at()
+    }
+}
+
+impl<T: Send + Sync + 'static> Flash<T> {
+    /// Takes the value out of the store before it returns: of all requests that claim it, exactly one gets
+    /// it. `None` if it is absent, or someone else was first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be reached before the deadline.
+    pub async fn claim(&mut self) -> Result<Option<T>, Error> {
+        if self.field.marks.has(Marks::SET) {
+            return Ok(Some(self.field.take()));
+        }
+        let row = self.field.row;
+        let claimed = match self.field.stored() {
+            Some(slot) => self.request.claim(row.name(), slot).await?,
+            None => None,
+        };
+        self.field.slot = None;
+        self.field.clear();
+        let decoded = claimed.map(|slot| row.decode_payload(slot.payload()));
+        if matches!(decoded, Some(Err(_))) {
+            observe::undecodable(row.name());
+        }
+        Ok(decoded.and_then(Result::ok))
+    }
+}
+
+impl<T: Send + Sync + 'static> Cell for Flash<T> {
+    fn name(&self) -> &'static str {
+        self.field.name()
+    }
+
+    fn facts(&self) -> (bool, Option<Timestamp>) {
+        self.field.facts()
+    }
+
+    fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
+        self.field.harvest(now)
+    }
+}
+
+impl<T> fmt::Debug for Flash<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.field.fmt(f)
+    }
+}

@@ -1,0 +1,178 @@
+//! The layer: an app's settings.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{request, response};
+use tower_layer::Layer;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::service::SessionService;
+use crate::store::Store;
+use crate::transport::Transport;
+
+/// Sessions for every route below it.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use session_runtime::{SessionLayer, store::MemoryStore};
+/// use std::time::Duration;
+///
+/// let sessions = SessionLayer::new(MemoryStore::new()).ttl(Duration::from_secs(30 * 60));
+/// let app: Router = Router::new().route("/", get(|| async { "hello" })).layer(sessions);
+/// # let _ = app;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it is added to a router with `.layer(…)`"]
+pub struct SessionLayer {
+    config: Arc<Config>,
+}
+
+impl SessionLayer {
+    /// Sessions in `store`, by cookie. See [`CookieTransport`](crate::transport::CookieTransport).
+    #[cfg(feature = "cookie")]
+    pub fn new(store: impl Store) -> Self {
+        Self::with_transport(store, crate::transport::CookieTransport::new())
+    }
+
+    /// Sessions in `store`, by another transport.
+    pub fn with_transport(store: impl Store, transport: impl Into<Transport>) -> Self {
+        Self {
+            config: Arc::new(Config::new(Arc::new(store), transport.into())),
+        }
+    }
+
+    fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
+
+    /// Where the id travels: a cookie unless told otherwise.
+    pub fn transport(mut self, transport: impl Into<Transport>) -> Self {
+        self.config_mut().transport = transport.into();
+        self
+    }
+
+    /// For plain http in development: the cookie loses `Secure` and its `__Host-` prefix. In production,
+    /// whoever listens on the network has the session.
+    #[cfg(feature = "cookie")]
+    pub fn insecure(mut self) -> Self {
+        if let Some(cookie) = self.config_mut().transport.cookie_mut() {
+            cookie.insecure();
+        }
+        self
+    }
+
+    /// How long a session may be idle: two hours by default. `#[session(ttl = "…")]` overrides it.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.config_mut().ttl = ttl;
+        self
+    }
+
+    /// How long a session may live at all, however much it is used: 30 days by default.
+    /// `#[session(absolute = "…")]` overrides it.
+    pub fn absolute(mut self, absolute: Duration) -> Self {
+        self.config_mut().absolute = absolute;
+        self
+    }
+
+    /// How long a request waits for the store, once when it loads and once when it commits: two seconds by
+    /// default. After that the client gets a 503.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.config_mut().deadline = deadline;
+        self
+    }
+
+    /// The largest value of one field, in bytes of JSON: 256 KiB by default. Over that nothing is written,
+    /// and the client gets a 413.
+    pub fn max_field(mut self, bytes: usize) -> Self {
+        self.config_mut().max_field = bytes;
+        self
+    }
+
+    /// The largest session, in bytes of names and JSON: 1 MiB by default. Over that nothing is written, and
+    /// the client gets a 413.
+    pub fn max_record(mut self, bytes: usize) -> Self {
+        self.config_mut().max_record = bytes;
+        self
+    }
+
+    /// Binds each session to the address it was created from, as `address_of` tells it. A session that is
+    /// presented from elsewhere is ended; [`Session::ended`](crate::Session::ended) says so.
+    ///
+    /// Off by default: phones change their address all the time. Behind a proxy the address is in a header
+    /// that only the proxy can be trusted to write.
+    ///
+    /// ```
+    /// use axum::extract::ConnectInfo;
+    /// use session_runtime::{SessionLayer, store::MemoryStore};
+    /// use std::net::SocketAddr;
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new()).bind_address(|request| {
+    ///     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.0.ip())
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn bind_address(
+        mut self,
+        address_of: impl Fn(&request::Parts) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.config_mut().address_of = Some(Arc::new(address_of));
+        self
+    }
+
+    /// Binds each session to the user agent that created it. A session that another presents is ended.
+    ///
+    /// Off by default: browsers change theirs with every update.
+    pub fn bind_user_agent(mut self) -> Self {
+        self.config_mut().bind_user_agent = true;
+        self
+    }
+
+    /// Which responses a handler's changes are written with. By default all but 408 and 504, which come from
+    /// a timeout amid the handler.
+    ///
+    /// ```
+    /// use session_runtime::{SessionLayer, store::MemoryStore};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new())
+    ///     .commit_if(|response| !response.status.is_server_error());
+    /// # let _ = layer;
+    /// ```
+    pub fn commit_if(
+        mut self,
+        wanted: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.config_mut().commit_if = Some(Arc::new(wanted));
+        self
+    }
+
+    /// How often expired records are swept from the store, in batches: once a minute by default. `None` leaves
+    /// that to somebody else; see [`Store::sweep`].
+    pub fn sweep_every(mut self, period: Option<Duration>) -> Self {
+        self.config_mut().sweep_every = period;
+        self
+    }
+
+    /// Another clock than the system's, for tests.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.config_mut().set_clock(Arc::new(clock));
+        self
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    /// # Panics
+    ///
+    /// If browsers would refuse the cookie that the settings make. The message says what to change.
+    fn layer(&self, inner: S) -> Self::Service {
+        if let Err(refusal) = self.config.transport.check() {
+            panic!("the session layer cannot work like this: {refusal}");
+        }
+        SessionService::new(inner, Arc::clone(&self.config))
+    }
+}

@@ -1,0 +1,454 @@
+//! Merge rules: what becomes of a value that two sides changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, Hash};
+
+/// What a merge is between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Occasion {
+    /// Two requests wrote the same field; `ours` is the one that commits later.
+    Conflict,
+    /// A guest logged in: `ours` is the guest's value, `theirs` the account's, and there is no base.
+    Login,
+}
+
+/// The three sides of a merge. A side is `None` where the field is absent.
+///
+/// A rule only ever sees sides that both differ from `base`: where one side left the field alone, the other
+/// side's value stands, and no rule is asked.
+///
+/// ```
+/// use session_runtime::{Session, Sides};
+///
+/// #[derive(Session)]
+/// struct Search {
+///     #[merge(with = longest)]
+///     query: String,
+/// }
+///
+/// fn longest(sides: Sides<String>) -> String {
+///     let (ours, theirs) = (sides.ours.unwrap_or_default(), sides.theirs.unwrap_or_default());
+///     if ours.len() > theirs.len() { ours } else { theirs }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sides<T> {
+    /// The value that both sides started from.
+    pub base: Option<T>,
+    /// The value of the request that is committing, or of the guest.
+    pub ours: Option<T>,
+    /// The value that is stored by now, or the account's.
+    pub theirs: Option<T>,
+    /// What the merge is between.
+    pub occasion: Occasion,
+}
+
+impl<T: PartialEq> Sides<T> {
+    /// The side that changed, if only one did; else what `rule` makes of both.
+    fn settle(self, rule: impl FnOnce(Self) -> Option<T>) -> Option<T> {
+        if self.ours == self.base {
+            self.theirs
+        } else if self.theirs == self.base {
+            self.ours
+        } else {
+            rule(self)
+        }
+    }
+}
+
+/// No rule: the later writer wins.
+pub(crate) fn later<T>(sides: Sides<T>) -> Option<T> {
+    sides.ours
+}
+
+/// A flash: using one up never takes a newer one away.
+pub(crate) fn flash<T>(sides: Sides<T>) -> Option<T> {
+    sides.ours.or(sides.theirs)
+}
+
+/// `user`: at login the account's value if present, else the later writer.
+pub fn user<T>(sides: Sides<T>) -> Option<T> {
+    match sides.occasion {
+        Occasion::Login => sides.theirs.or(sides.ours),
+        Occasion::Conflict => sides.ours,
+    }
+}
+
+/// `guest`: at login the guest's value if present, else the later writer.
+pub fn guest<T>(sides: Sides<T>) -> Option<T> {
+    match sides.occasion {
+        Occasion::Login => sides.ours.or(sides.theirs),
+        Occasion::Conflict => sides.ours,
+    }
+}
+
+/// `max`: the greatest.
+pub fn max<T: Ordered>(sides: Sides<T>) -> Option<T> {
+    sides.ours.max(sides.theirs)
+}
+
+/// `min`: the least of those present.
+pub fn min<T: Ordered>(sides: Sides<T>) -> Option<T> {
+    match (sides.ours, sides.theirs) {
+        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+        (ours, theirs) => ours.or(theirs),
+    }
+}
+
+/// `sum`: both sides' differences from the base.
+pub fn sum<T: Sum>(sides: Sides<T>) -> Option<T> {
+    T::sum(sides)
+}
+
+/// `append`: the base, with both sides' additions.
+pub fn append<T: Append>(sides: Sides<T>) -> Option<T> {
+    T::append(sides)
+}
+
+/// `union`: both sides' additions, without either side's removals.
+pub fn union<T: Union>(sides: Sides<T>) -> Option<T> {
+    T::union(sides)
+}
+
+/// `deep`: per key or per field.
+pub fn deep<T: Merge>(sides: Sides<T>) -> Option<T> {
+    T::merge(sides)
+}
+
+/// Types that the rules `max` and `min` are for: those that implement `Ord`.
+#[diagnostic::on_unimplemented(
+    message = "the rules `max` and `min` do not fit the type `{Self}`",
+    label = "does not implement `Ord`",
+    note = "`max` and `min` are for types with a total order; derive `Ord` for it, or name another rule"
+)]
+pub trait Ordered: Ord {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Ord> Ordered for T {}
+
+/// Types that the rule `sum` is for: integers, and maps of them, per key.
+///
+/// The result is clamped to the type. A number that one side removed and that comes out at 0 or below stays
+/// removed.
+#[diagnostic::on_unimplemented(
+    message = "the rule `sum` does not fit the type `{Self}`",
+    label = "not an integer, nor a map of integers",
+    note = "`sum` is for integers and for maps of integers; `append` is for sequences, `union` for sets, `deep` for other maps"
+)]
+pub trait Sum: Sized {
+    /// Merges by sum.
+    fn sum(sides: Sides<Self>) -> Option<Self>;
+}
+
+macro_rules! sum_of_integers {
+    ($($int:ty, $add:ident, $sub:ident;)*) => {
+        $(impl Sum for $int {
+            fn sum(sides: Sides<Self>) -> Option<Self> {
+                let removed = sides.ours.is_none() || sides.theirs.is_none();
+                let zero = |side: Option<Self>| side.unwrap_or(0);
+                let (base, ours, theirs) = (zero(sides.base), zero(sides.ours), zero(sides.theirs));
+                let difference = ours.abs_diff(base);
+                let sum = if ours >= base { theirs.$add(difference) } else { theirs.$sub(difference) };
+                (sum > 0 || !removed).then_some(sum)
+            }
+        })*
+    };
+}
+
+sum_of_integers! {
+    u8, saturating_add, saturating_sub;
+    u16, saturating_add, saturating_sub;
+    u32, saturating_add, saturating_sub;
+    u64, saturating_add, saturating_sub;
+    u128, saturating_add, saturating_sub;
+    usize, saturating_add, saturating_sub;
+    i8, saturating_add_unsigned, saturating_sub_unsigned;
+    i16, saturating_add_unsigned, saturating_sub_unsigned;
+    i32, saturating_add_unsigned, saturating_sub_unsigned;
+    i64, saturating_add_unsigned, saturating_sub_unsigned;
+    i128, saturating_add_unsigned, saturating_sub_unsigned;
+    isize, saturating_add_unsigned, saturating_sub_unsigned;
+}
+
+/// Types that the rule `append` is for: sequences.
+#[diagnostic::on_unimplemented(
+    message = "the rule `append` does not fit the type `{Self}`",
+    label = "not a sequence whose items can be compared",
+    note = "`append` is for `Vec<T>` and `VecDeque<T>` where `T: PartialEq`; `union` is for sets, `sum` for numbers, `deep` for maps"
+)]
+pub trait Append: Sized {
+    /// Merges by appending.
+    fn append(sides: Sides<Self>) -> Option<Self>;
+}
+
+/// Types that the rule `union` is for: sets, and sequences without repeats.
+#[diagnostic::on_unimplemented(
+    message = "the rule `union` does not fit the type `{Self}`",
+    label = "not a set, nor a sequence whose items can be compared",
+    note = "`union` is for `BTreeSet`, `HashSet`, and for `Vec<T>` where `T: PartialEq`; `sum` is for numbers, `deep` for maps"
+)]
+pub trait Union: Sized {
+    /// Merges by union.
+    fn union(sides: Sides<Self>) -> Option<Self>;
+}
+
+/// The items of `side` that are not in `base`, each occurrence counted, in order.
+fn additions<T: PartialEq>(side: Vec<T>, base: &[T]) -> Vec<T> {
+    let mut unmatched: Vec<&T> = base.iter().collect();
+    side.into_iter()
+        .filter(
+            |item| match unmatched.iter().position(|other| *other == item) {
+                Some(at) => {
+                    unmatched.remove(at);
+                    false
+                }
+                None => true,
+            },
+        )
+        .collect()
+}
+
+impl<T: PartialEq> Append for Vec<T> {
+    fn append(sides: Sides<Self>) -> Option<Self> {
+        let base = sides.base.unwrap_or_default();
+        let theirs = additions(sides.theirs.unwrap_or_default(), &base);
+        let ours = additions(sides.ours.unwrap_or_default(), &base);
+        Some(base.into_iter().chain(theirs).chain(ours).collect())
+    }
+}
+
+impl<T: PartialEq> Append for VecDeque<T> {
+    fn append(sides: Sides<Self>) -> Option<Self> {
+        let vec = |side: Option<Self>| side.map(Vec::from);
+        let Sides {
+            base,
+            ours,
+            theirs,
+            occasion,
+        } = sides;
+        let sides = Sides {
+            base: vec(base),
+            ours: vec(ours),
+            theirs: vec(theirs),
+            occasion,
+        };
+        append(sides).map(Self::from)
+    }
+}
+
+impl<T: PartialEq> Union for Vec<T> {
+    fn union(sides: Sides<Self>) -> Option<Self> {
+        let base = sides.base.unwrap_or_default();
+        let ours = sides.ours.unwrap_or_default();
+        let mut union = sides.theirs.unwrap_or_default();
+        union.retain(|item| ours.contains(item) || !base.contains(item));
+        for item in ours {
+            if !base.contains(&item) && !union.contains(&item) {
+                union.push(item);
+            }
+        }
+        Some(union)
+    }
+}
+
+macro_rules! union_of_sets {
+    ($($set:ty, [$($generics:tt)*];)*) => {
+        $(impl<$($generics)*> Union for $set {
+            fn union(sides: Sides<Self>) -> Option<Self> {
+                let base = sides.base.unwrap_or_default();
+                let ours = sides.ours.unwrap_or_default();
+                let mut union = sides.theirs.unwrap_or_default();
+                union.retain(|item| ours.contains(item) || !base.contains(item));
+                union.extend(ours.into_iter().filter(|item| !base.contains(item)));
+                Some(union)
+            }
+        })*
+    };
+}
+
+union_of_sets! {
+    BTreeSet<T>, [T: Ord];
+    HashSet<T, S>, [T: Eq + Hash, S: BuildHasher + Default];
+}
+
+/// Types that the rule `deep` is for: maps, and structs of the app that say how their parts merge.
+///
+/// It is implemented for the plain types (the later writer wins), for maps (per key, and on within the
+/// values), and for [`serde_json::Value`] (objects per key).
+///
+/// ```
+/// use session_runtime::{Merge, Sides};
+///
+/// #[derive(PartialEq)]
+/// struct Line {
+///     quantity: u32,
+/// }
+///
+/// impl Merge for Line {
+///     fn merge(sides: Sides<Self>) -> Option<Self> {
+///         let quantity = |side: Option<Self>| side.map_or(0, |line| line.quantity);
+///         let (base, ours) = (quantity(sides.base), quantity(sides.ours));
+///         let quantity = (quantity(sides.theirs) + ours).saturating_sub(base);
+///         Some(Self { quantity })
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the rule `deep` does not fit the type `{Self}`",
+    label = "does not implement `Merge`",
+    note = "`deep` is for maps and for types that implement `session_runtime::Merge`; implement it, or name another rule"
+)]
+pub trait Merge: Sized + PartialEq {
+    /// What becomes of a value that both sides changed; `None` removes it.
+    fn merge(sides: Sides<Self>) -> Option<Self>;
+}
+
+macro_rules! leaves {
+    ($($type:ty),* $(,)?) => {
+        $(impl Merge for $type {
+            fn merge(sides: Sides<Self>) -> Option<Self> {
+                later(sides)
+            }
+        })*
+    };
+}
+
+leaves! {
+    bool, char, String, (), f32, f64,
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize,
+}
+
+impl<T: PartialEq> Merge for Option<T> {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        later(sides)
+    }
+}
+
+impl<T: PartialEq> Merge for Vec<T> {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        later(sides)
+    }
+}
+
+impl<T: Ord> Merge for BTreeSet<T> {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        union(sides)
+    }
+}
+
+impl<T: Eq + Hash, S: BuildHasher + Default> Merge for HashSet<T, S> {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        union(sides)
+    }
+}
+
+impl Merge for serde_json::Value {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        use serde_json::Value::Object;
+
+        match (&sides.ours, &sides.theirs) {
+            (Some(Object(_)), Some(Object(_))) => {
+                let object = |side| match side {
+                    Some(Object(object)) => Some(object),
+                    _ => None,
+                };
+                let Sides {
+                    base,
+                    ours,
+                    theirs,
+                    occasion,
+                } = sides;
+                let sides = Sides {
+                    base: object(base),
+                    ours: object(ours),
+                    theirs: object(theirs),
+                    occasion,
+                };
+                Some(Object(per_key(sides, |sides| sides.settle(Self::merge))))
+            }
+            _ => later(sides),
+        }
+    }
+}
+
+/// What the map types have in common, as far as merging goes.
+trait Map:
+    Default + IntoIterator<Item = (Self::Key, Self::Value)> + Extend<(Self::Key, Self::Value)>
+{
+    type Key;
+    type Value;
+
+    fn take(&mut self, key: &Self::Key) -> Option<Self::Value>;
+}
+
+macro_rules! maps {
+    ($($map:ty, [$($generics:tt)*], $key:ty, $value:ty;)*) => {
+        $(impl<$($generics)*> Map for $map {
+            type Key = $key;
+            type Value = $value;
+
+            fn take(&mut self, key: &$key) -> Option<$value> {
+                self.remove(key)
+            }
+        })*
+    };
+}
+
+maps! {
+    BTreeMap<K, V>, [K: Ord, V], K, V;
+    HashMap<K, V, S>, [K: Eq + Hash, V, S: BuildHasher + Default], K, V;
+    serde_json::Map<String, serde_json::Value>, [], String, serde_json::Value;
+}
+
+/// Merges maps key by key.
+fn per_key<M: Map>(sides: Sides<M>, rule: impl Fn(Sides<M::Value>) -> Option<M::Value>) -> M {
+    let occasion = sides.occasion;
+    let mut base = sides.base.unwrap_or_default();
+    let mut ours = sides.ours.unwrap_or_default();
+    let mut merged = M::default();
+    for (key, theirs) in sides.theirs.unwrap_or_default() {
+        let sides = Sides {
+            base: base.take(&key),
+            ours: ours.take(&key),
+            theirs: Some(theirs),
+            occasion,
+        };
+        merged.extend(rule(sides).map(|value| (key, value)));
+    }
+    for (key, ours) in ours {
+        let sides = Sides {
+            base: base.take(&key),
+            ours: Some(ours),
+            theirs: None,
+            occasion,
+        };
+        merged.extend(rule(sides).map(|value| (key, value)));
+    }
+    merged
+}
+
+impl<K: Ord, V: Merge> Merge for BTreeMap<K, V> {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        Some(per_key(sides, |sides| sides.settle(V::merge)))
+    }
+}
+
+impl<K: Eq + Hash, V: Merge, S: BuildHasher + Default> Merge for HashMap<K, V, S> {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        // Two maps of one content are equal whatever their hashers.
+        Some(per_key(sides, |sides| sides.settle(V::merge)))
+    }
+}
+
+impl<K: Ord, V: Sum> Sum for BTreeMap<K, V> {
+    fn sum(sides: Sides<Self>) -> Option<Self> {
+        Some(per_key(sides, V::sum))
+    }
+}
+
+impl<K: Eq + Hash, V: Sum, S: BuildHasher + Default> Sum for HashMap<K, V, S> {
+    fn sum(sides: Sides<Self>) -> Option<Self> {
+        Some(per_key(sides, V::sum))
+    }
+}

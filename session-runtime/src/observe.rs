@@ -1,0 +1,71 @@
+//! What operators see: one log line and one counter for each thing that should not go unnoticed.
+//!
+//! Neither ever carries an id or a value. With the feature `metrics` the counters go to the `metrics` facade
+//! as `session_<event>_total`.
+
+macro_rules! count {
+    ($name:literal) => {
+        #[cfg(feature = "metrics")]
+        metrics::counter!(concat!("session_", $name, "_total")).increment(1);
+    };
+}
+
+/// A stored value does not fit its field's type.
+pub(crate) fn undecodable(field: &str) {
+    count!("undecodable");
+    tracing::warn!(
+        field,
+        "a stored value does not fit its field's type: the default is served, the bytes are kept"
+    );
+}
+
+/// Changes were dropped after the response had been decided.
+pub(crate) fn unsaved(fields: usize) {
+    count!("unsaved");
+    tracing::error!(
+        fields,
+        "a session handle outlived its response and was dropped with unsaved changes: call `save().await`"
+    );
+}
+
+/// A handle that is older than a logout, login or deletion was dropped with changes.
+pub(crate) fn outdated(fields: usize) {
+    count!("outdated");
+    tracing::warn!(
+        fields,
+        "a session handle was dropped with changes, but the session was ended or replaced meanwhile through another handle: they are dropped"
+    );
+}
+
+/// Two requests wrote the same slot, and it is being settled.
+pub(crate) fn conflict() {
+    count!("conflict");
+    tracing::debug!("another request wrote the same fields: merging");
+}
+
+/// Conflicts went on until the deadline.
+pub(crate) fn unsettled() {
+    count!("unsettled");
+    tracing::error!("a conflict could not be settled before the deadline");
+}
+
+/// The session ended while the request was running, so what the request changed is dropped.
+pub(crate) fn gone() {
+    count!("gone");
+    tracing::debug!("the session ended meanwhile: changes are dropped");
+}
+
+/// A lifetime could not be extended; nothing is lost yet.
+pub(crate) fn untouched(error: &crate::error::Error) {
+    count!("untouched");
+    tracing::warn!(error = %crate::error::Causes(error), "the session's lifetime could not be extended");
+}
+
+/// The client presented something that is no session id, or two of them.
+pub(crate) fn malformed(why: &'static str) {
+    count!("malformed");
+    tracing::warn!(
+        why,
+        "what the client presented is no session id: it is treated as a guest"
+    );
+}

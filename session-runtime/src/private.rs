@@ -1,0 +1,13 @@
+//! All that macro output names. Not for anything else: it changes without notice.
+
+pub use crate::error::Error;
+pub use crate::field::{Field, Flash};
+pub use crate::schema::{
+    Absent, Cell, Harvest, Lifetime, Opener, Row, Schema, Visitor, decode_or_upgrade, row,
+};
+pub use core;
+
+/// The rules, by their names in `#[merge(…)]`.
+pub mod rules {
+    pub use crate::merge::{append, deep, guest, max, min, sum, union, user};
+}

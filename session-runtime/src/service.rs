@@ -1,0 +1,201 @@
+//! The service: the way of one request.
+//!
+//! The handler runs with the request's state at hand. When it has finished, what its handles changed is
+//! committed, to the end, whether or not the client still listens. Then the response leaves.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::{CACHE_CONTROL, VARY};
+use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response};
+use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
+use tower_service::Service;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::observe;
+use crate::request::{Closing, Request};
+use crate::sweep;
+
+/// What [`SessionLayer`](crate::SessionLayer) makes of a service.
+#[derive(Clone, Debug)]
+pub struct SessionService<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S> SessionService<S> {
+    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
+    }
+}
+
+impl<S, B, R> Service<HttpRequest<B>> for SessionService<S>
+where
+    S: Service<HttpRequest<B>, Response = Response<R>>,
+    R: From<&'static str>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: HttpRequest<B>) -> Self::Future {
+        sweep::start(&self.config);
+        let state = Arc::new(Request::new(Arc::clone(&self.config)));
+        request.extensions_mut().insert(Arc::clone(&state));
+        ResponseFuture {
+            handler: self.inner.call(request),
+            request: state,
+            finishing: None,
+        }
+    }
+}
+
+pin_project! {
+    /// The response, once the handler has finished and its changes are committed.
+    pub struct ResponseFuture<F, R> {
+        #[pin]
+        handler: F,
+        request: Arc<Request>,
+        finishing: Option<Finishing<R>>,
+    }
+
+    impl<F, R> PinnedDrop for ResponseFuture<F, R> {
+        fn drop(this: Pin<&mut Self>) {
+            this.request.cancel();
+        }
+    }
+}
+
+impl<F, R> std::fmt::Debug for ResponseFuture<F, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("finishing", &self.finishing.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A response that waits for its commit.
+struct Finishing<R> {
+    response: Response<R>,
+    commit: JoinHandle<Result<(), Error>>,
+    /// Only a lifetime is extended: the response is good either way.
+    touches: bool,
+}
+
+type Commit = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+impl<F, R, E> Future for ResponseFuture<F, R>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: From<&'static str>,
+{
+    type Output = Result<Response<R>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.finishing.is_none() {
+            let response = ready!(this.handler.poll(context))?;
+            match close(this.request, response, context) {
+                Step::Leave(response) => return Poll::Ready(Ok(leave(this.request, response))),
+                Step::Wait(finishing) => *this.finishing = Some(finishing),
+            }
+        }
+        let Some(finishing) = this.finishing.as_mut() else {
+            return Poll::Pending;
+        };
+        let committed = ready!(Pin::new(&mut finishing.commit).poll(context));
+        let committed = committed.unwrap_or_else(|lost| Err(Error::lost(lost)));
+        let Some(finishing) = this.finishing.take() else {
+            return Poll::Pending;
+        };
+        let response = settle(finishing.response, committed, finishing.touches);
+        Poll::Ready(Ok(leave(this.request, response)))
+    }
+}
+
+enum Step<R> {
+    Leave(Response<R>),
+    Wait(Finishing<R>),
+}
+
+/// Decides what is to be committed, and begins with it. A store that answers at once is done here; else the
+/// commit gets a task of its own, so that it runs to its end whoever goes away.
+fn close<R: From<&'static str>>(
+    request: &Arc<Request>,
+    response: Response<R>,
+    context: &mut Context<'_>,
+) -> Step<R> {
+    let (parts, body) = response.into_parts();
+    let closing = request.close(&parts);
+    let response = Response::from_parts(parts, body);
+    let touches = match closing {
+        Closing::Settled => return Step::Leave(response),
+        Closing::Failed(error) => return Step::Leave(error.response()),
+        Closing::Writes => false,
+        Closing::Touches => true,
+    };
+    let mut commit: Commit = Box::pin(Arc::clone(request).finish());
+    match commit.as_mut().poll(context) {
+        Poll::Ready(committed) => Step::Leave(settle(response, committed, touches)),
+        Poll::Pending => Step::Wait(Finishing {
+            response,
+            commit: tokio::spawn(commit),
+            touches,
+        }),
+    }
+}
+
+/// The handler's response, or what takes its place if its changes could not be written.
+fn settle<R: From<&'static str>>(
+    response: Response<R>,
+    committed: Result<(), Error>,
+    touches: bool,
+) -> Response<R> {
+    match committed {
+        Ok(()) => response,
+        Err(error) if touches => {
+            observe::untouched(&error);
+            response
+        }
+        Err(error) => error.response(),
+    }
+}
+
+/// Tells the client about its id, and caches about the client.
+fn leave<R>(request: &Request, mut response: Response<R>) -> Response<R> {
+    let (notice, depends) = request.notice();
+    let transport = &request.config.transport;
+    let headers = response.headers_mut();
+    if let Some(notice) = notice {
+        transport.write(headers, notice);
+        if !headers.contains_key(CACHE_CONTROL) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+    }
+    if depends {
+        vary(headers, &transport.varies_by().into());
+    }
+    response
+}
+
+/// Says that the response depends on the header `name` of the request, unless it says so already.
+fn vary(headers: &mut HeaderMap, name: &HeaderValue) {
+    let says_so = |value: &HeaderValue| {
+        let mut names = value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii);
+        names.any(|found| found == b"*" || found.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    if !headers.get_all(VARY).iter().any(says_so) {
+        headers.append(VARY, name.clone());
+    }
+}

@@ -1,0 +1,295 @@
+//! The typed handle: a handler's view of the session.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::error::Error;
+use crate::field::describe;
+use crate::id::SessionId;
+use crate::record::Ended;
+use crate::request::{Request, Saved};
+use crate::schema::{Harvest, Opener, Schema};
+
+/// The session of a request, as the struct `S` sees it.
+///
+/// It derefs to the cells that `#[derive(Session)]` made of the fields of `S`: `session.cart.get()`. What a
+/// handler changes is folded into the request when the handle drops, and written before the response leaves.
+///
+/// A handle that outlives the request (in a stream, a spawned task, a websocket) must [`save`](Self::save).
+///
+/// ```
+/// use session_runtime::Session;
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     cart: Vec<String>,
+/// }
+///
+/// async fn add(mut session: Session<Shop>) -> String {
+///     session.cart.get_mut().push("apple".to_owned());
+///     format!("{} items", session.cart.get().len())
+/// }
+/// # let _ = add;
+/// ```
+#[must_use = "what is changed through a session is written when it drops"]
+pub struct Session<S: Schema> {
+    cells: Box<S::Cells>,
+    request: Arc<Request>,
+    generation: u32,
+    /// The cells were borrowed mutably.
+    borrowed: bool,
+}
+
+impl<S: Schema> Session<S> {
+    pub(crate) fn open(request: Arc<Request>) -> Self {
+        let (cells, generation) = open::<S>(&request);
+        Self {
+            cells,
+            request,
+            generation,
+            borrowed: false,
+        }
+    }
+
+    /// The id that opens this session, if it is stored. A secret: see [`SessionId::expose`].
+    ///
+    /// A session that is created in this request has none before [`save`](Self::save).
+    pub fn id(&self) -> Option<SessionId> {
+        self.request.facts().id
+    }
+
+    /// Whether the client presented no live session: what is written now begins a new one.
+    pub fn is_new(&self) -> bool {
+        !self.request.facts().is_stored
+    }
+
+    /// When the session was created, if it is stored.
+    pub fn created_at(&self) -> Option<SystemTime> {
+        self.request.facts().created.map(Into::into)
+    }
+
+    /// When it was last written, as of when it was loaded.
+    pub fn updated_at(&self) -> Option<SystemTime> {
+        self.request.facts().updated.map(Into::into)
+    }
+
+    /// When it expires if it is not used again, as of when it was loaded.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.request.facts().expires.map(Into::into)
+    }
+
+    /// Why the session that the client presented is no longer there; `None` if it is, or if the client
+    /// presented none.
+    pub fn ended(&self) -> Option<Ended> {
+        self.request.facts().ended
+    }
+
+    /// The cells, for borrowing several of them at once.
+    ///
+    /// ```
+    /// # use session_runtime::Session;
+    /// # #[derive(Session)]
+    /// # struct Shop { cart: Vec<String>, saved: Vec<String> }
+    /// async fn save_for_later(mut session: Session<Shop>) {
+    ///     let shop = session.fields();
+    ///     shop.saved.get_mut().append(shop.cart.get_mut());
+    /// }
+    /// # let _ = save_for_later;
+    /// ```
+    pub fn fields(&mut self) -> &mut S::Cells {
+        self
+    }
+
+    /// Sets every field at once.
+    pub fn assign(&mut self, values: S) {
+        values.assign(self);
+    }
+
+    /// Writes what was changed now, instead of at the end of the request, and says what came of it.
+    ///
+    /// # Errors
+    ///
+    /// If a value is too large or has no JSON form (the handle keeps its changes, so that they can be mended), if
+    /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
+    /// the deadline. Once the response has left, a session that is not stored yet cannot be created any more.
+    pub async fn save(&mut self) -> Result<Saved, Error> {
+        if !self.fold()? {
+            return Ok(Saved::Ended);
+        }
+        let saved = self.request.save().await;
+        self.reopen();
+        saved
+    }
+
+    /// Loads what other requests have stored since. What was changed here stays, on top of that, by the
+    /// fields' rules.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save).
+    pub async fn refresh(&mut self) -> Result<(), Error> {
+        self.fold()?;
+        let refreshed = self.request.refresh().await;
+        self.reopen();
+        refreshed
+    }
+
+    /// Gives the session a new id and keeps its data. Writes what was changed, too.
+    ///
+    /// The old id stays good until the new one has been presented, and for ten seconds more. It is not for
+    /// changes of privilege. A session that is not stored yet needs none: it gets a fresh id when it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save); and once the response has left, since the new id could not be sent.
+    pub async fn rotate(&mut self) -> Result<(), Error> {
+        self.fold()?;
+        let rotated = self.request.rotate().await;
+        self.reopen();
+        rotated
+    }
+
+    /// Ends the session, here and in the store. What was changed in this request is dropped.
+    ///
+    /// For a day, whoever presents its id is told `reason` by [`ended`](Self::ended). What is set after this
+    /// begins a new session.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer before the deadline. The session has not ended then.
+    pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
+        self.request.delete(reason.into()).await?;
+        self.reopen();
+        Ok(())
+    }
+
+    /// Gives this one session another idle lifetime, kept across requests: longer for "remember me", shorter
+    /// on a shared computer. Never past the absolute limit.
+    pub fn set_ttl(&mut self, ttl: Duration) {
+        self.request.set_ttl(ttl);
+    }
+
+    /// Lifts the binding of this one session to an address and a user agent.
+    pub fn unbind(&mut self) {
+        self.request.unbind();
+    }
+
+    fn harvest(&self) -> Result<Vec<Harvest>, Error> {
+        let mut harvest = Vec::new();
+        if self.borrowed || S::READING_COUNTS {
+            let now = self.request.config.now();
+            S::visit(&self.cells, &mut |cell| {
+                harvest.extend(cell.harvest(now)?);
+                Ok(())
+            })?;
+        }
+        Ok(harvest)
+    }
+
+    /// Folds what was changed into the request. `false` if the session was ended or replaced meanwhile,
+    /// through another handle.
+    fn fold(&mut self) -> Result<bool, Error> {
+        let harvest = self.harvest()?;
+        self.request.check_fields(&harvest)?;
+        let folded = self.request.fold(self.generation, &harvest)?;
+        self.reopen();
+        Ok(folded)
+    }
+
+    /// Opens the cells anew, on what the request knows by now.
+    fn reopen(&mut self) {
+        (self.cells, self.generation) = open::<S>(&self.request);
+        self.borrowed = false;
+    }
+}
+
+fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {
+    let now = request.config.now();
+    request.view(now, |slots| {
+        Box::new(S::open(&mut Opener::new(slots, now, request)))
+    })
+}
+
+impl<S: Schema> Deref for Session<S> {
+    type Target = S::Cells;
+
+    fn deref(&self) -> &S::Cells {
+        &self.cells
+    }
+}
+
+impl<S: Schema> DerefMut for Session<S> {
+    fn deref_mut(&mut self) -> &mut S::Cells {
+        self.borrowed = true;
+        &mut self.cells
+    }
+}
+
+impl<S: Schema> Drop for Session<S> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.request.panicked();
+        } else if self.borrowed || S::READING_COUNTS {
+            self.request.fold_dropped(self.generation, self.harvest());
+        }
+    }
+}
+
+impl<S: Schema> fmt::Debug for Session<S> {
+    /// The fields' names, and whether and how long they have a value. No values, no id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Facts(bool, Option<crate::clock::Timestamp>);
+
+        impl fmt::Debug for Facts {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                describe(f, self.0, self.1)
+            }
+        }
+
+        let mut fields = f.debug_struct("Session");
+        let shown = S::visit(&self.cells, &mut |cell| {
+            let (present, expires) = cell.facts();
+            fields.field(cell.name(), &Facts(present, expires));
+            Ok(())
+        });
+        shown.map_err(|_| fmt::Error)?;
+        fields.finish_non_exhaustive()
+    }
+}
+
+/// The session of a request that does not count as use: it does not extend the session's lifetime.
+///
+/// For polling, and for whatever else a page does by itself while nobody is looking.
+///
+/// ```
+/// use session_runtime::{PassiveSession, Session};
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     cart: Vec<String>,
+/// }
+///
+/// async fn badge(session: PassiveSession<Shop>) -> String {
+///     session.cart.get().len().to_string()
+/// }
+/// # let _ = badge;
+/// ```
+#[derive(Debug)]
+#[must_use = "what is changed through a session is written when it drops"]
+pub struct PassiveSession<S: Schema>(pub(crate) Session<S>);
+
+impl<S: Schema> Deref for PassiveSession<S> {
+    type Target = Session<S>;
+
+    fn deref(&self) -> &Session<S> {
+        &self.0
+    }
+}
+
+impl<S: Schema> DerefMut for PassiveSession<S> {
+    fn deref_mut(&mut self) -> &mut Session<S> {
+        &mut self.0
+    }
+}
