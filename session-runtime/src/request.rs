@@ -13,14 +13,16 @@ use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Outcome, Pending, Policy, fact, same_slot, settle};
+use crate::commit::{
+    self, Commit, Outcome, Pending, Policy, fact, same_payload, same_slot, settle,
+};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
-use crate::schema::{Harvest, Lifetime, facts};
+use crate::record::{Ended, FieldName, Record, Slot};
+use crate::schema::{Deed, Harvest, Lifetime, facts};
 use crate::transport::{Notice, Presented};
 
 /// One request's session.
@@ -37,11 +39,15 @@ struct State {
     id: Option<SessionId>,
     /// Where the record is.
     key: Option<Key>,
+    /// The client has presented the id of that key, and not one that only leads to it.
+    presents: bool,
     /// The record as last seen in the store.
     stored: Option<Arc<Record>>,
     pending: Vec<Pending>,
     /// Values for this request alone.
     passing: Vec<Arc<Slot>>,
+    /// Flashes that survive being read by this request.
+    kept: Vec<FieldName>,
     /// Why what was presented is no session.
     ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
@@ -143,9 +149,14 @@ impl Request {
     }
 
     async fn open(&self, id: SessionId, client: &Client) -> Result<(), Error> {
-        match commit::find(&self.config, Key::from(&id)).await? {
+        let presented = Key::from(&id);
+        match commit::find(&self.config, presented.clone()).await? {
             Ok((key, record)) => match client.differs(&record, &self.config) {
-                None => self.state().found(Some(id), key, record),
+                None => {
+                    let mut state = self.state();
+                    state.presents = key == presented;
+                    state.found(Some(id), key, record);
+                }
                 Some(reason) => self.evict(key, reason).await,
             },
             Err(reason) => self.state().ended = Some(reason),
@@ -447,7 +458,7 @@ impl Request {
                 Closing::Settled
             };
         };
-        let (policy, presented) = (state.policy(&self.config), state.presents());
+        let (policy, presented) = (state.policy(&self.config), state.presents);
         let key = state.key.clone().filter(|_| state.pending.is_empty());
         drop(state);
         let Some(key) = key else {
@@ -557,6 +568,7 @@ impl State {
         self.stored = None;
         self.pending.clear();
         self.passing.clear();
+        self.kept.clear();
         self.notice = None;
         self.generation += 1;
     }
@@ -570,12 +582,6 @@ impl State {
         }
     }
 
-    /// Whether the id that the client has presented is the one the record is under.
-    fn presents(&self) -> bool {
-        let issued = matches!(self.notice, Some(Told::Issued(_)));
-        !issued && self.id.as_ref().map(Key::from) == self.key
-    }
-
     fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
         self.stored.as_ref()?.slot(name).cloned()
     }
@@ -586,7 +592,7 @@ impl State {
             .as_deref()
             .cloned()
             .unwrap_or_else(|| Record::new(now, now));
-        for pending in &self.pending {
+        for pending in self.pending.iter().filter(|pending| !pending.used_up) {
             match &pending.ours {
                 Some(slot) => seen.set(Arc::clone(slot)),
                 None => seen.remove(pending.name.as_str()),
@@ -601,15 +607,51 @@ impl State {
         if self.barred.is_some() {
             return Ok(());
         }
-        if harvest.passing {
-            self.passing.extend(harvest.ours.clone());
-            return Ok(());
-        }
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
-        if base.is_none() && harvest.ours.is_none() {
-            return Ok(()); // a value for this request alone was used up
+        match (harvest.deed, base) {
+            (Deed::Changed, _) => self.fold_change(harvest, base, now),
+            (Deed::Passing, _) => {
+                self.passing.extend(harvest.ours.clone());
+                Ok(())
+            }
+            (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
+            (Deed::Kept, Some(base)) => {
+                self.keep(base.name());
+                Ok(())
+            }
+            (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
         }
+    }
+
+    fn keep(&mut self, name: &FieldName) {
+        self.pending
+            .retain(|pending| !pending.used_up || pending.name != *name);
+        self.kept.push(name.clone());
+    }
+
+    /// A flash was read. What this request keeps, or has set itself, stays.
+    fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
+        let name = base.name();
+        let set = |pending: &Pending| {
+            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
+        };
+        if self.kept.contains(name) || self.pending.iter().any(set) {
+            return Ok(());
+        }
+        self.fold_slot(harvest, Some(base), None, now)?;
+        for pending in &mut self.pending {
+            pending.used_up |= pending.name == *name;
+        }
+        Ok(())
+    }
+
+    fn fold_change(
+        &mut self,
+        harvest: &Harvest,
+        base: Option<&Arc<Slot>>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
         match base.filter(|base| Some(base.name().as_str()) != written) {
             // It was read under an older name, and is written under the present one.
@@ -647,6 +689,7 @@ impl State {
             name,
             base: base_in_store,
             ours,
+            used_up: false,
         });
         Ok(())
     }
@@ -664,7 +707,7 @@ impl State {
             stored: self.key.clone().zip(self.stored.clone()),
             pending: self.pending.clone(),
             policy: self.policy(config),
-            presented: self.presents(),
+            presented: self.presents,
             client: self.client.clone(),
             barred: self.barred.is_some(),
         }
@@ -700,6 +743,7 @@ impl State {
         }
         if let Some(id) = issued {
             self.notice = Some(Told::Issued(id));
+            self.presents = false;
         }
         self.found(issued.or(self.id), key, record);
         Ok(if written {
@@ -718,13 +762,20 @@ impl State {
         {
             return Taken::Ours(Some(self.passing.swap_remove(at)));
         }
-        match self
+        let found = self
             .pending
-            .iter_mut()
-            .find(|pending| pending.name.as_str() == name)
-        {
-            Some(pending) => Taken::Ours(pending.ours.take()),
-            None => Taken::Stored(self.key.clone()),
+            .iter()
+            .position(|pending| pending.name.as_str() == name);
+        match found.map(|at| self.pending.swap_remove(at)) {
+            Some(pending) if !pending.used_up => {
+                let taken = pending.ours.clone();
+                self.replace(Pending {
+                    ours: None,
+                    ..pending
+                });
+                Taken::Ours(taken)
+            }
+            _ => Taken::Stored(self.key.clone()),
         }
     }
 
