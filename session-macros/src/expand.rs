@@ -5,6 +5,7 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Attribute, ExprPath, Generics};
 
+use crate::attr::{Given, StructOptions};
 use crate::model::{Field, Schema};
 use crate::value::{Duration, Rule};
 
@@ -22,10 +23,8 @@ use crate::value::{Duration, Rule};
 /// ```
 pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
     let cells = cells(schema, &schema.input.generics);
-    let rows = schema
-        .fields
-        .iter()
-        .map(|field| row(field, schema.rule_of(field)));
+    let rows = schema.fields.iter();
+    let rows = rows.map(|field| row(field, schema.rule_of(field)));
     let implementation = implementation(schema);
     quote! {
         #cells
@@ -229,24 +228,18 @@ fn implementation(schema: &Schema<'_>) -> TokenStream {
 
 /// `__session::Lifetime::from_millis(Some(7200000u64), None)`
 fn lifetime(schema: &Schema<'_>) -> TokenStream {
-    let millis = |duration: &Duration| duration.millis;
-    let ttl = option(schema.options.ttl.as_ref().map(|ttl| millis(&ttl.value)));
-    let absolute = option(
-        schema
-            .options
-            .absolute
-            .as_ref()
-            .map(|absolute| millis(&absolute.value)),
-    );
+    let StructOptions { ttl, absolute, .. } = &schema.options;
+    let (ttl, absolute) = (millis(ttl.as_ref()), millis(absolute.as_ref()));
     quote! { __session::Lifetime::from_millis(#ttl, #absolute) }
 }
 
-fn option(millis: Option<u64>) -> TokenStream {
-    let none = quote! { __session::core::option::Option::None };
-    millis.map_or(
-        none,
-        |millis| quote! { __session::core::option::Option::Some(#millis) },
-    )
+/// `Some(7200000u64)`, or `None`
+fn millis(lifetime: Option<&Given<Duration>>) -> TokenStream {
+    let Some(lifetime) = lifetime else {
+        return quote! { __session::core::option::Option::None };
+    };
+    let millis = lifetime.value.millis;
+    quote! { __session::core::option::Option::Some(#millis) }
 }
 
 fn reading_counts(field: &Field<'_>) -> bool {
