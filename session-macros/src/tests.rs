@@ -115,3 +115,31 @@ fn the_skeleton_of_a_struct_with_parameters_has_them_too() {
         }
     }));
 }
+
+/// Every sequence of up to `length` of these tokens.
+fn token_soups(length: usize) -> Vec<String> {
+    const TOKENS: [&str; 13] = [
+        ",", "=", "::", "<", "ttl", "with", "default", "upgrade", "sum", "\"1h\"", "1", "(from =)",
+        "()",
+    ];
+    let mut soups = vec![String::new()];
+    let mut longest = soups.clone();
+    for _ in 0..length {
+        let longer = |soup: &String| TOKENS.map(|token| format!("{soup} {token}"));
+        longest = longest.iter().flat_map(longer).collect();
+        soups.extend_from_slice(&longest);
+    }
+    soups
+}
+
+#[test]
+fn no_attribute_makes_the_macro_panic_or_hang() {
+    for soup in token_soups(3) {
+        for attribute in ["session", "expire", "flash", "merge"] {
+            let attribute = format!("#[{attribute}({soup})]");
+            let shop = format!("{attribute} struct Shop {{ {attribute} cart: u32 }}");
+            let input = syn::parse_str(&shop).expect("the input is a struct");
+            let _ = crate::derive(&input);
+        }
+    }
+}
