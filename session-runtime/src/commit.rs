@@ -186,13 +186,15 @@ impl Policy {
         Some((now + ttl).min(self.limit(record)?))
     }
 
-    /// Whether an extension is worth a round trip of its own: it is, once every tenth of the lifetime.
+    /// Whether an extension is worth a round trip of its own: it is, once every tenth of the lifetime, and for
+    /// the last one there is, up to the limit.
     fn is_due(self, record: &Record, now: Timestamp) -> bool {
         let ttl = fact(record, &facts::TTL).map_or(self.ttl, Duration::from_millis);
-        self.touch
-            && self
-                .extended(record, now)
-                .is_some_and(|to| to > record.expires && to.since(record.expires) >= ttl / 10)
+        let Some(to) = self.extended(record, now).filter(|_| self.touch) else {
+            return false;
+        };
+        let last = self.limit(record) == Some(to);
+        to > record.expires && (last || to.since(record.expires) >= ttl / 10)
     }
 }
 
