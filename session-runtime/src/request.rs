@@ -217,8 +217,11 @@ impl Request {
             return Ok(false);
         }
         let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let believed =
+            |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
         let folded = harvest
             .iter()
+            .filter(believed)
             .try_for_each(|harvest| state.fold(harvest, now));
         if let (Err(_), Some(before)) = (&folded, before) {
             state.pending = before;
@@ -232,7 +235,7 @@ impl Request {
         let folded = match harvest {
             Ok(harvest) if harvest.is_empty() => return,
             Ok(harvest) => {
-                if self.is_too_late(harvest.len()) {
+                if self.is_too_late(&harvest) {
                     return;
                 }
                 self.fold(generation, &harvest).map(drop)
@@ -245,10 +248,12 @@ impl Request {
         }
     }
 
-    fn is_too_late(&self, fields: usize) -> bool {
+    fn is_too_late(&self, harvest: &[Harvest]) -> bool {
         let phase = self.state().phase;
-        if phase == Phase::Closed {
-            observe::unsaved(fields);
+        let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
+        let lost = harvest.iter().filter(lost).count();
+        if phase == Phase::Closed && lost > 0 {
+            observe::unsaved(lost);
         }
         phase != Phase::Running
     }
@@ -609,7 +614,7 @@ impl State {
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
-            (Deed::Changed, _) => self.fold_change(harvest, base, now),
+            (Deed::Changed | Deed::Slid, _) => self.fold_change(harvest, base, now),
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
