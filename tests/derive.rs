@@ -1,40 +1,461 @@
-//! What the derive accepts, under every lint.
+//! What the derive accepts, and what it makes of it, under every lint.
 
 #![deny(missing_docs, warnings, clippy::all, clippy::pedantic)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
-use session_runtime::Session;
+use session_runtime::{Schema, Session, Sides};
+use session_tests::Site;
 
-/// A shop.
+/// Every attribute, every rule.
 #[derive(Session)]
-#[session(ttl = "2h", absolute = "30d")]
-struct Shop {
-    /// What the visitor is about to buy.
+#[session(ttl = "2h", absolute = "30 days", prefix = "shop", merge = user)]
+struct Everything {
+    /// By the struct's rule.
+    currency: Option<String>,
+    #[merge(guest)]
+    language: Option<String>,
+    #[merge(append)]
+    viewed: Vec<u64>,
+    #[merge(union)]
+    tags: BTreeSet<String>,
     #[merge(sum)]
     cart: BTreeMap<String, u32>,
-    #[merge(union)]
-    viewed: BTreeSet<u64>,
+    #[merge(max)]
+    best: u32,
+    #[merge(min)]
+    least: Option<u32>,
+    #[merge(deep)]
+    settings: BTreeMap<String, BTreeMap<String, bool>>,
+    #[merge(reject)]
+    order: Option<u64>,
+    #[merge(with = longest)]
+    query: String,
     #[expire("15m")]
     checkout: Option<String>,
+    #[expire("1h 30m", sliding)]
+    draft: Option<String>,
     #[flash]
     notice: Option<String>,
+    #[flash]
+    #[expire("1 day")]
+    error: Option<String>,
+    #[session(rename = "page-size", alias = "page", alias = "size", default = 20)]
+    page_size: u32,
+    #[session(default = BTreeMap::<String, u8>::from([]), upgrade(from = Vec<String>, with = counted))]
+    ratings: BTreeMap<String, u8>,
+    #[session(default = SystemTime::UNIX_EPOCH)]
+    since: SystemTime,
 }
 
-/// Handlers.
-async fn add(mut session: Session<Shop>) -> String {
-    *session
-        .cart
-        .get_mut()
-        .entry("apple".to_owned())
-        .or_default() += 1;
-    session.viewed.get_mut().insert(1);
-    session.notice.set(Some("Added".to_owned()));
-    session.checkout.clear();
-    format!("{:?}", session.cart.get())
+fn longest(sides: Sides<String>) -> String {
+    let (ours, theirs) = (
+        sides.ours.unwrap_or_default(),
+        sides.theirs.unwrap_or_default(),
+    );
+    if ours.len() > theirs.len() {
+        ours
+    } else {
+        theirs
+    }
+}
+
+fn counted(names: Vec<String>) -> BTreeMap<String, u8> {
+    names.into_iter().map(|name| (name, 1)).collect()
+}
+
+/// No fields, for an app that only wants to know who is logged in.
+#[derive(Session)]
+struct Nothing {}
+
+/// Fields that are called as keywords, or as things in the runtime and in macro output.
+#[derive(Session)]
+struct Names {
+    r#type: String,
+    r#struct: u32,
+    session: u32,
+    __session: u32,
+    cells: u32,
+    slots: u32,
+    visit: u32,
+    request: u32,
+    borrowed: u32,
+    set: u32,
+    get: u32,
+    id: u32,
+    user: u32,
+    straße: u32,
+}
+
+/// A schema that other modules, and other crates, can use.
+pub mod public {
+    use session_runtime::Session;
+
+    /// What is public about a visitor.
+    #[derive(Debug, Session)]
+    #[session(prefix = "visitor")]
+    pub struct Visitor {
+        /// How often they came.
+        #[merge(sum)]
+        pub visits: u32,
+        /// Where they came from.
+        pub(crate) referrer: Option<String>,
+        pub(in crate::public) seen: Seen,
+        secret: Seen,
+    }
+
+    /// What only this module knows.
+    #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+    pub(in crate::public) struct Seen(u32);
+
+    /// Looks at all of it.
+    pub async fn seen(mut session: Session<Visitor>) -> String {
+        session.seen.get_mut().0 += 1;
+        let seen = session.seen.get().clone();
+        session.secret.set(seen);
+        format!("{} {}", session.seen.get().0, session.secret.get().0)
+    }
+}
+
+/// A module where nothing is what it is called.
+mod shadowed {
+    #![allow(dead_code, unused_macros, non_camel_case_types)]
+
+    use ::session_runtime::Session;
+
+    mod std {}
+    mod core {}
+    mod session_runtime {}
+    mod serde {}
+
+    struct Option;
+    struct Result;
+    struct Some;
+    struct None;
+    struct Ok;
+    struct Err;
+    struct Vec;
+    struct Box;
+    struct String;
+    struct Default;
+    struct Debug;
+    struct Field;
+    struct Flash;
+    struct Row;
+    struct Send;
+    struct Sync;
+    struct bool;
+    struct u64;
+    struct str;
+
+    macro_rules! compile_error {
+        () => {};
+    }
+
+    /// Has methods for everything, which take everything.
+    trait Everywhere: Sized {
+        fn set(self, _: Self) {}
+        fn open(self) {}
+        fn merge(self) {}
+        fn aliases(self) {}
+        fn expire(self) {}
+        fn flash(self) {}
+        fn decode(self) {}
+        fn reject(self) {}
+        fn default() {}
+    }
+
+    impl<T> Everywhere for T {}
+
+    #[derive(Session)]
+    #[session(ttl = "1h", absolute = "1d")]
+    pub(super) struct Shadowed {
+        #[merge(sum)]
+        #[session(alias = "visited")]
+        #[expire("1h")]
+        pub(super) visits: u32,
+        #[flash]
+        pub(super) notice: ::std::string::String,
+        #[merge(with = first)]
+        #[session(upgrade(from = i8, with = from_small), default = 3)]
+        pub(super) number: i32,
+        #[merge(reject)]
+        pub(super) order: i32,
+    }
+
+    fn first<T: ::core::default::Default>(sides: ::session_runtime::Sides<T>) -> T {
+        sides.theirs.unwrap_or_default()
+    }
+
+    fn from_small(small: i8) -> i32 {
+        small.into()
+    }
+}
+
+/// What a derived struct says of itself.
+struct Facts {
+    ttl: Option<Duration>,
+    absolute: Option<Duration>,
+    reading_counts: bool,
+}
+
+fn facts<S: Schema>() -> Facts {
+    Facts {
+        ttl: S::LIFETIME.ttl,
+        absolute: S::LIFETIME.absolute,
+        reading_counts: S::READING_COUNTS,
+    }
 }
 
 #[test]
-fn a_schema_is_a_session() {
-    let _ = add;
+fn lifetimes_are_those_of_the_attribute() {
+    let facts = facts::<Everything>();
+    assert_eq!(facts.ttl, Some(Duration::from_secs(2 * 60 * 60)));
+    assert_eq!(facts.absolute, Some(Duration::from_secs(30 * 24 * 60 * 60)));
+    assert_eq!(self::facts::<Nothing>().ttl, None);
+    assert_eq!(self::facts::<Nothing>().absolute, None);
+}
+
+#[test]
+fn reading_counts_if_a_field_is_used_up_or_extended_by_it() {
+    #[derive(Session)]
+    struct Flashing {
+        #[flash]
+        _notice: String,
+    }
+    #[derive(Session)]
+    struct Sliding {
+        #[expire("1h", sliding)]
+        _draft: String,
+    }
+    #[derive(Session)]
+    struct Expiring {
+        #[expire("1h")]
+        _checkout: String,
+    }
+    assert!(facts::<Flashing>().reading_counts);
+    assert!(facts::<Sliding>().reading_counts);
+    assert!(!facts::<Expiring>().reading_counts);
+    assert!(!facts::<Nothing>().reading_counts);
+}
+
+#[tokio::test]
+async fn every_field_is_stored_under_its_name_and_read_back() {
+    let mut visitor = Site::in_memory().visitor();
+    visitor
+        .visit(async |mut session: Session<Everything>| {
+            session.assign(Everything {
+                currency: Some("EUR".to_owned()),
+                language: Some("de".to_owned()),
+                viewed: vec![1, 2],
+                tags: BTreeSet::from(["new".to_owned()]),
+                cart: BTreeMap::from([("apple".to_owned(), 2)]),
+                best: 9,
+                least: Some(1),
+                settings: BTreeMap::new(),
+                order: Some(7),
+                query: "pears".to_owned(),
+                checkout: Some("paying".to_owned()),
+                draft: Some("Dear".to_owned()),
+                notice: Some("hello".to_owned()),
+                error: None,
+                page_size: 50,
+                ratings: BTreeMap::from([("apple".to_owned(), 5)]),
+                since: SystemTime::UNIX_EPOCH,
+            });
+        })
+        .await;
+    let reply = visitor.visit(everything).await;
+    assert_eq!(
+        reply.body,
+        r#"EUR de [1, 2] {"new"} {"apple": 2} 9 1 {} 7 pears paying Dear hello  50 {"apple": 5}"#
+    );
+}
+
+async fn everything(session: Session<Everything>) -> String {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    format!(
+        "{} {} {:?} {:?} {:?} {} {} {:?} {} {} {} {} {} {} {} {:?}",
+        text(session.currency.get()),
+        text(session.language.get()),
+        session.viewed.get(),
+        session.tags.get(),
+        session.cart.get(),
+        session.best.get(),
+        session.least.get().unwrap_or_default(),
+        session.settings.get(),
+        session.order.get().unwrap_or_default(),
+        session.query.get(),
+        text(session.checkout.get()),
+        text(session.draft.get()),
+        text(session.notice.get()),
+        text(session.error.get()),
+        session.page_size.get(),
+        session.ratings.get(),
+    )
+}
+
+#[tokio::test]
+async fn an_absent_field_is_its_default() {
+    let mut guest = Site::in_memory().visitor();
+    let reply = guest
+        .visit(async |session: Session<Everything>| session.page_size.get().to_string())
+        .await;
+    assert_eq!(reply.body, "20");
+}
+
+#[tokio::test]
+async fn the_prefix_and_the_new_name_make_the_stored_name() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Everything>| {
+            session.page_size.set(50);
+            session.best.set(3);
+        })
+        .await;
+    assert_eq!(
+        site.payload(&visitor, "shop.page-size").await.as_deref(),
+        Some("50")
+    );
+    assert_eq!(
+        site.payload(&visitor, "shop.best").await.as_deref(),
+        Some("3")
+    );
+}
+
+#[tokio::test]
+async fn older_names_still_read() {
+    for (older, payload) in [("shop.page", "30"), ("shop.size", "40")] {
+        let site = Site::in_memory();
+        let mut visitor = site.visitor();
+        visitor
+            .visit(async |mut session: Session<Everything>| session.best.set(3))
+            .await;
+        site.plant(&visitor, older, payload).await;
+        let read = async |session: Session<Everything>| session.page_size.get().to_string();
+        assert_eq!(visitor.visit(read).await.body, payload);
+    }
+}
+
+#[tokio::test]
+async fn a_value_of_the_older_type_is_upgraded() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Everything>| session.best.set(3))
+        .await;
+    site.plant(&visitor, "shop.ratings", r#"["apple"]"#).await;
+    let read = async |session: Session<Everything>| format!("{:?}", session.ratings.get());
+    assert_eq!(visitor.visit(read).await.body, r#"{"apple": 1}"#);
+}
+
+#[tokio::test]
+async fn fields_can_be_called_anything() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Names>| {
+            session.r#type.set("visitor".to_owned());
+            session.request.set(1);
+            session.borrowed.set(2);
+            session.straße.set(3);
+            let NamesSession {
+                r#struct,
+                __session,
+                session,
+                cells,
+                slots,
+                visit,
+                set,
+                get,
+                id,
+                user,
+                ..
+            } = session.fields();
+            for (cell, value) in [
+                r#struct, __session, session, cells, slots, visit, set, get, id, user,
+            ]
+            .into_iter()
+            .zip(4..)
+            {
+                cell.set(value);
+            }
+        })
+        .await;
+    assert_eq!(
+        site.payload(&visitor, "type").await.as_deref(),
+        Some(r#""visitor""#)
+    );
+    assert_eq!(site.payload(&visitor, "struct").await.as_deref(), Some("4"));
+    assert_eq!(site.payload(&visitor, "user").await.as_deref(), Some("13"));
+    assert_eq!(site.payload(&visitor, "straße").await.as_deref(), Some("3"));
+    let read = async |session: Session<Names>| {
+        format!(
+            "{} {} {} {}",
+            session.r#type.get(),
+            session.request.get(),
+            session.borrowed.get(),
+            session.get.get()
+        )
+    };
+    assert_eq!(visitor.visit(read).await.body, "visitor 1 2 11");
+}
+
+#[tokio::test]
+async fn names_in_scope_do_not_matter() {
+    use shadowed::Shadowed;
+
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Shadowed>| {
+            session.assign(Shadowed {
+                visits: 1,
+                notice: "hello".to_owned(),
+                number: 2,
+                order: 3,
+            });
+        })
+        .await;
+    let read = async |session: Session<Shadowed>| {
+        format!(
+            "{} {} {} {}",
+            session.visits.get(),
+            session.notice.get(),
+            session.number.get(),
+            session.order.get()
+        )
+    };
+    assert_eq!(visitor.visit(read).await.body, "1 hello 2 3");
+}
+
+#[tokio::test]
+async fn a_schema_without_fields_reads_nothing() {
+    let mut guest = Site::in_memory().visitor();
+    let reply = guest
+        .visit(async |session: Session<Nothing>| format!("{session:?}"))
+        .await;
+    assert_eq!(reply.body, "Session { .. }");
+}
+
+#[tokio::test]
+async fn two_schemas_share_a_session() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let both = async |mut shop: Session<Everything>, visitor: Session<public::Visitor>| {
+        shop.best.set(*visitor.visits.get() + 1);
+        visitor.referrer.get().clone().unwrap_or_default()
+    };
+    visitor.visit(both).await;
+    assert_eq!(visitor.visit(public::seen).await.body, "1 1");
+    assert_eq!(
+        site.payload(&visitor, "visitor.seen").await.as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        site.payload(&visitor, "shop.best").await.as_deref(),
+        Some("1")
+    );
 }

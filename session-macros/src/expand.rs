@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::ext::IdentExt;
-use syn::{Attribute, ExprPath};
+use syn::{Attribute, ExprPath, Generics};
 
 use crate::model::{Field, Schema};
 use crate::value::{Duration, Rule};
@@ -21,7 +21,7 @@ use crate::value::{Duration, Rule};
 /// };
 /// ```
 pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
-    let cells = cells(schema);
+    let cells = cells(schema, &schema.input.generics);
     let rows = schema
         .fields
         .iter()
@@ -49,11 +49,14 @@ pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
 ///     notice: ::session_runtime::Flash<Option<String>>,
 /// }
 /// ```
-fn cells(schema: &Schema<'_>) -> TokenStream {
+///
+/// Only a faulty struct has `generics`.
+pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
     let (vis, name, cells) = (&schema.input.vis, &schema.input.ident, cells_ident(schema));
     let docs = carried(&schema.input.attrs);
     let summary =
         format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.");
+    let bounds = &generics.where_clause;
     let fields = schema.fields.iter().map(cell);
     quote! {
         #[doc = #summary]
@@ -61,13 +64,13 @@ fn cells(schema: &Schema<'_>) -> TokenStream {
         #(#docs)*
         #[derive(::core::fmt::Debug)]
         #[allow(deprecated)]
-        #vis struct #cells {
+        #vis struct #cells #generics #bounds {
             #(#fields,)*
         }
     }
 }
 
-fn cells_ident(schema: &Schema<'_>) -> Ident {
+pub(crate) fn cells_ident(schema: &Schema<'_>) -> Ident {
     let name = &schema.input.ident;
     // Points at the user's name, but is the macro's own: lints and suggestions leave it alone.
     format_ident!(
@@ -93,11 +96,7 @@ fn cell(field: &Field<'_>) -> TokenStream {
 
 /// The cell's type, without its path.
 fn kind(field: &Field<'_>) -> Ident {
-    let name = if field.options.flash.is_some() {
-        "Flash"
-    } else {
-        "Field"
-    };
+    let name = if field.is_flash() { "Flash" } else { "Field" };
     format_ident!("{name}")
 }
 
@@ -131,13 +130,11 @@ fn row_ident(field: &Field<'_>) -> Ident {
 /// `<Option<String> as __session::Absent>::absent`, or `|| -> Option<String> { expression }`
 fn default(field: &Field<'_>) -> TokenStream {
     let ty = field.ty;
-    match &field.options.default {
-        Some(default) => {
-            let expression = &default.value;
-            quote! { || -> #ty { #expression } }
-        }
-        None => quote! { <#ty as __session::Absent>::absent },
-    }
+    let Some(default) = &field.options.default else {
+        return quote! { <#ty as __session::Absent>::absent };
+    };
+    let expression = &default.value;
+    quote! { || -> #ty { #expression } }
 }
 
 /// `aliases(&["basket"])`
@@ -149,13 +146,13 @@ fn aliases(field: &Field<'_>) -> Option<TokenStream> {
 /// `expire(3600000u64, false)`
 fn expire(field: &Field<'_>) -> Option<TokenStream> {
     let expire = &field.options.expire.as_ref()?.value;
-    let (millis, sliding) = (expire.after.millis, expire.sliding.is_some());
+    let (millis, sliding) = (expire.after.millis, field.sliding().is_some());
     Some(quote! { expire(#millis, #sliding) })
 }
 
 /// `flash()`
 fn flash(field: &Field<'_>) -> Option<TokenStream> {
-    field.options.flash.as_ref().map(|_| quote! { flash() })
+    field.is_flash().then(|| quote! { flash() })
 }
 
 /// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`
@@ -202,7 +199,7 @@ fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
 /// impl __session::Schema for Shop {
 ///     type Cells = ShopSession;
 ///     const LIFETIME: __session::Lifetime = __session::Lifetime::from_millis(None, None);
-///     const READING_COUNTS: bool = true;
+///     const READING_COUNTS: __session::core::primitive::bool = true;
 ///     fn open(…) -> ShopSession { … }
 ///     fn visit(…) -> Result<(), Error> { … }
 ///     fn assign(self, …) { … }
@@ -218,7 +215,7 @@ fn implementation(schema: &Schema<'_>) -> TokenStream {
         impl __session::Schema for #name {
             type Cells = #cells;
             const LIFETIME: __session::Lifetime = #lifetime;
-            const READING_COUNTS: bool = #reading_counts;
+            const READING_COUNTS: __session::core::primitive::bool = #reading_counts;
             #open
             #visit
             #assign
@@ -241,19 +238,15 @@ fn lifetime(schema: &Schema<'_>) -> TokenStream {
 }
 
 fn option(millis: Option<u64>) -> TokenStream {
-    match millis {
-        Some(millis) => quote! { __session::core::option::Option::Some(#millis) },
-        None => quote! { __session::core::option::Option::None },
-    }
+    let none = quote! { __session::core::option::Option::None };
+    millis.map_or(
+        none,
+        |millis| quote! { __session::core::option::Option::Some(#millis) },
+    )
 }
 
 fn reading_counts(field: &Field<'_>) -> bool {
-    let slides = field
-        .options
-        .expire
-        .as_ref()
-        .is_some_and(|expire| expire.value.sliding.is_some());
-    slides || field.options.flash.is_some()
+    field.is_flash() || field.sliding().is_some()
 }
 
 /// The cells, in the order of their stored names, which is the order of a record's slots:
@@ -319,10 +312,4 @@ fn assign(schema: &Schema<'_>) -> TokenStream {
             #(#fields)*
         }
     }
-}
-
-/// What a faulty struct expands to: its faults, and what the rest of the file needs so as not to bury them.
-pub(crate) fn skeleton(schema: &Schema<'_>, report: &TokenStream) -> TokenStream {
-    let cells = cells(schema);
-    quote! { #report #cells }
 }

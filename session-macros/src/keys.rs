@@ -35,6 +35,8 @@ pub(crate) const REJECT: &str = "reject";
 pub(crate) struct Place {
     /// What the words are there.
     kind: &'static str,
+    /// How one is written.
+    example: &'static str,
     known: &'static [&'static str],
     /// Words that belong elsewhere, and what to write instead.
     elsewhere: &'static [(&'static str, &'static str)],
@@ -42,6 +44,7 @@ pub(crate) struct Place {
 
 pub(crate) const ON_STRUCT: Place = Place {
     kind: "key of a struct",
+    example: "ttl = \"2h\"",
     known: &[TTL, ABSOLUTE, PREFIX, MERGE],
     elsewhere: &[
         (
@@ -70,6 +73,7 @@ pub(crate) const ON_STRUCT: Place = Place {
 
 pub(crate) const ON_FIELD: Place = Place {
     kind: "key of a field",
+    example: "rename = \"stored_name\"",
     known: &[RENAME, ALIAS, DEFAULT, UPGRADE],
     elsewhere: &[
         (
@@ -101,12 +105,14 @@ pub(crate) const ON_FIELD: Place = Place {
 
 pub(crate) const IN_UPGRADE: Place = Place {
     kind: "key of `upgrade`",
+    example: "from = OldType",
     known: &[FROM, WITH],
     elsewhere: &[],
 };
 
 pub(crate) const RULES: Place = Place {
     kind: "merge rule",
+    example: "with = function",
     known: &[
         "user", "guest", "append", "union", "sum", "max", "min", "deep", REJECT, WITH,
     ],
@@ -125,43 +131,44 @@ impl Place {
     /// The fault that `word` is not known here.
     pub(crate) fn unknown(&self, word: &Ident) -> syn::Error {
         let elsewhere = self.elsewhere.iter().find(|(other, _)| word == other);
-        syn::Error::new_spanned(
-            word,
-            elsewhere.map_or_else(|| self.not_known(word), |(_, advice)| (*advice).to_owned()),
-        )
+        let advice = elsewhere.map(|(_, advice)| (*advice).to_owned());
+        syn::Error::new_spanned(word, advice.unwrap_or_else(|| self.not_known(word)))
     }
 
     fn not_known(&self, word: &Ident) -> String {
         let guess = nearest(&word.to_string(), self.known);
-        let guess = guess
-            .map(|known| format!("; did you mean `{known}`?"))
-            .unwrap_or_default();
+        let guess = guess.map(|known| format!("; did you mean `{known}`?"));
         format!(
-            "`{word}` is not a {}{guess}\nknown: {}",
+            "`{word}` is not a {}{}\n{}",
             self.kind,
-            self.list()
+            guess.unwrap_or_default(),
+            self.list(),
         )
     }
 
-    /// The known words, for a message.
+    /// What to say where there is no word at all.
+    pub(crate) fn expected(&self) -> String {
+        format!("expected a {}\n{}", self.kind, self.list())
+    }
+
+    /// The known words, as a line of a message.
     pub(crate) fn list(&self) -> String {
-        self.known
+        let known: Vec<_> = self
+            .known
             .iter()
             .map(|known| format!("`{known}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
+            .collect();
+        format!("known: {}, as in `{}`", known.join(", "), self.example)
     }
 }
 
 /// What a key or an attribute looks like when it is written.
 pub(crate) fn usage(word: &str) -> &'static str {
     match word {
-        SESSION => "#[session(key = value)]",
         EXPIRE => "#[expire(\"1h\")]",
-        FLASH => "#[flash]",
         TTL => "ttl = \"2h\"",
         ABSOLUTE => "absolute = \"30d\"",
-        MERGE => "#[merge(sum)]",
+        MERGE => "merge = sum",
         PREFIX => "prefix = \"auth\"",
         RENAME => "rename = \"stored_name\"",
         ALIAS => "alias = \"older_name\"",

@@ -6,7 +6,9 @@ mod duration;
 mod error;
 mod expand;
 mod keys;
+mod list;
 mod model;
+mod skeleton;
 mod value;
 
 use error::Errors;
@@ -27,6 +29,6 @@ fn derive(input: &DeriveInput) -> proc_macro2::TokenStream {
     check::all(&schema, &mut errors);
     match errors.report() {
         None => expand::schema(&schema),
-        Some(report) => expand::skeleton(&schema, &report),
+        Some(faults) => skeleton::schema(&schema, &faults),
     }
 }

@@ -120,18 +120,11 @@ pub(crate) fn rule_of_struct(key: &Ident, input: ParseStream<'_>) -> Result<Rule
 fn rule_name(input: ParseStream<'_>) -> Result<Ident> {
     if input.peek(LitStr) {
         let text: LitStr = input.parse()?;
-        return Err(Error::new_spanned(
-            &text,
-            format!("a rule is written without quotes: `{}`", text.value()),
-        ));
+        let fault = format!("a rule is written without quotes: `{}`", text.value());
+        return Err(Error::new_spanned(text, fault));
     }
     let rule = input.call(Ident::parse_any);
-    let rule = rule.map_err(|error| {
-        Error::new(
-            error.span(),
-            format!("expected a rule: one of {}", RULES.list()),
-        )
-    })?;
+    let rule = rule.map_err(|error| Error::new(error.span(), RULES.expected()))?;
     if RULES.knows(&rule) {
         Ok(rule)
     } else {

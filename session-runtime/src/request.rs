@@ -39,6 +39,8 @@ struct State {
     id: Option<SessionId>,
     /// Where the record is.
     key: Option<Key>,
+    /// The client has presented the id of that key, and not one that only leads to it.
+    presents: bool,
     /// The record as last seen in the store.
     stored: Option<Arc<Record>>,
     pending: Vec<Pending>,
@@ -147,9 +149,14 @@ impl Request {
     }
 
     async fn open(&self, id: SessionId, client: &Client) -> Result<(), Error> {
-        match commit::find(&self.config, Key::from(&id)).await? {
+        let presented = Key::from(&id);
+        match commit::find(&self.config, presented.clone()).await? {
             Ok((key, record)) => match client.differs(&record, &self.config) {
-                None => self.state().found(Some(id), key, record),
+                None => {
+                    let mut state = self.state();
+                    state.presents = key == presented;
+                    state.found(Some(id), key, record);
+                }
                 Some(reason) => self.evict(key, reason).await,
             },
             Err(reason) => self.state().ended = Some(reason),
@@ -456,7 +463,7 @@ impl Request {
                 Closing::Settled
             };
         };
-        let (policy, presented) = (state.policy(&self.config), state.presents());
+        let (policy, presented) = (state.policy(&self.config), state.presents);
         let key = state.key.clone().filter(|_| state.pending.is_empty());
         drop(state);
         let Some(key) = key else {
@@ -578,12 +585,6 @@ impl State {
             absolute,
             touch: self.touch,
         }
-    }
-
-    /// Whether the id that the client has presented is the one the record is under.
-    fn presents(&self) -> bool {
-        let issued = matches!(self.notice, Some(Told::Issued(_)));
-        !issued && self.id.as_ref().map(Key::from) == self.key
     }
 
     fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
@@ -711,7 +712,7 @@ impl State {
             stored: self.key.clone().zip(self.stored.clone()),
             pending: self.pending.clone(),
             policy: self.policy(config),
-            presented: self.presents(),
+            presented: self.presents,
             client: self.client.clone(),
             barred: self.barred.is_some(),
         }
@@ -747,6 +748,7 @@ impl State {
         }
         if let Some(id) = issued {
             self.notice = Some(Told::Issued(id));
+            self.presents = false;
         }
         self.found(issued.or(self.id), key, record);
         Ok(if written {
