@@ -339,12 +339,13 @@ impl Commit<'_> {
     /// Notes where a moved record came from, and lets go of that once its own id has been presented.
     fn plan_move(&self, change: &mut Change) {
         let from = self.record.slot(facts::MOVED_FROM.name()).cloned();
+        let leads = self.leads_from();
+        change.retire = leads.clone().map(|key| (key, change.now + GRACE));
         if self.successor.is_some() {
             let pending = Pending::fact(&facts::MOVED_FROM, from, Some(&self.key.to_string()));
             change.slots.extend(pending.to_change());
-        } else if let (Some(key), Some(from)) = (self.leads_from(), from) {
+        } else if let Some(from) = from.filter(|_| leads.is_some()) {
             change.slots.push(SlotChange::drop(from));
-            change.retire = Some((key, change.now + GRACE));
         }
     }
 
