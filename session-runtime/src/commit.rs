@@ -259,7 +259,10 @@ impl Commit<'_> {
                     }
                     tries += 1;
                 }
-                Committed::Moved(key) => self.key = key,
+                Committed::Moved(key) => {
+                    self.key = key;
+                    self.presented = false;
+                }
                 Committed::Gone => return Ok(Outcome::Gone),
                 Committed::Exists => return Err(Error::unsettled()),
             }
