@@ -171,7 +171,8 @@ impl Request {
         let mut state = self.state();
         state.ended = Some(reason);
         match removed {
-            Ok(_) => state.notice = Some(Told::Removed),
+            Ok(true) => state.notice = Some(Told::Removed),
+            Ok(false) => {}
             Err(error) => {
                 tracing::error!(%error, "it could not be ended in the store; this request does not see it");
             }
@@ -344,13 +345,16 @@ impl Request {
         let _gate = self.gate.lock().await;
         let key = self.state().key.clone();
         let reason = Ended::Deleted(reason);
-        if let Some(key) = key.clone() {
-            commit::end(&self.config, key, reason.clone()).await?;
-        }
+        let removed = match key.clone() {
+            Some(key) => commit::end(&self.config, key, reason.clone()).await?,
+            None => false,
+        };
         let mut state = self.state();
         state.forget();
         if key.is_some() {
             state.ended = Some(reason);
+        }
+        if removed {
             state.notice = Some(Told::Removed);
         }
         Ok(state.generation)
@@ -574,7 +578,7 @@ impl State {
         self.pending.clear();
         self.passing.clear();
         self.kept.clear();
-        self.notice = None;
+        self.notice.take_if(|told| matches!(told, Told::Issued(_)));
         self.generation += 1;
     }
 
