@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Timestamp;
+use crate::commit::{same_payload, same_slot};
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::record::Slot;
@@ -350,6 +351,14 @@ impl<T: Send + Sync + 'static> Field<T> {
         }
     }
 
+    /// Whether what becomes of it differs from what is stored by having been used alone.
+    fn only_slid(&self, ours: Option<&Arc<Slot>>) -> bool {
+        let usual = |opened: &Box<Opened<T>>| opened.lifetime == Lifetime::Usual;
+        same_payload(self.slot.as_ref(), ours)
+            && !self.marks.has(Marks::SET)
+            && self.value.get().is_some_and(usual)
+    }
+
     /// A used field that slides lives on; written at most every tenth of its lifetime.
     fn slid(&self, stored: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         let (Some(expires), Some(ttl)) = (stored, self.row.slides()) else {
@@ -379,19 +388,14 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
             return Ok(None);
         }
         let ours = self.outcome(now)?;
-        let same = match (&self.slot, &ours) {
-            (Some(slot), Some(ours)) => {
-                slot.signature() == ours.signature() && slot.expires() == ours.expires()
-            }
-            (None, None) => true,
-            _ => false,
-        };
+        let same = same_slot(self.slot.as_ref(), ours.as_ref());
         let row: &'static dyn AnyRow = self.row;
         let deed = match same {
             true if self.marks.has(Marks::KEPT) => Deed::Kept,
             true => return Ok(None),
             false if self.marks.has(Marks::PASSING) => Deed::Passing,
             false if ours.is_none() && !self.marks.has(Marks::CLEARED) => Deed::UsedUp,
+            false if self.only_slid(ours.as_ref()) => Deed::Slid,
             false => Deed::Changed,
         };
         Ok(Some(Harvest {

@@ -171,7 +171,8 @@ impl Request {
         let mut state = self.state();
         state.ended = Some(reason);
         match removed {
-            Ok(_) => state.notice = Some(Told::Removed),
+            Ok(true) => state.notice = Some(Told::Removed),
+            Ok(false) => {}
             Err(error) => {
                 tracing::error!(%error, "it could not be ended in the store; this request does not see it");
             }
@@ -224,8 +225,11 @@ impl Request {
             return Ok(false);
         }
         let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let believed =
+            |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
         let folded = harvest
             .iter()
+            .filter(believed)
             .try_for_each(|harvest| state.fold(harvest, now));
         if let (Err(_), Some(before)) = (&folded, before) {
             state.pending = before;
@@ -239,7 +243,7 @@ impl Request {
         let folded = match harvest {
             Ok(harvest) if harvest.is_empty() => return,
             Ok(harvest) => {
-                if self.is_too_late(harvest.len()) {
+                if self.is_too_late(&harvest) {
                     return;
                 }
                 self.fold(generation, &harvest).map(drop)
@@ -252,10 +256,12 @@ impl Request {
         }
     }
 
-    fn is_too_late(&self, fields: usize) -> bool {
+    fn is_too_late(&self, harvest: &[Harvest]) -> bool {
         let phase = self.state().phase;
-        if phase == Phase::Closed {
-            observe::unsaved(fields);
+        let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
+        let lost = harvest.iter().filter(lost).count();
+        if phase == Phase::Closed && lost > 0 {
+            observe::unsaved(lost);
         }
         phase != Phase::Running
     }
@@ -339,13 +345,16 @@ impl Request {
         let _gate = self.gate.lock().await;
         let key = self.state().key.clone();
         let reason = Ended::Deleted(reason);
-        if let Some(key) = key.clone() {
-            commit::end(&self.config, key, reason.clone()).await?;
-        }
+        let removed = match key.clone() {
+            Some(key) => commit::end(&self.config, key, reason.clone()).await?,
+            None => false,
+        };
         let mut state = self.state();
         state.forget();
         if key.is_some() {
             state.ended = Some(reason);
+        }
+        if removed {
             state.notice = Some(Told::Removed);
         }
         Ok(state.generation)
@@ -569,7 +578,7 @@ impl State {
         self.pending.clear();
         self.passing.clear();
         self.kept.clear();
-        self.notice = None;
+        self.notice.take_if(|told| matches!(told, Told::Issued(_)));
         self.generation += 1;
     }
 
@@ -610,7 +619,7 @@ impl State {
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
-            (Deed::Changed, _) => self.fold_change(harvest, base, now),
+            (Deed::Changed | Deed::Slid, _) => self.fold_change(harvest, base, now),
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
