@@ -31,6 +31,8 @@ pub(crate) struct Pending {
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be there; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
+    /// It was only read: until the request ends, handles see what is stored.
+    pub(crate) used_up: bool,
 }
 
 impl Pending {
@@ -47,6 +49,7 @@ impl Pending {
             name: FieldName::fixed(row.name()),
             base,
             ours,
+            used_up: false,
         }
     }
 
@@ -78,7 +81,7 @@ impl Pending {
     }
 }
 
-fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
+pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
     a.map(|slot| slot.signature()) == b.map(|slot| slot.signature())
 }
 

@@ -10,7 +10,7 @@ use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::record::Slot;
 use crate::request::Request;
-use crate::schema::{AnyRow, Cell, Harvest, Opener, Row};
+use crate::schema::{AnyRow, Cell, Deed, Harvest, Opener, Row};
 
 /// One field of a session.
 ///
@@ -375,7 +375,7 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
             .value
             .get()
             .is_some_and(|opened| opened.lifetime != Lifetime::Usual);
-        if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED & !Marks::KEPT) {
+        if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED) {
             return Ok(None);
         }
         let ours = self.outcome(now)?;
@@ -387,12 +387,18 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
             _ => false,
         };
         let row: &'static dyn AnyRow = self.row;
-        let passing = self.marks.has(Marks::PASSING);
-        Ok((!same).then(|| Harvest {
+        let deed = match same {
+            true if self.marks.has(Marks::KEPT) => Deed::Kept,
+            true => return Ok(None),
+            false if self.marks.has(Marks::PASSING) => Deed::Passing,
+            false if ours.is_none() && !self.marks.has(Marks::CLEARED) => Deed::UsedUp,
+            false => Deed::Changed,
+        };
+        Ok(Some(Harvest {
             row,
             base: self.slot.clone(),
             ours,
-            passing,
+            deed,
         }))
     }
 }
@@ -491,10 +497,16 @@ impl<T> Flash<T> {
         self.field.marks.raise(Marks::KEPT);
     }
 
-    /// Takes the value out. The default if it was absent.
+    /// Takes the value out. The default if it was absent. A value for [`now`](Self::now) uncovers what is
+    /// stored.
     #[must_use = "to drop the value, call `clear`"]
     pub fn take(&mut self) -> T {
-        self.field.take()
+        let passing = self.field.marks.has(Marks::PASSING);
+        let taken = self.field.take();
+        if passing {
+            self.field.marks.replace(0);
+        }
+        taken
     }
 
     /// Removes it unread.
@@ -543,7 +555,7 @@ impl<T: Send + Sync + 'static> Flash<T> {
     /// If the store cannot be reached before the deadline.
     pub async fn claim(&mut self) -> Result<Option<T>, Error> {
         if self.field.marks.has(Marks::SET) {
-            return Ok(Some(self.field.take()));
+            return Ok(Some(self.take()));
         }
         let row = self.field.row;
         let claimed = match self.field.stored() {

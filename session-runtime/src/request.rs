@@ -13,14 +13,16 @@ use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Outcome, Pending, Policy, fact, same_slot, settle};
+use crate::commit::{
+    self, Commit, Outcome, Pending, Policy, fact, same_payload, same_slot, settle,
+};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
-use crate::schema::{Harvest, Lifetime, facts};
+use crate::record::{Ended, FieldName, Record, Slot};
+use crate::schema::{Deed, Harvest, Lifetime, facts};
 use crate::transport::{Notice, Presented};
 
 /// One request's session.
@@ -44,6 +46,8 @@ struct State {
     pending: Vec<Pending>,
     /// Values for this request alone.
     passing: Vec<Arc<Slot>>,
+    /// Flashes that survive being read by this request.
+    kept: Vec<FieldName>,
     /// Why what was presented is no session.
     ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
@@ -564,6 +568,7 @@ impl State {
         self.stored = None;
         self.pending.clear();
         self.passing.clear();
+        self.kept.clear();
         self.notice = None;
         self.generation += 1;
     }
@@ -587,7 +592,7 @@ impl State {
             .as_deref()
             .cloned()
             .unwrap_or_else(|| Record::new(now, now));
-        for pending in &self.pending {
+        for pending in self.pending.iter().filter(|pending| !pending.used_up) {
             match &pending.ours {
                 Some(slot) => seen.set(Arc::clone(slot)),
                 None => seen.remove(pending.name.as_str()),
@@ -602,15 +607,51 @@ impl State {
         if self.barred.is_some() {
             return Ok(());
         }
-        if harvest.passing {
-            self.passing.extend(harvest.ours.clone());
-            return Ok(());
-        }
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
-        if base.is_none() && harvest.ours.is_none() {
-            return Ok(()); // a value for this request alone was used up
+        match (harvest.deed, base) {
+            (Deed::Changed, _) => self.fold_change(harvest, base, now),
+            (Deed::Passing, _) => {
+                self.passing.extend(harvest.ours.clone());
+                Ok(())
+            }
+            (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
+            (Deed::Kept, Some(base)) => {
+                self.keep(base.name());
+                Ok(())
+            }
+            (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
         }
+    }
+
+    fn keep(&mut self, name: &FieldName) {
+        self.pending
+            .retain(|pending| !pending.used_up || pending.name != *name);
+        self.kept.push(name.clone());
+    }
+
+    /// A flash was read. What this request keeps, or has set itself, stays.
+    fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
+        let name = base.name();
+        let set = |pending: &Pending| {
+            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
+        };
+        if self.kept.contains(name) || self.pending.iter().any(set) {
+            return Ok(());
+        }
+        self.fold_slot(harvest, Some(base), None, now)?;
+        for pending in &mut self.pending {
+            pending.used_up |= pending.name == *name;
+        }
+        Ok(())
+    }
+
+    fn fold_change(
+        &mut self,
+        harvest: &Harvest,
+        base: Option<&Arc<Slot>>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
         match base.filter(|base| Some(base.name().as_str()) != written) {
             // It was read under an older name, and is written under the present one.
@@ -648,6 +689,7 @@ impl State {
             name,
             base: base_in_store,
             ours,
+            used_up: false,
         });
         Ok(())
     }
@@ -720,13 +762,20 @@ impl State {
         {
             return Taken::Ours(Some(self.passing.swap_remove(at)));
         }
-        match self
+        let found = self
             .pending
-            .iter_mut()
-            .find(|pending| pending.name.as_str() == name)
-        {
-            Some(pending) => Taken::Ours(pending.ours.take()),
-            None => Taken::Stored(self.key.clone()),
+            .iter()
+            .position(|pending| pending.name.as_str() == name);
+        match found.map(|at| self.pending.swap_remove(at)) {
+            Some(pending) if !pending.used_up => {
+                let taken = pending.ours.clone();
+                self.replace(Pending {
+                    ours: None,
+                    ..pending
+                });
+                Taken::Ours(taken)
+            }
+            _ => Taken::Stored(self.key.clone()),
         }
     }
 

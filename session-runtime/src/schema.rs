@@ -350,8 +350,20 @@ pub struct Harvest {
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be in its place; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
-    /// For the rest of this request alone.
-    pub(crate) passing: bool,
+    pub(crate) deed: Deed,
+}
+
+/// How what a handler did to a cell is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// As a change.
+    Changed,
+    /// As a value for the rest of this request alone.
+    Passing,
+    /// As a flash that was read: it goes when the request ends, unless that sets or keeps it.
+    UsedUp,
+    /// As a flash that is to stay for one more request.
+    Kept,
 }
 
 impl fmt::Debug for Harvest {
@@ -360,13 +372,13 @@ impl fmt::Debug for Harvest {
             row,
             base,
             ours,
-            passing,
+            deed,
         } = self;
         f.debug_struct("Harvest")
             .field("row", &row.name())
             .field("base", base)
             .field("ours", ours)
-            .field("passing", passing)
+            .field("deed", deed)
             .finish()
     }
 }

@@ -10,4 +10,4 @@ mod site;
 
 pub use browser::{Browser, Reply};
 pub use faults::{Fault, FaultStore};
-pub use site::{Site, Visitor};
+pub use site::{Handles, Site, Visitor};

@@ -1,15 +1,20 @@
 //! A site: a store, a clock, and the layer over both. Its visitors bring the handler along.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use http::Request;
-use session_runtime::store::{MemoryStore, Store};
+use http::request::Parts;
+use session_runtime::store::{MemoryStore, SqliteStore, Store};
 use session_runtime::testing::TestClock;
 use session_runtime::{Change, Clock, Committed, Key, Kind, Record, SessionId, Slot, SlotChange};
-use session_runtime::{SessionLayer, Timestamp};
+use session_runtime::{Schema, Session, SessionLayer, Timestamp};
+use tempfile::TempDir;
 
 use crate::{Browser, FaultStore, Reply};
 
@@ -22,6 +27,8 @@ pub struct Site<S> {
     pub store: Arc<FaultStore<S>>,
     /// The layer.
     pub layer: SessionLayer,
+    /// Where the store's file is, if it has one. Goes with the site.
+    folder: Option<TempDir>,
 }
 
 /// A client of a site, whose every request goes to a handler that is given there and then.
@@ -41,6 +48,21 @@ impl Site<MemoryStore> {
     }
 }
 
+impl Site<SqliteStore> {
+    /// A site in a file of its own.
+    pub fn in_a_file() -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let open = |clock| {
+            SqliteStore::options()
+                .clock(clock)
+                .open(folder.path().join("db"))
+        };
+        let mut site = Self::new(|clock| open(clock).expect("a fresh file"));
+        site.folder = Some(folder);
+        site
+    }
+}
+
 impl<S: Store> Site<S> {
     /// A site on the store that `open` makes. Its layer waits long, since tests share a machine.
     pub fn new(open: impl FnOnce(TestClock) -> S) -> Self {
@@ -48,11 +70,12 @@ impl<S: Store> Site<S> {
         let store = Arc::new(FaultStore::new(open(clock.clone())));
         let layer = SessionLayer::new(Arc::clone(&store))
             .clock(clock.clone())
-            .deadline(std::time::Duration::from_secs(60));
+            .deadline(Duration::from_secs(60));
         Self {
             clock,
             store,
             layer,
+            folder: None,
         }
     }
 
@@ -152,6 +175,26 @@ impl Visitor {
     }
 }
 
+/// Opens the handles of one request, one after the other, as middleware and handler do.
+#[derive(Debug)]
+pub struct Handles(Parts);
+
+impl Handles {
+    /// Another handle.
+    pub async fn open<T: Schema>(&mut self) -> Session<T> {
+        let opened = Session::from_request_parts(&mut self.0, &()).await;
+        opened.expect("the session can be loaded")
+    }
+}
+
+impl<A: Send + Sync> FromRequestParts<A> for Handles {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Self, Infallible> {
+        Ok(Self(parts.clone()))
+    }
+}
+
 /// Runs each `async fn test(site: Site<impl Store>)` on a site in memory and on one in a file.
 #[macro_export]
 macro_rules! on_each_store {
@@ -160,6 +203,13 @@ macro_rules! on_each_store {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 super::$test($crate::Site::in_memory()).await;
+            })*
+        }
+
+        mod in_a_file {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test($crate::Site::in_a_file()).await;
             })*
         }
     };
