@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange};
 use crate::clock::Timestamp;
@@ -238,11 +238,12 @@ impl Commit<'_> {
             || self.leads_from().is_some()
     }
 
-    /// Commits, merges what conflicts, and tries again until it is settled or the deadline has passed.
+    /// Commits, merges what conflicts, and tries again until it is settled or the deadline has passed. After the
+    /// first conflict it waits in the key's queue, no longer than that either.
     pub(crate) async fn run(mut self) -> Result<Outcome, Error> {
         let deadline = Instant::now() + self.config.deadline;
         let config = self.config;
-        let (mut written, mut queue, mut tries) = (false, None, 0);
+        let (mut written, mut queue) = (false, None);
         while let Some(change) = self.plan(config.now())? {
             match commit(config, &self.key, &change, deadline).await? {
                 Committed::Applied => {
@@ -253,11 +254,10 @@ impl Commit<'_> {
                 }
                 Committed::Conflict(record) => {
                     self.rebase(record, config.now())?;
-                    match queue {
-                        None => queue = Some(config.queue(&self.key).await),
-                        Some(_) => tokio::time::sleep(jitter(tries)).await,
+                    // At once, while this is what is stored: whoever waits first loses to whoever does not.
+                    if queue.is_none() {
+                        queue = timeout_at(deadline, config.queue(&self.key)).await.ok();
                     }
-                    tries += 1;
                 }
                 Committed::Moved(key) => {
                     self.key = key;
@@ -540,7 +540,7 @@ async fn within<T>(deadline: Instant, mut answer: Answer<'_, T>) -> Result<T, St
     if let Poll::Ready(answer) = at_once {
         return answer;
     }
-    match tokio::time::timeout_at(deadline, answer).await {
+    match timeout_at(deadline, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::timeout()),
     }

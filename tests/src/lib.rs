@@ -6,8 +6,10 @@
 
 mod browser;
 mod faults;
+mod schedule;
 mod site;
 
 pub use browser::{Browser, Reply};
 pub use faults::{Fault, FaultStore};
+pub use schedule::{Choices, Held};
 pub use site::{Handles, Site, Visitor};
