@@ -193,6 +193,29 @@ mod shadowed {
     }
 }
 
+/// A schema that a macro writes.
+macro_rules! schema {
+    ($vis:vis $name:ident ($ttl:literal) { $($field:ident: $ty:ty = $default:expr, $rule:ident;)* }) => {
+        /// Made by a macro.
+        #[derive(Session)]
+        #[session(ttl = $ttl)]
+        $vis struct $name {
+            $(
+                #[merge($rule)]
+                #[session(default = $default)]
+                $field: $ty,
+            )*
+        }
+    };
+}
+
+schema! {
+    pub(crate) Written ("1h 1m") {
+        cart: BTreeMap<String, u32> = BTreeMap::from([("apple".to_owned(), 1)]), sum;
+        best: u32 = 1 + 2, max;
+    }
+}
+
 /// What a derived struct says of itself.
 struct Facts {
     ttl: Option<Duration>,
@@ -429,6 +452,16 @@ async fn names_in_scope_do_not_matter() {
         )
     };
     assert_eq!(visitor.visit(read).await.body, "1 hello 2 3");
+}
+
+#[tokio::test]
+async fn a_macro_can_write_a_schema() {
+    let read = async |session: Session<Written>| {
+        format!("{:?} {}", session.cart.get(), session.best.get())
+    };
+    let mut guest = Site::in_memory().visitor();
+    assert_eq!(guest.visit(read).await.body, r#"{"apple": 1} 3"#);
+    assert_eq!(facts::<Written>().ttl, Some(Duration::from_secs(61 * 60)));
 }
 
 #[tokio::test]

@@ -39,8 +39,14 @@ impl Errors {
     }
 }
 
+/// A question to add to a message, if some known word is like `word`.
+pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
+    let question = |known| format!("; did you mean `{known}`?");
+    nearest(word, known).map_or_else(String::new, question)
+}
+
 /// The known word that is most like `word`, if one is like it at all: a third of the letters may differ.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let (distance, nearest) = known
         .iter()
         .map(|&known| (distance(word, known), known))

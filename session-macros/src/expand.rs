@@ -5,6 +5,7 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt;
 use syn::{Attribute, ExprPath, Generics};
 
+use crate::attr::{Given, StructOptions};
 use crate::model::{Field, Schema};
 use crate::value::{Duration, Rule};
 
@@ -22,15 +23,13 @@ use crate::value::{Duration, Rule};
 /// ```
 pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
     let cells = cells(schema, &schema.input.generics);
-    let rows = schema
-        .fields
-        .iter()
-        .map(|field| row(field, schema.rule_of(field)));
+    let rows = schema.fields.iter();
+    let rows = rows.map(|field| row(field, schema.rule_of(field)));
     let implementation = implementation(schema);
     quote! {
         #cells
 
-        #[allow(deprecated, non_upper_case_globals)]
+        #[allow(deprecated)]
         const _: () = {
             use ::session_runtime::private as __session;
             #(#rows)*
@@ -55,12 +54,11 @@ pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
     let (vis, name, cells) = (&schema.input.vis, &schema.input.ident, cells_ident(schema));
     let docs = carried(&schema.input.attrs);
     let summary =
-        format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.");
+        format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.\n");
     let bounds = &generics.where_clause;
     let fields = schema.fields.iter().map(cell);
     quote! {
         #[doc = #summary]
-        #[doc = ""]
         #(#docs)*
         #[derive(::core::fmt::Debug)]
         #[allow(deprecated)]
@@ -81,17 +79,22 @@ pub(crate) fn cells_ident(schema: &Schema<'_>) -> Ident {
 
 /// The attributes that a generated item has in common with what it is made of.
 fn carried(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("doc") || attr.path().is_ident("deprecated"))
+    let carried = |attr: &&Attribute| is_doc(attr) || attr.path().is_ident("deprecated");
+    attrs.iter().filter(carried)
+}
+
+fn is_doc(attr: &Attribute) -> bool {
+    attr.path().is_ident("doc")
 }
 
 /// `cart: ::session_runtime::Field<BTreeMap<String, u32>>`
 fn cell(field: &Field<'_>) -> TokenStream {
     let Field { vis, ident, ty, .. } = field;
-    let docs = carried(field.attrs);
-    let kind = kind(field);
-    quote! { #(#docs)* #vis #ident: ::session_runtime::#kind<#ty> }
+    let (carried, kind) = (carried(field.attrs), kind(field));
+    let undocumented = !field.attrs.iter().any(is_doc);
+    let docs = undocumented.then(|| format!("The cell of `{}`.", ident.unraw()));
+    let docs = docs.into_iter();
+    quote! { #(#[doc = #docs])* #(#carried)* #vis #ident: ::session_runtime::#kind<#ty> }
 }
 
 /// The cell's type, without its path.
@@ -124,7 +127,7 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
 }
 
 fn row_ident(field: &Field<'_>) -> Ident {
-    format_ident!("__row_{}", field.ident.unraw())
+    format_ident!("__row_{}", field.ident.unraw(), span = Span::call_site())
 }
 
 /// `<Option<String> as __session::Absent>::absent`, or `|| -> Option<String> { expression }`
@@ -225,24 +228,18 @@ fn implementation(schema: &Schema<'_>) -> TokenStream {
 
 /// `__session::Lifetime::from_millis(Some(7200000u64), None)`
 fn lifetime(schema: &Schema<'_>) -> TokenStream {
-    let millis = |duration: &Duration| duration.millis;
-    let ttl = option(schema.options.ttl.as_ref().map(|ttl| millis(&ttl.value)));
-    let absolute = option(
-        schema
-            .options
-            .absolute
-            .as_ref()
-            .map(|absolute| millis(&absolute.value)),
-    );
+    let StructOptions { ttl, absolute, .. } = &schema.options;
+    let (ttl, absolute) = (millis(ttl.as_ref()), millis(absolute.as_ref()));
     quote! { __session::Lifetime::from_millis(#ttl, #absolute) }
 }
 
-fn option(millis: Option<u64>) -> TokenStream {
-    let none = quote! { __session::core::option::Option::None };
-    millis.map_or(
-        none,
-        |millis| quote! { __session::core::option::Option::Some(#millis) },
-    )
+/// `Some(7200000u64)`, or `None`
+fn millis(lifetime: Option<&Given<Duration>>) -> TokenStream {
+    let Some(lifetime) = lifetime else {
+        return quote! { __session::core::option::Option::None };
+    };
+    let millis = lifetime.value.millis;
+    quote! { __session::core::option::Option::Some(#millis) }
 }
 
 fn reading_counts(field: &Field<'_>) -> bool {

@@ -2,7 +2,7 @@
 
 use proc_macro2::Ident;
 
-use crate::error::nearest;
+use crate::error::did_you_mean;
 
 // Attributes.
 pub(crate) const SESSION: &str = "session";
@@ -35,7 +35,7 @@ pub(crate) const REJECT: &str = "reject";
 pub(crate) struct Place {
     /// What the words are there.
     kind: &'static str,
-    /// How one is written.
+    /// The one that shows how they are written.
     example: &'static str,
     known: &'static [&'static str],
     /// Words that belong elsewhere, and what to write instead.
@@ -44,7 +44,7 @@ pub(crate) struct Place {
 
 pub(crate) const ON_STRUCT: Place = Place {
     kind: "key of a struct",
-    example: "ttl = \"2h\"",
+    example: TTL,
     known: &[TTL, ABSOLUTE, PREFIX, MERGE],
     elsewhere: &[
         (
@@ -73,7 +73,7 @@ pub(crate) const ON_STRUCT: Place = Place {
 
 pub(crate) const ON_FIELD: Place = Place {
     kind: "key of a field",
-    example: "rename = \"stored_name\"",
+    example: RENAME,
     known: &[RENAME, ALIAS, DEFAULT, UPGRADE],
     elsewhere: &[
         (
@@ -105,14 +105,14 @@ pub(crate) const ON_FIELD: Place = Place {
 
 pub(crate) const IN_UPGRADE: Place = Place {
     kind: "key of `upgrade`",
-    example: "from = OldType",
+    example: FROM,
     known: &[FROM, WITH],
     elsewhere: &[],
 };
 
 pub(crate) const RULES: Place = Place {
     kind: "merge rule",
-    example: "with = function",
+    example: WITH,
     known: &[
         "user", "guest", "append", "union", "sum", "max", "min", "deep", REJECT, WITH,
     ],
@@ -136,14 +136,8 @@ impl Place {
     }
 
     fn not_known(&self, word: &Ident) -> String {
-        let guess = nearest(&word.to_string(), self.known);
-        let guess = guess.map(|known| format!("; did you mean `{known}`?"));
-        format!(
-            "`{word}` is not a {}{}\n{}",
-            self.kind,
-            guess.unwrap_or_default(),
-            self.list(),
-        )
+        let guess = did_you_mean(&word.to_string(), self.known);
+        format!("`{word}` is not a {}{guess}\n{}", self.kind, self.list())
     }
 
     /// What to say where there is no word at all.
@@ -153,12 +147,8 @@ impl Place {
 
     /// The known words, as a line of a message.
     pub(crate) fn list(&self) -> String {
-        let known: Vec<_> = self
-            .known
-            .iter()
-            .map(|known| format!("`{known}`"))
-            .collect();
-        format!("known: {}, as in `{}`", known.join(", "), self.example)
+        let known = self.known.join("`, `");
+        format!("known: `{known}`, as in `{}`", usage(self.example))
     }
 }
 

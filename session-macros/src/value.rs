@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{AngleBracketedGenericArguments, Error, ExprPath, Lit, LitStr, Result, Token, Type};
+use syn::{AngleBracketedGenericArguments, Error, ExprPath, LitInt, LitStr, Result, Token, Type};
 
 use crate::duration;
 use crate::keys::{self, RULES, usage};
@@ -16,7 +16,6 @@ pub(crate) struct Duration {
 }
 
 /// What `#[merge(…)]` names.
-#[derive(Clone)]
 pub(crate) enum Rule {
     /// One of the runtime's functions.
     Named(Ident),
@@ -29,12 +28,7 @@ pub(crate) enum Rule {
 /// `= "text"`.
 pub(crate) fn text(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
     equals(key, input)?;
-    input.parse().map_err(|error| {
-        Error::new(
-            error.span(),
-            format!("expected text in quotes: `{}`", written(key)),
-        )
-    })
+    input.parse().map_err(expected("text in quotes", key))
 }
 
 /// `= "name"`, which is to be part of a stored name.
@@ -69,27 +63,21 @@ pub(crate) fn duration(key: &Ident, input: ParseStream<'_>) -> Result<Duration> 
 
 /// `"2h"`.
 pub(crate) fn duration_text(key: &Ident, input: ParseStream<'_>) -> Result<Duration> {
-    let text = match input.parse() {
-        Ok(Lit::Str(text)) => text,
-        Ok(Lit::Int(number)) => return Err(unquoted(&number)),
-        Ok(other) => return Err(Error::new_spanned(other, not_a_duration(key))),
-        Err(error) => return Err(Error::new(error.span(), not_a_duration(key))),
-    };
+    if input.peek(LitInt) {
+        return Err(unquoted(&input.parse()?));
+    }
+    let text: LitStr = input
+        .parse()
+        .map_err(expected("a duration in quotes", key))?;
     let parsed = duration::parse(&text.value());
     let millis = parsed.map_err(|fault| Error::new_spanned(&text, fault))?;
     Ok(Duration { millis, text })
 }
 
-fn unquoted(number: &syn::LitInt) -> Error {
+fn unquoted(number: &LitInt) -> Error {
     let unit = if number.suffix().is_empty() { "s" } else { "" };
-    Error::new_spanned(
-        number,
-        format!("a duration is text, with its unit: write `\"{number}{unit}\"`"),
-    )
-}
-
-fn not_a_duration(key: &Ident) -> String {
-    format!("expected a duration in quotes: `{}`", written(key))
+    let fault = format!("a duration is text, with its unit: write `\"{number}{unit}\"`");
+    Error::new_spanned(number, fault)
 }
 
 /// `rule`, or `with = path`.
@@ -143,20 +131,14 @@ fn named_rule(name: Ident) -> Rule {
 /// `= path::to::function`.
 pub(crate) fn path(key: &Ident, input: ParseStream<'_>) -> Result<ExprPath> {
     equals(key, input)?;
-    input.parse().map_err(|error| {
-        Error::new(
-            error.span(),
-            format!("expected the path of a function: `{}`", written(key)),
-        )
-    })
+    let fault = expected("the path of a function", key);
+    input.parse().map_err(fault)
 }
 
 /// `= path::to::Type`.
 pub(crate) fn ty(key: &Ident, input: ParseStream<'_>) -> Result<Type> {
     equals(key, input)?;
-    input
-        .parse()
-        .map_err(|error| Error::new(error.span(), format!("expected a type: `{}`", written(key))))
+    input.parse().map_err(expected("a type", key))
 }
 
 /// `= expression`, up to the next comma that is not inside of it.
@@ -190,6 +172,12 @@ fn equals(key: &Ident, input: ParseStream<'_>) -> Result<()> {
 /// The fault that a key stands alone.
 pub(crate) fn needs_value(key: &Ident) -> Error {
     Error::new_spanned(key, format!("`{key}` needs a value: `{}`", written(key)))
+}
+
+/// The fault that something else stands where `what` is to be.
+fn expected(what: &str, key: &Ident) -> impl FnOnce(Error) -> Error {
+    let fault = format!("expected {what}: `{}`", written(key));
+    move |error| Error::new(error.span(), fault)
 }
 
 fn written(key: &Ident) -> &'static str {

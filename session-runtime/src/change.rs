@@ -71,7 +71,7 @@ pub struct Change {
     pub unchanged: Vec<(FieldName, Option<Signature>)>,
     /// What is to happen to its expiry.
     pub expiry: Expiry,
-    /// Whom to list the record under.
+    /// Whom to list the record under from now on; `None` leaves that as it is. A create starts without.
     pub owner: Option<UserId>,
     /// A record that was moved here, and the time at which it stops leading here.
     pub retire: Option<(Key, Timestamp)>,

@@ -186,13 +186,15 @@ impl Policy {
         Some((now + ttl).min(self.limit(record)?))
     }
 
-    /// Whether an extension is worth a round trip of its own: it is, once every tenth of the lifetime.
+    /// Whether an extension is worth a round trip of its own: it is, once every tenth of the lifetime, and for
+    /// the last one there is, up to the limit.
     fn is_due(self, record: &Record, now: Timestamp) -> bool {
         let ttl = fact(record, &facts::TTL).map_or(self.ttl, Duration::from_millis);
-        self.touch
-            && self
-                .extended(record, now)
-                .is_some_and(|to| to > record.expires && to.since(record.expires) >= ttl / 10)
+        let Some(to) = self.extended(record, now).filter(|_| self.touch) else {
+            return false;
+        };
+        let last = self.limit(record) == Some(to);
+        to > record.expires && (last || to.since(record.expires) >= ttl / 10)
     }
 }
 
@@ -257,7 +259,10 @@ impl Commit<'_> {
                         queue = timeout_at(deadline, config.queue(&self.key)).await.ok();
                     }
                 }
-                Committed::Moved(key) => self.key = key,
+                Committed::Moved(key) => {
+                    self.key = key;
+                    self.presented = false;
+                }
                 Committed::Gone => return Ok(Outcome::Gone),
                 Committed::Exists => return Err(Error::unsettled()),
             }
@@ -337,12 +342,13 @@ impl Commit<'_> {
     /// Notes where a moved record came from, and lets go of that once its own id has been presented.
     fn plan_move(&self, change: &mut Change) {
         let from = self.record.slot(facts::MOVED_FROM.name()).cloned();
+        let leads = self.leads_from();
+        change.retire = leads.clone().map(|key| (key, change.now + GRACE));
         if self.successor.is_some() {
             let pending = Pending::fact(&facts::MOVED_FROM, from, Some(&self.key.to_string()));
             change.slots.extend(pending.to_change());
-        } else if let (Some(key), Some(from)) = (self.leads_from(), from) {
+        } else if let Some(from) = from.filter(|_| leads.is_some()) {
             change.slots.push(SlotChange::drop(from));
-            change.retire = Some((key, change.now + GRACE));
         }
     }
 

@@ -107,10 +107,10 @@ fn put_text(frame: &mut Vec<u8>, text: &str) {
 
 fn put_length(frame: &mut Vec<u8>, mut length: usize) {
     while length > 0x7f {
-        frame.push((length & 0x7f) as u8 | 0x80);
+        frame.push(length.to_le_bytes()[0] | 0x80);
         length >>= 7;
     }
-    frame.push((length & 0x7f) as u8);
+    frame.push(length.to_le_bytes()[0]);
 }
 
 /// The record that `frame` is the stored form of. Its payloads are slices of `frame`.

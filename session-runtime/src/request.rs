@@ -4,99 +4,34 @@
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{
-    self, Commit, Outcome, Pending, Policy, fact, same_payload, same_slot, settle,
-};
+use crate::commit::{self, Commit, Outcome, Pending, fact};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
-use crate::record::{Ended, FieldName, Record, Slot};
+use crate::record::{Ended, Record, Slot};
 use crate::schema::{Deed, Harvest, Lifetime, facts};
 use crate::transport::{Notice, Presented};
+
+mod client;
+mod state;
+
+use client::Client;
+use state::{Barred, Phase, State, Taken, Told, is_fact};
 
 /// One request's session.
 pub(crate) struct Request {
     pub(crate) config: Arc<Config>,
     gate: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    loaded: bool,
-    /// The id that opens the session now: presented, or issued by this request.
-    id: Option<SessionId>,
-    /// Where the record is.
-    key: Option<Key>,
-    /// The client has presented the id of that key, and not one that only leads to it.
-    presents: bool,
-    /// The record as last seen in the store.
-    stored: Option<Arc<Record>>,
-    pending: Vec<Pending>,
-    /// Values for this request alone.
-    passing: Vec<Arc<Slot>>,
-    /// Flashes that survive being read by this request.
-    kept: Vec<FieldName>,
-    /// Why what was presented is no session.
-    ended: Option<Ended>,
-    /// Counts logins, logouts and deletions: an older handle folds nothing.
-    generation: u32,
-    /// What the client is to be told.
-    notice: Option<Told>,
-    /// Why nothing is written any more, if so.
-    barred: Option<Barred>,
-    /// A handle could not be folded, and why.
-    failure: Option<Error>,
-    phase: Phase,
-    /// Some extractor counts as use.
-    touch: bool,
-    lifetime: Lifetime,
-    client: Client,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Barred {
-    /// The session ended while the request ran.
-    Gone,
-    /// A handler panicked.
-    Panicked,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Running,
-    /// The response has been decided.
-    Closed,
-    /// The request was dropped before that.
-    Cancelled,
-}
-
-#[derive(Clone, Copy)]
-enum Told {
-    Issued(SessionId),
-    Removed,
-}
-
-/// What a session may be bound to.
-#[derive(Clone, Default)]
-struct Client {
-    /// Where it is, if sessions are bound to that and it could be told.
-    address: Option<IpAddr>,
-    user_agent: Option<String>,
-    /// The app has lifted the binding.
-    unbound: bool,
 }
 
 /// What came of [`Session::save`](crate::Session::save).
@@ -171,7 +106,8 @@ impl Request {
         let mut state = self.state();
         state.ended = Some(reason);
         match removed {
-            Ok(_) => state.notice = Some(Told::Removed),
+            Ok(true) => state.notice = Some(Told::Removed),
+            Ok(false) => {}
             Err(error) => {
                 tracing::error!(%error, "it could not be ended in the store; this request does not see it");
             }
@@ -224,8 +160,11 @@ impl Request {
             return Ok(false);
         }
         let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let believed =
+            |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
         let folded = harvest
             .iter()
+            .filter(believed)
             .try_for_each(|harvest| state.fold(harvest, now));
         if let (Err(_), Some(before)) = (&folded, before) {
             state.pending = before;
@@ -239,7 +178,7 @@ impl Request {
         let folded = match harvest {
             Ok(harvest) if harvest.is_empty() => return,
             Ok(harvest) => {
-                if self.is_too_late(harvest.len()) {
+                if self.is_too_late(&harvest) {
                     return;
                 }
                 self.fold(generation, &harvest).map(drop)
@@ -252,10 +191,12 @@ impl Request {
         }
     }
 
-    fn is_too_late(&self, fields: usize) -> bool {
+    fn is_too_late(&self, harvest: &[Harvest]) -> bool {
         let phase = self.state().phase;
-        if phase == Phase::Closed {
-            observe::unsaved(fields);
+        let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
+        let lost = harvest.iter().filter(lost).count();
+        if phase == Phase::Closed && lost > 0 {
+            observe::unsaved(lost);
         }
         phase != Phase::Running
     }
@@ -339,13 +280,16 @@ impl Request {
         let _gate = self.gate.lock().await;
         let key = self.state().key.clone();
         let reason = Ended::Deleted(reason);
-        if let Some(key) = key.clone() {
-            commit::end(&self.config, key, reason.clone()).await?;
-        }
+        let removed = match key.clone() {
+            Some(key) => commit::end(&self.config, key, reason.clone()).await?,
+            None => false,
+        };
         let mut state = self.state();
         state.forget();
         if key.is_some() {
             state.ended = Some(reason);
+        }
+        if removed {
             state.notice = Some(Told::Removed);
         }
         Ok(state.generation)
@@ -522,317 +466,6 @@ pub(crate) enum Closing {
     Touches,
     /// What it changed cannot be written.
     Failed(Error),
-}
-
-/// What one commit is about to write, taken from the state in one go.
-struct Batch {
-    stored: Option<(Key, Arc<Record>)>,
-    pending: Vec<Pending>,
-    policy: Policy,
-    presented: bool,
-    client: Client,
-    barred: bool,
-}
-
-/// Where a flash that is claimed has to be taken from.
-enum Taken {
-    /// This request had it to itself.
-    Ours(Option<Arc<Slot>>),
-    /// The record under this key, if there is one.
-    Stored(Option<Key>),
-}
-
-fn is_fact(pending: &Pending) -> bool {
-    pending.name.as_str().starts_with('@')
-}
-
-impl State {
-    fn found(&mut self, id: Option<SessionId>, key: Key, record: Arc<Record>) {
-        self.id = id;
-        self.key = Some(key);
-        self.stored = Some(record);
-    }
-
-    /// The session ended while the request ran.
-    fn lost(&mut self, reason: Ended) {
-        observe::gone();
-        self.forget();
-        self.ended = Some(reason);
-        self.barred = Some(Barred::Gone);
-    }
-
-    /// Starts over as a guest.
-    fn forget(&mut self) {
-        self.id = None;
-        self.key = None;
-        self.stored = None;
-        self.pending.clear();
-        self.passing.clear();
-        self.kept.clear();
-        self.notice = None;
-        self.generation += 1;
-    }
-
-    fn policy(&self, config: &Config) -> Policy {
-        let (ttl, absolute) = config.lifetimes(self.lifetime);
-        Policy {
-            ttl,
-            absolute,
-            touch: self.touch,
-        }
-    }
-
-    fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
-        self.stored.as_ref()?.slot(name).cloned()
-    }
-
-    fn seen_by_handles(&self, now: Timestamp) -> Vec<Arc<Slot>> {
-        let mut seen = self
-            .stored
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| Record::new(now, now));
-        for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            match &pending.ours {
-                Some(slot) => seen.set(Arc::clone(slot)),
-                None => seen.remove(pending.name.as_str()),
-            }
-        }
-        seen.with_slots(self.passing.iter().cloned())
-            .slots()
-            .to_vec()
-    }
-
-    fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
-        if self.barred.is_some() {
-            return Ok(());
-        }
-        let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
-        let base = harvest.base.as_ref().filter(|base| !shown(base));
-        match (harvest.deed, base) {
-            (Deed::Changed, _) => self.fold_change(harvest, base, now),
-            (Deed::Passing, _) => {
-                self.passing.extend(harvest.ours.clone());
-                Ok(())
-            }
-            (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
-            (Deed::Kept, Some(base)) => {
-                self.keep(base.name());
-                Ok(())
-            }
-            (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
-        }
-    }
-
-    fn keep(&mut self, name: &FieldName) {
-        self.pending
-            .retain(|pending| !pending.used_up || pending.name != *name);
-        self.kept.push(name.clone());
-    }
-
-    /// A flash was read. What this request keeps, or has set itself, stays.
-    fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
-        let name = base.name();
-        let set = |pending: &Pending| {
-            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
-        };
-        if self.kept.contains(name) || self.pending.iter().any(set) {
-            return Ok(());
-        }
-        self.fold_slot(harvest, Some(base), None, now)?;
-        for pending in &mut self.pending {
-            pending.used_up |= pending.name == *name;
-        }
-        Ok(())
-    }
-
-    fn fold_change(
-        &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
-        match base.filter(|base| Some(base.name().as_str()) != written) {
-            // It was read under an older name, and is written under the present one.
-            Some(old) if written.is_some() => {
-                self.fold_slot(harvest, Some(old), None, now)?;
-                self.fold_slot(harvest, None, harvest.ours.as_ref(), now)
-            }
-            _ => self.fold_slot(harvest, base, harvest.ours.as_ref(), now),
-        }
-    }
-
-    fn fold_slot(
-        &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        ours: Option<&Arc<Slot>>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else {
-            return Ok(());
-        };
-        let stored = self
-            .stored
-            .as_ref()
-            .and_then(|record| record.live_slot(name.as_str(), now))
-            .cloned();
-        let earlier = self.pending.iter().find(|pending| pending.name == name);
-        let (base_in_store, current) = match earlier {
-            Some(pending) => (pending.base.clone(), pending.ours.clone()),
-            None => (stored.clone(), stored),
-        };
-        let ours = settle(harvest.row, base, ours, current.as_ref())?;
-        self.replace(Pending {
-            row: harvest.row,
-            name,
-            base: base_in_store,
-            ours,
-            used_up: false,
-        });
-        Ok(())
-    }
-
-    /// Puts a pending change in place of any other to its slot.
-    fn replace(&mut self, change: Pending) {
-        self.pending.retain(|pending| pending.name != change.name);
-        if change.is_change() {
-            self.pending.push(change);
-        }
-    }
-
-    fn batch(&self, config: &Config) -> Batch {
-        Batch {
-            stored: self.key.clone().zip(self.stored.clone()),
-            pending: self.pending.clone(),
-            policy: self.policy(config),
-            presented: self.presents,
-            client: self.client.clone(),
-            barred: self.barred.is_some(),
-        }
-    }
-
-    /// Takes note of what came of a commit of `batch`. What was folded in meanwhile stays pending, on top of
-    /// what is stored now.
-    fn committed(
-        &mut self,
-        batch: &[Pending],
-        outcome: Outcome,
-        issued: Option<SessionId>,
-        now: Timestamp,
-    ) -> Result<Saved, Error> {
-        let Outcome::Done {
-            key,
-            record,
-            written,
-        } = outcome
-        else {
-            self.lost(Ended::Revoked);
-            return Ok(Saved::Ended);
-        };
-        let newer = std::mem::take(&mut self.pending);
-        for pending in newer {
-            let sent = batch.iter().find(|sent| sent.name == pending.name);
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
-                continue;
-            }
-            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
-        }
-        if let Some(id) = issued {
-            self.notice = Some(Told::Issued(id));
-            self.presents = false;
-        }
-        self.found(issued.or(self.id), key, record);
-        Ok(if written {
-            Saved::Written
-        } else {
-            Saved::Unchanged
-        })
-    }
-
-    /// Takes a flash that this request has to itself, or says where it is stored.
-    fn take_passing(&mut self, name: &str) -> Taken {
-        if let Some(at) = self
-            .passing
-            .iter()
-            .position(|slot| slot.name().as_str() == name)
-        {
-            return Taken::Ours(Some(self.passing.swap_remove(at)));
-        }
-        let found = self
-            .pending
-            .iter()
-            .position(|pending| pending.name.as_str() == name);
-        match found.map(|at| self.pending.swap_remove(at)) {
-            Some(pending) if !pending.used_up => {
-                let taken = pending.ours.clone();
-                self.replace(Pending {
-                    ours: None,
-                    ..pending
-                });
-                Taken::Ours(taken)
-            }
-            _ => Taken::Stored(self.key.clone()),
-        }
-    }
-
-    fn forget_slot(&mut self, slot: &Arc<Slot>) {
-        if let Some(record) = &mut self.stored {
-            Arc::make_mut(record).remove(slot.name().as_str());
-        }
-    }
-}
-
-impl Client {
-    fn of(parts: &Parts, config: &Config) -> Self {
-        let agent = || {
-            parts
-                .headers
-                .get(USER_AGENT)
-                .map_or(&b""[..], |agent| agent.as_bytes())
-        };
-        Self {
-            address: config
-                .address_of
-                .as_ref()
-                .and_then(|address_of| address_of(parts)),
-            user_agent: config
-                .bind_user_agent
-                .then(|| String::from_utf8_lossy(agent()).into_owned()),
-            unbound: false,
-        }
-    }
-
-    /// Why this is another client than the record is bound to, if it is.
-    fn differs(&self, record: &Record, config: &Config) -> Option<Ended> {
-        let address = fact(record, &facts::ADDRESS).filter(|_| config.address_of.is_some());
-        if address.is_some_and(|bound| Some(bound) != self.address_text()) {
-            return Some(Ended::AddressDiffers);
-        }
-        let agent = fact(record, &facts::USER_AGENT).filter(|_| config.bind_user_agent);
-        let differs = agent.is_some() && agent != self.user_agent;
-        differs.then_some(Ended::UserAgentDiffers)
-    }
-
-    fn address_text(&self) -> Option<String> {
-        self.address.map(|address| address.to_string())
-    }
-
-    /// What a session of this client is bound to.
-    fn facts(&self) -> Vec<Pending> {
-        if self.unbound {
-            return Vec::new();
-        }
-        let address = self.address_text();
-        let fact = |row, value: Option<&String>| Pending::fact(row, None, value);
-        vec![
-            fact(&facts::ADDRESS, address.as_ref()),
-            fact(&facts::USER_AGENT, self.user_agent.as_ref()),
-        ]
-    }
 }
 
 impl fmt::Debug for Request {

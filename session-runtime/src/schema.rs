@@ -360,6 +360,8 @@ pub(crate) enum Deed {
     Changed,
     /// As a value for the rest of this request alone.
     Passing,
+    /// As a use of a field that slides: it lives longer.
+    Slid,
     /// As a flash that was read: it goes when the request ends, unless that sets or keeps it.
     UsedUp,
     /// As a flash that is to stay for one more request.

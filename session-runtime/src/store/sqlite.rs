@@ -245,7 +245,7 @@ impl Store for SqliteStore {
         ask(
             &self.inner.writes,
             Write::Commit,
-            (key.clone(), change.clone()),
+            Box::new((key.clone(), change.clone())),
         )
         .await
     }

@@ -1,8 +1,0 @@
-use session_runtime::Session;
-
-#[derive(Session)]
-struct Shop {
-    visits: std::cell::Cell<u32>,
-}
-
-fn main() {}
