@@ -375,8 +375,9 @@ fn panicking() -> [MethodRouter; 4] {
             explode();
         }),
         // What panics is the value, when the handle drops.
-        any(async |mut session: Session<Fragile>| {
-            session.visits.set(2);
+        any(async |mut handles: Handles| {
+            handles.open::<Fragile>().await.visits.set(2);
+            let mut session = handles.open::<Fragile>().await;
             session.counted.set(Counted::EXPLOSIVE.into());
         }),
     ]
@@ -574,7 +575,7 @@ async fn a_body_that_is_streamed_can_save(site: Site<impl Store>) {
     let handler = async |mut session: Session<Shop>| {
         Body::from_stream(stream::once(async move {
             *session.points.get_mut() += 1;
-            session.save().await?;
+            assert_eq!(session.save().await?, Saved::Written);
             Ok::<_, Error>("sent")
         }))
     };
