@@ -416,6 +416,29 @@ async fn a_handler_that_panics_writes_leaks_and_locks_nothing() {
 }
 
 #[tokio::test]
+async fn a_task_that_panics_beside_the_handler_costs_what_it_changed_alone() {
+    let (site, mut visitor) = shop().await;
+    let handler = async |mut session: Session<Shop>, mut handles: Handles| {
+        let mut lost = handles.open::<Shop>().await;
+        let task = tokio::spawn(async move {
+            lost.points.set(1);
+            explode();
+        });
+        assert!(task.await.is_err());
+        session.visits.set(1);
+    };
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+    assert_eq!(
+        stored(&site, &visitor, "visits").await.as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        stored(&site, &visitor, "points").await.as_deref(),
+        Some("10")
+    );
+}
+
+#[tokio::test]
 async fn what_was_saved_before_a_panic_stays() {
     let site = Site::in_memory();
     let mut visitor = site.visitor();

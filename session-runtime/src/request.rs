@@ -3,7 +3,9 @@
 //! Every handle is a small transaction over it. Loading and committing go one at a time, behind `gate`; what
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
+use std::cell::Cell;
 use std::fmt;
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +28,20 @@ mod state;
 
 use client::Client;
 use state::{Barred, Phase, State, Taken, Told, is_fact};
+
+thread_local! {
+    /// The request whose handler this thread is running.
+    static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
+}
+
+/// While it lives, its thread runs a handler. It remembers which one the thread ran before.
+pub(crate) struct Running(*const Request);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
 
 /// One request's session.
 pub(crate) struct Request {
@@ -208,8 +224,17 @@ impl Request {
         }
     }
 
+    /// Marks this thread as running the handler, until what it returns is dropped.
+    pub(crate) fn run(&self) -> Running {
+        Running(RUNNING.replace(self))
+    }
+
+    /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task
+    /// beside it is its own affair: the handler may well have an answer to it.
     pub(crate) fn panicked(&self) {
-        self.state().barred = Some(Barred::Panicked);
+        if ptr::eq(RUNNING.get(), self) {
+            self.state().barred = Some(Barred::Panicked);
+        }
     }
 
     /// The service dropped the request before there was a response.
