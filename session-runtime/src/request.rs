@@ -3,7 +3,9 @@
 //! Every handle is a small transaction over it. Loading and committing go one at a time, behind `gate`; what
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
+use std::cell::Cell;
 use std::fmt;
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +28,20 @@ mod state;
 
 use client::Client;
 use state::{Barred, Phase, State, Taken, Told, is_fact};
+
+thread_local! {
+    /// The request whose handler this thread is running.
+    static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
+}
+
+/// While it lives, its thread runs a handler. It remembers which one the thread ran before.
+pub(crate) struct Running(*const Request);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
 
 /// One request's session.
 pub(crate) struct Request {
@@ -59,12 +75,22 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The right to load and commit. A handler may have begun a save and left it at that: nobody waits for it
+    /// longer than for a store.
+    async fn gate(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        if let Ok(gate) = self.gate.try_lock() {
+            return Ok(gate);
+        }
+        let gate = tokio::time::timeout(self.config.deadline, self.gate.lock()).await;
+        gate.map_err(|_| Error::timeout())
+    }
+
     /// Loads what the client presented, once per request.
     pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
         if self.state().loaded {
             return Ok(());
         }
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
         if self.state().loaded {
             return Ok(());
         }
@@ -151,8 +177,16 @@ impl Request {
     /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
     /// ended or replaced meanwhile, and what it did is dropped.
     pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
+        self.fold_into(&mut self.state(), generation, harvest)
+    }
+
+    fn fold_into(
+        &self,
+        state: &mut State,
+        generation: u32,
+        harvest: &[Harvest],
+    ) -> Result<bool, Error> {
         let now = self.config.now();
-        let mut state = self.state();
         if generation != state.generation {
             if !harvest.is_empty() {
                 observe::outdated(harvest.len());
@@ -175,34 +209,32 @@ impl Request {
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
     /// that has left, the log.
     pub(crate) fn fold_dropped(&self, generation: u32, harvest: Result<Vec<Harvest>, Error>) {
+        let mut state = self.state();
         let folded = match harvest {
-            Ok(harvest) if harvest.is_empty() => return,
-            Ok(harvest) => {
-                if self.is_too_late(&harvest) {
-                    return;
-                }
-                self.fold(generation, &harvest).map(drop)
-            }
+            Ok(harvest) => match state.phase {
+                Phase::Running => self.fold_into(&mut state, generation, &harvest).map(drop),
+                Phase::Closed => return unsaved(&harvest),
+                Phase::Cancelled => return,
+            },
             Err(error) => Err(error),
         };
         if let Err(error) = folded {
             tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
-            self.state().failure.get_or_insert(error);
+            state.failure.get_or_insert(error);
         }
     }
 
-    fn is_too_late(&self, harvest: &[Harvest]) -> bool {
-        let phase = self.state().phase;
-        let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
-        let lost = harvest.iter().filter(lost).count();
-        if phase == Phase::Closed && lost > 0 {
-            observe::unsaved(lost);
-        }
-        phase != Phase::Running
+    /// Marks this thread as running the handler, until what it returns is dropped.
+    pub(crate) fn run(&self) -> Running {
+        Running(RUNNING.replace(self))
     }
 
+    /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task
+    /// beside it is its own affair: the handler may well have an answer to it.
     pub(crate) fn panicked(&self) {
-        self.state().barred = Some(Barred::Panicked);
+        if ptr::eq(RUNNING.get(), self) {
+            self.state().barred = Some(Barred::Panicked);
+        }
     }
 
     /// The service dropped the request before there was a response.
@@ -215,7 +247,7 @@ impl Request {
 
     /// Whether another request changed the session is looked up now, and changes go on top of that.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
         let Some(key) = self.state().key.clone() else {
             return Ok(());
         };
@@ -234,7 +266,7 @@ impl Request {
 
     /// Writes what is pending.
     pub(crate) async fn save(&self) -> Result<Saved, Error> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
         self.check_in_time()?;
         self.write(None).await
     }
@@ -254,14 +286,20 @@ impl Request {
 
     /// Writes what is pending when the handler has finished.
     pub(crate) async fn finish(self: Arc<Self>) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        self.write(None).await.map(drop)
+        let written = match self.gate().await {
+            Ok(_gate) => self.write(None).await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            self.state().pending.clear(); // the client is told
+        }
+        written.map(drop)
     }
 
     /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
     /// id when it is.
     pub(crate) async fn rotate(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
         let (current, phase) = {
             let state = self.state();
             (state.id.filter(|_| state.key.is_some()), state.phase)
@@ -277,7 +315,7 @@ impl Request {
 
     /// Ends the session, here and in the store.
     pub(crate) async fn delete(&self, reason: String) -> Result<u32, Error> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
         let key = self.state().key.clone();
         let reason = Ended::Deleted(reason);
         let removed = match key.clone() {
@@ -301,7 +339,7 @@ impl Request {
         name: &str,
         seen: &Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
         let stored = match self.state().take_passing(name) {
             Taken::Ours(slot) => return Ok(slot),
             Taken::Stored(key) => key,
@@ -387,6 +425,7 @@ impl Request {
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
+            state.pending.clear();
             return Closing::Failed(failure);
         }
         if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
@@ -396,11 +435,11 @@ impl Request {
         let Some(record) = state.stored.clone().filter(|_| state.barred.is_none()) else {
             let creates =
                 state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
-            return if creates {
-                Closing::Writes
-            } else {
-                Closing::Settled
-            };
+            if creates {
+                return Closing::Writes;
+            }
+            state.pending.clear();
+            return Closing::Settled;
         };
         let (policy, presented) = (state.policy(&self.config), state.presents);
         let key = state.key.clone().filter(|_| state.pending.is_empty());
@@ -466,6 +505,28 @@ pub(crate) enum Closing {
     Touches,
     /// What it changed cannot be written.
     Failed(Error),
+}
+
+/// Logs what a handle did that nothing will come of.
+fn unsaved(harvest: &[Harvest]) {
+    let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
+    observe::unsaved(harvest.iter().filter(lost).count());
+}
+
+impl Drop for Request {
+    /// What was folded in after the response, and not saved, is lost.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.phase == Phase::Closed {
+            observe::unsaved(
+                state
+                    .pending
+                    .iter()
+                    .filter(|pending| pending.is_change())
+                    .count(),
+            );
+        }
+    }
 }
 
 impl fmt::Debug for Request {

@@ -102,7 +102,9 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.finishing.is_none() {
+            let running = this.request.run();
             let response = ready!(this.handler.poll(context))?;
+            drop(running);
             match close(this.request, response, context) {
                 Step::Leave(response) => return Poll::Ready(Ok(leave(this.request, response))),
                 Step::Wait(finishing) => *this.finishing = Some(finishing),

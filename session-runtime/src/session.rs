@@ -229,10 +229,20 @@ impl<S: Schema> DerefMut for Session<S> {
 
 impl<S: Schema> Drop for Session<S> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.request.panicked();
-        } else if self.borrowed || S::READING_COUNTS {
+        let _panic = Panic(&self.request);
+        if !std::thread::panicking() && (self.borrowed || S::READING_COUNTS) {
             self.request.fold_dropped(self.generation, self.harvest());
+        }
+    }
+}
+
+/// Tells the request of a panic: the handler's, or that of a value which is encoded or merged.
+struct Panic<'a>(&'a Request);
+
+impl Drop for Panic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked();
         }
     }
 }

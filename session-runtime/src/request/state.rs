@@ -26,6 +26,8 @@ pub(super) struct State {
     /// The record as last seen in the store.
     pub(super) stored: Option<Arc<Record>>,
     pub(super) pending: Vec<Pending>,
+    /// A commit is under way: pending changes that come to nothing may still have to undo it.
+    pub(super) writing: bool,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
@@ -249,12 +251,15 @@ impl State {
     /// Puts a pending change in place of any other to its slot.
     pub(super) fn replace(&mut self, change: Pending) {
         self.pending.retain(|pending| pending.name != change.name);
-        if change.is_change() {
+        if change.is_change() || self.writing {
             self.pending.push(change);
         }
     }
 
-    pub(super) fn batch(&self, config: &Config) -> Batch {
+    /// What is to be written now. Whoever calls it holds the gate: nothing else is under way.
+    pub(super) fn batch(&mut self, config: &Config) -> Batch {
+        self.pending.retain(Pending::is_change);
+        self.writing = true;
         Batch {
             stored: self.key.clone().zip(self.stored.clone()),
             pending: self.pending.clone(),
@@ -283,25 +288,29 @@ impl State {
             self.lost(Ended::Revoked);
             return Ok(Saved::Ended);
         };
-        let newer = std::mem::take(&mut self.pending);
-        for pending in newer {
-            let sent = batch.iter().find(|sent| sent.name == pending.name);
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
-                continue;
-            }
-            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
-        }
+        self.writing = false;
         if let Some(id) = issued {
             self.notice = Some(Told::Issued(id));
             self.presents = false;
         }
+        let newer = std::mem::take(&mut self.pending);
+        let rebased = newer.into_iter().try_for_each(|pending| {
+            let sent = batch.iter().find(|sent| sent.name == pending.name);
+            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
+                return Ok(());
+            }
+            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
+            let theirs = record.live_slot(pending.name.as_str(), now);
+            self.replace(Pending { base, ..pending }.rebased(theirs)?);
+            Ok(())
+        });
         self.found(issued.or(self.id), key, record);
-        Ok(if written {
-            Saved::Written
-        } else {
-            Saved::Unchanged
+        rebased.map(|()| {
+            if written {
+                Saved::Written
+            } else {
+                Saved::Unchanged
+            }
         })
     }
 
