@@ -637,7 +637,7 @@ async fn no_id_can_be_issued_after_the_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_save_that_nobody_polls_delays_the_response_no_longer_than_the_deadline() {
+async fn a_save_that_nobody_polls_ends_all_the_same_and_holds_up_no_response() {
     let site = Site::in_memory().with(|layer| layer.deadline(Duration::from_secs(2)));
     let mut visitor = customer(&site).await;
     let store = Arc::clone(&site.store);
@@ -654,7 +654,34 @@ async fn a_save_that_nobody_polls_delays_the_response_no_longer_than_the_deadlin
     };
     let reply = timeout(Duration::from_millis(2_100), visitor.visit(handler)).await;
     let status = reply.expect("it is answered by then").status;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        stored(&site, &visitor, "points").await.as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        stored(&site, &visitor, "visits").await.as_deref(),
+        Some("1")
+    );
+}
+
+#[tokio::test]
+async fn a_save_that_the_handler_gave_up_on_is_not_applied_twice() {
+    let (site, mut visitor) = shop().await;
+    site.store
+        .plan([Fault::None, Fault::Slow(Duration::from_millis(50))]);
+    let reply = visitor
+        .visit(any(async |mut session: Session<Shop>| {
+            *session.points.get_mut() += 1;
+            let saved = timeout(Duration::from_millis(5), session.save()).await;
+            assert!(saved.is_err(), "the store takes longer than that");
+        }))
+        .await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(
+        stored(&site, &visitor, "points").await.as_deref(),
+        Some("11")
+    );
 }
 
 on_each_store! {

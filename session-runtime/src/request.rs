@@ -87,11 +87,11 @@ impl Request {
 
     /// Loads what the client presented, once per request.
     pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
-        if self.state().loaded {
+        if self.state().client.is_some() {
             return Ok(());
         }
         let _gate = self.gate().await?;
-        if self.state().loaded {
+        if self.state().client.is_some() {
             return Ok(());
         }
         let client = Client::of(parts, &self.config);
@@ -103,9 +103,7 @@ impl Request {
             }
             Presented::Id(id) => self.open(id, &client).await?,
         }
-        let mut state = self.state();
-        state.client = client;
-        state.loaded = true;
+        self.state().client = Some(client);
         Ok(())
     }
 
@@ -246,7 +244,7 @@ impl Request {
     }
 
     /// Whether another request changed the session is looked up now, and changes go on top of that.
-    pub(crate) async fn refresh(&self) -> Result<(), Error> {
+    pub(crate) async fn refresh(self: Arc<Self>) -> Result<(), Error> {
         let _gate = self.gate().await?;
         let Some(key) = self.state().key.clone() else {
             return Ok(());
@@ -265,7 +263,7 @@ impl Request {
     }
 
     /// Writes what is pending.
-    pub(crate) async fn save(&self) -> Result<Saved, Error> {
+    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
         let _gate = self.gate().await?;
         self.check_in_time()?;
         self.write(None).await
@@ -298,7 +296,7 @@ impl Request {
 
     /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
     /// id when it is.
-    pub(crate) async fn rotate(&self) -> Result<(), Error> {
+    pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
         let _gate = self.gate().await?;
         let (current, phase) = {
             let state = self.state();
@@ -314,7 +312,7 @@ impl Request {
     }
 
     /// Ends the session, here and in the store.
-    pub(crate) async fn delete(&self, reason: String) -> Result<u32, Error> {
+    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<u32, Error> {
         let _gate = self.gate().await?;
         let key = self.state().key.clone();
         let reason = Ended::Deleted(reason);
@@ -335,9 +333,9 @@ impl Request {
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
     pub(crate) async fn claim(
-        &self,
-        name: &str,
-        seen: &Arc<Slot>,
+        self: Arc<Self>,
+        name: &'static str,
+        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
         let _gate = self.gate().await?;
         let stored = match self.state().take_passing(name) {
@@ -345,8 +343,8 @@ impl Request {
             Taken::Stored(key) => key,
         };
         let Some(key) = stored else { return Ok(None) };
-        let claimed = commit::take_out(&self.config, key, seen).await?;
-        self.state().forget_slot(seen);
+        let claimed = commit::take_out(&self.config, key, &seen).await?;
+        self.state().forget_slot(&seen);
         Ok(claimed)
     }
 
@@ -372,7 +370,7 @@ impl Request {
             None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
             None => {
                 let mut pending = batch.pending.clone();
-                pending.extend(batch.client.facts());
+                pending.extend(batch.client.iter().flat_map(Client::facts));
                 let (id, key, record) =
                     commit::create(&self.config, batch.policy, &pending).await?;
                 let outcome = Outcome::Done {
@@ -397,7 +395,9 @@ impl Request {
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
         let mut state = self.state();
-        state.client.unbound = true;
+        if let Some(client) = &mut state.client {
+            client.unbound = true;
+        }
         for row in [&facts::ADDRESS, &facts::USER_AGENT] {
             let base = state.stored_slot(row.name());
             state.replace(Pending::fact(row, base, None));
@@ -481,7 +481,7 @@ impl Request {
             Told::Issued(id) => Notice::Issue(id, state.policy(&self.config).absolute),
             Told::Removed => Notice::Remove,
         });
-        (notice, state.loaded)
+        (notice, state.client.is_some())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::id::SessionId;
 use crate::record::Ended;
 use crate::request::{Request, Saved};
 use crate::schema::{Harvest, Opener, Schema};
+use crate::task::to_the_end;
 
 /// The session of a request, as the struct `S` sees it.
 ///
@@ -118,7 +119,7 @@ impl<S: Schema> Session<S> {
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
-        let saved = self.request.save().await;
+        let saved = to_the_end(Arc::clone(&self.request).save()).await;
         self.reopen();
         saved
     }
@@ -131,7 +132,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save).
     pub async fn refresh(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let refreshed = self.request.refresh().await;
+        let refreshed = to_the_end(Arc::clone(&self.request).refresh()).await;
         self.reopen();
         refreshed
     }
@@ -146,7 +147,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save); and once the response has left, since the new id could not be sent.
     pub async fn rotate(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let rotated = self.request.rotate().await;
+        let rotated = to_the_end(Arc::clone(&self.request).rotate()).await;
         self.reopen();
         rotated
     }
@@ -160,7 +161,7 @@ impl<S: Schema> Session<S> {
     ///
     /// If the store does not answer before the deadline. The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        self.request.delete(reason.into()).await?;
+        to_the_end(Arc::clone(&self.request).delete(reason.into())).await?;
         self.reopen();
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
 use crate::schema::{Cell, Harvest, Opener, Row};
+use crate::task::to_the_end;
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -148,7 +149,10 @@ impl<T: Send + Sync + 'static> Flash<T> {
         }
         let row = self.field.row;
         let claimed = match self.field.stored() {
-            Some(slot) if self.is_present() => self.request.claim(row.name(), slot).await?,
+            Some(slot) if self.is_present() => {
+                let claim = Arc::clone(&self.request).claim(row.name(), Arc::clone(slot));
+                to_the_end(claim).await?
+            }
             _ => return Ok(None), // absent, or it does not decode and is kept
         };
         self.field.slot = None;

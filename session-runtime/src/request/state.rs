@@ -16,7 +16,8 @@ use crate::schema::{Deed, Harvest, Lifetime};
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) loaded: bool,
+    /// Who is asking; known once what the client presented has been looked at.
+    pub(super) client: Option<Client>,
     /// The id that opens the session now: presented, or issued by this request.
     pub(super) id: Option<SessionId>,
     /// Where the record is.
@@ -46,7 +47,6 @@ pub(super) struct State {
     /// Some extractor counts as use.
     pub(super) touch: bool,
     pub(super) lifetime: Lifetime,
-    pub(super) client: Client,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(super) struct Batch {
     pub(super) pending: Vec<Pending>,
     pub(super) policy: Policy,
     pub(super) presented: bool,
-    pub(super) client: Client,
+    pub(super) client: Option<Client>,
     pub(super) barred: bool,
 }
 
