@@ -118,7 +118,7 @@ impl<S: Schema> Session<S> {
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
-        let saved = self.request.save().await;
+        let saved = Arc::clone(&self.request).save().await;
         self.reopen();
         saved
     }
@@ -146,7 +146,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save); and once the response has left, since the new id could not be sent.
     pub async fn rotate(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let rotated = self.request.rotate().await;
+        let rotated = Arc::clone(&self.request).rotate().await;
         self.reopen();
         rotated
     }
@@ -160,7 +160,7 @@ impl<S: Schema> Session<S> {
     ///
     /// If the store does not answer before the deadline. The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        self.request.delete(reason.into()).await?;
+        Arc::clone(&self.request).delete(reason.into()).await?;
         self.reopen();
         Ok(())
     }
