@@ -286,7 +286,6 @@ impl<S: Schema> fmt::Debug for Session<S> {
 /// }
 /// # let _ = badge;
 /// ```
-#[derive(Debug)]
 #[must_use = "what is changed through a session is written when it drops"]
 pub struct PassiveSession<S: Schema>(pub(crate) Session<S>);
 
@@ -301,5 +300,12 @@ impl<S: Schema> Deref for PassiveSession<S> {
 impl<S: Schema> DerefMut for PassiveSession<S> {
     fn deref_mut(&mut self) -> &mut Session<S> {
         &mut self.0
+    }
+}
+
+impl<S: Schema> fmt::Debug for PassiveSession<S> {
+    /// As [`Session`]'s.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
