@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::change::{Change, Committed, Expiry, Kind, SlotChange};
+use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, StoreError};
@@ -448,18 +448,23 @@ fn check_sizes(
     record: Option<&Record>,
     slots: &[SlotChange],
 ) -> Result<(), Error> {
+    let held = |name: &str| record.and_then(|record| record.slot(name));
     let mut after = record.map_or(0, Record::size);
     let mut grows = false;
     for slot in slots {
-        let before = slot.base.as_deref().map_or(0, slot_size);
-        let crate::change::SlotOp::Set(set) = &slot.to else {
-            continue;
+        let before = held(slot.name.as_str()).map_or(0, |held| slot_size(held));
+        let set = match &slot.to {
+            SlotOp::Set(set) => slot_size(set),
+            SlotOp::Retime(_) => before,
+            SlotOp::Drop => 0,
         };
-        if set.payload().len() > config.max_field {
+        if let SlotOp::Set(set) = &slot.to
+            && set.payload().len() > config.max_field
+        {
             return Err(Error::field_too_large(set, config.max_field));
         }
-        grows |= slot_size(set) > before;
-        after = (after + slot_size(set)).saturating_sub(before);
+        grows |= set > before;
+        after = (after + set).saturating_sub(before);
     }
     if grows && after > config.max_record {
         return Err(Error::too_large("the session", after, config.max_record));
