@@ -21,6 +21,7 @@ use crate::key::Key;
 use crate::observe;
 use crate::record::{Ended, Record, Slot};
 use crate::schema::{Deed, Harvest, Lifetime, facts};
+use crate::task::to_its_end;
 use crate::transport::{Notice, Presented};
 
 mod client;
@@ -244,8 +245,9 @@ impl Request {
     }
 
     /// Whether another request changed the session is looked up now, and changes go on top of that.
-    pub(crate) async fn refresh(self: Arc<Self>) -> Result<(), Error> {
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let _gate = self.gate().await?;
+        let _ = self.settle_doubt().await?;
         let Some(key) = self.state().key.clone() else {
             return Ok(());
         };
@@ -264,9 +266,12 @@ impl Request {
 
     /// Writes what is pending.
     pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
-        let _gate = self.gate().await?;
-        self.check_in_time()?;
-        self.write(None).await
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.check_in_time()?;
+            self.write(None).await
+        })
+        .await
     }
 
     /// A new id can only be sent by a response that has not left yet.
@@ -289,7 +294,9 @@ impl Request {
             Err(error) => Err(error),
         };
         if written.is_err() {
-            self.state().pending.clear(); // the client is told
+            let mut state = self.state(); // the client is told
+            state.pending.clear();
+            state.doubt = None;
         }
         written.map(drop)
     }
@@ -297,38 +304,44 @@ impl Request {
     /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
     /// id when it is.
     pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
-        let _gate = self.gate().await?;
-        let (current, phase) = {
-            let state = self.state();
-            (state.id.filter(|_| state.key.is_some()), state.phase)
-        };
-        let Some(current) = current else {
-            return Ok(());
-        };
-        if phase != Phase::Running {
-            return Err(Error::too_late());
-        }
-        self.write(Some(current.successor()?)).await.map(drop)
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let (current, phase) = {
+                let state = self.state();
+                (state.id.filter(|_| state.key.is_some()), state.phase)
+            };
+            let Some(current) = current else {
+                return Ok(());
+            };
+            if phase != Phase::Running {
+                return Err(Error::too_late());
+            }
+            self.write(Some(current.successor()?)).await.map(drop)
+        })
+        .await
     }
 
     /// Ends the session, here and in the store.
-    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<u32, Error> {
-        let _gate = self.gate().await?;
-        let key = self.state().key.clone();
-        let reason = Ended::Deleted(reason);
-        let removed = match key.clone() {
-            Some(key) => commit::end(&self.config, key, reason.clone()).await?,
-            None => false,
-        };
-        let mut state = self.state();
-        state.forget();
-        if key.is_some() {
-            state.ended = Some(reason);
-        }
-        if removed {
-            state.notice = Some(Told::Removed);
-        }
-        Ok(state.generation)
+    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let key = self.state().key.clone();
+            let reason = Ended::Deleted(reason);
+            let removed = match key.clone() {
+                Some(key) => commit::end(&self.config, key, reason.clone()).await?,
+                None => false,
+            };
+            let mut state = self.state();
+            state.forget();
+            if key.is_some() {
+                state.ended = Some(reason);
+            }
+            if removed {
+                state.notice = Some(Told::Removed);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
@@ -337,19 +350,23 @@ impl Request {
         name: &'static str,
         seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
-        let _gate = self.gate().await?;
-        let stored = match self.state().take_passing(name) {
-            Taken::Ours(slot) => return Ok(slot),
-            Taken::Stored(key) => key,
-        };
-        let Some(key) = stored else { return Ok(None) };
-        let claimed = commit::take_out(&self.config, key, &seen).await?;
-        self.state().forget_slot(&seen);
-        Ok(claimed)
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let stored = match self.state().take_passing(name) {
+                Taken::Ours(slot) => return Ok(slot),
+                Taken::Stored(key) => key,
+            };
+            let Some(key) = stored else { return Ok(None) };
+            let claimed = commit::take_out(&self.config, key, &seen).await?;
+            self.state().forget_slot(&seen);
+            Ok(claimed)
+        })
+        .await
     }
 
     /// Commits what is pending. Whoever calls it holds the gate.
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
+        let settled = self.settle_doubt().await?;
         let batch = self.state().batch(&self.config);
         match batch.stored {
             _ if batch.barred => Ok(Saved::Ended),
@@ -359,17 +376,21 @@ impl Request {
                     policy: batch.policy,
                     key,
                     record,
-                    pending: batch.pending.clone(),
+                    pending: batch.pending,
                     successor: successor.as_ref().map(Key::from),
                     presented: batch.presented,
+                    asked: None,
                 };
-                let outcome = commit.run().await?;
-                self.state()
-                    .committed(&batch.pending, outcome, successor, self.config.now())
+                let saved = self.run_commit(commit, successor).await?;
+                Ok(if saved == Saved::Unchanged {
+                    settled
+                } else {
+                    saved
+                })
             }
             None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
             None => {
-                let mut pending = batch.pending.clone();
+                let mut pending = batch.pending;
                 pending.extend(batch.client.iter().flat_map(Client::facts));
                 let (id, key, record) =
                     commit::create(&self.config, batch.policy, &pending).await?;
@@ -378,8 +399,41 @@ impl Request {
                     record,
                     written: true,
                 };
-                self.state()
-                    .committed(&batch.pending, outcome, Some(id), self.config.now())
+                self.state().committed(outcome, Some(id), self.config.now())
+            }
+        }
+    }
+
+    /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
+    /// pending is on top of it, if it happened.
+    async fn settle_doubt(&self) -> Result<Saved, Error> {
+        let (doubt, policy, presented) = {
+            let mut state = self.state();
+            (
+                state.doubt.take(),
+                state.policy(&self.config),
+                state.presents,
+            )
+        };
+        match doubt {
+            Some((doubt, issued)) => {
+                let commit = doubt.resume(&self.config, policy, presented);
+                self.run_commit(commit, issued).await
+            }
+            None => Ok(Saved::Unchanged),
+        }
+    }
+
+    async fn run_commit(
+        &self,
+        commit: Commit<'_>,
+        issued: Option<SessionId>,
+    ) -> Result<Saved, Error> {
+        match commit.run().await {
+            Ok(outcome) => self.state().committed(outcome, issued, self.config.now()),
+            Err(failure) => {
+                self.state().doubt = failure.doubt.map(|doubt| (doubt, issued));
+                Err(failure.error)
             }
         }
     }
@@ -455,6 +509,7 @@ impl Request {
             pending: Vec::new(),
             successor: None,
             presented,
+            asked: None,
         };
         if commit.is_due(self.config.now()) {
             Closing::Touches

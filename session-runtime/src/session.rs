@@ -11,7 +11,6 @@ use crate::id::SessionId;
 use crate::record::Ended;
 use crate::request::{Request, Saved};
 use crate::schema::{Harvest, Opener, Schema};
-use crate::task::to_the_end;
 
 /// The session of a request, as the struct `S` sees it.
 ///
@@ -119,7 +118,7 @@ impl<S: Schema> Session<S> {
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
-        let saved = to_the_end(Arc::clone(&self.request).save()).await;
+        let saved = Arc::clone(&self.request).save().await;
         self.reopen();
         saved
     }
@@ -132,7 +131,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save).
     pub async fn refresh(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let refreshed = to_the_end(Arc::clone(&self.request).refresh()).await;
+        let refreshed = self.request.refresh().await;
         self.reopen();
         refreshed
     }
@@ -147,7 +146,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save); and once the response has left, since the new id could not be sent.
     pub async fn rotate(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let rotated = to_the_end(Arc::clone(&self.request).rotate()).await;
+        let rotated = Arc::clone(&self.request).rotate().await;
         self.reopen();
         rotated
     }
@@ -161,7 +160,7 @@ impl<S: Schema> Session<S> {
     ///
     /// If the store does not answer before the deadline. The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        to_the_end(Arc::clone(&self.request).delete(reason.into())).await?;
+        Arc::clone(&self.request).delete(reason.into()).await?;
         self.reopen();
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Work that runs to its end once it has begun, whoever stops waiting for it.
 
 use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
@@ -27,7 +28,7 @@ pub(crate) fn begin<T: Send + 'static>(
 
 /// Does `work`. A caller who stops waiting, in a `select!` or because the client has gone, leaves nothing half
 /// done.
-pub(crate) async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let mut work = Some(work);
@@ -37,6 +38,10 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
     });
     match begun.await {
         Begun::Done(done) => done,
-        Begun::Task(task) => task.await.unwrap_or_else(|lost| Err(Error::lost(lost))),
+        Begun::Task(task) => match task.await {
+            Ok(done) => done,
+            Err(lost) if lost.is_panic() => resume_unwind(lost.into_panic()),
+            Err(lost) => Err(Error::lost(lost)),
+        },
     }
 }

@@ -11,7 +11,6 @@ use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
 use crate::schema::{Cell, Harvest, Opener, Row};
-use crate::task::to_the_end;
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -151,7 +150,7 @@ impl<T: Send + Sync + 'static> Flash<T> {
         let claimed = match self.field.stored() {
             Some(slot) if self.is_present() => {
                 let claim = Arc::clone(&self.request).claim(row.name(), Arc::clone(slot));
-                to_the_end(claim).await?
+                claim.await?
             }
             _ => return Ok(None), // absent, or it does not decode and is kept
         };
