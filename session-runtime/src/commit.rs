@@ -282,7 +282,7 @@ impl Commit<'_> {
     pub(crate) async fn run(mut self) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + self.config.deadline;
         let config = self.config;
-        let (mut written, mut queue) = (false, None);
+        let (mut written, mut queue, mut conflicts) = (false, None, 0);
         while let Some(change) = self.next(config.now())? {
             let committed = match commit(config, &self.key, &change, deadline).await {
                 Ok(committed) => committed,
@@ -297,9 +297,13 @@ impl Commit<'_> {
                 }
                 Committed::Conflict(record) => {
                     self.rebase(record, config.now())?;
-                    // At once, while this is what is stored: whoever waits first loses to whoever does not.
+                    conflicts += 1;
                     if queue.is_none() {
                         queue = timeout_at(deadline, config.queue(&self.key)).await.ok();
+                    }
+                    // Else at once, while this is what is stored: who waits first loses to who does not.
+                    if conflicts % 16 == 0 {
+                        tokio::time::sleep(jitter(conflicts)).await;
                     }
                 }
                 Committed::Moved(key) => {
