@@ -11,21 +11,25 @@ use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Outcome, Pending, fact};
+use crate::commit::{self, Commit, Found, Outcome, Pending, fact};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
+use crate::record::{Ended, Slot};
 use crate::schema::{Deed, Harvest, Lifetime, facts};
 use crate::transport::{Notice, Presented};
 
 mod client;
+mod login;
+mod part;
 mod state;
 
 use client::Client;
-use state::{Barred, Phase, State, Taken, Told, is_fact};
+pub(crate) use login::Rows;
+use part::Part;
+use state::{Barred, Batch, Phase, State, Taken, Told, is_fact};
 
 /// One request's session.
 pub(crate) struct Request {
@@ -85,16 +89,25 @@ impl Request {
 
     async fn open(&self, id: SessionId, client: &Client) -> Result<(), Error> {
         let presented = Key::from(&id);
-        match commit::find(&self.config, presented.clone()).await? {
-            Ok((key, record)) => match client.differs(&record, &self.config) {
+        match self.find(presented.clone()).await? {
+            Found::Live(key, record) => match client.differs(&record, &self.config) {
                 None => {
+                    let account = self.account_of(&record).await?;
                     let mut state = self.state();
                     state.presents = key == presented;
-                    state.found(Some(id), key, record);
+                    state.id = Some(id);
+                    state.session.found(key, record);
+                    state.account = account;
                 }
                 Some(reason) => self.evict(key, reason).await,
             },
-            Err(reason) => self.state().ended = Some(reason),
+            Found::Superseded(reason) => {
+                let mut state = self.state();
+                state.ended = Some(reason);
+                state.barred = Some(Barred::Superseded);
+            }
+            Found::Ended(reason) => self.state().ended = Some(reason),
+            Found::Abandoned { .. } => self.state().ended = Some(Ended::Expired),
         }
         Ok(())
     }
@@ -124,11 +137,9 @@ impl Request {
     /// Calls `open` with the slots as the request sees them now, and says which generation that is.
     pub(crate) fn view<T>(&self, now: Timestamp, open: impl FnOnce(&[Arc<Slot>]) -> T) -> (T, u32) {
         let state = self.state();
-        let stored = state.stored.as_deref().map_or(&[][..], Record::slots);
-        let cells = if state.pending.is_empty() && state.passing.is_empty() {
-            open(stored)
-        } else {
-            open(&state.seen_by_handles(now))
+        let cells = match state.seen_by_handles(now) {
+            Some(seen) => open(seen.slots()),
+            None => open(state.session.slots()),
         };
         (cells, state.generation)
     }
@@ -159,7 +170,7 @@ impl Request {
             }
             return Ok(false);
         }
-        let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let before = (!harvest.is_empty()).then(|| (state.session.clone(), state.account.clone()));
         let believed =
             |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
         let folded = harvest
@@ -167,7 +178,7 @@ impl Request {
             .filter(believed)
             .try_for_each(|harvest| state.fold(harvest, now));
         if let (Err(_), Some(before)) = (&folded, before) {
-            state.pending = before;
+            (state.session, state.account) = before;
         }
         folded.map(|()| true)
     }
@@ -216,20 +227,25 @@ impl Request {
     /// Whether another request changed the session is looked up now, and changes go on top of that.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let _gate = self.gate.lock().await;
-        let Some(key) = self.state().key.clone() else {
+        let (session, account) = {
+            let state = self.state();
+            let account = state
+                .account
+                .as_ref()
+                .and_then(|account| account.key.clone());
+            (state.session.key.clone(), account)
+        };
+        let Some(session) = session else {
             return Ok(());
         };
-        let found = commit::find(&self.config, key).await?;
-        let mut state = self.state();
-        match found {
-            Ok((key, record)) => {
-                state.pending = commit::rebase(&state.pending, Some(&record), self.config.now())?;
-                let id = state.id;
-                state.found(id, key, record);
-            }
-            Err(reason) => state.lost(reason),
-        }
-        Ok(())
+        let found = self.find(session).await?;
+        let account = match account {
+            Some(key) => commit::look_up(&self.config, &key)
+                .await?
+                .map(|record| (key, record)),
+            None => None,
+        };
+        self.state().refreshed(found, account, self.config.now())
     }
 
     /// Writes what is pending.
@@ -242,9 +258,7 @@ impl Request {
     /// A new id can only be sent by a response that has not left yet.
     fn check_in_time(&self) -> Result<(), Error> {
         let state = self.state();
-        let creates = state.key.is_none()
-            && state.barred.is_none()
-            && state.pending.iter().any(|pending| !is_fact(pending));
+        let creates = state.session.key.is_none() && state.has_changes();
         if state.phase != Phase::Running && creates {
             Err(Error::too_late())
         } else {
@@ -264,7 +278,10 @@ impl Request {
         let _gate = self.gate.lock().await;
         let (current, phase) = {
             let state = self.state();
-            (state.id.filter(|_| state.key.is_some()), state.phase)
+            (
+                state.id.filter(|_| state.session.key.is_some()),
+                state.phase,
+            )
         };
         let Some(current) = current else {
             return Ok(());
@@ -276,10 +293,14 @@ impl Request {
     }
 
     /// Ends the session, here and in the store.
-    pub(crate) async fn delete(&self, reason: String) -> Result<u32, Error> {
+    pub(crate) async fn delete(&self, reason: Ended) -> Result<(), Error> {
         let _gate = self.gate.lock().await;
-        let key = self.state().key.clone();
-        let reason = Ended::Deleted(reason);
+        self.end(reason).await
+    }
+
+    /// Ends the session. Whoever calls it holds the gate.
+    async fn end(&self, reason: Ended) -> Result<(), Error> {
+        let key = self.state().session.key.clone();
         let removed = match key.clone() {
             Some(key) => commit::end(&self.config, key, reason.clone()).await?,
             None => false,
@@ -292,7 +313,7 @@ impl Request {
         if removed {
             state.notice = Some(Told::Removed);
         }
-        Ok(state.generation)
+        Ok(())
     }
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
@@ -308,52 +329,123 @@ impl Request {
         };
         let Some(key) = stored else { return Ok(None) };
         let claimed = commit::take_out(&self.config, key, seen).await?;
-        self.state().forget_slot(seen);
+        self.state().session.forget_slot(seen.name());
         Ok(claimed)
     }
 
-    /// Commits what is pending. Whoever calls it holds the gate.
+    /// Commits what is pending: of the user first, then of the session. Whoever calls it holds the gate.
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
         let batch = self.state().batch(&self.config);
-        match batch.stored {
-            _ if batch.barred => Ok(Saved::Ended),
-            Some((key, record)) => {
-                let commit = Commit {
-                    config: &self.config,
-                    policy: batch.policy,
-                    key,
-                    record,
-                    pending: batch.pending.clone(),
-                    successor: successor.as_ref().map(Key::from),
-                    presented: batch.presented,
-                };
-                let outcome = commit.run().await?;
-                self.state()
-                    .committed(&batch.pending, outcome, successor, self.config.now())
-            }
-            None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
-            None => {
-                let mut pending = batch.pending.clone();
-                pending.extend(batch.client.facts());
-                let (id, key, record) =
-                    commit::create(&self.config, batch.policy, &pending).await?;
-                let outcome = Outcome::Done {
-                    key,
-                    record,
-                    written: true,
-                };
-                self.state()
-                    .committed(&batch.pending, outcome, Some(id), self.config.now())
-            }
+        if batch.barred {
+            return Ok(Saved::Ended);
         }
+        let credited = self.write_account(&batch).await?;
+        let saved = self.write_session(&batch, successor).await?;
+        Ok(if saved == Saved::Unchanged {
+            credited
+        } else {
+            saved
+        })
+    }
+
+    async fn write_session(
+        &self,
+        batch: &Batch,
+        successor: Option<SessionId>,
+    ) -> Result<Saved, Error> {
+        let Part {
+            key,
+            stored,
+            pending,
+        } = batch.session.clone();
+        if let (Some(key), Some(record)) = (key, stored) {
+            let commit = Commit {
+                config: &self.config,
+                policy: batch.policy,
+                key,
+                record,
+                pending,
+                successor: successor.as_ref().map(Key::from),
+                presented: batch.presented,
+            };
+            let outcome = commit.run().await?;
+            let sent = &batch.session.pending;
+            return self
+                .state()
+                .committed(sent, outcome, successor, self.config.now());
+        }
+        if pending.iter().all(is_fact) {
+            return Ok(Saved::Unchanged);
+        }
+        let facts = pending
+            .iter()
+            .cloned()
+            .chain(batch.client.facts())
+            .collect::<Vec<_>>();
+        let (id, key, record) = commit::create(&self.config, batch.policy, &facts, None).await?;
+        let outcome = Outcome::Done {
+            key,
+            record,
+            written: true,
+        };
+        self.state()
+            .committed(&pending, outcome, Some(id), self.config.now())
+    }
+
+    async fn write_account(&self, batch: &Batch) -> Result<Saved, Error> {
+        let Some(Part {
+            key: Some(key),
+            stored,
+            pending,
+        }) = batch.account.clone()
+        else {
+            return Ok(Saved::Unchanged);
+        };
+        if pending.is_empty() {
+            return Ok(Saved::Unchanged);
+        }
+        let outcome = match stored {
+            Some(record) => {
+                Commit::to_account(&self.config, key, record, pending)
+                    .run()
+                    .await?
+            }
+            None => Outcome::Gone,
+        };
+        let mut state = self.state();
+        let (
+            Outcome::Done {
+                key,
+                record,
+                written,
+            },
+            Some(account),
+        ) = (outcome, &mut state.account)
+        else {
+            observe::gone();
+            state.account_is_gone();
+            return Ok(Saved::Unchanged);
+        };
+        let sent = batch
+            .account
+            .as_ref()
+            .map_or(&[][..], |account| &account.pending);
+        account.committed(sent, key, record, self.config.now())?;
+        Ok(if written {
+            Saved::Written
+        } else {
+            Saved::Unchanged
+        })
     }
 
     /// Asks for another idle lifetime for this one session.
     pub(crate) fn set_ttl(&self, ttl: Duration) {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let mut state = self.state();
-        let base = state.stored_slot(facts::TTL.name());
-        state.replace(Pending::fact(&facts::TTL, base, Some(&millis)));
+        let base = state.session.stored_slot(facts::TTL.name());
+        state
+            .session
+            .replace(Pending::fact(&facts::TTL, base, Some(&millis)));
     }
 
     /// Lifts the binding to address and user agent.
@@ -361,24 +453,29 @@ impl Request {
         let mut state = self.state();
         state.client.unbound = true;
         for row in [&facts::ADDRESS, &facts::USER_AGENT] {
-            let base = state.stored_slot(row.name());
-            state.replace(Pending::fact(row, base, None));
+            let base = state.session.stored_slot(row.name());
+            state.session.replace(Pending::fact(row, base, None));
         }
     }
 
     pub(crate) fn facts(&self) -> Facts {
         let state = self.state();
+        let record = state.session.stored.as_deref();
         Facts {
-            id: state.id.filter(|_| state.key.is_some()),
-            is_stored: state.stored.is_some(),
+            id: state.id.filter(|_| state.session.key.is_some()),
+            is_stored: state.session.stored.is_some(),
             ended: state.ended.clone(),
-            created: state
-                .stored
-                .as_deref()
+            created: record
                 .and_then(|record| fact(record, &facts::CREATED))
                 .map(Timestamp::from_millis),
-            updated: state.stored.as_ref().map(|record| record.updated),
-            expires: state.stored.as_ref().map(|record| record.expires),
+            updated: record.map(|record| record.updated),
+            expires: record.map(|record| record.expires),
+            user: record
+                .and_then(|record| fact(record, &facts::USER))
+                .map(UserId::from),
+            authenticated: record
+                .and_then(|record| fact(record, &facts::AUTHENTICATED))
+                .map(Timestamp::from_millis),
         }
     }
 
@@ -390,24 +487,18 @@ impl Request {
             return Closing::Failed(failure);
         }
         if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
-            state.pending.clear();
+            state.drop_changes();
             return Closing::Settled;
         }
-        let Some(record) = state.stored.clone().filter(|_| state.barred.is_none()) else {
-            let creates =
-                state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
-            return if creates {
-                Closing::Writes
-            } else {
-                Closing::Settled
-            };
+        if state.has_changes() {
+            return Closing::Writes;
+        }
+        let stored = state.session.key.clone().zip(state.session.stored.clone());
+        let Some((key, record)) = stored.filter(|_| state.barred.is_none()) else {
+            return Closing::Settled;
         };
         let (policy, presented) = (state.policy(&self.config), state.presents);
-        let key = state.key.clone().filter(|_| state.pending.is_empty());
         drop(state);
-        let Some(key) = key else {
-            return Closing::Writes;
-        };
         let commit = Commit {
             config: &self.config,
             policy,
@@ -454,6 +545,8 @@ pub(crate) struct Facts {
     pub(crate) created: Option<Timestamp>,
     pub(crate) updated: Option<Timestamp>,
     pub(crate) expires: Option<Timestamp>,
+    pub(crate) user: Option<UserId>,
+    pub(crate) authenticated: Option<Timestamp>,
 }
 
 /// What is left to do when the handler has finished.
