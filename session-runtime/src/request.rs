@@ -3,7 +3,9 @@
 //! Every handle is a small transaction over it. Loading and committing go one at a time, behind `gate`; what
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
+use std::cell::Cell;
 use std::fmt;
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Found, Outcome, Pending, fact};
+use crate::commit::{self, Commit, Found, Outcome, Pending, Policy, fact};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
@@ -19,6 +21,7 @@ use crate::key::{Key, UserId};
 use crate::observe;
 use crate::record::{Ended, Slot};
 use crate::schema::{Deed, Harvest, Lifetime, facts};
+use crate::task::to_its_end;
 use crate::transport::{Notice, Presented};
 
 mod client;
@@ -29,7 +32,21 @@ mod state;
 use client::Client;
 pub(crate) use login::Rows;
 use part::Part;
-use state::{Barred, Batch, Phase, State, Taken, Told, is_fact};
+use state::{Barred, Phase, State, Taken, Told, is_fact};
+
+thread_local! {
+    /// The request whose handler this thread is running.
+    static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
+}
+
+/// While it lives, its thread runs a handler. It remembers which one the thread ran before.
+pub(crate) struct Running(*const Request);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
 
 /// One request's session.
 pub(crate) struct Request {
@@ -50,6 +67,21 @@ pub enum Saved {
     Ended,
 }
 
+impl Saved {
+    fn written(written: bool) -> Self {
+        if written {
+            Self::Written
+        } else {
+            Self::Unchanged
+        }
+    }
+
+    /// This, unless it is that nothing was written; then `other`.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Unchanged { other } else { self }
+    }
+}
+
 impl Request {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
@@ -63,13 +95,23 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The right to load and commit. A handler may have begun a save and left it at that: nobody waits for it
+    /// longer than for a store.
+    async fn gate(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        if let Ok(gate) = self.gate.try_lock() {
+            return Ok(gate);
+        }
+        let gate = tokio::time::timeout(self.config.deadline, self.gate.lock()).await;
+        gate.map_err(|_| Error::timeout())
+    }
+
     /// Loads what the client presented, once per request.
     pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
-        if self.state().loaded {
+        if self.state().client.is_some() {
             return Ok(());
         }
-        let _gate = self.gate.lock().await;
-        if self.state().loaded {
+        let _gate = self.gate().await?;
+        if self.state().client.is_some() {
             return Ok(());
         }
         let client = Client::of(parts, &self.config);
@@ -81,9 +123,7 @@ impl Request {
             }
             Presented::Id(id) => self.open(id, &client).await?,
         }
-        let mut state = self.state();
-        state.client = client;
-        state.loaded = true;
+        self.state().client = Some(client);
         Ok(())
     }
 
@@ -107,7 +147,7 @@ impl Request {
                 state.barred = Some(Barred::Superseded);
             }
             Found::Ended(reason) => self.state().ended = Some(reason),
-            Found::Abandoned { .. } => self.state().ended = Some(Ended::Expired),
+            Found::Abandoned { .. } => self.state().ended = Some(Ended::LoggedIn),
         }
         Ok(())
     }
@@ -162,15 +202,23 @@ impl Request {
     /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
     /// ended or replaced meanwhile, and what it did is dropped.
     pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
+        self.fold_into(&mut self.state(), generation, harvest)
+    }
+
+    fn fold_into(
+        &self,
+        state: &mut State,
+        generation: u32,
+        harvest: &[Harvest],
+    ) -> Result<bool, Error> {
         let now = self.config.now();
-        let mut state = self.state();
         if generation != state.generation {
             if !harvest.is_empty() {
                 observe::outdated(harvest.len());
             }
             return Ok(false);
         }
-        let before = (!harvest.is_empty()).then(|| (state.session.clone(), state.account.clone()));
+        let before = (!harvest.is_empty()).then(|| state.pending());
         let believed =
             |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
         let folded = harvest
@@ -178,7 +226,7 @@ impl Request {
             .filter(believed)
             .try_for_each(|harvest| state.fold(harvest, now));
         if let (Err(_), Some(before)) = (&folded, before) {
-            (state.session, state.account) = before;
+            state.restore(before);
         }
         folded.map(|()| true)
     }
@@ -186,34 +234,32 @@ impl Request {
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
     /// that has left, the log.
     pub(crate) fn fold_dropped(&self, generation: u32, harvest: Result<Vec<Harvest>, Error>) {
+        let mut state = self.state();
         let folded = match harvest {
-            Ok(harvest) if harvest.is_empty() => return,
-            Ok(harvest) => {
-                if self.is_too_late(&harvest) {
-                    return;
-                }
-                self.fold(generation, &harvest).map(drop)
-            }
+            Ok(harvest) => match state.phase {
+                Phase::Running => self.fold_into(&mut state, generation, &harvest).map(drop),
+                Phase::Closed => return unsaved(&harvest),
+                Phase::Cancelled => return,
+            },
             Err(error) => Err(error),
         };
         if let Err(error) = folded {
             tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
-            self.state().failure.get_or_insert(error);
+            state.failure.get_or_insert(error);
         }
     }
 
-    fn is_too_late(&self, harvest: &[Harvest]) -> bool {
-        let phase = self.state().phase;
-        let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
-        let lost = harvest.iter().filter(lost).count();
-        if phase == Phase::Closed && lost > 0 {
-            observe::unsaved(lost);
-        }
-        phase != Phase::Running
+    /// Marks this thread as running the handler, until what it returns is dropped.
+    pub(crate) fn run(&self) -> Running {
+        Running(RUNNING.replace(self))
     }
 
+    /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task
+    /// beside it is its own affair: the handler may well have an answer to it.
     pub(crate) fn panicked(&self) {
-        self.state().barred = Some(Barred::Panicked);
+        if ptr::eq(RUNNING.get(), self) {
+            self.state().barred = Some(Barred::Panicked);
+        }
     }
 
     /// The service dropped the request before there was a response.
@@ -226,7 +272,8 @@ impl Request {
 
     /// Whether another request changed the session is looked up now, and changes go on top of that.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
+        let _ = self.settle_doubt().await?;
         let (session, account) = {
             let state = self.state();
             let account = state
@@ -249,10 +296,13 @@ impl Request {
     }
 
     /// Writes what is pending.
-    pub(crate) async fn save(&self) -> Result<Saved, Error> {
-        let _gate = self.gate.lock().await;
-        self.check_in_time()?;
-        self.write(None).await
+    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.check_in_time()?;
+            self.write(None).await
+        })
+        .await
     }
 
     /// A new id can only be sent by a response that has not left yet.
@@ -268,34 +318,46 @@ impl Request {
 
     /// Writes what is pending when the handler has finished.
     pub(crate) async fn finish(self: Arc<Self>) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        self.write(None).await.map(drop)
+        let written = match self.gate().await {
+            Ok(_gate) => self.write(None).await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            self.state().drop_changes(); // the client is told
+        }
+        written.map(drop)
     }
 
     /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
     /// id when it is.
-    pub(crate) async fn rotate(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        let (current, phase) = {
-            let state = self.state();
-            (
-                state.id.filter(|_| state.session.key.is_some()),
-                state.phase,
-            )
-        };
-        let Some(current) = current else {
-            return Ok(());
-        };
-        if phase != Phase::Running {
-            return Err(Error::too_late());
-        }
-        self.write(Some(current.successor()?)).await.map(drop)
+    pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let (current, phase) = {
+                let state = self.state();
+                (
+                    state.id.filter(|_| state.session.key.is_some()),
+                    state.phase,
+                )
+            };
+            let Some(current) = current else {
+                return Ok(());
+            };
+            if phase != Phase::Running {
+                return Err(Error::too_late());
+            }
+            self.write(Some(current.successor()?)).await.map(drop)
+        })
+        .await
     }
 
     /// Ends the session, here and in the store.
-    pub(crate) async fn delete(&self, reason: Ended) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        self.end(reason).await
+    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.end(Ended::Deleted(reason)).await
+        })
+        .await
     }
 
     /// Ends the session. Whoever calls it holds the gate.
@@ -318,124 +380,146 @@ impl Request {
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
     pub(crate) async fn claim(
-        &self,
-        name: &str,
-        seen: &Arc<Slot>,
+        self: Arc<Self>,
+        name: &'static str,
+        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
-        let _gate = self.gate.lock().await;
-        let stored = match self.state().take_passing(name) {
-            Taken::Ours(slot) => return Ok(slot),
-            Taken::Stored(key) => key,
-        };
-        let Some(key) = stored else { return Ok(None) };
-        let claimed = commit::take_out(&self.config, key, seen).await?;
-        self.state().session.forget_slot(seen.name());
-        Ok(claimed)
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let stored = match self.state().take_passing(name) {
+                Taken::Ours(slot) => return Ok(slot),
+                Taken::Stored(key) => key,
+            };
+            let Some(key) = stored else { return Ok(None) };
+            let claimed = commit::take_out(&self.config, key, &seen).await?;
+            self.state().session.forget_slot(seen.name());
+            Ok(claimed)
+        })
+        .await
     }
 
     /// Commits what is pending: of the user first, then of the session. Whoever calls it holds the gate.
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
-        let batch = self.state().batch(&self.config);
-        if batch.barred {
-            return Ok(Saved::Ended);
-        }
-        let credited = self.write_account(&batch).await?;
-        let saved = self.write_session(&batch, successor).await?;
-        Ok(if saved == Saved::Unchanged {
-            credited
-        } else {
-            saved
-        })
+        let credited = self.write_account().await?;
+        let saved = self.write_session(successor).await?;
+        Ok(saved.or(credited))
     }
 
-    async fn write_session(
+    async fn write_session(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
+        let settled = self.settle_doubt().await?;
+        let (batch, policy, presented, barred, client) = {
+            let mut state = self.state();
+            let batch = state.session.batch();
+            let policy = state.policy(&self.config);
+            (
+                batch,
+                policy,
+                state.presents,
+                state.barred.is_some(),
+                state.client.clone(),
+            )
+        };
+        match batch.stored {
+            _ if barred => Ok(Saved::Ended),
+            Some((key, record)) => {
+                let commit = Commit {
+                    config: &self.config,
+                    policy,
+                    key,
+                    record,
+                    pending: batch.pending,
+                    successor: successor.as_ref().map(Key::from),
+                    presented,
+                    asked: None,
+                };
+                Ok(self.run_commit(commit, successor).await?.or(settled))
+            }
+            None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
+            None => {
+                let mut pending = batch.pending;
+                pending.extend(client.iter().flat_map(Client::facts));
+                let (id, key, record) =
+                    commit::create(&self.config, policy, &pending, None).await?;
+                let outcome = Outcome::Done {
+                    key,
+                    record,
+                    written: true,
+                };
+                self.state().committed(outcome, Some(id), self.config.now())
+            }
+        }
+    }
+
+    /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
+    /// pending is on top of it, if it happened.
+    async fn settle_doubt(&self) -> Result<Saved, Error> {
+        let (doubt, policy, presented) = {
+            let mut state = self.state();
+            let policy = state.policy(&self.config);
+            (state.session.doubt.take(), policy, state.presents)
+        };
+        match doubt {
+            Some((doubt, issued)) => {
+                let commit = doubt.resume(&self.config, policy, presented);
+                self.run_commit(commit, issued).await
+            }
+            None => Ok(Saved::Unchanged),
+        }
+    }
+
+    async fn run_commit(
         &self,
-        batch: &Batch,
-        successor: Option<SessionId>,
+        commit: Commit<'_>,
+        issued: Option<SessionId>,
     ) -> Result<Saved, Error> {
-        let Part {
-            key,
-            stored,
-            pending,
-        } = batch.session.clone();
-        if let (Some(key), Some(record)) = (key, stored) {
-            let commit = Commit {
-                config: &self.config,
-                policy: batch.policy,
-                key,
-                record,
-                pending,
-                successor: successor.as_ref().map(Key::from),
-                presented: batch.presented,
-            };
-            let outcome = commit.run().await?;
-            let sent = &batch.session.pending;
-            return self
-                .state()
-                .committed(sent, outcome, successor, self.config.now());
+        match commit.run().await {
+            Ok(outcome) => self.state().committed(outcome, issued, self.config.now()),
+            Err(failure) => {
+                self.state().session.doubt = failure.doubt.map(|doubt| (doubt, issued));
+                Err(failure.error)
+            }
         }
-        if pending.iter().all(is_fact) {
-            return Ok(Saved::Unchanged);
-        }
-        let facts = pending
-            .iter()
-            .cloned()
-            .chain(batch.client.facts())
-            .collect::<Vec<_>>();
-        let (id, key, record) = commit::create(&self.config, batch.policy, &facts, None).await?;
-        let outcome = Outcome::Done {
-            key,
-            record,
-            written: true,
-        };
-        self.state()
-            .committed(&pending, outcome, Some(id), self.config.now())
     }
 
-    async fn write_account(&self, batch: &Batch) -> Result<Saved, Error> {
-        let Some(Part {
-            key: Some(key),
-            stored,
-            pending,
-        }) = batch.account.clone()
-        else {
-            return Ok(Saved::Unchanged);
-        };
-        if pending.is_empty() {
-            return Ok(Saved::Unchanged);
-        }
-        let outcome = match stored {
-            Some(record) => {
-                Commit::to_account(&self.config, key, record, pending)
-                    .run()
+    /// Commits what follows the user: what is in doubt first, then what is pending.
+    async fn write_account(&self) -> Result<Saved, Error> {
+        let doubt = self.account_mut(|account| account.doubt.take()).flatten();
+        let settled = match doubt {
+            Some((doubt, _)) => {
+                let policy = Policy::OF_ACCOUNTS;
+                self.run_credit(doubt.resume(&self.config, policy, false))
                     .await?
             }
-            None => Outcome::Gone,
+            None => Saved::Unchanged,
         };
-        let mut state = self.state();
-        let (
-            Outcome::Done {
-                key,
-                record,
-                written,
-            },
-            Some(account),
-        ) = (outcome, &mut state.account)
+        let Some(batch) = self
+            .account_mut(Part::batch)
+            .filter(|batch| !batch.pending.is_empty())
         else {
-            observe::gone();
-            state.account_is_gone();
-            return Ok(Saved::Unchanged);
+            return Ok(settled);
         };
-        let sent = batch
-            .account
-            .as_ref()
-            .map_or(&[][..], |account| &account.pending);
-        account.committed(sent, key, record, self.config.now())?;
-        Ok(if written {
-            Saved::Written
-        } else {
-            Saved::Unchanged
-        })
+        let Some((key, record)) = batch.stored else {
+            return self.state().credited(Outcome::Gone, self.config.now());
+        };
+        let commit = Commit::to_account(&self.config, key, record, batch.pending);
+        Ok(self.run_credit(commit).await?.or(settled))
+    }
+
+    fn account_mut<T>(&self, get: impl FnOnce(&mut Part) -> T) -> Option<T> {
+        let mut state = self.state();
+        let barred = state.barred.is_some();
+        state.account.as_mut().filter(|_| !barred).map(get)
+    }
+
+    async fn run_credit(&self, commit: Commit<'_>) -> Result<Saved, Error> {
+        match commit.run().await {
+            Ok(outcome) => self.state().credited(outcome, self.config.now()),
+            Err(failure) => {
+                let doubt = failure.doubt.map(|doubt| (doubt, None));
+                self.account_mut(|account| account.doubt = doubt);
+                Err(failure.error)
+            }
+        }
     }
 
     /// Asks for another idle lifetime for this one session.
@@ -451,7 +535,9 @@ impl Request {
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
         let mut state = self.state();
-        state.client.unbound = true;
+        if let Some(client) = &mut state.client {
+            client.unbound = true;
+        }
         for row in [&facts::ADDRESS, &facts::USER_AGENT] {
             let base = state.session.stored_slot(row.name());
             state.session.replace(Pending::fact(row, base, None));
@@ -463,7 +549,7 @@ impl Request {
         let record = state.session.stored.as_deref();
         Facts {
             id: state.id.filter(|_| state.session.key.is_some()),
-            is_stored: state.session.stored.is_some(),
+            is_stored: record.is_some(),
             ended: state.ended.clone(),
             created: record
                 .and_then(|record| fact(record, &facts::CREATED))
@@ -484,6 +570,7 @@ impl Request {
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
+            state.drop_changes();
             return Closing::Failed(failure);
         }
         if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
@@ -495,6 +582,7 @@ impl Request {
         }
         let stored = state.session.key.clone().zip(state.session.stored.clone());
         let Some((key, record)) = stored.filter(|_| state.barred.is_none()) else {
+            state.drop_changes();
             return Closing::Settled;
         };
         let (policy, presented) = (state.policy(&self.config), state.presents);
@@ -507,6 +595,7 @@ impl Request {
             pending: Vec::new(),
             successor: None,
             presented,
+            asked: None,
         };
         if commit.is_due(self.config.now()) {
             Closing::Touches
@@ -533,7 +622,7 @@ impl Request {
             Told::Issued(id) => Notice::Issue(id, state.policy(&self.config).absolute),
             Told::Removed => Notice::Remove,
         });
-        (notice, state.loaded)
+        (notice, state.client.is_some())
     }
 }
 
@@ -559,6 +648,24 @@ pub(crate) enum Closing {
     Touches,
     /// What it changed cannot be written.
     Failed(Error),
+}
+
+/// Logs what a handle did that nothing will come of.
+fn unsaved(harvest: &[Harvest]) {
+    let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
+    observe::unsaved(harvest.iter().filter(lost).count());
+}
+
+impl Drop for Request {
+    /// What was folded in after the response, and not saved, is lost.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.phase == Phase::Closed {
+            let (session, account) = state.pending();
+            let pending = session.iter().chain(account.iter().flatten());
+            observe::unsaved(pending.filter(|pending| pending.is_change()).count());
+        }
+    }
 }
 
 impl fmt::Debug for Request {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::client::Client;
 use super::part::Part;
 use super::{Barred, Phase, Request};
 use crate::change::{Change, Committed, Expiry, Kind};
@@ -22,6 +23,7 @@ use crate::key::{Key, UserId};
 use crate::merge::Occasion;
 use crate::record::{Ended, FieldName, Record, Slot};
 use crate::schema::{AnyRow, facts};
+use crate::task::to_its_end;
 
 /// Rows of the schema that the login goes through.
 pub(crate) type Rows = Vec<&'static dyn AnyRow>;
@@ -74,64 +76,75 @@ fn row_of(rows: &Rows, name: &str) -> Option<&'static dyn AnyRow> {
 
 impl Request {
     /// Logs `user` in. See [`Session::login`](crate::Session::login).
-    pub(crate) async fn login(&self, user: UserId, rows: &Rows) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
+    pub(crate) async fn login(self: Arc<Self>, user: UserId, rows: Rows) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.log_in(&user, &rows).await
+        })
+        .await
+    }
+
+    /// The four commits. Whoever calls it holds the gate.
+    async fn log_in(&self, user: &UserId, rows: &Rows) -> Result<(), Error> {
         if self.state().phase != Phase::Running {
             return Err(Error::too_late());
         }
         self.save_account().await?;
         let old = self.state().session.key.clone();
         let began = Instant::now();
-        let gathered = self.gather(&user).await?;
-        let account = self.credit(&user, &gathered, rows, began).await?;
+        let gathered = self.gather(user).await?;
+        let account = self.credit(user, &gathered, rows, began).await?;
         let epoch = account
             .as_deref()
             .and_then(|record| fact(record, &facts::EPOCH));
         let carried = carried(&gathered, rows, self.config.now());
-        self.open_session(&user, account, carried).await?;
+        self.open_session(user, account, carried).await?;
         if let Some(old) = old {
             commit::end(&self.config, old, Ended::LoggedIn).await?;
         }
-        self.check_epoch(&user, epoch).await
+        self.check_epoch(user, epoch).await
     }
 
     /// Ends the session; the user's record stays.
-    pub(crate) async fn logout(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        self.save_account().await?;
-        self.end(Ended::LoggedOut).await
+    pub(crate) async fn logout(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.save_account().await?;
+            self.end(Ended::LoggedOut).await
+        })
+        .await
     }
 
     /// What was changed of a user who is logged in belongs to that user, whoever logs in next.
     async fn save_account(&self) -> Result<(), Error> {
-        let batch = self.state().batch(&self.config);
-        if !batch.barred {
-            self.write_account(&batch).await.map(drop)?;
-        }
-        Ok(())
+        self.write_account().await.map(drop)
     }
 
     /// What the session brings along, frozen if it is a guest's. Another user's brings nothing.
     async fn gather(&self, user: &UserId) -> Result<Gathered, Error> {
-        let session = self.state().session.clone();
-        let (Some(key), Some(record)) = (session.key, session.stored) else {
+        let (key, stored, pending) = {
+            let session = &self.state().session;
+            (
+                session.key.clone(),
+                session.stored.clone(),
+                session.pending.clone(),
+            )
+        };
+        let (Some(key), Some(record)) = (key, stored) else {
             return Ok(Gathered {
                 frozen: None,
-                pending: session.pending,
+                pending,
             });
         };
         match fact(&record, &facts::USER) {
             Some(other) if other != user.as_str() => Ok(Gathered::default()),
             Some(_) => Ok(Gathered {
                 frozen: Some((key, record)),
-                pending: session.pending,
+                pending,
             }),
             None => {
                 let frozen = self.claim_for(user, key).await?;
-                Ok(Gathered {
-                    frozen,
-                    pending: session.pending,
-                })
+                Ok(Gathered { frozen, pending })
             }
         }
     }
@@ -238,7 +251,7 @@ impl Request {
         let now = self.config.now();
         let policy = {
             let state = self.state();
-            pending.extend(state.client.facts());
+            pending.extend(state.client.iter().flat_map(Client::facts));
             state.policy(&self.config)
         };
         pending.push(Pending::fact(
@@ -260,7 +273,7 @@ impl Request {
         state.account = Some(Part {
             key: Some(Key::User(user.clone())),
             stored: account,
-            pending: Vec::new(),
+            ..Part::default()
         });
         state.issue(id);
         Ok(())
@@ -290,7 +303,7 @@ impl Request {
         Ok(Some(Part {
             key: Some(key),
             stored,
-            pending: Vec::new(),
+            ..Part::default()
         }))
     }
 
@@ -331,16 +344,16 @@ impl Request {
 
     /// Takes in slots that have waited since the login for a schema that knows them, each once.
     pub(crate) async fn adopt(&self, rows: &Rows) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        let (session, user) = {
+        let _gate = self.gate().await?;
+        let (stored, user) = {
             let state = self.state();
             let user = state
                 .account
                 .as_ref()
                 .and_then(|account| account.key.clone());
-            (state.session.clone(), user)
+            (state.session.stored.clone(), user)
         };
-        let (Some(record), Some(user)) = (session.stored, user) else {
+        let (Some(record), Some(user)) = (stored, user) else {
             return Ok(());
         };
         for slot in record.slots() {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Pending, same_payload, same_slot, settle};
+use crate::commit::{self, Doubt, Pending, same_payload, same_slot, settle};
 use crate::error::Error;
+use crate::id::SessionId;
 use crate::key::Key;
 use crate::merge::Occasion;
 use crate::record::{FieldName, Record, Slot};
@@ -12,12 +13,23 @@ use crate::schema::AnyRow;
 
 /// A record, where it is, and the changes that wait for their commit. A request has one for the browser's
 /// session, and one more for the user who is logged in.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Part {
     /// Where the record is.
     pub(super) key: Option<Key>,
     /// The record as last seen in the store.
     pub(super) stored: Option<Arc<Record>>,
+    pub(super) pending: Vec<Pending>,
+    /// What the commit that is under way, or was the last, writes: a pending change that comes to nothing may
+    /// have to undo it.
+    pub(super) sent: Vec<Pending>,
+    /// A commit whose outcome is not known, and the id it issues.
+    pub(super) doubt: Option<(Doubt, Option<SessionId>)>,
+}
+
+/// What one commit is about to write, taken from a part in one go.
+pub(super) struct Batch {
+    pub(super) stored: Option<(Key, Arc<Record>)>,
     pub(super) pending: Vec<Pending>,
 }
 
@@ -82,8 +94,18 @@ impl Part {
     /// Puts a pending change in place of any other to its slot.
     pub(super) fn replace(&mut self, change: Pending) {
         self.pending.retain(|pending| pending.name != change.name);
-        if change.is_change() {
+        if change.is_change() || self.sent.iter().any(|sent| sent.name == change.name) {
             self.pending.push(change);
+        }
+    }
+
+    /// What is to be written now. Whoever calls it holds the gate: nothing else is under way.
+    pub(super) fn batch(&mut self) -> Batch {
+        self.pending.retain(Pending::is_change);
+        self.sent.clone_from(&self.pending);
+        Batch {
+            stored: self.key.clone().zip(self.stored.clone()),
+            pending: self.pending.clone(),
         }
     }
 
@@ -106,25 +128,33 @@ impl Part {
         Ok(())
     }
 
-    /// `sent` was committed. What was folded in meanwhile stays pending, on top of what is stored now.
+    /// What was sent is stored. What was folded in meanwhile stays pending, on top of what is stored now.
     pub(super) fn committed(
         &mut self,
-        sent: &[Pending],
         key: Key,
         record: Arc<Record>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        for pending in std::mem::take(&mut self.pending) {
+        let sent = std::mem::take(&mut self.sent);
+        let newer = std::mem::take(&mut self.pending);
+        let rebased = newer.into_iter().try_for_each(|pending| {
             let sent = sent.iter().find(|sent| sent.name == pending.name);
             if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
-                continue;
+                return Ok(());
             }
             let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
             let theirs = record.live_slot(pending.name.as_str(), now);
             self.replace(Pending { base, ..pending }.rebased(theirs)?);
-        }
+            Ok(())
+        });
         self.found(key, record);
-        Ok(())
+        rebased
+    }
+
+    /// Nothing of what was changed is to be written.
+    pub(super) fn drop_changes(&mut self) {
+        self.pending.clear();
+        self.doubt = None;
     }
 
     pub(super) fn forget_slot(&mut self, name: &FieldName) {

@@ -17,7 +17,8 @@ use crate::schema::{AnyRow, Deed, Harvest, Lifetime};
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) loaded: bool,
+    /// Who is asking; known once what the client presented has been looked at.
+    pub(super) client: Option<Client>,
     /// The id that opens the session now: presented, or issued by this request.
     pub(super) id: Option<SessionId>,
     /// The browser's session.
@@ -44,7 +45,6 @@ pub(super) struct State {
     /// Some extractor counts as use.
     pub(super) touch: bool,
     pub(super) lifetime: Lifetime,
-    pub(super) client: Client,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,16 +71,6 @@ pub(super) enum Phase {
 pub(super) enum Told {
     Issued(SessionId),
     Removed,
-}
-
-/// What one commit is about to write, taken from the state in one go.
-pub(super) struct Batch {
-    pub(super) session: Part,
-    pub(super) account: Option<Part>,
-    pub(super) policy: Policy,
-    pub(super) presented: bool,
-    pub(super) client: Client,
-    pub(super) barred: bool,
 }
 
 /// Where a flash that is claimed has to be taken from.
@@ -204,17 +194,6 @@ impl State {
         }
     }
 
-    pub(super) fn batch(&self, config: &Config) -> Batch {
-        Batch {
-            session: self.session.clone(),
-            account: self.account.clone(),
-            policy: self.policy(config),
-            presented: self.presents,
-            client: self.client.clone(),
-            barred: self.barred.is_some(),
-        }
-    }
-
     /// What was looked up again.
     pub(super) fn refreshed(
         &mut self,
@@ -241,22 +220,34 @@ impl State {
     pub(super) fn account_is_gone(&mut self) {
         if let Some(account) = &mut self.account {
             account.stored = None;
-            account.pending.clear();
+            account.drop_changes();
+        }
+    }
+
+    /// What is pending, to be able to go back to it.
+    pub(super) fn pending(&self) -> (Vec<Pending>, Option<Vec<Pending>>) {
+        let account = self.account.as_ref().map(|account| account.pending.clone());
+        (self.session.pending.clone(), account)
+    }
+
+    pub(super) fn restore(&mut self, (session, account): (Vec<Pending>, Option<Vec<Pending>>)) {
+        self.session.pending = session;
+        if let (Some(part), Some(pending)) = (&mut self.account, account) {
+            part.pending = pending;
         }
     }
 
     /// Nothing of what handlers have changed is to be written.
     pub(super) fn drop_changes(&mut self) {
-        self.session.pending.clear();
+        self.session.drop_changes();
         if let Some(account) = &mut self.account {
-            account.pending.clear();
+            account.drop_changes();
         }
     }
 
     /// A commit of the session came out so.
     pub(super) fn committed(
         &mut self,
-        sent: &[Pending],
         outcome: Outcome,
         issued: Option<SessionId>,
         now: Timestamp,
@@ -270,15 +261,30 @@ impl State {
             self.lost(Ended::Revoked);
             return Ok(Saved::Ended);
         };
-        self.session.committed(sent, key, record, now)?;
         if let Some(id) = issued {
             self.issue(id);
         }
-        Ok(if written {
-            Saved::Written
-        } else {
-            Saved::Unchanged
-        })
+        self.session.committed(key, record, now)?;
+        Ok(Saved::written(written))
+    }
+
+    /// A commit of what follows the user came out so.
+    pub(super) fn credited(&mut self, outcome: Outcome, now: Timestamp) -> Result<Saved, Error> {
+        let (
+            Outcome::Done {
+                key,
+                record,
+                written,
+            },
+            Some(account),
+        ) = (outcome, &mut self.account)
+        else {
+            observe::gone();
+            self.account_is_gone();
+            return Ok(Saved::Unchanged);
+        };
+        account.committed(key, record, now)?;
+        Ok(Saved::written(written))
     }
 
     /// The client is to be told this id.
