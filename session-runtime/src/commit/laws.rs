@@ -7,9 +7,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Timestamp, settle};
-use crate::merge;
+use crate::merge::{self, Occasion, Sides};
 use crate::record::Slot;
 use crate::schema::{AnyRow, Row};
 
@@ -20,7 +21,7 @@ impl<T> Merging<T>
 where
     T: Serialize + DeserializeOwned + Default + Send + Sync + PartialEq + Debug + 'static,
 {
-    fn by(rule: fn(merge::Sides<T>) -> Option<T>) -> Self {
+    fn by(rule: fn(Sides<T>) -> Option<T>) -> Self {
         Self(Row::new("field", T::default).merge(rule))
     }
 
@@ -72,6 +73,37 @@ fn lists() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(0..10_u8, 0..8)
 }
 
+const PRECEDENTS: [fn(Sides<Value>) -> Option<Value>; 4] = [
+    merge::left_precedent,
+    merge::right_precedent,
+    merge::storage_precedent,
+    merge::retainment_precedent,
+];
+
+fn at_login<T>(rule: fn(Sides<T>) -> Option<T>, guest: Option<T>, user: Option<T>) -> Option<T> {
+    rule(Sides {
+        base: None,
+        ours: guest,
+        theirs: user,
+        occasion: Occasion::Login,
+    })
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<i8>().prop_map(Value::from),
+        "[a-c]".prop_map(Value::from)
+    ];
+    scalar.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map("[a-c]", inner, 0..3)
+                .prop_map(|object| Value::Object(object.into_iter().collect())),
+        ]
+    })
+}
+
 /// Values, and the same values in another order.
 fn shuffled<T: Clone + Debug>(
     one: impl Strategy<Value = T>,
@@ -87,6 +119,7 @@ proptest! {
         (c, d) in (prop::option::of(maps()), prop::option::of(maps())),
         (e, f) in (prop::option::of(sets()), prop::option::of(sets())),
         (g, h) in (prop::option::of(lists()), prop::option::of(lists())),
+        (i, j) in (prop::option::of(json()), prop::option::of(json())),
     ) {
         for rule in [merge::later, merge::user, merge::guest, merge::sum, merge::max, merge::min, merge::deep] {
             Merging::by(rule).leaves_alone_what_one_side_left_alone(a.as_ref(), b.as_ref());
@@ -100,8 +133,23 @@ proptest! {
         for rule in [merge::append, merge::union, merge::deep] {
             Merging::by(rule).leaves_alone_what_one_side_left_alone(g.as_ref(), h.as_ref());
         }
+        for rule in PRECEDENTS {
+            Merging::by(rule).leaves_alone_what_one_side_left_alone(i.as_ref(), j.as_ref());
+            prop_assert_eq!(at_login(rule, i.clone(), None), i.clone());
+            prop_assert_eq!(at_login(rule, None, i.clone()), i.clone());
+        }
         let refuses = Merging(Row::<i64>::new("field", i64::default).reject());
         refuses.leaves_alone_what_one_side_left_alone(a.as_ref(), b.as_ref());
+    }
+
+    #[test]
+    fn between_requests_a_rule_of_precedence_is_deep(
+        base in json(), ours in json(), theirs in json()
+    ) {
+        let settled = |rule| Merging::by(rule).settle(Some(&base), Some(&ours), Some(&theirs));
+        for rule in PRECEDENTS {
+            prop_assert_eq!(settled(rule), settled(merge::deep));
+        }
     }
 
     #[test]
