@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::change::{Change, Committed, Expiry, Kind, SlotChange};
+use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, StoreError};
@@ -217,6 +217,45 @@ pub(crate) struct Commit<'a> {
     pub(crate) successor: Option<Key>,
     /// Whether the client has presented the id of `key`, and not one that only leads to it.
     pub(crate) presented: bool,
+    /// What was asked of the store before, without an answer.
+    pub(crate) asked: Option<Change>,
+}
+
+/// A commit that may or may not have happened: all that is needed to ask again.
+pub(crate) struct Doubt {
+    asked: Change,
+    key: Key,
+    record: Arc<Record>,
+    pending: Vec<Pending>,
+    successor: Option<Key>,
+}
+
+impl Doubt {
+    /// The commit that asks again, under the same id.
+    pub(crate) fn resume(self, config: &Config, policy: Policy, presented: bool) -> Commit<'_> {
+        Commit {
+            config,
+            policy,
+            key: self.key,
+            record: self.record,
+            pending: self.pending,
+            successor: self.successor,
+            presented,
+            asked: Some(self.asked),
+        }
+    }
+}
+
+/// Why a commit failed, and what is in doubt since.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) doubt: Option<Doubt>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, doubt: None }
+    }
 }
 
 /// What came of a commit.
@@ -240,12 +279,16 @@ impl Commit<'_> {
 
     /// Commits, merges what conflicts, and tries again until it is settled or the deadline has passed. After the
     /// first conflict it waits in the key's queue, no longer than that either.
-    pub(crate) async fn run(mut self) -> Result<Outcome, Error> {
+    pub(crate) async fn run(mut self) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + self.config.deadline;
         let config = self.config;
         let (mut written, mut queue) = (false, None);
-        while let Some(change) = self.plan(config.now())? {
-            match commit(config, &self.key, &change, deadline).await? {
+        while let Some(change) = self.next(config.now())? {
+            let committed = match commit(config, &self.key, &change, deadline).await {
+                Ok(committed) => committed,
+                Err(error) => return Err(self.failed(change, error)),
+            };
+            match committed {
                 Committed::Applied => {
                     change.apply(Arc::make_mut(&mut self.record));
                     self.key = self.successor.take().unwrap_or(self.key);
@@ -264,11 +307,11 @@ impl Commit<'_> {
                     self.presented = false;
                 }
                 Committed::Gone => return Ok(Outcome::Gone),
-                Committed::Exists => return Err(Error::unsettled()),
+                Committed::Exists => return Err(Error::unsettled().into()),
             }
             if Instant::now() >= deadline {
                 observe::unsettled();
-                return Err(Error::unsettled());
+                return Err(Error::unsettled().into());
             }
         }
         drop(queue);
@@ -277,6 +320,27 @@ impl Commit<'_> {
             record: self.record,
             written,
         })
+    }
+
+    fn next(&mut self, now: Timestamp) -> Result<Option<Change>, Error> {
+        match self.asked.take() {
+            Some(change) => Ok(Some(change)),
+            None => self.plan(now),
+        }
+    }
+
+    fn failed(self, change: Change, error: StoreError) -> Failure {
+        let doubt = error.is_transient().then_some(Doubt {
+            asked: change,
+            key: self.key,
+            record: self.record,
+            pending: self.pending,
+            successor: self.successor,
+        });
+        Failure {
+            error: error.into(),
+            doubt,
+        }
     }
 
     /// Puts what is pending on top of what is stored by now.
@@ -384,18 +448,23 @@ fn check_sizes(
     record: Option<&Record>,
     slots: &[SlotChange],
 ) -> Result<(), Error> {
+    let held = |name: &str| record.and_then(|record| record.slot(name));
     let mut after = record.map_or(0, Record::size);
     let mut grows = false;
     for slot in slots {
-        let before = slot.base.as_deref().map_or(0, slot_size);
-        let crate::change::SlotOp::Set(set) = &slot.to else {
-            continue;
+        let before = held(slot.name.as_str()).map_or(0, |held| slot_size(held));
+        let set = match &slot.to {
+            SlotOp::Set(set) => slot_size(set),
+            SlotOp::Retime(_) => before,
+            SlotOp::Drop => 0,
         };
-        if set.payload().len() > config.max_field {
+        if let SlotOp::Set(set) = &slot.to
+            && set.payload().len() > config.max_field
+        {
             return Err(Error::field_too_large(set, config.max_field));
         }
-        grows |= slot_size(set) > before;
-        after = (after + slot_size(set)).saturating_sub(before);
+        grows |= set > before;
+        after = (after + set).saturating_sub(before);
     }
     if grows && after > config.max_record {
         return Err(Error::too_large("the session", after, config.max_record));
@@ -519,7 +588,7 @@ async fn commit(
     key: &Key,
     change: &Change,
     deadline: Instant,
-) -> Result<Committed, Error> {
+) -> Result<Committed, StoreError> {
     let mut tries = 0;
     loop {
         match within(deadline, config.store.commit(key, change)).await {
@@ -527,7 +596,7 @@ async fn commit(
                 tries += 1;
                 tokio::time::sleep_until(deadline.min(Instant::now() + jitter(tries))).await;
             }
-            outcome => return Ok(outcome?),
+            outcome => return outcome,
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Every handle is a small transaction over it. Loading and committing go one at a time, behind `gate`; what
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
+use std::cell::Cell;
 use std::fmt;
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use crate::key::Key;
 use crate::observe;
 use crate::record::{Ended, Record, Slot};
 use crate::schema::{Deed, Harvest, Lifetime, facts};
+use crate::task::to_its_end;
 use crate::transport::{Notice, Presented};
 
 mod client;
@@ -26,6 +29,20 @@ mod state;
 
 use client::Client;
 use state::{Barred, Phase, State, Taken, Told, is_fact};
+
+thread_local! {
+    /// The request whose handler this thread is running.
+    static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
+}
+
+/// While it lives, its thread runs a handler. It remembers which one the thread ran before.
+pub(crate) struct Running(*const Request);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
 
 /// One request's session.
 pub(crate) struct Request {
@@ -59,13 +76,23 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The right to load and commit. A handler may have begun a save and left it at that: nobody waits for it
+    /// longer than for a store.
+    async fn gate(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        if let Ok(gate) = self.gate.try_lock() {
+            return Ok(gate);
+        }
+        let gate = tokio::time::timeout(self.config.deadline, self.gate.lock()).await;
+        gate.map_err(|_| Error::timeout())
+    }
+
     /// Loads what the client presented, once per request.
     pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
-        if self.state().loaded {
+        if self.state().client.is_some() {
             return Ok(());
         }
-        let _gate = self.gate.lock().await;
-        if self.state().loaded {
+        let _gate = self.gate().await?;
+        if self.state().client.is_some() {
             return Ok(());
         }
         let client = Client::of(parts, &self.config);
@@ -77,9 +104,7 @@ impl Request {
             }
             Presented::Id(id) => self.open(id, &client).await?,
         }
-        let mut state = self.state();
-        state.client = client;
-        state.loaded = true;
+        self.state().client = Some(client);
         Ok(())
     }
 
@@ -151,8 +176,16 @@ impl Request {
     /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
     /// ended or replaced meanwhile, and what it did is dropped.
     pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
+        self.fold_into(&mut self.state(), generation, harvest)
+    }
+
+    fn fold_into(
+        &self,
+        state: &mut State,
+        generation: u32,
+        harvest: &[Harvest],
+    ) -> Result<bool, Error> {
         let now = self.config.now();
-        let mut state = self.state();
         if generation != state.generation {
             if !harvest.is_empty() {
                 observe::outdated(harvest.len());
@@ -175,34 +208,32 @@ impl Request {
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
     /// that has left, the log.
     pub(crate) fn fold_dropped(&self, generation: u32, harvest: Result<Vec<Harvest>, Error>) {
+        let mut state = self.state();
         let folded = match harvest {
-            Ok(harvest) if harvest.is_empty() => return,
-            Ok(harvest) => {
-                if self.is_too_late(&harvest) {
-                    return;
-                }
-                self.fold(generation, &harvest).map(drop)
-            }
+            Ok(harvest) => match state.phase {
+                Phase::Running => self.fold_into(&mut state, generation, &harvest).map(drop),
+                Phase::Closed => return unsaved(&harvest),
+                Phase::Cancelled => return,
+            },
             Err(error) => Err(error),
         };
         if let Err(error) = folded {
             tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
-            self.state().failure.get_or_insert(error);
+            state.failure.get_or_insert(error);
         }
     }
 
-    fn is_too_late(&self, harvest: &[Harvest]) -> bool {
-        let phase = self.state().phase;
-        let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
-        let lost = harvest.iter().filter(lost).count();
-        if phase == Phase::Closed && lost > 0 {
-            observe::unsaved(lost);
-        }
-        phase != Phase::Running
+    /// Marks this thread as running the handler, until what it returns is dropped.
+    pub(crate) fn run(&self) -> Running {
+        Running(RUNNING.replace(self))
     }
 
+    /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task
+    /// beside it is its own affair: the handler may well have an answer to it.
     pub(crate) fn panicked(&self) {
-        self.state().barred = Some(Barred::Panicked);
+        if ptr::eq(RUNNING.get(), self) {
+            self.state().barred = Some(Barred::Panicked);
+        }
     }
 
     /// The service dropped the request before there was a response.
@@ -215,7 +246,8 @@ impl Request {
 
     /// Whether another request changed the session is looked up now, and changes go on top of that.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.gate().await?;
+        let _ = self.settle_doubt().await?;
         let Some(key) = self.state().key.clone() else {
             return Ok(());
         };
@@ -233,10 +265,13 @@ impl Request {
     }
 
     /// Writes what is pending.
-    pub(crate) async fn save(&self) -> Result<Saved, Error> {
-        let _gate = self.gate.lock().await;
-        self.check_in_time()?;
-        self.write(None).await
+    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.check_in_time()?;
+            self.write(None).await
+        })
+        .await
     }
 
     /// A new id can only be sent by a response that has not left yet.
@@ -254,66 +289,84 @@ impl Request {
 
     /// Writes what is pending when the handler has finished.
     pub(crate) async fn finish(self: Arc<Self>) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        self.write(None).await.map(drop)
+        let written = match self.gate().await {
+            Ok(_gate) => self.write(None).await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            let mut state = self.state(); // the client is told
+            state.pending.clear();
+            state.doubt = None;
+        }
+        written.map(drop)
     }
 
     /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
     /// id when it is.
-    pub(crate) async fn rotate(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        let (current, phase) = {
-            let state = self.state();
-            (state.id.filter(|_| state.key.is_some()), state.phase)
-        };
-        let Some(current) = current else {
-            return Ok(());
-        };
-        if phase != Phase::Running {
-            return Err(Error::too_late());
-        }
-        self.write(Some(current.successor()?)).await.map(drop)
+    pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let (current, phase) = {
+                let state = self.state();
+                (state.id.filter(|_| state.key.is_some()), state.phase)
+            };
+            let Some(current) = current else {
+                return Ok(());
+            };
+            if phase != Phase::Running {
+                return Err(Error::too_late());
+            }
+            self.write(Some(current.successor()?)).await.map(drop)
+        })
+        .await
     }
 
     /// Ends the session, here and in the store.
-    pub(crate) async fn delete(&self, reason: String) -> Result<u32, Error> {
-        let _gate = self.gate.lock().await;
-        let key = self.state().key.clone();
-        let reason = Ended::Deleted(reason);
-        let removed = match key.clone() {
-            Some(key) => commit::end(&self.config, key, reason.clone()).await?,
-            None => false,
-        };
-        let mut state = self.state();
-        state.forget();
-        if key.is_some() {
-            state.ended = Some(reason);
-        }
-        if removed {
-            state.notice = Some(Told::Removed);
-        }
-        Ok(state.generation)
+    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let key = self.state().key.clone();
+            let reason = Ended::Deleted(reason);
+            let removed = match key.clone() {
+                Some(key) => commit::end(&self.config, key, reason.clone()).await?,
+                None => false,
+            };
+            let mut state = self.state();
+            state.forget();
+            if key.is_some() {
+                state.ended = Some(reason);
+            }
+            if removed {
+                state.notice = Some(Told::Removed);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
     pub(crate) async fn claim(
-        &self,
-        name: &str,
-        seen: &Arc<Slot>,
+        self: Arc<Self>,
+        name: &'static str,
+        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
-        let _gate = self.gate.lock().await;
-        let stored = match self.state().take_passing(name) {
-            Taken::Ours(slot) => return Ok(slot),
-            Taken::Stored(key) => key,
-        };
-        let Some(key) = stored else { return Ok(None) };
-        let claimed = commit::take_out(&self.config, key, seen).await?;
-        self.state().forget_slot(seen);
-        Ok(claimed)
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let stored = match self.state().take_passing(name) {
+                Taken::Ours(slot) => return Ok(slot),
+                Taken::Stored(key) => key,
+            };
+            let Some(key) = stored else { return Ok(None) };
+            let claimed = commit::take_out(&self.config, key, &seen).await?;
+            self.state().forget_slot(&seen);
+            Ok(claimed)
+        })
+        .await
     }
 
     /// Commits what is pending. Whoever calls it holds the gate.
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
+        let settled = self.settle_doubt().await?;
         let batch = self.state().batch(&self.config);
         match batch.stored {
             _ if batch.barred => Ok(Saved::Ended),
@@ -323,18 +376,22 @@ impl Request {
                     policy: batch.policy,
                     key,
                     record,
-                    pending: batch.pending.clone(),
+                    pending: batch.pending,
                     successor: successor.as_ref().map(Key::from),
                     presented: batch.presented,
+                    asked: None,
                 };
-                let outcome = commit.run().await?;
-                self.state()
-                    .committed(&batch.pending, outcome, successor, self.config.now())
+                let saved = self.run_commit(commit, successor).await?;
+                Ok(if saved == Saved::Unchanged {
+                    settled
+                } else {
+                    saved
+                })
             }
             None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
             None => {
-                let mut pending = batch.pending.clone();
-                pending.extend(batch.client.facts());
+                let mut pending = batch.pending;
+                pending.extend(batch.client.iter().flat_map(Client::facts));
                 let (id, key, record) =
                     commit::create(&self.config, batch.policy, &pending).await?;
                 let outcome = Outcome::Done {
@@ -342,8 +399,41 @@ impl Request {
                     record,
                     written: true,
                 };
-                self.state()
-                    .committed(&batch.pending, outcome, Some(id), self.config.now())
+                self.state().committed(outcome, Some(id), self.config.now())
+            }
+        }
+    }
+
+    /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
+    /// pending is on top of it, if it happened.
+    async fn settle_doubt(&self) -> Result<Saved, Error> {
+        let (doubt, policy, presented) = {
+            let mut state = self.state();
+            (
+                state.doubt.take(),
+                state.policy(&self.config),
+                state.presents,
+            )
+        };
+        match doubt {
+            Some((doubt, issued)) => {
+                let commit = doubt.resume(&self.config, policy, presented);
+                self.run_commit(commit, issued).await
+            }
+            None => Ok(Saved::Unchanged),
+        }
+    }
+
+    async fn run_commit(
+        &self,
+        commit: Commit<'_>,
+        issued: Option<SessionId>,
+    ) -> Result<Saved, Error> {
+        match commit.run().await {
+            Ok(outcome) => self.state().committed(outcome, issued, self.config.now()),
+            Err(failure) => {
+                self.state().doubt = failure.doubt.map(|doubt| (doubt, issued));
+                Err(failure.error)
             }
         }
     }
@@ -359,7 +449,9 @@ impl Request {
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
         let mut state = self.state();
-        state.client.unbound = true;
+        if let Some(client) = &mut state.client {
+            client.unbound = true;
+        }
         for row in [&facts::ADDRESS, &facts::USER_AGENT] {
             let base = state.stored_slot(row.name());
             state.replace(Pending::fact(row, base, None));
@@ -387,6 +479,7 @@ impl Request {
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
+            state.pending.clear();
             return Closing::Failed(failure);
         }
         if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
@@ -396,11 +489,11 @@ impl Request {
         let Some(record) = state.stored.clone().filter(|_| state.barred.is_none()) else {
             let creates =
                 state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
-            return if creates {
-                Closing::Writes
-            } else {
-                Closing::Settled
-            };
+            if creates {
+                return Closing::Writes;
+            }
+            state.pending.clear();
+            return Closing::Settled;
         };
         let (policy, presented) = (state.policy(&self.config), state.presents);
         let key = state.key.clone().filter(|_| state.pending.is_empty());
@@ -416,6 +509,7 @@ impl Request {
             pending: Vec::new(),
             successor: None,
             presented,
+            asked: None,
         };
         if commit.is_due(self.config.now()) {
             Closing::Touches
@@ -442,7 +536,7 @@ impl Request {
             Told::Issued(id) => Notice::Issue(id, state.policy(&self.config).absolute),
             Told::Removed => Notice::Remove,
         });
-        (notice, state.loaded)
+        (notice, state.client.is_some())
     }
 }
 
@@ -466,6 +560,28 @@ pub(crate) enum Closing {
     Touches,
     /// What it changed cannot be written.
     Failed(Error),
+}
+
+/// Logs what a handle did that nothing will come of.
+fn unsaved(harvest: &[Harvest]) {
+    let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
+    observe::unsaved(harvest.iter().filter(lost).count());
+}
+
+impl Drop for Request {
+    /// What was folded in after the response, and not saved, is lost.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.phase == Phase::Closed {
+            observe::unsaved(
+                state
+                    .pending
+                    .iter()
+                    .filter(|pending| pending.is_change())
+                    .count(),
+            );
+        }
+    }
 }
 
 impl fmt::Debug for Request {

@@ -118,7 +118,7 @@ impl<S: Schema> Session<S> {
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
-        let saved = self.request.save().await;
+        let saved = Arc::clone(&self.request).save().await;
         self.reopen();
         saved
     }
@@ -146,7 +146,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save); and once the response has left, since the new id could not be sent.
     pub async fn rotate(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let rotated = self.request.rotate().await;
+        let rotated = Arc::clone(&self.request).rotate().await;
         self.reopen();
         rotated
     }
@@ -160,7 +160,7 @@ impl<S: Schema> Session<S> {
     ///
     /// If the store does not answer before the deadline. The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        self.request.delete(reason.into()).await?;
+        Arc::clone(&self.request).delete(reason.into()).await?;
         self.reopen();
         Ok(())
     }
@@ -229,10 +229,20 @@ impl<S: Schema> DerefMut for Session<S> {
 
 impl<S: Schema> Drop for Session<S> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.request.panicked();
-        } else if self.borrowed || S::READING_COUNTS {
+        let _panic = Panic(&self.request);
+        if !std::thread::panicking() && (self.borrowed || S::READING_COUNTS) {
             self.request.fold_dropped(self.generation, self.harvest());
+        }
+    }
+}
+
+/// Tells the request of a panic: the handler's, or that of a value which is encoded or merged.
+struct Panic<'a>(&'a Request);
+
+impl Drop for Panic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked();
         }
     }
 }
@@ -276,7 +286,6 @@ impl<S: Schema> fmt::Debug for Session<S> {
 /// }
 /// # let _ = badge;
 /// ```
-#[derive(Debug)]
 #[must_use = "what is changed through a session is written when it drops"]
 pub struct PassiveSession<S: Schema>(pub(crate) Session<S>);
 
@@ -291,5 +300,12 @@ impl<S: Schema> Deref for PassiveSession<S> {
 impl<S: Schema> DerefMut for PassiveSession<S> {
     fn deref_mut(&mut self) -> &mut Session<S> {
         &mut self.0
+    }
+}
+
+impl<S: Schema> fmt::Debug for PassiveSession<S> {
+    /// As [`Session`]'s.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{TTL, apply, create, creation, end, session_key, slot, update};
-use proptest::prelude::*;
 use session_runtime::store::{MemoryStore, Store, StoreError};
 use session_runtime::testing::TestClock;
-use session_runtime::{Change, Clock, Committed, Expiry, Key, Kind, SlotChange, UserId};
+use session_runtime::{Change, Clock, Committed, Expiry, Key, SlotChange, UserId};
 
 fn small(clock: &TestClock) -> MemoryStore {
     MemoryStore::new()
@@ -182,89 +181,4 @@ async fn a_record_that_someone_holds_does_not_change_under_them() {
     let change = SlotChange::set(held.slot("a").cloned(), Arc::new(slot("a", "2")));
     apply(&store, &key, &update(clock.now(), [change])).await;
     assert_eq!(**held.slot("a").unwrap(), slot("a", "1"));
-}
-
-/// One step of a random history over a few keys, names and owners.
-#[derive(Clone, Debug)]
-struct Step {
-    key: usize,
-    kind: usize,
-    slots: Vec<(u8, u16)>,
-    owner: Option<u8>,
-    lives: u64,
-    passes: u64,
-}
-
-prop_compose! {
-    fn steps()(
-        key in 0..6_usize,
-        kind in 0..8_usize,
-        slots in prop::collection::vec((0..4_u8, 0..2_000_u16), 0..3),
-        owner in prop::option::of(0..3_u8),
-        lives in 0..200_u64,
-        passes in 0..40_u64,
-    ) -> Step {
-        Step { key, kind, slots, owner, lives, passes }
-    }
-}
-
-async fn take(store: &MemoryStore, clock: &TestClock, keys: &[Key], step: &Step) {
-    clock.advance(Duration::from_secs(step.passes));
-    if step.kind == 7 {
-        store.sweep(3).await.expect("an answer");
-        return;
-    }
-    let (key, now) = (&keys[step.key], clock.now());
-    let kind = match step.kind {
-        0 | 1 => Kind::Create,
-        2 => Kind::Move(
-            keys[(step.key + 1) % keys.len()].clone(),
-            now + Duration::from_secs(step.lives),
-        ),
-        3 => return drop(store.commit(key, &end(now)).await),
-        _ => Kind::Update,
-    };
-    let record = store.load(key).await.expect("an answer");
-    let mut change = Change::new(kind, now);
-    for (name, length) in &step.slots {
-        let next = Arc::new(slot(&name.to_string(), vec![b'.'; usize::from(*length)]));
-        let base = record
-            .as_ref()
-            .and_then(|record| record.slot(next.name().as_str()).cloned());
-        let base = base.filter(|_| change.kind != Kind::Create);
-        change.slots.retain(|slot| slot.name != *next.name());
-        change.slots.push(match base {
-            Some(base) if length % 3 == 0 => SlotChange::drop(base),
-            base => SlotChange::set(base, next),
-        });
-    }
-    change.owner = step.owner.map(|owner| UserId::from(u64::from(owner)));
-    change.expiry = Expiry::Set(now + Duration::from_secs(step.lives));
-    drop(store.commit(key, &change).await);
-}
-
-proptest! {
-    /// Whatever happened: once all is swept, no byte is counted and no owner is listed any more.
-    #[test]
-    fn what_is_swept_gives_all_its_room_back(history in prop::collection::vec(steps(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let clock = TestClock::new();
-            let store = MemoryStore::new().with_clock(clock.clone()).with_capacity_bytes(12 << 10);
-            let keys: Vec<Key> = (0..6).map(|_| session_key()).collect();
-            for step in &history {
-                take(&store, &clock, &keys, step).await;
-            }
-            for _ in 0..3 {
-                // The commits are forgotten a minute or two later, a generation at a time.
-                clock.advance(2 * TTL + Duration::from_secs(24 * 60 * 60));
-                store.sweep(1_000).await.expect("an answer");
-            }
-            prop_assert_eq!(used(&store), 0);
-            for owner in 0..3_u64 {
-                prop_assert_eq!(store.owned_by(&UserId::from(owner)).await.expect("an answer"), []);
-            }
-            Ok(())
-        })?;
-    }
 }

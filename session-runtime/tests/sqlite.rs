@@ -314,6 +314,31 @@ async fn a_file_locked_by_another_holds_up_no_thread_of_the_app() {
 }
 
 #[tokio::test]
+async fn a_commit_that_nobody_waits_for_any_more_is_not_made() {
+    let scratch = Scratch::new();
+    let (store, now) = (scratch.store(), scratch.clock.now());
+    let key = create(&store, now, &[]).await;
+    let other = scratch.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let [first, given_up] =
+        ["a", "b"].map(|name| update(now, [SlotChange::set(None, Arc::new(slot(name, "1")))]));
+    let mut commit = std::pin::pin!(store.commit(&key, &first));
+    let late = Duration::from_millis(50);
+    // The writer waits for the lock with the first; the second waits in the queue.
+    assert!(tokio::time::timeout(late, &mut commit).await.is_err());
+    assert!(
+        tokio::time::timeout(late, store.commit(&key, &given_up))
+            .await
+            .is_err()
+    );
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(commit.await.unwrap(), Committed::Applied);
+    apply(&store, &key, &update(now, [])).await;
+    let record = store.load(&key).await.unwrap().unwrap();
+    assert!(record.slot("a").is_some() && record.slot("b").is_none());
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_read_stops_no_other() {
     let scratch = Scratch::new();
     let (store, now) = (scratch.store(), scratch.clock.now());

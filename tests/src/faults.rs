@@ -15,8 +15,10 @@ pub enum Fault {
     Before,
     /// It has its effect, but the answer is lost.
     After,
-    /// The answer takes this long.
+    /// The call takes this long to have its effect, and has none if nobody waits for it.
     Slow(Duration),
+    /// It has its effect, but the answer takes this long.
+    Late(Duration),
     /// There is no room.
     Full,
     /// Nothing: the call goes through. For faults at a later call.
@@ -97,6 +99,11 @@ impl<S: Store> FaultStore<S> {
             Fault::Slow(wait) => {
                 tokio::time::sleep(wait).await;
                 call.await
+            }
+            Fault::Late(wait) => {
+                let answer = call.await;
+                tokio::time::sleep(wait).await;
+                answer
             }
         }
     }

@@ -6,10 +6,13 @@
 
 mod browser;
 mod faults;
+mod logs;
 mod schedule;
 mod site;
 
 pub use browser::{Browser, Reply};
 pub use faults::{Fault, FaultStore};
+pub use logs::Logs;
 pub use schedule::{Choices, Held};
 pub use site::{Handles, Site, Visitor};
+pub use tempfile::TempDir;

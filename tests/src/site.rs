@@ -105,9 +105,9 @@ impl<S: Store> Site<S> {
     }
 
     /// Stores bytes under the name of a field, as another version of the app would.
-    pub async fn plant(&self, visitor: &Visitor, name: &str, payload: &str) {
+    pub async fn plant(&self, visitor: &Visitor, name: &str, payload: impl AsRef<[u8]>) {
         let record = self.record(visitor).await.expect("there is a session");
-        let slot = Arc::new(Slot::new(name, payload.to_owned(), None));
+        let slot = Arc::new(Slot::new(name, payload.as_ref().to_vec(), None));
         let mut change = Change::new(Kind::Update, self.clock.now());
         change.slots = vec![SlotChange::set(record.slot(name).cloned(), slot)];
         let planted = self.store.inner().commit(&visitor.key(), &change).await;

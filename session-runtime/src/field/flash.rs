@@ -148,8 +148,11 @@ impl<T: Send + Sync + 'static> Flash<T> {
         }
         let row = self.field.row;
         let claimed = match self.field.stored() {
-            Some(slot) => self.request.claim(row.name(), slot).await?,
-            None => None,
+            Some(slot) if self.is_present() => {
+                let claim = Arc::clone(&self.request).claim(row.name(), Arc::clone(slot));
+                claim.await?
+            }
+            _ => return Ok(None), // absent, or it does not decode and is kept
         };
         self.field.slot = None;
         self.field.clear();

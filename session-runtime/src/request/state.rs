@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Saved;
 use super::client::Client;
 use crate::clock::Timestamp;
-use crate::commit::{Outcome, Pending, Policy, same_payload, same_slot, settle};
+use crate::commit::{Doubt, Outcome, Pending, Policy, same_payload, same_slot, settle};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
@@ -16,7 +16,8 @@ use crate::schema::{Deed, Harvest, Lifetime};
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) loaded: bool,
+    /// Who is asking; known once what the client presented has been looked at.
+    pub(super) client: Option<Client>,
     /// The id that opens the session now: presented, or issued by this request.
     pub(super) id: Option<SessionId>,
     /// Where the record is.
@@ -26,6 +27,11 @@ pub(super) struct State {
     /// The record as last seen in the store.
     pub(super) stored: Option<Arc<Record>>,
     pub(super) pending: Vec<Pending>,
+    /// What the commit that is under way, or was the last, writes: a pending change that comes to nothing may
+    /// have to undo it.
+    pub(super) sent: Vec<Pending>,
+    /// A commit whose outcome is not known, and the id it issues.
+    pub(super) doubt: Option<(Doubt, Option<SessionId>)>,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
@@ -44,7 +50,6 @@ pub(super) struct State {
     /// Some extractor counts as use.
     pub(super) touch: bool,
     pub(super) lifetime: Lifetime,
-    pub(super) client: Client,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,7 +82,7 @@ pub(super) struct Batch {
     pub(super) pending: Vec<Pending>,
     pub(super) policy: Policy,
     pub(super) presented: bool,
-    pub(super) client: Client,
+    pub(super) client: Option<Client>,
     pub(super) barred: bool,
 }
 
@@ -114,6 +119,8 @@ impl State {
         self.key = None;
         self.stored = None;
         self.pending.clear();
+        self.sent.clear();
+        self.doubt = None;
         self.passing.clear();
         self.kept.clear();
         self.notice.take_if(|told| matches!(told, Told::Issued(_)));
@@ -249,12 +256,15 @@ impl State {
     /// Puts a pending change in place of any other to its slot.
     pub(super) fn replace(&mut self, change: Pending) {
         self.pending.retain(|pending| pending.name != change.name);
-        if change.is_change() {
+        if change.is_change() || self.sent.iter().any(|sent| sent.name == change.name) {
             self.pending.push(change);
         }
     }
 
-    pub(super) fn batch(&self, config: &Config) -> Batch {
+    /// What is to be written now. Whoever calls it holds the gate: nothing else is under way.
+    pub(super) fn batch(&mut self, config: &Config) -> Batch {
+        self.pending.retain(Pending::is_change);
+        self.sent.clone_from(&self.pending);
         Batch {
             stored: self.key.clone().zip(self.stored.clone()),
             pending: self.pending.clone(),
@@ -265,11 +275,10 @@ impl State {
         }
     }
 
-    /// Takes note of what came of a commit of `batch`. What was folded in meanwhile stays pending, on top of
-    /// what is stored now.
+    /// Takes note of what came of the commit. What was folded in meanwhile stays pending, on top of what is
+    /// stored now.
     pub(super) fn committed(
         &mut self,
-        batch: &[Pending],
         outcome: Outcome,
         issued: Option<SessionId>,
         now: Timestamp,
@@ -283,25 +292,29 @@ impl State {
             self.lost(Ended::Revoked);
             return Ok(Saved::Ended);
         };
-        let newer = std::mem::take(&mut self.pending);
-        for pending in newer {
-            let sent = batch.iter().find(|sent| sent.name == pending.name);
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
-                continue;
-            }
-            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
-        }
+        let sent = std::mem::take(&mut self.sent);
         if let Some(id) = issued {
             self.notice = Some(Told::Issued(id));
             self.presents = false;
         }
+        let newer = std::mem::take(&mut self.pending);
+        let rebased = newer.into_iter().try_for_each(|pending| {
+            let sent = sent.iter().find(|sent| sent.name == pending.name);
+            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
+                return Ok(());
+            }
+            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
+            let theirs = record.live_slot(pending.name.as_str(), now);
+            self.replace(Pending { base, ..pending }.rebased(theirs)?);
+            Ok(())
+        });
         self.found(issued.or(self.id), key, record);
-        Ok(if written {
-            Saved::Written
-        } else {
-            Saved::Unchanged
+        rebased.map(|()| {
+            if written {
+                Saved::Written
+            } else {
+                Saved::Unchanged
+            }
         })
     }
 

@@ -13,6 +13,8 @@ use crate::store::Store;
 
 mod owners;
 mod shard;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 
 use owners::Owners;
 use shard::Shard;

@@ -92,8 +92,12 @@ impl Remembered {
         {
             return 0;
         }
-        let forgotten = mem::take(self);
-        forgotten.current.len() + forgotten.previous.len()
+        mem::take(self).len()
+    }
+
+    #[cfg(feature = "memory")]
+    pub(super) fn len(&self) -> usize {
+        self.current.len() + self.previous.len()
     }
 
     pub(super) fn has(&self, token: Token) -> bool {

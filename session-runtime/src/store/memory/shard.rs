@@ -346,3 +346,26 @@ fn relist(key: &Key, held: &mut Option<UserId>, new: Option<&UserId>, books: &Bo
         books.owners.unlist(&old, key);
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+impl Shard {
+    pub(super) fn owner(&self, key: &Key) -> Option<&UserId> {
+        self.entries.get(key).and_then(|entry| entry.owner.as_ref())
+    }
+
+    /// Checks each entry against its deadline and its cost, and says what all take together.
+    pub(super) fn check(&self) -> usize {
+        assert_eq!(self.deadlines.len(), self.entries.len());
+        let costs = self.entries.iter().map(|(key, entry)| {
+            assert!(self.deadlines.contains(&Deadline {
+                at: entry.due,
+                key: key.clone()
+            }));
+            assert!(entry.due <= entry.record.expires);
+            let anew = Entry::new(key, Record::clone(&entry.record), entry.owner.clone());
+            assert_eq!(entry.cost, anew.cost);
+            entry.cost
+        });
+        costs.sum::<usize>() + self.remembered.len() * COMMIT
+    }
+}

@@ -68,7 +68,9 @@ pub(super) fn start(connection: Connection, mut queue: mpsc::Receiver<Write>) ->
         while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
             // Whoever has given up would not learn of it, and comes again under the same id.
             batch.retain(|write| !write.is_abandoned());
-            writer.write(&mut batch);
+            if !batch.is_empty() {
+                writer.write(&mut batch);
+            }
             batch.drain(..).for_each(Write::send);
         }
     };
