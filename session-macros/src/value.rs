@@ -138,13 +138,8 @@ fn named_rule(name: Ident) -> Rule {
 fn field(key: &Ident, input: ParseStream<'_>) -> Result<FieldPath> {
     equals(key, input)?;
     let path = FieldPath::parse_separated_nonempty(input);
-    let rest = if ends(input) {
-        Ok(())
-    } else {
-        Err(input.error(""))
-    };
-    let fault = expected("the name of a field of the list's items", key);
-    path.and_then(|path| rest.map(|()| path)).map_err(fault)
+    let path = path.and_then(|path| ends(input).then_some(path).ok_or_else(|| input.error(key)));
+    path.map_err(expected("the name of a field of the list's items", key))
 }
 
 /// `= path::to::function`.

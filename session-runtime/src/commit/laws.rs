@@ -53,8 +53,8 @@ where
         stored.map(|slot| self.0.decode_payload(slot.payload()).unwrap())
     }
 
-    fn is_the_same_in_any_order(&self, base: &T, writers: Vec<T>, shuffled: Vec<T>) {
-        assert_eq!(self.after(base, &writers), self.after(base, &shuffled));
+    fn is_the_same_in_any_order(&self, base: &T, writers: &[T], shuffled: &[T]) {
+        assert_eq!(self.after(base, writers), self.after(base, shuffled));
     }
 }
 
@@ -158,7 +158,7 @@ proptest! {
     ) {
         let differences: i64 = writers.iter().map(|ours| ours - base).sum();
         prop_assert_eq!(Merging::by(merge::sum).after(&base, &writers), Some(base + differences));
-        Merging::by(merge::sum).is_the_same_in_any_order(&base, writers, others);
+        Merging::by(merge::sum).is_the_same_in_any_order(&base, &writers, &others);
     }
 
     #[test]
@@ -167,19 +167,21 @@ proptest! {
     ) {
         let add = |more: &Map| {
             let mut sum = base.clone();
-            more.iter().for_each(|(key, more)| *sum.entry(*key).or_default() += more);
+            for (key, more) in more {
+                *sum.entry(*key).or_default() += more;
+            }
             sum
         };
         let writers: Vec<Map> = additions.iter().map(add).collect();
-        let backwards = writers.iter().rev().cloned().collect();
-        Merging::by(merge::sum).is_the_same_in_any_order(&base, writers, backwards);
+        let backwards: Vec<Map> = writers.iter().rev().cloned().collect();
+        Merging::by(merge::sum).is_the_same_in_any_order(&base, &writers, &backwards);
     }
 
     #[test]
     fn unions_of_sets_come_out_the_same_in_any_order(
         base in sets(), (writers, others) in shuffled(sets())
     ) {
-        Merging::by(merge::union).is_the_same_in_any_order(&base, writers, others);
+        Merging::by(merge::union).is_the_same_in_any_order(&base, &writers, &others);
     }
 
     #[test]
@@ -188,11 +190,11 @@ proptest! {
     ) {
         let up: Vec<u16> = rise.iter().map(|more| base.saturating_add(*more)).collect();
         let down: Vec<u16> = rise.iter().map(|less| base.saturating_sub(*less)).collect();
-        let backwards = |values: &[u16]| values.iter().rev().copied().collect();
+        let backwards = |values: &[u16]| values.iter().rev().copied().collect::<Vec<_>>();
         prop_assert_eq!(Merging::by(merge::max).after(&base, &up), up.iter().max().copied());
         prop_assert_eq!(Merging::by(merge::min).after(&base, &down), down.iter().min().copied());
-        Merging::by(merge::max).is_the_same_in_any_order(&base, up.clone(), backwards(&up));
-        Merging::by(merge::min).is_the_same_in_any_order(&base, down.clone(), backwards(&down));
+        Merging::by(merge::max).is_the_same_in_any_order(&base, &up, &backwards(&up));
+        Merging::by(merge::min).is_the_same_in_any_order(&base, &down, &backwards(&down));
     }
 
     #[test]

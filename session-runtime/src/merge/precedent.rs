@@ -144,7 +144,7 @@ mod tests {
     }
 
     /// A row of the table: what the user has, what the guest has, and what the four rules make of them.
-    fn row(user: Value, guest: Value, [left, right, storage, retainment]: [Value; 4]) {
+    fn row(user: &Value, guest: &Value, [left, right, storage, retainment]: [Value; 4]) {
         let expected = [
             (left_precedent as Rule, left),
             (right_precedent, right),
@@ -152,7 +152,7 @@ mod tests {
             (retainment_precedent, retainment),
         ];
         for (column, (rule, expected)) in expected.into_iter().enumerate() {
-            let merged = at_login(rule, &user, &guest);
+            let merged = at_login(rule, user, guest);
             assert_eq!(merged, expected, "column {column} of {user} × {guest}");
         }
     }
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn scalars_meet() {
         row(
-            json!("l"),
-            json!("r"),
+            &json!("l"),
+            &json!("r"),
             [json!("l"), json!("r"), json!("l"), json!(["l", "r"])],
         );
         row(
-            json!("l"),
-            json!(["r", 2]),
+            &json!("l"),
+            &json!(["r", 2]),
             [
                 json!("l"),
                 json!(["l", "r", 2]),
@@ -175,8 +175,8 @@ mod tests {
             ],
         );
         row(
-            json!("l"),
-            json!({"r": 2}),
+            &json!("l"),
+            &json!({"r": 2}),
             [
                 json!("l"),
                 json!({"r": 2}),
@@ -189,8 +189,8 @@ mod tests {
     #[test]
     fn arrays_meet() {
         row(
-            json!(["l", 1]),
-            json!("r"),
+            &json!(["l", 1]),
+            &json!("r"),
             [
                 json!(["l", 1, "r"]),
                 json!("r"),
@@ -199,8 +199,8 @@ mod tests {
             ],
         );
         row(
-            json!(["l", 1]),
-            json!(["r", 1]),
+            &json!(["l", 1]),
+            &json!(["r", 1]),
             [
                 json!(["l", 1, "r", 1]),
                 json!(["l", 1, "r", 1]),
@@ -209,8 +209,8 @@ mod tests {
             ],
         );
         row(
-            json!(["l", 1]),
-            json!({"a": "r", "b": 2}),
+            &json!(["l", 1]),
+            &json!({"a": "r", "b": 2}),
             [
                 json!(["l", 1, "r", 2]),
                 json!({"a": "r", "b": 2}),
@@ -223,8 +223,8 @@ mod tests {
     #[test]
     fn objects_meet() {
         row(
-            json!({"a": "l", "b": 1}),
-            json!("r"),
+            &json!({"a": "l", "b": 1}),
+            &json!("r"),
             [
                 json!({"a": "l", "b": 1}),
                 json!("r"),
@@ -233,8 +233,8 @@ mod tests {
             ],
         );
         row(
-            json!({"a": "l", "b": 1}),
-            json!(["r", 2]),
+            &json!({"a": "l", "b": 1}),
+            &json!(["r", 2]),
             [
                 json!({"a": "l", "b": 1}),
                 json!(["l", 1, "r", 2]),
@@ -243,8 +243,8 @@ mod tests {
             ],
         );
         row(
-            json!({"a": "l", "b": 1}),
-            json!({"a": "r", "c": 2}),
+            &json!({"a": "l", "b": 1}),
+            &json!({"a": "r", "c": 2}),
             [
                 json!({"a": "l", "b": 1, "c": 2}),
                 json!({"a": "r", "b": 1, "c": 2}),
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn objects_merge_to_any_depth() {
         row(
-            json!({"x": {"s": 1, "a": [1], "h": {"y": 1}}, "l": 1}),
-            json!({"x": {"s": [2], "a": 2, "h": {"y": {"z": 2}}}, "r": 2}),
+            &json!({"x": {"s": 1, "a": [1], "h": {"y": 1}}, "l": 1}),
+            &json!({"x": {"s": [2], "a": 2, "h": {"y": {"z": 2}}}, "r": 2}),
             [
                 json!({"x": {"s": 1, "a": [1, 2], "h": {"y": 1}}, "l": 1, "r": 2}),
                 json!({"x": {"s": [1, 2], "a": 2, "h": {"y": {"z": 2}}}, "l": 1, "r": 2}),
@@ -285,13 +285,13 @@ mod tests {
     #[test]
     fn null_is_a_scalar() {
         row(
-            json!(null),
-            json!(1),
+            &json!(null),
+            &json!(1),
             [json!(null), json!(1), json!(null), json!([null, 1])],
         );
         row(
-            json!([]),
-            json!(null),
+            &json!([]),
+            &json!(null),
             [json!([null]), json!(null), json!([null]), json!([null])],
         );
     }
