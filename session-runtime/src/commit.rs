@@ -27,7 +27,7 @@ const ABANDONED: Duration = Duration::from_secs(10);
 
 /// For how long requests with an id that a login or logout has replaced are served as an empty guest who
 /// writes nothing, so that they cannot overwrite the newer id.
-const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
+pub(crate) const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
 
 /// A change to one slot that waits for its commit.
 #[derive(Clone)]
@@ -635,10 +635,13 @@ pub(crate) enum Found {
     Ended(Ended),
     /// The client has just logged in or out, and will soon present a newer id.
     Superseded(Ended),
+    /// A login of the client is under way, or was broken off a moment ago.
+    Claimed(Key),
     /// A session that is frozen for a login that was never finished.
     Abandoned {
         key: Key,
         by: UserId,
+        at: Timestamp,
         record: Arc<Record>,
     },
 }
@@ -657,9 +660,16 @@ pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> 
             State::Moved(to) => key = to,
             State::Ended(reason) => return Ok(ended(reason, now.since(record.seen))),
             State::Claimed { at, .. } if now.since(at) < ABANDONED => {
-                return Ok(Found::Superseded(Ended::LoggedIn));
+                return Ok(Found::Claimed(key));
             }
-            State::Claimed { by, .. } => return Ok(Found::Abandoned { key, by, record }),
+            State::Claimed { by, at } => {
+                return Ok(Found::Abandoned {
+                    key,
+                    by,
+                    at,
+                    record,
+                });
+            }
         }
         if Instant::now() >= deadline {
             return Err(Error::timeout());
@@ -684,17 +694,19 @@ pub(crate) async fn look_up(config: &Config, key: &Key) -> Result<Option<Arc<Rec
     Ok(found.filter(live))
 }
 
-/// The record that is frozen under `key` for the login of `user`; `None` if that is over already.
+/// The record that is frozen under `key` for the login of `user`, and since when; `None` if that is over
+/// already.
 pub(crate) async fn claimed(
     config: &Config,
     key: &Key,
     user: &UserId,
-) -> Result<Option<Arc<Record>>, Error> {
+) -> Result<Option<(Timestamp, Arc<Record>)>, Error> {
     let deadline = Instant::now() + config.deadline;
     let found = within(deadline, config.store.load(key)).await?;
-    let ours =
-        |record: &Arc<Record>| matches!(&record.state, State::Claimed { by, .. } if by == user);
-    Ok(found.filter(ours))
+    Ok(found.and_then(|record| match &record.state {
+        State::Claimed { by, at } if by == user => Some((*at, record)),
+        _ => None,
+    }))
 }
 
 /// Asks for one change of the record under `key`, wherever it has moved.
@@ -703,7 +715,17 @@ pub(crate) async fn ask(
     key: &mut Key,
     change: &Change,
 ) -> Result<Committed, Error> {
-    let deadline = Instant::now() + config.deadline;
+    ask_until(config, key, change, Instant::now() + config.deadline).await
+}
+
+/// The same, no longer than until `latest`.
+pub(crate) async fn ask_until(
+    config: &Config,
+    key: &mut Key,
+    change: &Change,
+    latest: Instant,
+) -> Result<Committed, Error> {
+    let deadline = latest.min(Instant::now() + config.deadline);
     loop {
         match commit(config, key, change, deadline).await? {
             Committed::Moved(to) if Instant::now() < deadline => *key = to,

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) account: Option<Part>,
     /// The client has presented the id of the session's key, and not one that only leads to it.
     pub(super) presents: bool,
+    /// What the client presented is frozen, here: its login is under way, or was broken off.
+    pub(super) frozen: Option<Key>,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
@@ -98,6 +100,7 @@ impl State {
     pub(super) fn forget(&mut self) {
         self.id = None;
         self.session = Part::default();
+        self.frozen = None;
         self.account = None;
         self.passing.clear();
         self.kept.clear();
@@ -136,7 +139,11 @@ impl State {
     }
 
     pub(super) fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
-        if self.barred.is_some() {
+        // A login still takes along what is set in a request that writes nothing by itself.
+        if self
+            .barred
+            .is_some_and(|barred| barred != Barred::Superseded)
+        {
             return Ok(());
         }
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
@@ -204,7 +211,7 @@ impl State {
         match found {
             Found::Live(key, record) => self.session.refreshed(key, record, now)?,
             Found::Ended(reason) | Found::Superseded(reason) => self.lost(reason),
-            Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
+            Found::Claimed(_) | Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
         }
         match (&mut self.account, account) {
             (Some(part), Some((key, record))) => part.refreshed(key, record, now),
