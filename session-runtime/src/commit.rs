@@ -108,15 +108,32 @@ impl Pending {
         })
     }
 
-    pub(crate) fn to_change(&self) -> Option<SlotChange> {
-        match (self.base.clone(), self.ours.clone()) {
-            (None, None) => None,
-            (Some(base), None) => Some(SlotChange::drop(base)),
+    /// What is stored of it: under its name, or under an older one.
+    pub(crate) fn stored_in<'r>(
+        &self,
+        record: &'r Record,
+        now: Timestamp,
+    ) -> Option<&'r Arc<Slot>> {
+        let older = self.row.aliases().iter().copied();
+        let mut names = std::iter::once(self.name.as_str()).chain(older);
+        names.find_map(|name| record.live_slot(name, now))
+    }
+
+    /// What is asked of the store: two things if the field was read under an older name.
+    pub(crate) fn to_changes(&self) -> impl Iterator<Item = SlotChange> + use<> {
+        let (drop, change) = match (self.base.clone(), self.ours.clone()) {
+            (None, None) => (None, None),
+            (Some(base), None) => (Some(SlotChange::drop(base)), None),
+            (Some(base), Some(ours)) if base.name() != ours.name() => (
+                Some(SlotChange::drop(base)),
+                Some(SlotChange::set(None, ours)),
+            ),
             (Some(base), Some(ours)) if base.signature() == ours.signature() => {
-                Some(SlotChange::retime(base, ours.expires()))
+                (None, Some(SlotChange::retime(base, ours.expires())))
             }
-            (base, Some(ours)) => Some(SlotChange::set(base, ours)),
-        }
+            (base, Some(ours)) => (None, Some(SlotChange::set(base, ours))),
+        };
+        drop.into_iter().chain(change)
     }
 }
 
@@ -434,7 +451,7 @@ impl<'a> Commit<'a> {
             None => Kind::Update,
         };
         let mut change = Change::new(kind, now);
-        change.slots = self.pending.iter().filter_map(Pending::to_change).collect();
+        change.slots = self.pending.iter().flat_map(Pending::to_changes).collect();
         check_sizes(self.config, Some(&self.record), &change.slots)?;
         if change.slots.is_empty() && self.successor.is_none() && !self.is_due(now) {
             return Ok(None);
@@ -481,7 +498,7 @@ impl<'a> Commit<'a> {
         change.retire = leads.clone().map(|key| (key, change.now + GRACE));
         if self.successor.is_some() {
             let pending = Pending::fact(&facts::MOVED_FROM, from, Some(&self.key.to_string()));
-            change.slots.extend(pending.to_change());
+            change.slots.extend(pending.to_changes());
         } else if let Some(from) = from.filter(|_| leads.is_some()) {
             change.slots.push(SlotChange::drop(from));
         }
@@ -505,7 +522,7 @@ pub(crate) fn rebase(
 ) -> Result<Vec<Pending>, Error> {
     let mut rebased = Vec::with_capacity(pending.len());
     for change in pending {
-        let theirs = record.and_then(|record| record.live_slot(change.name.as_str(), now));
+        let theirs = record.and_then(|record| change.stored_in(record, now));
         let change = change.rebased(theirs)?;
         if change.is_change() {
             rebased.push(change);
@@ -576,7 +593,7 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
     change.slots = pending
         .iter()
         .chain([&created])
-        .filter_map(Pending::to_change)
+        .flat_map(Pending::to_changes)
         .collect();
     check_sizes(config, None, &change.slots)?;
     let ttl = pending

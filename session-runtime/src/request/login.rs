@@ -275,9 +275,9 @@ impl Request {
             pending.extend(mark.map(|mark| self.mark(mark, gathered, now)));
             pending
         };
-        change.slots = pending.iter().filter_map(Pending::to_change).collect();
+        change.slots = pending.iter().flat_map(Pending::to_changes).collect();
         if account.is_none() {
-            change.slots.extend(epoch().to_change());
+            change.slots.extend(epoch().to_changes());
         }
         if change.slots.is_empty() {
             return Ok(None);
@@ -478,7 +478,7 @@ impl Request {
             let mut credits = credit_slot(row, Some(&account), slot, now)?;
             credits.push(self.mark(mark.clone(), &Gathered::default(), now));
             let mut change = Change::new(Kind::Update, now);
-            change.slots = credits.iter().filter_map(Pending::to_change).collect();
+            change.slots = credits.iter().flat_map(Pending::to_changes).collect();
             if commit::ask(&self.config, &mut key, &change).await? == Committed::Applied {
                 break;
             }

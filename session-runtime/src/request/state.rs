@@ -149,14 +149,18 @@ impl State {
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
-            (Deed::Changed | Deed::Slid, _) => self.fold_change(harvest, base, now),
+            (Deed::Changed | Deed::Slid, _) => {
+                let ours = harvest.ours.as_ref();
+                self.part(harvest.row)
+                    .fold_slot(harvest.row, base, ours, now)
+            }
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
             }
             (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
-            (Deed::Kept, Some(base)) => {
-                self.keep(base.name());
+            (Deed::Kept, Some(_)) => {
+                self.keep(&FieldName::fixed(harvest.row.name()));
                 Ok(())
             }
             (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
@@ -171,7 +175,7 @@ impl State {
 
     /// A flash was read. What this request keeps, or has set itself, stays.
     fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
-        let name = base.name();
+        let name = &FieldName::fixed(harvest.row.name());
         if self.kept.contains(name) || self.session.has_set(name) {
             return Ok(());
         }
@@ -180,25 +184,6 @@ impl State {
             pending.used_up |= pending.name == *name;
         }
         Ok(())
-    }
-
-    fn fold_change(
-        &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
-        let (row, ours) = (harvest.row, harvest.ours.as_ref());
-        let part = self.part(row);
-        match base.filter(|base| Some(base.name().as_str()) != written) {
-            // It was read under an older name, and is written under the present one.
-            Some(old) if written.is_some() => {
-                part.fold_slot(row, Some(old), None, now)?;
-                part.fold_slot(row, None, ours, now)
-            }
-            _ => part.fold_slot(row, base, ours, now),
-        }
     }
 
     /// What was looked up again.
