@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::change::{Change, Committed, Expiry, Kind, SlotChange};
+use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, StoreError};
@@ -22,12 +22,11 @@ use crate::store::Answer;
 /// How long a moved session's old id stays good once the new one has been presented.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A change to one slot that waits for its commit.
+/// A change to one field that waits for its commit.
 #[derive(Clone)]
 pub(crate) struct Pending {
     pub(crate) row: &'static dyn AnyRow,
-    pub(crate) name: FieldName,
-    /// What it is based on, as stored.
+    /// What it is based on, as stored, be it under an older name.
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be there; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
@@ -46,7 +45,6 @@ impl Pending {
         let ours = payload.map(|payload| row.slot(payload, None));
         Self {
             row,
-            name: FieldName::fixed(row.name()),
             base,
             ours,
             used_up: false,
@@ -69,15 +67,21 @@ impl Pending {
         })
     }
 
-    fn to_change(&self) -> Option<SlotChange> {
-        match (self.base.clone(), self.ours.clone()) {
-            (None, None) => None,
-            (Some(base), None) => Some(SlotChange::drop(base)),
+    /// What is asked of the store: two things if the field was read under an older name.
+    fn to_changes(&self) -> impl Iterator<Item = SlotChange> + use<> {
+        let (drop, change) = match (self.base.clone(), self.ours.clone()) {
+            (None, None) => (None, None),
+            (Some(base), None) => (Some(SlotChange::drop(base)), None),
+            (Some(base), Some(ours)) if base.name() != ours.name() => (
+                Some(SlotChange::drop(base)),
+                Some(SlotChange::set(None, ours)),
+            ),
             (Some(base), Some(ours)) if base.signature() == ours.signature() => {
-                Some(SlotChange::retime(base, ours.expires()))
+                (None, Some(SlotChange::retime(base, ours.expires())))
             }
-            (base, Some(ours)) => Some(SlotChange::set(base, ours)),
-        }
+            (base, Some(ours)) => (None, Some(SlotChange::set(base, ours))),
+        };
+        drop.into_iter().chain(change)
     }
 }
 
@@ -299,7 +303,7 @@ impl Commit<'_> {
             None => Kind::Update,
         };
         let mut change = Change::new(kind, now);
-        change.slots = self.pending.iter().filter_map(Pending::to_change).collect();
+        change.slots = self.pending.iter().flat_map(Pending::to_changes).collect();
         check_sizes(self.config, Some(&self.record), &change.slots)?;
         if change.slots.is_empty() && self.successor.is_none() && !self.is_due(now) {
             return Ok(None);
@@ -346,7 +350,7 @@ impl Commit<'_> {
         change.retire = leads.clone().map(|key| (key, change.now + GRACE));
         if self.successor.is_some() {
             let pending = Pending::fact(&facts::MOVED_FROM, from, Some(&self.key.to_string()));
-            change.slots.extend(pending.to_change());
+            change.slots.extend(pending.to_changes());
         } else if let Some(from) = from.filter(|_| leads.is_some()) {
             change.slots.push(SlotChange::drop(from));
         }
@@ -370,7 +374,7 @@ pub(crate) fn rebase(
 ) -> Result<Vec<Pending>, Error> {
     let mut rebased = Vec::with_capacity(pending.len());
     for change in pending {
-        let theirs = record.and_then(|record| record.live_slot(change.name.as_str(), now));
+        let theirs = record.and_then(|record| change.row.live_slot(record, now));
         let change = change.rebased(theirs)?;
         if change.is_change() {
             rebased.push(change);
@@ -388,14 +392,16 @@ fn check_sizes(
     let mut grows = false;
     for slot in slots {
         let before = slot.base.as_deref().map_or(0, slot_size);
-        let crate::change::SlotOp::Set(set) = &slot.to else {
-            continue;
+        let then = match &slot.to {
+            SlotOp::Set(set) if set.payload().len() > config.max_field => {
+                return Err(Error::field_too_large(set, config.max_field));
+            }
+            SlotOp::Set(set) => slot_size(set),
+            SlotOp::Retime(_) => before,
+            SlotOp::Drop => 0,
         };
-        if set.payload().len() > config.max_field {
-            return Err(Error::field_too_large(set, config.max_field));
-        }
-        grows |= slot_size(set) > before;
-        after = (after + slot_size(set)).saturating_sub(before);
+        grows |= then > before;
+        after = (after + then).saturating_sub(before);
     }
     if grows && after > config.max_record {
         return Err(Error::too_large("the session", after, config.max_record));
@@ -434,12 +440,12 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
     change.slots = pending
         .iter()
         .chain([&created])
-        .filter_map(Pending::to_change)
+        .flat_map(Pending::to_changes)
         .collect();
     check_sizes(config, None, &change.slots)?;
     let ttl = pending
         .iter()
-        .find(|change| change.name.as_str() == facts::TTL.name());
+        .find(|change| change.row.name() == facts::TTL.name());
     let ttl = ttl.and_then(|change| {
         facts::TTL
             .decode_payload(change.ours.as_ref()?.payload())

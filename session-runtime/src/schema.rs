@@ -15,7 +15,7 @@ use crate::canonical;
 use crate::clock::Timestamp;
 use crate::error::{EncodeError, Error};
 use crate::merge::{self, Sides};
-use crate::record::{FieldName, Slot};
+use crate::record::{FieldName, Record, Slot};
 use crate::request::Request;
 use crate::signature::Signature;
 
@@ -285,6 +285,9 @@ pub(crate) trait AnyRow: Send + Sync {
     /// The stored name.
     fn name(&self) -> &'static str;
 
+    /// The slot of the field under its name or an older one, if it is there for a reader at `now`.
+    fn live_slot<'a>(&self, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>>;
+
     /// What becomes of a value that both sides changed, as a slot that does not expire.
     ///
     /// # Errors
@@ -296,6 +299,12 @@ pub(crate) trait AnyRow: Send + Sync {
 impl<T: Send + Sync + 'static> AnyRow for Row<T> {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn live_slot<'a>(&self, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
+        let older = || self.aliases.iter().find_map(|alias| record.slot(alias));
+        let found = record.slot(self.name).or_else(older)?;
+        found.is_live(now).then_some(found)
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
-use crate::record::{Ended, FieldName, Record, Slot};
+use crate::record::{Ended, Record, Slot};
 use crate::schema::{Deed, Harvest, Lifetime};
 
 #[derive(Default)]
@@ -31,7 +31,7 @@ pub(super) struct State {
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
-    pub(super) kept: Vec<FieldName>,
+    pub(super) kept: Vec<&'static str>,
     /// Why what was presented is no session.
     pub(super) ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
@@ -92,7 +92,7 @@ pub(super) enum Taken {
 }
 
 pub(super) fn is_fact(pending: &Pending) -> bool {
-    pending.name.as_str().starts_with('@')
+    pending.row.name().starts_with('@')
 }
 
 impl State {
@@ -142,9 +142,11 @@ impl State {
             .cloned()
             .unwrap_or_else(|| Record::new(now, now));
         for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            match &pending.ours {
-                Some(slot) => seen.set(Arc::clone(slot)),
-                None => seen.remove(pending.name.as_str()),
+            if let Some(base) = &pending.base {
+                seen.remove(base.name().as_str());
+            }
+            if let Some(slot) = &pending.ours {
+                seen.set(Arc::clone(slot));
             }
         }
         seen.with_slots(self.passing.iter().cloned())
@@ -159,88 +161,69 @@ impl State {
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
-            (Deed::Changed | Deed::Slid, _) => self.fold_change(harvest, base, now),
+            (Deed::Changed | Deed::Slid, _) => self.change(harvest, base, now),
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
             }
-            (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
-            (Deed::Kept, Some(base)) => {
-                self.keep(base.name());
+            (Deed::UsedUp, Some(_)) => self.use_up(harvest, base, now),
+            (Deed::Kept, Some(_)) => {
+                self.keep(harvest.row.name());
                 Ok(())
             }
             (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
         }
     }
 
-    pub(super) fn keep(&mut self, name: &FieldName) {
+    pub(super) fn keep(&mut self, name: &'static str) {
         self.pending
-            .retain(|pending| !pending.used_up || pending.name != *name);
-        self.kept.push(name.clone());
+            .retain(|pending| !pending.used_up || pending.row.name() != name);
+        self.kept.push(name);
     }
 
     /// A flash was read. What this request keeps, or has set itself, stays.
     pub(super) fn use_up(
         &mut self,
         harvest: &Harvest,
-        base: &Arc<Slot>,
+        base: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let name = base.name();
+        let name = harvest.row.name();
         let set = |pending: &Pending| {
-            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
+            pending.row.name() == name
+                && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
         };
-        if self.kept.contains(name) || self.pending.iter().any(set) {
+        if self.kept.contains(&name) || self.pending.iter().any(set) {
             return Ok(());
         }
-        self.fold_slot(harvest, Some(base), None, now)?;
+        self.change(harvest, base, now)?;
         for pending in &mut self.pending {
-            pending.used_up |= pending.name == *name;
+            pending.used_up |= pending.row.name() == name;
         }
         Ok(())
     }
 
-    pub(super) fn fold_change(
+    /// A field was changed, from `base`, which is or was stored, if anything was.
+    pub(super) fn change(
         &mut self,
         harvest: &Harvest,
         base: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
-        match base.filter(|base| Some(base.name().as_str()) != written) {
-            // It was read under an older name, and is written under the present one.
-            Some(old) if written.is_some() => {
-                self.fold_slot(harvest, Some(old), None, now)?;
-                self.fold_slot(harvest, None, harvest.ours.as_ref(), now)
-            }
-            _ => self.fold_slot(harvest, base, harvest.ours.as_ref(), now),
-        }
-    }
-
-    pub(super) fn fold_slot(
-        &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        ours: Option<&Arc<Slot>>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else {
-            return Ok(());
-        };
-        let stored = self
-            .stored
-            .as_ref()
-            .and_then(|record| record.live_slot(name.as_str(), now))
+        let row = harvest.row;
+        let stored = self.stored.as_deref();
+        let stored = stored
+            .and_then(|record| row.live_slot(record, now))
             .cloned();
-        let earlier = self.pending.iter().find(|pending| pending.name == name);
+        let mut pending = self.pending.iter();
+        let earlier = pending.find(|pending| pending.row.name() == row.name());
         let (base_in_store, current) = match earlier {
             Some(pending) => (pending.base.clone(), pending.ours.clone()),
             None => (stored.clone(), stored),
         };
-        let ours = settle(harvest.row, base, ours, current.as_ref())?;
+        let ours = settle(row, base, harvest.ours.as_ref(), current.as_ref())?;
         self.replace(Pending {
-            row: harvest.row,
-            name,
+            row,
             base: base_in_store,
             ours,
             used_up: false,
@@ -250,7 +233,8 @@ impl State {
 
     /// Puts a pending change in place of any other to its slot.
     pub(super) fn replace(&mut self, change: Pending) {
-        self.pending.retain(|pending| pending.name != change.name);
+        self.pending
+            .retain(|pending| pending.row.name() != change.row.name());
         if change.is_change() || self.writing {
             self.pending.push(change);
         }
@@ -295,12 +279,14 @@ impl State {
         }
         let newer = std::mem::take(&mut self.pending);
         let rebased = newer.into_iter().try_for_each(|pending| {
-            let sent = batch.iter().find(|sent| sent.name == pending.name);
+            let sent = batch
+                .iter()
+                .find(|sent| sent.row.name() == pending.row.name());
             if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
                 return Ok(());
             }
             let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
+            let theirs = pending.row.live_slot(&record, now);
             self.replace(Pending { base, ..pending }.rebased(theirs)?);
             Ok(())
         });
@@ -326,7 +312,7 @@ impl State {
         let found = self
             .pending
             .iter()
-            .position(|pending| pending.name.as_str() == name);
+            .position(|pending| pending.row.name() == name);
         match found.map(|at| self.pending.swap_remove(at)) {
             Some(pending) if !pending.used_up => {
                 let taken = pending.ours.clone();
