@@ -33,7 +33,8 @@ pub(crate) const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone)]
 pub(crate) struct Pending {
     pub(crate) row: &'static dyn AnyRow,
-    /// What it is based on, as stored, be it under an older name.
+    pub(crate) name: FieldName,
+    /// What it is based on, as stored.
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be there; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
@@ -52,6 +53,7 @@ impl Pending {
         let ours = payload.map(|payload| row.slot(payload, None));
         Self {
             row,
+            name: FieldName::fixed(row.name()),
             base,
             ours,
             used_up: false,
@@ -596,7 +598,7 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
     check_sizes(config, None, &change.slots)?;
     let ttl = pending
         .iter()
-        .find(|change| change.row.name() == facts::TTL.name());
+        .find(|change| change.name.as_str() == facts::TTL.name());
     let ttl = ttl.and_then(|change| {
         facts::TTL
             .decode_payload(change.ours.as_ref()?.payload())

@@ -15,7 +15,7 @@ use crate::canonical;
 use crate::clock::Timestamp;
 use crate::error::{EncodeError, Error};
 use crate::merge::{self, Sides};
-use crate::record::{FieldName, Record, Slot};
+use crate::record::{FieldName, Slot};
 use crate::request::Request;
 use crate::signature::Signature;
 

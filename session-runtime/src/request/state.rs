@@ -32,7 +32,7 @@ pub(super) struct State {
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
-    pub(super) kept: Vec<&'static str>,
+    pub(super) kept: Vec<FieldName>,
     /// Why what was presented is no session.
     pub(super) ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
@@ -84,7 +84,7 @@ pub(super) enum Taken {
 }
 
 pub(super) fn is_fact(pending: &Pending) -> bool {
-    pending.row.name().starts_with('@')
+    pending.name.as_str().starts_with('@')
 }
 
 impl State {
