@@ -211,9 +211,8 @@ impl<'a> List<'a> {
         encode(value, self.out)
     }
 
-    fn close(self) -> Encoded {
+    fn close(self) {
         self.out.extend_from_slice(self.close.as_bytes());
-        Ok(())
     }
 }
 
@@ -228,7 +227,8 @@ macro_rules! list {
             }
 
             fn end(self) -> Encoded {
-                self.close()
+                self.close();
+                Ok(())
             }
         })*
     };
@@ -282,11 +282,10 @@ impl<'a> Struct<'a> {
         Ok(())
     }
 
-    fn close(self) -> Encoded {
+    fn close(self) {
         if !self.own_text {
             self.out.extend_from_slice(self.close.as_bytes());
         }
-        Ok(())
     }
 }
 
@@ -299,7 +298,8 @@ impl ser::SerializeStruct for Struct<'_> {
     }
 
     fn end(self) -> Encoded {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 
@@ -312,7 +312,8 @@ impl ser::SerializeStructVariant for Struct<'_> {
     }
 
     fn end(self) -> Encoded {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 

@@ -104,12 +104,14 @@ pub(crate) fn settle(
     } else {
         merge(row, base, ours, theirs)?
     };
-    Ok(
-        payload.map(|slot| match settled_expiry(base, ours, theirs) {
-            Some(expires) if expires != slot.expires() => Arc::new(slot.retimed(expires)),
-            _ => slot,
-        }),
-    )
+    let expires = settled_expiry(base, ours, theirs);
+    Ok(payload.map(|slot| {
+        if expires == slot.expires() {
+            slot
+        } else {
+            Arc::new(slot.retimed(expires))
+        }
+    }))
 }
 
 fn merge(
@@ -135,30 +137,23 @@ fn merge(
     }
 }
 
-/// The expiry that a slot both sides may have retimed comes out with; `None` if it is not there to have one.
+/// When a slot that both sides may have retimed lapses.
 fn settled_expiry(
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
-) -> Option<Option<Timestamp>> {
-    let expiry = |side: Option<&Arc<Slot>>| side.map(|slot| slot.expires());
-    let (base, ours, theirs) = (expiry(base), expiry(ours), expiry(theirs));
-    if ours == base {
+) -> Option<Timestamp> {
+    const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+    let lapse = |side: Option<&Arc<Slot>>| side.map(|slot| slot.expires().unwrap_or(NEVER));
+    let (base, ours, theirs) = (lapse(base), lapse(ours), lapse(theirs));
+    let settled = if ours == base {
         theirs
     } else if theirs == base {
         ours
     } else {
-        later(ours, theirs)
-    }
-}
-
-/// The later of two expiries, where `Some(None)` is never.
-fn later(a: Option<Option<Timestamp>>, b: Option<Option<Timestamp>>) -> Option<Option<Timestamp>> {
-    match (a, b) {
-        (Some(Some(a)), Some(Some(b))) => Some(Some(a.max(b))),
-        (Some(_), Some(_)) => Some(None),
-        (a, b) => a.or(b),
-    }
+        ours.max(theirs)
+    };
+    settled.filter(|lapse| *lapse < NEVER)
 }
 
 /// How long the session is to live, as far as this request has a say.
@@ -547,3 +542,6 @@ fn jitter(tries: u32) -> Duration {
     let longest = Duration::from_millis(1 << tries.min(6)).min(Duration::from_millis(100));
     longest.mul_f64(rand::random())
 }
+
+#[cfg(test)]
+mod laws;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use http::request;
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) address_of: Option<Arc<AddressOf>>,
     pub(crate) bind_user_agent: bool,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
+    /// Whether the sweeping task has been started.
+    pub(crate) sweeping: Arc<Once>,
     queues: Arc<[Mutex<()>; QUEUES as usize]>,
 }
 
@@ -68,6 +70,7 @@ impl Config {
             address_of: None,
             bind_user_agent: false,
             commit_if: None,
+            sweeping: Arc::new(Once::new()),
             queues: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
         }
     }

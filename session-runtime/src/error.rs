@@ -402,7 +402,7 @@ impl StdError for DecodeError {}
 
 /// Why a value has no JSON form. The message never quotes the value.
 #[derive(Debug)]
-pub struct EncodeError(pub(crate) Cow<'static, str>);
+pub(crate) struct EncodeError(pub(crate) Cow<'static, str>);
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

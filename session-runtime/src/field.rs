@@ -227,17 +227,17 @@ impl<T> Field<T> {
     }
 
     fn opened(&self) -> &Opened<T> {
-        self.value.get_or_init(|| self.decode())
+        self.value.get_or_init(|| Box::new(self.decode()))
     }
 
     fn opened_mut(&mut self) -> &mut Opened<T> {
         if self.value.get().is_none() {
-            self.value = self.decode().into();
+            self.value = Box::new(self.decode()).into();
         }
         self.value.get_mut().expect("it was just filled")
     }
 
-    fn decode(&self) -> Box<Opened<T>> {
+    fn decode(&self) -> Opened<T> {
         let decoded = self
             .stored()
             .map(|slot| self.row.decode_payload(slot.payload()));
@@ -248,10 +248,10 @@ impl<T> Field<T> {
         let value = decoded
             .and_then(Result::ok)
             .unwrap_or_else(|| self.row.default());
-        Box::new(Opened {
+        Opened {
             value,
             lifetime: Lifetime::Usual,
-        })
+        }
     }
 
     /// What `get_mut` handed out, once more.
@@ -429,7 +429,7 @@ pub(crate) fn describe(
 /// }
 ///
 /// async fn add(mut session: Session<Shop>) -> &'static str {
-///     session.notice.set(Some("Added to your cart.".to_owned()));
+///     session.notice.set("Added to your cart.".to_owned());
 ///     "see /cart"
 /// }
 ///
@@ -473,14 +473,16 @@ impl<T> Flash<T> {
     }
 
     /// Sets it, for the next request that reads it. Also if that is what it said before.
-    pub fn set(&mut self, value: T) {
-        self.field.set(value);
+    ///
+    /// A flash of an `Option` needs no `Some`: `session.notice.set("Saved.".to_owned())`.
+    pub fn set(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
     }
 
     /// Shows a value in this request alone, through the same [`get`](Self::get). What is stored is left for the
     /// next one.
-    pub fn now(&mut self, value: T) {
-        self.field.set(value);
+    pub fn now(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
         self.field.marks.raise(Marks::PASSING);
     }
 
@@ -550,15 +552,11 @@ impl<T: Send + Sync + 'static> Flash<T> {
         };
         self.field.slot = None;
         self.field.clear();
-        Ok(
-            claimed.and_then(|slot| match row.decode_payload(slot.payload()) {
-                Ok(value) => Some(value),
-                Err(_) => {
-                    observe::undecodable(row.name());
-                    None
-                }
-            }),
-        )
+        let decoded = claimed.map(|slot| row.decode_payload(slot.payload()));
+        if matches!(decoded, Some(Err(_))) {
+            observe::undecodable(row.name());
+        }
+        Ok(decoded.and_then(Result::ok))
     }
 }
 

@@ -139,10 +139,11 @@ impl Key {
     /// A number that spreads keys evenly, for choosing a shard or a stripe.
     pub(crate) fn spread(&self) -> u64 {
         match self {
-            Self::Session(SessionKey {
-                digest: [a, b, c, d, e, f, g, h, ..],
-                ..
-            }) => u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]),
+            Self::Session(key) => key
+                .digest
+                .first_chunk()
+                .copied()
+                .map_or(0, u64::from_le_bytes),
             Self::User(UserId(name)) => {
                 // FNV-1a: short names that differ little still spread.
                 name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {

@@ -1,4 +1,4 @@
-//! Typed sessions for axum and tower.
+#![doc = include_str!("../README.md")]
 
 mod layer;
 mod service;

@@ -58,12 +58,12 @@ impl<T: PartialEq> Sides<T> {
 }
 
 /// No rule: the later writer wins.
-pub fn later<T>(sides: Sides<T>) -> Option<T> {
+pub(crate) fn later<T>(sides: Sides<T>) -> Option<T> {
     sides.ours
 }
 
 /// A flash: using one up never takes a newer one away.
-pub fn flash<T>(sides: Sides<T>) -> Option<T> {
+pub(crate) fn flash<T>(sides: Sides<T>) -> Option<T> {
     sides.ours.or(sides.theirs)
 }
 
@@ -354,7 +354,7 @@ impl Merge for serde_json::Value {
                     theirs: object(theirs),
                     occasion,
                 };
-                per_key(sides, |sides| sides.settle(Self::merge)).map(Object)
+                Some(Object(per_key(sides, |sides| sides.settle(Self::merge))))
             }
             _ => later(sides),
         }
@@ -391,10 +391,7 @@ maps! {
 }
 
 /// Merges maps key by key.
-fn per_key<M: Map>(
-    sides: Sides<M>,
-    rule: impl Fn(Sides<M::Value>) -> Option<M::Value>,
-) -> Option<M> {
+fn per_key<M: Map>(sides: Sides<M>, rule: impl Fn(Sides<M::Value>) -> Option<M::Value>) -> M {
     let occasion = sides.occasion;
     let mut base = sides.base.unwrap_or_default();
     let mut ours = sides.ours.unwrap_or_default();
@@ -417,30 +414,30 @@ fn per_key<M: Map>(
         };
         merged.extend(rule(sides).map(|value| (key, value)));
     }
-    Some(merged)
+    merged
 }
 
 impl<K: Ord, V: Merge> Merge for BTreeMap<K, V> {
     fn merge(sides: Sides<Self>) -> Option<Self> {
-        per_key(sides, |sides| sides.settle(V::merge))
+        Some(per_key(sides, |sides| sides.settle(V::merge)))
     }
 }
 
 impl<K: Eq + Hash, V: Merge, S: BuildHasher + Default> Merge for HashMap<K, V, S> {
     fn merge(sides: Sides<Self>) -> Option<Self> {
         // Two maps of one content are equal whatever their hashers.
-        per_key(sides, |sides| sides.settle(V::merge))
+        Some(per_key(sides, |sides| sides.settle(V::merge)))
     }
 }
 
 impl<K: Ord, V: Sum> Sum for BTreeMap<K, V> {
     fn sum(sides: Sides<Self>) -> Option<Self> {
-        per_key(sides, V::sum)
+        Some(per_key(sides, V::sum))
     }
 }
 
 impl<K: Eq + Hash, V: Sum, S: BuildHasher + Default> Sum for HashMap<K, V, S> {
     fn sum(sides: Sides<Self>) -> Option<Self> {
-        per_key(sides, V::sum)
+        Some(per_key(sides, V::sum))
     }
 }

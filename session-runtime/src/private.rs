@@ -2,7 +2,7 @@
 
 pub use crate::error::Error;
 pub use crate::field::{Field, Flash};
-pub use crate::schema::{Lifetime, Opener, Row, Schema, Visitor, decode_or_upgrade};
+pub use crate::schema::{Cell, Harvest, Lifetime, Opener, Row, Schema, Visitor, decode_or_upgrade};
 pub use core;
 
 /// The rules, by their names in `#[merge(…)]`.

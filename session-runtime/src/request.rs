@@ -24,7 +24,7 @@ use crate::schema::{Harvest, Lifetime, facts};
 use crate::transport::{Notice, Presented};
 
 /// One request's session.
-pub struct Request {
+pub(crate) struct Request {
     pub(crate) config: Arc<Config>,
     gate: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -48,19 +48,33 @@ struct State {
     generation: u32,
     /// What the client is to be told.
     notice: Option<Told>,
-    /// The session ended while the request ran: nothing is written any more.
-    gone: bool,
-    /// A handler panicked: nothing is written.
-    panicked: bool,
+    /// Why nothing is written any more, if so.
+    barred: Option<Barred>,
     /// A handle could not be folded, and why.
     failure: Option<Error>,
-    /// The response has been decided.
-    closed: bool,
-    /// The request was dropped before that.
-    cancelled: bool,
+    phase: Phase,
+    /// Some extractor counts as use.
     touch: bool,
     lifetime: Lifetime,
     client: Client,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Barred {
+    /// The session ended while the request ran.
+    Gone,
+    /// A handler panicked.
+    Panicked,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Running,
+    /// The response has been decided.
+    Closed,
+    /// The request was dropped before that.
+    Cancelled,
 }
 
 #[derive(Clone, Copy)]
@@ -72,8 +86,8 @@ enum Told {
 /// What a session may be bound to.
 #[derive(Clone, Default)]
 struct Client {
-    /// Where it is, if that could be told, and if sessions are bound to that.
-    address: Option<Option<IpAddr>>,
+    /// Where it is, if sessions are bound to that and it could be told.
+    address: Option<IpAddr>,
     user_agent: Option<String>,
     /// The app has lifted the binding.
     unbound: bool,
@@ -130,7 +144,7 @@ impl Request {
 
     async fn open(&self, id: SessionId, client: &Client) -> Result<(), Error> {
         match commit::find(&self.config, Key::from(&id)).await? {
-            Ok((key, record)) => match client.differs(&record) {
+            Ok((key, record)) => match client.differs(&record, &self.config) {
                 None => self.state().found(Some(id), key, record),
                 Some(reason) => self.evict(key, reason).await,
             },
@@ -148,7 +162,7 @@ impl Request {
         match removed {
             Ok(_) => state.notice = Some(Told::Removed),
             Err(error) => {
-                tracing::error!(%error, "it could not be ended in the store; this request does not see it")
+                tracing::error!(%error, "it could not be ended in the store; this request does not see it");
             }
         }
     }
@@ -187,17 +201,25 @@ impl Request {
     }
 
     /// Folds in what a handle did. Refuses where another handle of this request changed the same field, and
-    /// its rule is to refuse.
-    pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<(), Error> {
+    /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
+    /// ended or replaced meanwhile, and what it did is dropped.
+    pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
         let now = self.config.now();
         let mut state = self.state();
         if generation != state.generation {
-            observe::outdated(harvest.len());
-            return Ok(());
+            if !harvest.is_empty() {
+                observe::outdated(harvest.len());
+            }
+            return Ok(false);
         }
-        harvest
+        let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let folded = harvest
             .iter()
-            .try_for_each(|harvest| state.fold(harvest, now))
+            .try_for_each(|harvest| state.fold(harvest, now));
+        if let (Err(_), Some(before)) = (&folded, before) {
+            state.pending = before;
+        }
+        folded.map(|()| true)
     }
 
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
@@ -209,7 +231,7 @@ impl Request {
                 if self.is_too_late(harvest.len()) {
                     return;
                 }
-                self.fold(generation, &harvest)
+                self.fold(generation, &harvest).map(drop)
             }
             Err(error) => Err(error),
         };
@@ -220,26 +242,22 @@ impl Request {
     }
 
     fn is_too_late(&self, fields: usize) -> bool {
-        let (closed, cancelled) = {
-            let state = self.state();
-            (state.closed, state.cancelled)
-        };
-        if closed && !cancelled {
+        let phase = self.state().phase;
+        if phase == Phase::Closed {
             observe::unsaved(fields);
         }
-        closed
+        phase != Phase::Running
     }
 
     pub(crate) fn panicked(&self) {
-        self.state().panicked = true;
+        self.state().barred = Some(Barred::Panicked);
     }
 
     /// The service dropped the request before there was a response.
     pub(crate) fn cancel(&self) {
         let mut state = self.state();
-        if !state.closed {
-            state.closed = true;
-            state.cancelled = true;
+        if state.phase == Phase::Running {
+            state.phase = Phase::Cancelled;
         }
     }
 
@@ -273,9 +291,9 @@ impl Request {
     fn check_in_time(&self) -> Result<(), Error> {
         let state = self.state();
         let creates = state.key.is_none()
-            && !state.gone
+            && state.barred.is_none()
             && state.pending.iter().any(|pending| !is_fact(pending));
-        if state.closed && creates {
+        if state.phase != Phase::Running && creates {
             Err(Error::too_late())
         } else {
             Ok(())
@@ -292,14 +310,14 @@ impl Request {
     /// id when it is.
     pub(crate) async fn rotate(&self) -> Result<(), Error> {
         let _gate = self.gate.lock().await;
-        let (current, closed) = {
+        let (current, phase) = {
             let state = self.state();
-            (state.id.filter(|_| state.key.is_some()), state.closed)
+            (state.id.filter(|_| state.key.is_some()), state.phase)
         };
         let Some(current) = current else {
             return Ok(());
         };
-        if closed {
+        if phase != Phase::Running {
             return Err(Error::too_late());
         }
         self.write(Some(current.successor()?)).await.map(drop)
@@ -343,7 +361,7 @@ impl Request {
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
         let batch = self.state().batch(&self.config);
         match batch.stored {
-            _ if batch.gone => Ok(Saved::Ended),
+            _ if batch.barred => Ok(Saved::Ended),
             Some((key, record)) => {
                 let commit = Commit {
                     config: &self.config,
@@ -358,7 +376,7 @@ impl Request {
                 self.state()
                     .committed(&batch.pending, outcome, successor, self.config.now())
             }
-            None if batch.pending.iter().all(|pending| is_fact(pending)) => Ok(Saved::Unchanged),
+            None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
             None => {
                 let mut pending = batch.pending.clone();
                 pending.extend(batch.client.facts());
@@ -397,6 +415,7 @@ impl Request {
         let state = self.state();
         Facts {
             id: state.id.filter(|_| state.key.is_some()),
+            is_stored: state.stored.is_some(),
             ended: state.ended.clone(),
             created: state
                 .stored
@@ -411,16 +430,17 @@ impl Request {
     /// Decides what of the handler's work is committed: this is the end of the request.
     pub(crate) fn close(&self, response: &response::Parts) -> Closing {
         let mut state = self.state();
-        state.closed = true;
+        state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
             return Closing::Failed(failure);
         }
-        if state.panicked || !self.is_wanted(response) {
+        if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
             state.pending.clear();
             return Closing::Settled;
         }
-        let Some(record) = state.stored.clone().filter(|_| !state.gone) else {
-            let creates = !state.gone && state.pending.iter().any(|pending| !is_fact(pending));
+        let Some(record) = state.stored.clone().filter(|_| state.barred.is_none()) else {
+            let creates =
+                state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
             return if creates {
                 Closing::Writes
             } else {
@@ -474,6 +494,7 @@ impl Request {
 /// The session's own facts, as a request knows them.
 pub(crate) struct Facts {
     pub(crate) id: Option<SessionId>,
+    pub(crate) is_stored: bool,
     pub(crate) ended: Option<Ended>,
     pub(crate) created: Option<Timestamp>,
     pub(crate) updated: Option<Timestamp>,
@@ -499,7 +520,7 @@ struct Batch {
     policy: Policy,
     presented: bool,
     client: Client,
-    gone: bool,
+    barred: bool,
 }
 
 /// Where a flash that is claimed has to be taken from.
@@ -526,7 +547,7 @@ impl State {
         observe::gone();
         self.forget();
         self.ended = Some(reason);
-        self.gone = true;
+        self.barred = Some(Barred::Gone);
     }
 
     /// Starts over as a guest.
@@ -577,7 +598,7 @@ impl State {
     }
 
     fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
-        if self.gone {
+        if self.barred.is_some() {
             return Ok(());
         }
         if harvest.passing {
@@ -645,7 +666,7 @@ impl State {
             policy: self.policy(config),
             presented: self.presents(),
             client: self.client.clone(),
-            gone: self.gone,
+            barred: self.barred.is_some(),
         }
     }
 
@@ -726,7 +747,7 @@ impl Client {
             address: config
                 .address_of
                 .as_ref()
-                .map(|address_of| address_of(parts)),
+                .and_then(|address_of| address_of(parts)),
             user_agent: config
                 .bind_user_agent
                 .then(|| String::from_utf8_lossy(agent()).into_owned()),
@@ -735,21 +756,18 @@ impl Client {
     }
 
     /// Why this is another client than the record is bound to, if it is.
-    fn differs(&self, record: &Record) -> Option<Ended> {
-        let address = self
-            .address
-            .map(|address| address.map(|address| address.to_string()));
-        let bound_to = |row| fact(record, row);
-        if address
-            .zip(bound_to(&facts::ADDRESS))
-            .is_some_and(|(now, then)| now != Some(then))
-        {
+    fn differs(&self, record: &Record, config: &Config) -> Option<Ended> {
+        let address = fact(record, &facts::ADDRESS).filter(|_| config.address_of.is_some());
+        if address.is_some_and(|bound| Some(bound) != self.address_text()) {
             return Some(Ended::AddressDiffers);
         }
-        let agent = self.user_agent.clone().zip(bound_to(&facts::USER_AGENT));
-        agent
-            .is_some_and(|(now, then)| now != then)
-            .then_some(Ended::UserAgentDiffers)
+        let agent = fact(record, &facts::USER_AGENT).filter(|_| config.bind_user_agent);
+        let differs = agent.is_some() && agent != self.user_agent;
+        differs.then_some(Ended::UserAgentDiffers)
+    }
+
+    fn address_text(&self) -> Option<String> {
+        self.address.map(|address| address.to_string())
     }
 
     /// What a session of this client is bound to.
@@ -757,7 +775,7 @@ impl Client {
         if self.unbound {
             return Vec::new();
         }
-        let address = self.address.flatten().map(|address| address.to_string());
+        let address = self.address_text();
         let fact = |row, value: Option<&String>| Pending::fact(row, None, value);
         vec![
             fact(&facts::ADDRESS, address.as_ref()),

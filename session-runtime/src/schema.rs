@@ -3,6 +3,7 @@
 //! A [`Row`] says everything about one field. All code that acts on a row is here, compiled once; macro
 //! output is data.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -240,7 +241,7 @@ impl<T> Row<T> {
 
 /// Why two sides could not be merged.
 #[derive(Debug)]
-pub enum MergeFault {
+pub(crate) enum MergeFault {
     /// The rule is `reject`.
     Rejected,
     /// The stored side cannot be read; it is kept as it is.
@@ -250,7 +251,7 @@ pub enum MergeFault {
 }
 
 /// A [`Row`] of whatever type.
-pub trait AnyRow: Send + Sync {
+pub(crate) trait AnyRow: Send + Sync {
     /// The stored name.
     fn name(&self) -> &'static str;
 
@@ -323,9 +324,27 @@ pub struct Harvest {
     pub(crate) passing: bool,
 }
 
+impl fmt::Debug for Harvest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            row,
+            base,
+            ours,
+            passing,
+        } = self;
+        f.debug_struct("Harvest")
+            .field("row", &row.name())
+            .field("base", base)
+            .field("ours", ours)
+            .field("passing", passing)
+            .finish()
+    }
+}
+
 /// Hands each cell its slot, in one pass over a record.
 ///
 /// Rows come sorted by stored name, as the macro sorts them, and so do slots.
+#[derive(Debug)]
 pub struct Opener<'a> {
     slots: &'a [Arc<Slot>],
     next: usize,

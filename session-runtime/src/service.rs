@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::observe;
 use crate::request::{Closing, Request};
-use crate::sweep::Sweeper;
+use crate::sweep;
 use crate::transport::Notice;
 
 /// What [`SessionLayer`](crate::SessionLayer) makes of a service.
@@ -26,16 +26,11 @@ use crate::transport::Notice;
 pub struct SessionService<S> {
     inner: S,
     config: Arc<Config>,
-    sweeper: Sweeper,
 }
 
 impl<S> SessionService<S> {
     pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
-        Self {
-            inner,
-            sweeper: Sweeper::new(&config),
-            config,
-        }
+        Self { inner, config }
     }
 }
 
@@ -53,7 +48,7 @@ where
     }
 
     fn call(&mut self, mut request: HttpRequest<B>) -> Self::Future {
-        self.sweeper.start();
+        sweep::start(&self.config);
         let state = Arc::new(Request::new(Arc::clone(&self.config)));
         request.extensions_mut().insert(Arc::clone(&state));
         ResponseFuture {

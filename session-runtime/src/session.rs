@@ -62,7 +62,7 @@ impl<S: Schema> Session<S> {
 
     /// Whether the client presented no live session: what is written now begins a new one.
     pub fn is_new(&self) -> bool {
-        self.request.facts().created.is_none()
+        !self.request.facts().is_stored
     }
 
     /// When the session was created, if it is stored.
@@ -115,7 +115,9 @@ impl<S: Schema> Session<S> {
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. Once the response has left, a session that is not stored yet cannot be created any more.
     pub async fn save(&mut self) -> Result<Saved, Error> {
-        self.fold()?;
+        if !self.fold()? {
+            return Ok(Saved::Ended);
+        }
         let saved = self.request.save().await;
         self.reopen();
         saved
@@ -186,12 +188,14 @@ impl<S: Schema> Session<S> {
         Ok(harvest)
     }
 
-    fn fold(&mut self) -> Result<(), Error> {
+    /// Folds what was changed into the request. `false` if the session was ended or replaced meanwhile,
+    /// through another handle.
+    fn fold(&mut self) -> Result<bool, Error> {
         let harvest = self.harvest()?;
         self.request.check_fields(&harvest)?;
-        self.request.fold(self.generation, &harvest)?;
+        let folded = self.request.fold(self.generation, &harvest)?;
         self.reopen();
-        Ok(())
+        Ok(folded)
     }
 
     /// Opens the cells anew, on what the request knows by now.
@@ -251,7 +255,7 @@ impl<S: Schema> fmt::Debug for Session<S> {
             Ok(())
         });
         shown.map_err(|_| fmt::Error)?;
-        fields.finish()
+        fields.finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Sweeping: the task that deletes expired records in the background.
 
-use std::fmt;
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -16,36 +15,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts the sweeping task with the first request, when a runtime is sure to be there. The task ends with
 /// the last layer that has the store.
-#[derive(Clone)]
-pub(crate) struct Sweeper {
-    started: Arc<Once>,
-    store: Arc<dyn AnyStore>,
-    period: Option<Duration>,
-}
-
-impl Sweeper {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            started: Arc::new(Once::new()),
-            store: Arc::clone(&config.store),
-            period: config.sweep_every,
-        }
-    }
-
-    pub(crate) fn start(&self) {
-        if let Some(period) = self.period.filter(|_| !self.started.is_completed()) {
-            self.started
-                .call_once(|| drop(tokio::spawn(run(Arc::downgrade(&self.store), period))));
-        }
-    }
-}
-
-impl fmt::Debug for Sweeper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sweeper")
-            .field("period", &self.period)
-            .finish_non_exhaustive()
-    }
+pub(crate) fn start(config: &Config) {
+    let Some(period) = config
+        .sweep_every
+        .filter(|_| !config.sweeping.is_completed())
+    else {
+        return;
+    };
+    let store = Arc::downgrade(&config.store);
+    config
+        .sweeping
+        .call_once(|| drop(tokio::spawn(run(store, period))));
 }
 
 async fn run(store: Weak<dyn AnyStore>, period: Duration) {

@@ -74,7 +74,7 @@ mod tests {
         remembered.forget(START + Duration::from_millis(59_999));
         let late = token();
         remembered.insert(late);
-        remembered.forget(START + Duration::from_millis(60_000));
+        remembered.forget(START + REMEMBERED);
         remembered.forget(START + Duration::from_millis(119_999));
         assert!(remembered.has(late));
     }

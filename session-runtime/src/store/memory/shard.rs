@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::collections::hash_map::{Entry as Place, HashMap};
-use std::mem;
 use std::sync::Arc;
 
 use super::{Books, Budget, NoRoom};
@@ -168,7 +167,7 @@ impl Shard {
         let cost = entry.cost_after(change);
         budget.exchange(entry.cost, cost)?;
         entry.cost = cost;
-        relist(key, &mut entry.owner, change.owner.as_ref(), &budget.books);
+        relist(key, &mut entry.owner, change.owner.as_ref(), budget.books);
         change.apply(Arc::make_mut(&mut entry.record));
         if change.expiry != Expiry::Keep {
             self.keep_due(key);
@@ -309,7 +308,7 @@ fn relist(key: &Key, held: &mut Option<UserId>, new: Option<&UserId>, books: &Bo
         return;
     };
     books.owners.list(new, key);
-    if let Some(old) = mem::replace(held, Some(new.clone())) {
+    if let Some(old) = held.replace(new.clone()) {
         books.owners.unlist(&old, key);
     }
 }

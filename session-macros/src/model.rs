@@ -1,0 +1,124 @@
+//! The schema, as understood from the struct and its attributes.
+
+use proc_macro2::{Ident, Span};
+use syn::ext::IdentExt;
+use syn::{Attribute, Data, DeriveInput, Fields, FieldsNamed, LitStr, Type, Visibility};
+
+use crate::attr::{FieldOptions, StructOptions};
+use crate::error::Errors;
+use crate::value::Rule;
+
+/// A struct that is to be a session.
+pub(crate) struct Schema<'a> {
+    pub(crate) input: &'a DeriveInput,
+    pub(crate) options: StructOptions,
+    pub(crate) fields: Vec<Field<'a>>,
+}
+
+/// One of its fields.
+pub(crate) struct Field<'a> {
+    pub(crate) ident: &'a Ident,
+    pub(crate) vis: &'a Visibility,
+    pub(crate) attrs: &'a [Attribute],
+    pub(crate) ty: &'a Type,
+    pub(crate) options: FieldOptions,
+    pub(crate) name: StoredName,
+    pub(crate) aliases: Vec<StoredName>,
+}
+
+/// The name of a slot, and where it was written.
+pub(crate) struct StoredName {
+    pub(crate) text: String,
+    pub(crate) span: Span,
+}
+
+impl<'a> Schema<'a> {
+    /// Whatever can be understood; what cannot is added to `errors`.
+    pub(crate) fn read(input: &'a DeriveInput, errors: &mut Errors) -> Self {
+        let options = StructOptions::read(&input.attrs, errors);
+        let named = errors.keep(named_fields(input));
+        let fields = named.into_iter().flat_map(|fields| &fields.named);
+        let fields = fields
+            .filter_map(|field| Field::read(field, &options, errors))
+            .collect();
+        Self {
+            input,
+            options,
+            fields,
+        }
+    }
+
+    /// The rule that a field names, or the struct's.
+    pub(crate) fn rule_of<'b>(&'b self, field: &'b Field<'_>) -> Option<&'b Rule> {
+        let of_struct = self
+            .options
+            .merge
+            .as_ref()
+            .filter(|_| field.options.flash.is_none());
+        field
+            .options
+            .merge
+            .as_ref()
+            .or(of_struct)
+            .map(|given| &given.value)
+    }
+}
+
+impl<'a> Field<'a> {
+    fn read(field: &'a syn::Field, of_struct: &StructOptions, errors: &mut Errors) -> Option<Self> {
+        let ident = field.ident.as_ref()?;
+        let options = FieldOptions::read(&field.attrs, errors);
+        let prefix = of_struct.prefix.as_ref().map(|prefix| prefix.value.value());
+        let prefix = prefix.as_deref();
+        let own = StoredName::new(prefix, &ident.unraw().to_string(), ident.span());
+        let renamed = options
+            .rename
+            .as_ref()
+            .map(|rename| StoredName::written(prefix, &rename.value));
+        let aliases = options
+            .aliases
+            .iter()
+            .map(|alias| StoredName::written(prefix, alias))
+            .collect();
+        let (vis, attrs, ty) = (&field.vis, &field.attrs, &field.ty);
+        Some(Self {
+            ident,
+            vis,
+            attrs,
+            ty,
+            options,
+            name: renamed.unwrap_or(own),
+            aliases,
+        })
+    }
+}
+
+impl StoredName {
+    fn new(prefix: Option<&str>, name: &str, span: Span) -> Self {
+        let text = prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}.{name}"));
+        Self { text, span }
+    }
+
+    fn written(prefix: Option<&str>, name: &LitStr) -> Self {
+        Self::new(prefix, &name.value(), name.span())
+    }
+}
+
+/// The fields, if it is a struct that has named ones.
+fn named_fields(input: &DeriveInput) -> syn::Result<&FieldsNamed> {
+    let name = &input.ident;
+    let instead = match &input.data {
+        Data::Struct(data) => match &data.fields {
+            Fields::Named(named) => return Ok(named),
+            Fields::Unnamed(_) => {
+                format!("a session stores each field under its name: name the fields of `{name}`")
+            }
+            Fields::Unit => format!("a session without fields is written `struct {name} {{}}`"),
+        },
+        Data::Enum(_) => format!(
+            "a session is a struct with named fields: let `{name}` be the type of such a field"
+        ),
+        Data::Union(_) => format!("a session is a struct with named fields: write `struct {name}`"),
+    };
+    Err(syn::Error::new_spanned(name, instead))
+}

@@ -1,0 +1,123 @@
+//! A store that counts its calls, and fails, waits or loses answers on demand.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use session_runtime::store::{Store, StoreError};
+use session_runtime::{Change, Committed, Key, Record, UserId};
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection breaks before the call has had any effect.
+    Before,
+    /// It has its effect, but the answer is lost.
+    After,
+    /// The answer takes this long.
+    Slow(Duration),
+    /// There is no room.
+    Full,
+    /// Nothing: the call goes through. For faults at a later call.
+    None,
+}
+
+/// Any store, with its calls counted and its faults planned.
+#[derive(Clone, Debug)]
+pub struct FaultStore<S> {
+    inner: Arc<S>,
+    loads: Arc<AtomicUsize>,
+    commits: Arc<AtomicUsize>,
+    planned: Arc<Mutex<Plan>>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    next: VecDeque<Fault>,
+    always: Option<Fault>,
+}
+
+impl<S: Store> FaultStore<S> {
+    /// No fault is planned.
+    pub fn new(store: S) -> Self {
+        Self {
+            inner: Arc::new(store),
+            loads: Arc::default(),
+            commits: Arc::default(),
+            planned: Arc::default(),
+        }
+    }
+
+    /// The store underneath.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// Loads and commits since the last call of this.
+    pub fn round_trips(&self) -> (usize, usize) {
+        (
+            self.loads.swap(0, Ordering::SeqCst),
+            self.commits.swap(0, Ordering::SeqCst),
+        )
+    }
+
+    /// What happens to the next calls, one by one.
+    pub fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.planned().next.extend(faults);
+    }
+
+    /// What happens to every call that no fault is planned for, from now on.
+    pub fn always(&self, fault: Option<Fault>) {
+        self.planned().always = fault;
+    }
+
+    fn planned(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self) -> Fault {
+        let mut plan = self.planned();
+        plan.next.pop_front().or(plan.always).unwrap_or(Fault::None)
+    }
+
+    /// Makes a call, with what is planned for it.
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match self.fault() {
+            Fault::None => call.await,
+            Fault::Before => Err(StoreError::unavailable("planned: before")),
+            Fault::Full => Err(StoreError::full("planned: full")),
+            Fault::After => {
+                call.await?;
+                Err(StoreError::unavailable("planned: after"))
+            }
+            Fault::Slow(wait) => {
+                tokio::time::sleep(wait).await;
+                call.await
+            }
+        }
+    }
+}
+
+impl<S: Store> Store for FaultStore<S> {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.call(self.inner.load(key)).await
+    }
+
+    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.call(self.inner.commit(key, change)).await
+    }
+
+    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        self.call(self.inner.owned_by(owner)).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.call(self.inner.sweep(limit)).await
+    }
+}
