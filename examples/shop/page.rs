@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use session_runtime::{Ended, Session};
 
-use crate::money::Currency;
+use crate::catalogue::Product;
+use crate::money::{Currency, Money};
 use crate::shop::{Notice, Shop};
 
 /// The frame: how full the cart is, which currency is chosen, and what there is to say.
@@ -37,6 +38,10 @@ impl Frame {
     pub(crate) fn currencies(&self) -> [Currency; 5] {
         Currency::ALL
     }
+
+    pub(crate) fn price(&self, product: &Product) -> Money {
+        product.price.to(self.currency)
+    }
 }
 
 /// The currency of choice.
@@ -47,7 +52,7 @@ pub(crate) fn currency(session: &Session<Shop>) -> Currency {
 /// Why the visitor's session is gone, in the shop's words.
 fn explain(ended: &Ended) -> String {
     match ended {
-        Ended::Expired => "You have been away for more than two weeks, so we have let go of your cart.".to_owned(),
+        Ended::Expired => "We no longer have your cart: it keeps for two weeks after your last visit.".to_owned(),
         Ended::Deleted(reason) => format!("Your last visit has ended: {reason}."),
         Ended::Revoked => "Your last visit was ended from another device.".to_owned(),
         Ended::AddressDiffers | Ended::UserAgentDiffers => {
