@@ -24,7 +24,7 @@ use std::time::Duration;
 use axum::extract::DefaultBodyLimit;
 use axum::{Router, middleware};
 use session_runtime::SessionLayer;
-use session_runtime::store::{MemoryStore, SqliteStore, StoreError};
+use session_runtime::store::{MemoryStore, OpenError, SqliteStore};
 use tokio::net::TcpListener;
 
 use args::{Args, Place};
@@ -88,7 +88,7 @@ async fn run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-fn sessions(store: &Place) -> Result<SessionLayer, StoreError> {
+fn sessions(store: &Place) -> Result<SessionLayer, OpenError> {
     let layer = match store {
         Place::Memory => SessionLayer::new(MemoryStore::new()),
         Place::Sqlite(path) => SessionLayer::new(SqliteStore::open(path)?),

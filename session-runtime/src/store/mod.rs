@@ -18,7 +18,7 @@ mod sqlite;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteStore;
+pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
 
 pub use crate::error::StoreError;
 

@@ -1,6 +1,7 @@
 //! The commits that a store has applied of late, so that a repeat of one is told from a new one.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 
 use crate::change::{CommitId, REMEMBERED};
@@ -17,6 +18,17 @@ impl Token {
     pub(super) fn new(key: &Key, id: CommitId) -> Self {
         Self(u128::from_le_bytes(id.to_bytes()) ^ u128::from(key.spread()))
     }
+
+    /// Its bytes, for a store to keep.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes))
+    }
 }
 
 /// The commits of the last minute, and of up to one minute more.
@@ -26,8 +38,28 @@ impl Token {
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     since: Option<Timestamp>,
-    current: HashSet<Token>,
-    previous: HashSet<Token>,
+    current: Generation,
+    previous: Generation,
+}
+
+type Generation = HashSet<Token, BuildHasherDefault<AsItIs>>;
+
+/// Hashes a token as its own lower half, which is random.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.first_chunk().copied().map_or(0, u64::from_le_bytes);
+    }
+
+    fn write_u128(&mut self, token: u128) {
+        self.write(&token.to_le_bytes());
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Remembered {
@@ -41,8 +73,11 @@ impl Remembered {
             return None;
         }
         self.since = Some(now);
-        let forgotten = mem::replace(&mut self.previous, mem::take(&mut self.current));
-        Some(forgotten.len())
+        // As many are to be expected as before, so that the table need not grow step by step.
+        let next =
+            Generation::with_capacity_and_hasher(self.current.len(), BuildHasherDefault::default());
+        let last = mem::replace(&mut self.current, next);
+        Some(mem::replace(&mut self.previous, last).len())
     }
 
     pub(super) fn has(&self, token: Token) -> bool {

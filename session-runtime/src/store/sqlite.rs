@@ -1,1 +1,272 @@
 //! Records in one SQLite file.
+//!
+//! SQLite has one writer at a time, and a durable write waits for the disk. So one thread writes: it takes
+//! all changes that have come while the disk was busy and commits them together. Two more threads read. The
+//! app's own threads never wait for the file.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::change::{Change, Committed};
+use crate::clock::{Clock, SweepGuard, SystemClock};
+use crate::error::StoreError;
+use crate::key::{Key, UserId};
+use crate::record::Record;
+use crate::store::Store;
+
+mod fault;
+mod file;
+mod job;
+mod reader;
+mod table;
+mod writer;
+
+pub use fault::OpenError;
+
+use job::ask;
+use reader::Read;
+use writer::Write;
+
+/// How many calls may wait for each kind of thread. A caller beyond that waits to be let in, and its
+/// deadline runs.
+const QUEUE: usize = 1_024;
+
+/// How many records a sweep deletes at a time, so that requests in between need not wait long.
+const SWEEP: usize = 100;
+
+/// Records in one SQLite file: for one machine, kept across restarts.
+///
+/// A commit that was answered is in the file, also after `kill -9` and, unless [`Durability::Fast`] is
+/// chosen, after a power loss. Commits that come at the same time share one wait for the disk. Several
+/// processes on one machine may share the file; it must not lie on a network drive.
+///
+/// Clones are handles to the same file. When the last is dropped, what waits to be written is written.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use session_runtime::store::{SqliteStore, Store};
+/// use session_runtime::{Key, SessionId};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("sessions.db");
+/// let store = SqliteStore::open(path)?;
+/// let key = Key::from(&SessionId::generate()?);
+/// assert!(store.load(&key).await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writes: mpsc::Sender<Write>,
+    reads: mpsc::Sender<Read>,
+    guard: SweepGuard,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it if there is none. Waits for the disk: call it before the app serves.
+    ///
+    /// ```
+    /// use session_runtime::store::SqliteStore;
+    ///
+    /// let error = SqliteStore::open("/no/such/folder/sessions.db").unwrap_err();
+    /// assert!(error.to_string().contains("/no/such/folder/sessions.db"));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened, read or written, or holds something else.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::options().open(path)
+    }
+
+    /// Opens a file otherwise than by default.
+    ///
+    /// ```
+    /// use session_runtime::store::{Durability, SqliteStore};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("sessions.db");
+    /// let store = SqliteStore::options().durability(Durability::Fast).open(path)?;
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn options() -> SqliteOptions {
+        SqliteOptions::default()
+    }
+}
+
+/// How a [`SqliteStore`] is to be opened; from [`SqliteStore::options`].
+///
+/// ```
+/// use session_runtime::store::SqliteStore;
+/// let options = SqliteStore::options().max_bytes(1 << 30);
+/// # let _ = options;
+/// ```
+#[must_use = "call `open` on it"]
+pub struct SqliteOptions {
+    durability: Durability,
+    max_bytes: Option<u64>,
+    guard: SweepGuard,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        let guard = SweepGuard::new(SystemClock::default());
+        Self {
+            durability: Durability::default(),
+            max_bytes: None,
+            guard,
+        }
+    }
+}
+
+impl SqliteOptions {
+    /// What a commit that was answered survives. The default is [`Durability::Full`].
+    ///
+    /// ```
+    /// use session_runtime::store::{Durability, SqliteStore};
+    /// let options = SqliteStore::options().durability(Durability::Full);
+    /// # let _ = options;
+    /// ```
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Lets the file grow to about `bytes` and no further; commits that need more answer an error of which
+    /// [`StoreError::is_full`] is true. The default is whatever the disk holds. It is of this handle, not
+    /// of the file.
+    ///
+    /// ```
+    /// use session_runtime::store::SqliteStore;
+    /// let options = SqliteStore::options().max_bytes(1 << 30);
+    /// # let _ = options;
+    /// ```
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Sweeps by `clock` instead of the system's. For tests.
+    ///
+    /// ```
+    /// use session_runtime::SystemClock;
+    /// use session_runtime::store::SqliteStore;
+    /// let options = SqliteStore::options().clock(SystemClock::default());
+    /// # let _ = options;
+    /// ```
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.guard = SweepGuard::new(clock);
+        self
+    }
+
+    /// Opens the file, and makes it if there is none. Waits for the disk: call it before the app serves.
+    ///
+    /// ```
+    /// use session_runtime::store::SqliteStore;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("sessions.db");
+    /// let store = SqliteStore::options().open(path)?;
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened, read or written, or holds something else.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, OpenError> {
+        let file = file::open(path.as_ref(), self.durability, self.max_bytes)?;
+        let (writes, waiting_writes) = mpsc::channel(QUEUE);
+        let (reads, waiting_reads) = mpsc::channel(QUEUE);
+        writer::start(file.writer, waiting_writes)
+            .map_err(|error| OpenError::thread(&file.path, error))?;
+        reader::start(file.readers, waiting_reads)
+            .map_err(|error| OpenError::thread(&file.path, error))?;
+        Ok(SqliteStore {
+            inner: Arc::new(Inner {
+                writes,
+                reads,
+                guard: self.guard,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteOptions")
+            .field("durability", &self.durability)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a commit that was answered survives.
+///
+/// ```
+/// use session_runtime::store::Durability;
+/// assert_eq!(Durability::default(), Durability::Full);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of the process and of the power: the answer waits until the disk has the commit.
+    #[default]
+    Full,
+    /// The end of the process, `kill -9` included. A power loss may take the last seconds' commits, and
+    /// leaves the file whole.
+    Fast,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("waiting_writes", &(QUEUE - self.inner.writes.capacity()))
+            .field("waiting_reads", &(QUEUE - self.inner.reads.capacity()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for SqliteStore {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        ask(&self.inner.reads, Read::Load, key.clone()).await
+    }
+
+    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
+        self.inner.guard.observe(change.now);
+        ask(
+            &self.inner.writes,
+            Write::Commit,
+            (key.clone(), change.clone()),
+        )
+        .await
+    }
+
+    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        ask(&self.inner.reads, Read::OwnedBy, owner.clone()).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let Some(cutoff) = self.inner.guard.cutoff() else {
+            return Ok(0);
+        };
+        let mut swept = 0;
+        while swept < limit {
+            let some = SWEEP.min(limit - swept);
+            let deleted = ask(&self.inner.writes, Write::Sweep, (cutoff, some)).await?;
+            swept += deleted;
+            if deleted < some {
+                break;
+            }
+        }
+        Ok(swept)
+    }
+}

@@ -6,7 +6,7 @@ use std::collections::hash_map::{Entry as Place, HashMap};
 use std::sync::Arc;
 
 use super::{Books, Budget, NoRoom};
-use crate::change::{Change, Committed, Expiry, Kind, SlotOp};
+use crate::change::{Change, Committed, Kind, SlotOp};
 use crate::clock::Timestamp;
 use crate::key::{Key, UserId};
 use crate::record::{Ended, Record, Slot, State, slot_size};
@@ -123,27 +123,26 @@ impl Shard {
         change: &Change,
         budget: &Budget<'_>,
     ) -> Result<Committed, NoRoom> {
-        if let Some(answer) = self.answer(key, change, budget.books) {
-            return Ok(answer);
+        if self.recalls(key, change, budget.books) {
+            return Ok(Committed::Applied);
         }
-        match (&change.kind, change.tombstone()) {
-            (Kind::Create, _) => self.create(key, change, budget)?,
-            (_, None) => self.update(key, change, budget)?,
-            (_, Some(tombstone)) => self.end(key, tombstone, budget),
+        let committed = match change.tombstone() {
+            Some(tombstone) => self.end(key, change, tombstone, budget),
+            None if change.kind == Kind::Create => self.create(key, change, budget)?,
+            None => self.update(key, change, budget)?,
+        };
+        if committed == Committed::Applied {
+            self.remember(key, change, budget.books);
         }
-        self.remember(key, change, budget.books);
-        Ok(Committed::Applied)
+        Ok(committed)
     }
 
-    /// What there is to say without applying the change: that it was applied before, or may not be.
-    fn answer(&mut self, key: &Key, change: &Change, books: &Books) -> Option<Committed> {
+    /// Whether the change was applied before.
+    fn recalls(&mut self, key: &Key, change: &Change, books: &Books) -> bool {
         if let Some(forgotten) = self.remembered.forget(change.now) {
             books.remove(forgotten * COMMIT);
         }
-        if self.remembered.has(Token::new(key, change.id)) {
-            return Some(Committed::Applied);
-        }
-        change.decide(self.entries.get(key).map(|entry| &entry.record))
+        self.remembered.has(Token::new(key, change.id))
     }
 
     pub(super) fn remember(&mut self, key: &Key, change: &Change, books: &Books) {
@@ -151,34 +150,62 @@ impl Shard {
         books.add(COMMIT);
     }
 
-    fn create(&mut self, key: &Key, change: &Change, budget: &Budget<'_>) -> Result<(), NoRoom> {
+    fn create(
+        &mut self,
+        key: &Key,
+        change: &Change,
+        budget: &Budget<'_>,
+    ) -> Result<Committed, NoRoom> {
+        let held = self.entries.get(key);
+        if let Some(refusal) = change.decide(held.map(|entry| &entry.record)) {
+            return Ok(refusal);
+        }
         let mut record = Record::new(change.now, change.now);
         change.apply(&mut record);
         let entry = Entry::new(record, change.owner.clone());
-        budget.exchange(self.cost(key), entry.cost)?;
+        budget.exchange(held.map_or(0, |entry| entry.cost), entry.cost)?;
         self.put(key, entry, budget.books);
-        Ok(())
+        Ok(Committed::Applied)
     }
 
-    fn update(&mut self, key: &Key, change: &Change, budget: &Budget<'_>) -> Result<(), NoRoom> {
+    fn update(
+        &mut self,
+        key: &Key,
+        change: &Change,
+        budget: &Budget<'_>,
+    ) -> Result<Committed, NoRoom> {
         let Some(entry) = self.entries.get_mut(key) else {
-            return Ok(());
+            return Ok(Committed::Gone);
         };
+        if let Some(refusal) = change.decide(Some(&entry.record)) {
+            return Ok(refusal);
+        }
         let cost = entry.cost_after(change);
         budget.exchange(entry.cost, cost)?;
         entry.cost = cost;
         relist(key, &mut entry.owner, change.owner.as_ref(), budget.books);
         change.apply(Arc::make_mut(&mut entry.record));
-        if change.expiry != Expiry::Keep {
-            self.keep_due(key);
+        if entry.record.expires < entry.due {
+            self.bring_forward(key);
         }
-        Ok(())
+        Ok(Committed::Applied)
     }
 
-    fn end(&mut self, key: &Key, tombstone: Record, budget: &Budget<'_>) {
+    fn end(
+        &mut self,
+        key: &Key,
+        change: &Change,
+        tombstone: Record,
+        budget: &Budget<'_>,
+    ) -> Committed {
+        let held = self.entries.get(key);
+        if let Some(refusal) = change.decide(held.map(|entry| &entry.record)) {
+            return refusal;
+        }
         let entry = Entry::new(tombstone, None);
-        budget.insist(self.cost(key), entry.cost);
+        budget.insist(held.map_or(0, |entry| entry.cost), entry.cost);
         self.put(key, entry, budget.books);
+        Committed::Applied
     }
 
     /// What is to go to the new key of a move and what is to stay, unless there is an answer without it.
@@ -188,10 +215,14 @@ impl Shard {
         change: &Change,
         books: &Books,
     ) -> Result<(Entry, Entry), Committed> {
-        if let Some(answer) = self.answer(key, change, books) {
-            return Err(answer);
+        if self.recalls(key, change, books) {
+            return Err(Committed::Applied);
         }
-        let (Some(entry), Some(tombstone)) = (self.entries.get(key), change.tombstone()) else {
+        let held = self.entries.get(key);
+        if let Some(refusal) = change.decide(held.map(|entry| &entry.record)) {
+            return Err(refusal);
+        }
+        let (Some(entry), Some(tombstone)) = (held, change.tombstone()) else {
             return Err(Committed::Gone);
         };
         let mut record = Record::clone(&entry.record);
@@ -226,7 +257,7 @@ impl Shard {
                 {
                     books.owners.unlist(owner, key);
                 }
-                self.keep_due(key);
+                self.bring_forward(key);
             }
         }
     }
@@ -238,12 +269,12 @@ impl Shard {
         };
         if matches!(entry.record.state, State::Moved(_)) && until < entry.record.expires {
             Arc::make_mut(&mut entry.record).expires = until;
-            self.keep_due(key);
+            self.bring_forward(key);
         }
     }
 
     /// Sees to it that the record is due no later than it expires.
-    fn keep_due(&mut self, key: &Key) {
+    fn bring_forward(&mut self, key: &Key) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };

@@ -1,7 +1,8 @@
 //! What comes of each kind of change, by what is under the key.
 
 use super::trial::{
-    HOUR, MINUTE, MS, SECOND, Trial, drop_slot, session_key, set, slot, successive_keys,
+    HOUR, MINUTE, MS, SECOND, Trial, drop_slot, just_before, session_key, set, slot,
+    successive_keys,
 };
 use crate::change::{Change, Committed, Expiry, Kind, TOMBSTONE};
 use crate::key::{Key, UserId};
@@ -69,7 +70,7 @@ pub(super) async fn a_second_create_finds_the_key_taken<S: Store>(trial: &Trial<
 
 pub(super) async fn a_create_over_a_lapsed_record_starts_from_nothing<S: Store>(trial: &Trial<S>) {
     let key = trial.session(&[slot("old", "1")]).await;
-    trial.clock.advance(2 * HOUR - MS);
+    trial.clock.advance(just_before(2 * HOUR));
     let early = trial.creation(&[slot("new", "2")]);
     trial
         .expect(
@@ -115,7 +116,7 @@ pub(super) async fn a_create_over_a_tombstone_waits_until_it_lapses<S: Store>(tr
     }
     trial.clock.advance(MINUTE);
     trial.create(&moved, &[]).await;
-    trial.clock.advance(TOMBSTONE - MINUTE);
+    trial.clock.advance(TOMBSTONE.saturating_sub(MINUTE));
     trial.create(&ended, &[]).await;
 }
 
@@ -235,7 +236,7 @@ pub(super) async fn a_moved_record_tells_its_new_key_until_the_grace_ends<S: Sto
     let [from, to, elsewhere] = successive_keys();
     trial.create(&from, &[]).await;
     trial.apply(&from, &trial.relocation(&to)).await;
-    trial.clock.advance(MINUTE - MS);
+    trial.clock.advance(just_before(MINUTE));
     for change in others(trial, &elsewhere) {
         trial
             .expect(

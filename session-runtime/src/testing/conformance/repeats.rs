@@ -1,6 +1,8 @@
 //! Repeats: a commit whose answer was lost is made again under its id, and counts once.
 
-use super::trial::{MS, SECOND, Trial, drop_slot, session_key, set, slot, successive_keys};
+use super::trial::{
+    SECOND, Trial, drop_slot, just_before, session_key, set, slot, successive_keys,
+};
 use crate::change::{Change, Committed, Expiry, Kind, REMEMBERED};
 use crate::record::{Ended, State};
 use crate::store::Store;
@@ -154,7 +156,7 @@ pub(super) async fn a_repeat_is_remembered_for_a_minute<S: Store>(trial: &Trial<
     let key = trial.session(&[slot("n", "0")]).await;
     let update = trial.update([set(Some(&slot("n", "0")), &slot("n", "1"))]);
     trial.apply(&key, &update).await;
-    trial.clock.advance(REMEMBERED - MS);
+    trial.clock.advance(just_before(REMEMBERED));
     for n in 0..3 {
         trial
             .apply(

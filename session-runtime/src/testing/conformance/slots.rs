@@ -1,6 +1,6 @@
 //! Slots: each is compared and set by itself, and a change is whole.
 
-use super::trial::{MINUTE, MS, SECOND, Trial, drop_slot, retime, set, slot};
+use super::trial::{MINUTE, MS, SECOND, Trial, drop_slot, just_before, retime, set, slot};
 use crate::change::Change;
 use crate::record::Slot;
 use crate::signature::Signature;
@@ -167,7 +167,7 @@ pub(super) async fn a_lapsed_slot_counts_as_absent<S: Store>(trial: &Trial<S>) {
     let key = trial.session(std::slice::from_ref(&old)).await;
     let next = slot("code", "2");
 
-    trial.clock.advance(MINUTE - MS);
+    trial.clock.advance(just_before(MINUTE));
     trial
         .conflict(
             "a millisecond before, it is there",
@@ -193,7 +193,7 @@ pub(super) async fn a_lapsed_slot_counts_as_absent<S: Store>(trial: &Trial<S>) {
 pub(super) async fn a_lapsed_slot_guards_as_absent<S: Store>(trial: &Trial<S>) {
     let a = Slot::new("a", "1", Some(trial.now() + MINUTE));
     let key = trial.session(&[a.clone(), slot("b", "1")]).await;
-    trial.clock.advance(MINUTE - MS);
+    trial.clock.advance(just_before(MINUTE));
     trial
         .conflict(
             "a millisecond before, it is there",

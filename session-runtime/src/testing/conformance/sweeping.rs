@@ -1,6 +1,6 @@
 //! Sweeping: what has expired goes, nothing else does, and in doubt nothing at all.
 
-use super::trial::{HOUR, MINUTE, MS, SECOND, Trial, session_key, successive_keys};
+use super::trial::{HOUR, MINUTE, MS, SECOND, Trial, just_before, session_key, successive_keys};
 use crate::change::{Change, Expiry, Kind, TOMBSTONE};
 use crate::clock::Timestamp;
 use crate::key::{Key, UserId};
@@ -31,7 +31,7 @@ pub(super) async fn sweeping_an_empty_store_finds_nothing<S: Store>(trial: &Tria
 pub(super) async fn sweeping_deletes_what_has_expired<S: Store>(trial: &Trial<S>) {
     let early = expiring(trial, trial.now() + SECOND).await;
     let late = expiring(trial, trial.now() + SECOND + MS).await;
-    trial.clock.advance(SECOND - MS);
+    trial.clock.advance(just_before(SECOND));
     trial.equal(
         "a millisecond before, nothing goes",
         &trial.sweep(ALL).await,
@@ -63,7 +63,7 @@ pub(super) async fn sweeping_spares_what_lives<S: Store>(trial: &Trial<S>) {
             },
         )
         .await;
-    trial.clock.advance(2 * HOUR - MS);
+    trial.clock.advance(just_before(2 * HOUR));
     trial.sweep(ALL).await;
     trial.record(&live).await;
     trial.record(&user).await;
@@ -76,7 +76,7 @@ pub(super) async fn sweeping_spares_what_was_extended<S: Store>(trial: &Trial<S>
         ..trial.update([])
     };
     trial.apply(&key, &extend).await;
-    trial.clock.advance(4 * HOUR - MS);
+    trial.clock.advance(just_before(4 * HOUR));
     trial.sweep(ALL).await;
     trial.record(&key).await;
     trial.clock.advance(MS);
@@ -133,7 +133,7 @@ pub(super) async fn sweeping_deletes_tombstones_in_their_time<S: Store>(trial: &
     trial
         .apply(&to, &trial.change(Kind::End(Ended::Revoked)))
         .await;
-    trial.clock.advance(TOMBSTONE - MS);
+    trial.clock.advance(just_before(TOMBSTONE));
     trial.equal("the reason stays for a day", &trial.sweep(ALL).await, &0);
     trial.record(&to).await;
     trial.clock.advance(MS);

@@ -1,6 +1,6 @@
 //! Times: when a record or slot is gone, and what moves which of them.
 
-use super::trial::{HOUR, MINUTE, MS, SECOND, Trial, session_key, set, slot};
+use super::trial::{HOUR, MINUTE, MS, SECOND, Trial, just_before, session_key, set, slot};
 use crate::change::{Change, Committed, Expiry, Kind};
 use crate::clock::Timestamp;
 use crate::key::Key;
@@ -9,7 +9,7 @@ use crate::store::Store;
 
 pub(super) async fn a_record_lapses_to_the_millisecond<S: Store>(trial: &Trial<S>) {
     let key = trial.session(&[]).await;
-    trial.clock.advance(2 * HOUR - MS);
+    trial.clock.advance(just_before(2 * HOUR));
     trial.apply(&key, &trial.update([])).await;
     trial.clock.advance(MS);
     trial

@@ -201,6 +201,11 @@ impl<S: Store> Trial<S> {
     }
 }
 
+/// As long as `time` but for the last millisecond.
+pub(super) fn just_before(time: Duration) -> Duration {
+    time.saturating_sub(MS)
+}
+
 /// The key of a fresh session.
 pub(super) fn session_key() -> Key {
     Key::from(&session_id())

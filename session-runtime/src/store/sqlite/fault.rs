@@ -1,0 +1,174 @@
+//! What SQLite complains of, in this library's terms.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::error::StoreError;
+
+/// Why a statement did not do what it was to do.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// SQLite says so; the whole transaction is void.
+    Sqlite(rusqlite::Error),
+    /// A record cannot be read. Nothing was written, and the transaction can go on.
+    Record(StoreError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Sqlite(error) => store_error(&error),
+            Fault::Record(error) => error,
+        }
+    }
+}
+
+/// The error's text goes along, not the error, since one may have to answer many callers.
+pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
+    let text = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::full(text),
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::OutOfMemory,
+        ) => StoreError::unavailable(text),
+        _ => StoreError::broken(text),
+    }
+}
+
+/// Why a [`SqliteStore`](super::SqliteStore) could not be opened. Its message names the file and says what
+/// to do.
+///
+/// ```
+/// use session_runtime::store::SqliteStore;
+///
+/// let error = SqliteStore::open("/no/such/folder/sessions.db").unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "cannot open `/no/such/folder/sessions.db`: check that its folder exists and that this process may \
+///      read and write both",
+/// );
+/// ```
+#[derive(Debug)]
+pub struct OpenError {
+    path: PathBuf,
+    kind: OpenErrorKind,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum OpenErrorKind {
+    Access,
+    ReadOnly,
+    NotSqlite,
+    Foreign,
+    Newer(i32),
+    Busy,
+    NoWal(String),
+    Thread,
+    Other,
+}
+
+impl OpenError {
+    fn new(path: &Path, kind: OpenErrorKind) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind,
+            source: None,
+        }
+    }
+
+    pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> Self {
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => OpenErrorKind::Access,
+            Some(ErrorCode::ReadOnly) => OpenErrorKind::ReadOnly,
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenErrorKind::NotSqlite,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenErrorKind::Busy,
+            _ => OpenErrorKind::Other,
+        };
+        Self {
+            source: Some(error.into()),
+            ..Self::new(path, kind)
+        }
+    }
+
+    pub(super) fn path(path: &Path, error: io::Error) -> Self {
+        Self {
+            source: Some(error.into()),
+            ..Self::new(path, OpenErrorKind::Access)
+        }
+    }
+
+    pub(super) fn thread(path: &Path, error: io::Error) -> Self {
+        Self {
+            source: Some(error.into()),
+            ..Self::new(path, OpenErrorKind::Thread)
+        }
+    }
+
+    pub(super) fn foreign(path: &Path) -> Self {
+        Self::new(path, OpenErrorKind::Foreign)
+    }
+
+    pub(super) fn newer(path: &Path, version: i32) -> Self {
+        Self::new(path, OpenErrorKind::Newer(version))
+    }
+
+    pub(super) fn no_wal(path: &Path, mode: String) -> Self {
+        Self::new(path, OpenErrorKind::NoWal(mode))
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot open `{}`: ", self.path.display())?;
+        match &self.kind {
+            OpenErrorKind::Access => f.write_str(
+                "check that its folder exists and that this process may read and write both",
+            ),
+            OpenErrorKind::ReadOnly => {
+                f.write_str("it may only be read: let this process write to it")
+            }
+            OpenErrorKind::NotSqlite => f.write_str(
+                "it is no SQLite file, or a damaged one: move it away, or name another file",
+            ),
+            OpenErrorKind::Foreign => f.write_str(
+                "it holds the data of another program: name a file for the sessions alone",
+            ),
+            OpenErrorKind::Newer(version) => write!(
+                f,
+                "a newer version of this library has written it (schema {version}): use that version, or name another file"
+            ),
+            OpenErrorKind::Busy => {
+                f.write_str("another process has kept it locked: end that one, then try again")
+            }
+            OpenErrorKind::NoWal(mode) => write!(
+                f,
+                "its journal stays in mode `{mode}` where `wal` is needed: put it on a local disk, not on a network drive"
+            ),
+            OpenErrorKind::Thread => {
+                f.write_str("the operating system starts no thread to serve it")
+            }
+            OpenErrorKind::Other => f.write_str("SQLite fails"),
+        }
+    }
+}
+
+impl StdError for OpenError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

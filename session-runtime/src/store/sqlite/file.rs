@@ -1,0 +1,173 @@
+//! The file: opening it, knowing it for one's own, and its schema.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::Durability;
+use super::fault::OpenError;
+
+/// How many connections read.
+const READERS: usize = 2;
+
+/// Marks a file as this library's: `sess` in ASCII.
+const APPLICATION: i32 = 0x7365_7373;
+
+/// The version of [`SCHEMA`].
+const VERSION: i32 = 1;
+
+/// A record's expiry stands in its frame too; here it is for sweeping. A batch of commits leaves one row of
+/// their tokens, so that remembering them costs one write for all.
+const SCHEMA: &str = "
+    CREATE TABLE records (
+        key     TEXT NOT NULL UNIQUE,
+        owner   TEXT,
+        expires INTEGER NOT NULL,
+        frame   BLOB NOT NULL
+    );
+    CREATE INDEX records_by_owner ON records (owner) WHERE owner IS NOT NULL;
+    CREATE INDEX records_by_expiry ON records (expires);
+    CREATE TABLE commits (
+        batch   INTEGER PRIMARY KEY,
+        tokens  BLOB NOT NULL
+    );
+";
+
+/// How long to wait for another process to let go of the file, in steps.
+const STEP: Duration = Duration::from_micros(500);
+const STEPS: i32 = 10_000;
+
+/// The connections to a file.
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    pub(super) writer: Connection,
+    pub(super) readers: Vec<Connection>,
+}
+
+pub(super) fn open(
+    path: &Path,
+    durability: Durability,
+    max_bytes: Option<u64>,
+) -> Result<File, OpenError> {
+    // Made absolute, so that SQLite finds no meaning of its own in it, as in `:memory:`.
+    let path = std::path::absolute(path).map_err(|error| OpenError::path(path, error))?;
+    let writer = open_writer(&path, durability, max_bytes)?;
+    let readers = (0..READERS)
+        .map(|_| connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
+        .collect::<Result<_, _>>()
+        .map_err(|error| OpenError::sqlite(&path, error))?;
+    Ok(File {
+        path,
+        writer,
+        readers,
+    })
+}
+
+fn open_writer(
+    path: &Path,
+    durability: Durability,
+    max_bytes: Option<u64>,
+) -> Result<Connection, OpenError> {
+    let sqlite = |error| OpenError::sqlite(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = connect(path, flags).map_err(sqlite)?;
+    // Before anything is written: it may be someone else's.
+    identify(&connection, path)?;
+    let mode = write_ahead(&connection).map_err(sqlite)?;
+    if mode != "wal" {
+        return Err(OpenError::no_wal(path, mode));
+    }
+    configure(&connection, durability, max_bytes).map_err(sqlite)?;
+    create(&mut connection, path)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_handler(Some(wait))?;
+    Ok(connection)
+}
+
+/// Short steps of one length: two processes that both write all the time get their turns.
+fn wait(tried: i32) -> bool {
+    thread::sleep(STEP);
+    tried < STEPS
+}
+
+/// Whether the file has its tables already. If it is not ours, that is an error.
+fn identify(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
+    let read = || {
+        let application: i32 =
+            connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let empty: bool = connection.query_row(
+            "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok((application, version, empty))
+    };
+    match read().map_err(|error| OpenError::sqlite(path, error))? {
+        (APPLICATION, VERSION, _) => Ok(true),
+        (APPLICATION, version, _) if version > VERSION => Err(OpenError::newer(path, version)),
+        (0, 0, true) => Ok(false),
+        _ => Err(OpenError::foreign(path)),
+    }
+}
+
+/// Switches to the write-ahead log, and says what mode that leaves the file in.
+///
+/// SQLite does not wait by itself if another process does the same just now.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
+    let mut tried = 0;
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && wait(tried) =>
+            {
+                tried += 1
+            }
+            mode => return mode,
+        }
+    }
+}
+
+fn configure(
+    connection: &Connection,
+    durability: Durability,
+    max_bytes: Option<u64>,
+) -> rusqlite::Result<()> {
+    let full = durability == Durability::Full;
+    connection.pragma_update(None, "synchronous", if full { "full" } else { "normal" })?;
+    // Elsewhere than on macOS this changes nothing; there, only it makes the disk write its cache.
+    connection.pragma_update(None, "fullfsync", full)?;
+    // A log that one long read has let grow is cut back.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "cache_size", -16 << 10)?;
+    if let Some(bytes) = max_bytes {
+        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page;
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Makes the tables, unless they are there: another process may just have made them.
+fn create(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |error| OpenError::sqlite(path, error);
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(sqlite)?;
+    if identify(&transaction, path)? {
+        return Ok(());
+    }
+    let fill = || {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", VERSION)
+    };
+    fill().map_err(sqlite)?;
+    transaction.commit().map_err(sqlite)
+}
