@@ -11,8 +11,14 @@ const STYLE: &str = include_str!("style.css");
 
 /// Each picture by its name: the products', and the shop's own.
 const ART: [(&str, &str); 11] = [
-    ("beacon-candlestick.svg", include_str!("art/beacon-candlestick.svg")),
-    ("driftwood-board.svg", include_str!("art/driftwood-board.svg")),
+    (
+        "beacon-candlestick.svg",
+        include_str!("art/beacon-candlestick.svg"),
+    ),
+    (
+        "driftwood-board.svg",
+        include_str!("art/driftwood-board.svg"),
+    ),
     ("estuary-carafe.svg", include_str!("art/estuary-carafe.svg")),
     ("harbour-lamp.svg", include_str!("art/harbour-lamp.svg")),
     ("heron-teapot.svg", include_str!("art/heron-teapot.svg")),
@@ -26,7 +32,10 @@ const ART: [(&str, &str); 11] = [
 
 pub(crate) fn routes() -> Router {
     Router::new()
-        .route("/style.css", get(async || asset("text/css; charset=utf-8", STYLE)))
+        .route(
+            "/style.css",
+            get(async || asset("text/css; charset=utf-8", STYLE)),
+        )
         .route("/art/{name}", get(picture))
 }
 
@@ -38,7 +47,11 @@ async fn picture(Path(name): Path<String>) -> Response {
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {
-    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=300")], text).into_response()
+    (
+        [(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=300")],
+        text,
+    )
+        .into_response()
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The shelf, and each thing on it.
 
 use askama::Template;
+use axum::Router;
 use axum::extract::{Form, Path};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::Router;
 use serde::{Deserialize, Deserializer};
 use session_runtime::Session;
 

@@ -55,21 +55,39 @@ impl Bill {
         let sold = cart
             .iter()
             .filter_map(|(sku, quantity)| Some((catalogue::find(sku)?, *quantity)));
-        let lines: Vec<Line> = sold.map(|(product, quantity)| Line::of(product, quantity, currency)).collect();
+        let lines: Vec<Line> = sold
+            .map(|(product, quantity)| Line::of(product, quantity, currency))
+            .collect();
         let nothing = Price(0).to(currency);
-        let goods = lines.iter().fold(nothing, |goods, line| goods.plus(line.sum));
+        let goods = lines
+            .iter()
+            .fold(nothing, |goods, line| goods.plus(line.sum));
         let free = FREE_POSTAGE_FROM.to(currency);
         let missing = free.minor.saturating_sub(goods.minor);
-        let until_free = (missing > 0).then_some(Money { minor: missing, ..free });
+        let until_free = (missing > 0).then_some(Money {
+            minor: missing,
+            ..free
+        });
         let postage = until_free.map_or(nothing, |_| POSTAGE.to(currency));
-        Self { lines, goods, postage, total: goods.plus(postage), until_free }
+        Self {
+            lines,
+            goods,
+            postage,
+            total: goods.plus(postage),
+            until_free,
+        }
     }
 }
 
 impl Line {
     fn of(product: &'static Product, quantity: u32, currency: Currency) -> Self {
         let each = product.price.to(currency);
-        Self { product, quantity, each, sum: each.times(quantity) }
+        Self {
+            product,
+            quantity,
+            each,
+            sum: each.times(quantity),
+        }
     }
 }
 
@@ -84,7 +102,11 @@ struct Cart {
 async fn cart(session: Session<Shop>) -> Response {
     let frame = Frame::of(&session, "/cart");
     let bill = Bill::of(session.cart.get(), frame.currency);
-    page::show(&Cart { frame, bill, most: MOST })
+    page::show(&Cart {
+        frame,
+        bill,
+        most: MOST,
+    })
 }
 
 #[derive(Deserialize)]
@@ -100,7 +122,9 @@ async fn add(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Am
     let held = session.cart.get().get(&sku).copied().unwrap_or(0);
     let name = product.name;
     if quantity == 0 {
-        session.notice.set(Notice::problem(format!("How many of the {name} shall it be?")));
+        session.notice.set(Notice::problem(format!(
+            "How many of the {name} shall it be?"
+        )));
     } else if held.saturating_add(quantity) > MOST {
         session.notice.set(Notice::problem(too_many(product)));
     } else {
@@ -120,18 +144,25 @@ async fn set(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Am
     let name = product.name;
     if quantity == 0 {
         session.cart.get_mut().remove(&sku);
-        session.notice.set(Notice::done(format!("{name}: taken out of your cart.")));
+        session
+            .notice
+            .set(Notice::done(format!("{name}: taken out of your cart.")));
     } else if quantity > MOST {
         session.notice.set(Notice::problem(too_many(product)));
     } else {
         session.cart.get_mut().insert(sku, quantity);
-        session.notice.set(Notice::done(format!("{name}: {quantity} in your cart.")));
+        session
+            .notice
+            .set(Notice::done(format!("{name}: {quantity} in your cart.")));
     }
     Redirect::to("/cart").into_response()
 }
 
 fn too_many(product: &Product) -> String {
-    format!("{}: we can pack {MOST} for one customer, and not more.", product.name)
+    format!(
+        "{}: we can pack {MOST} for one customer, and not more.",
+        product.name
+    )
 }
 
 #[derive(Deserialize)]
@@ -142,7 +173,9 @@ struct Item {
 async fn remove(mut session: Session<Shop>, Form(Item { sku }): Form<Item>) -> Redirect {
     if session.cart.get_mut().remove(&sku).is_some() {
         let name = catalogue::find(&sku).map_or("It", |product| product.name);
-        session.notice.set(Notice::done(format!("{name}: taken out of your cart.")));
+        session
+            .notice
+            .set(Notice::done(format!("{name}: taken out of your cart.")));
     }
     Redirect::to("/cart")
 }
@@ -153,7 +186,10 @@ mod tests {
     use crate::catalogue::PRODUCTS;
 
     fn bill(quantity: u32) -> Bill {
-        let mug = PRODUCTS.iter().find(|product| product.sku == "tide-mug").unwrap();
+        let mug = PRODUCTS
+            .iter()
+            .find(|product| product.sku == "tide-mug")
+            .unwrap();
         Bill::of(&BTreeMap::from([(mug.sku(), quantity)]), Currency::Eur)
     }
 

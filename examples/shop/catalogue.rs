@@ -33,6 +33,7 @@ pub(crate) struct Product {
     pub(crate) picture: &'static str,
 }
 
+#[cfg(test)]
 impl Product {
     pub(crate) fn sku(&self) -> Sku {
         Sku(self.sku.to_owned())
@@ -52,7 +53,11 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "Pours without a drip, and knows it.",
         story: "A long neck and a patient stance. Thrown in two parts and joined while the clay was still soft, \
                 so the spout sits a little differently on every one of them.",
-        details: [("Holds", "0.9 litres"), ("Made of", "Stoneware, celadon glaze"), ("Care", "Rinse, never scrub")],
+        details: [
+            ("Holds", "0.9 litres"),
+            ("Made of", "Stoneware, celadon glaze"),
+            ("Care", "Rinse, never scrub"),
+        ],
         price: Price(64_00),
         tint: "sage",
         picture: "A round green teapot with a long spout and a looped handle",
@@ -63,9 +68,13 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "Dipped once, so no two lines agree.",
         story: "The glaze line is where the potter's hand happened to stop that morning. Thick enough to keep \
                 coffee warm through one phone call, thin enough to drink from with pleasure.",
-        details: [("Holds", "0.3 litres"), ("Made of", "Stoneware, blue dip"), ("Care", "Dishwasher safe")],
+        details: [
+            ("Holds", "0.3 litres"),
+            ("Made of", "Stoneware, blue dip"),
+            ("Care", "Dishwasher safe"),
+        ],
         price: Price(18_00),
-        tint: "sand",
+        tint: "sky",
         picture: "A cream mug whose lower half is dipped in blue glaze",
     },
     Product {
@@ -74,7 +83,11 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "A warm pool of light for the end of a table.",
         story: "Modelled on the lamps that hang over the net lofts: one shade, one switch, no opinion about \
                 your furniture. The cable is cloth-bound and long enough for once.",
-        details: [("Height", "42 cm"), ("Made of", "Spun steel, beech foot"), ("Bulb", "E27, not included")],
+        details: [
+            ("Height", "42 cm"),
+            ("Made of", "Spun steel, beech foot"),
+            ("Bulb", "E27, not included"),
+        ],
         price: Price(89_00),
         tint: "dusk",
         picture: "A table lamp with a red dome, throwing a soft cone of light",
@@ -85,9 +98,13 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "Looks finished with a single stem in it.",
         story: "Narrow at the neck, so that three twigs from the hedge stand up straight and look deliberate. \
                 Glazed inside, left raw outside, where it will take on the colour of your windowsill.",
-        details: [("Height", "24 cm"), ("Made of", "Red earthenware"), ("Care", "Wipe with a damp cloth")],
+        details: [
+            ("Height", "24 cm"),
+            ("Made of", "Red earthenware"),
+            ("Care", "Wipe with a damp cloth"),
+        ],
         price: Price(42_00),
-        tint: "blush",
+        tint: "sand",
         picture: "A terracotta vase with a narrow neck and three green stems",
     },
     Product {
@@ -96,9 +113,13 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "For soup, for keys, for both in turn.",
         story: "Wide, low and heavy in the hand. The speckles are iron in the clay, which comes up through the \
                 glaze in the kiln as worms' casts do through wet sand.",
-        details: [("Across", "21 cm"), ("Made of", "Speckled stoneware"), ("Care", "Dishwasher safe")],
+        details: [
+            ("Across", "21 cm"),
+            ("Made of", "Speckled stoneware"),
+            ("Care", "Dishwasher safe"),
+        ],
         price: Price(24_00),
-        tint: "sky",
+        tint: "blush",
         picture: "A wide speckled bowl on a small foot",
     },
     Product {
@@ -107,7 +128,11 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "Water, seen properly.",
         story: "Blown by two people who have worked side by side for thirty years and do not talk while they do. \
                 The stopper is a cork ball: it rolls, but not far.",
-        details: [("Holds", "1.1 litres"), ("Made of", "Recycled glass, cork"), ("Care", "By hand, warm water")],
+        details: [
+            ("Holds", "1.1 litres"),
+            ("Made of", "Recycled glass, cork"),
+            ("Care", "By hand, warm water"),
+        ],
         price: Price(38_00),
         tint: "sage",
         picture: "A glass carafe half full of water, closed with a ball of cork",
@@ -118,7 +143,11 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "Steady in a draught.",
         story: "Cast in brass from a pattern turned on a foot lathe. It is much heavier than it looks, as the \
                 postman will tell you, and it gets better looking with every thumbprint.",
-        details: [("Height", "16 cm"), ("Made of", "Cast brass"), ("Candle", "22 mm, one is included")],
+        details: [
+            ("Height", "16 cm"),
+            ("Made of", "Cast brass"),
+            ("Candle", "22 mm, one is included"),
+        ],
         price: Price(31_00),
         tint: "dusk",
         picture: "A turned brass candlestick with a lit candle",
@@ -129,9 +158,13 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "Half sea, half sky, room for toast.",
         story: "Two glazes meet in the middle and run into each other a little, never twice in the same way. Sold \
                 singly, because we think a table should not match.",
-        details: [("Across", "26 cm"), ("Made of", "Porcelain, two glazes"), ("Care", "Dishwasher safe")],
+        details: [
+            ("Across", "26 cm"),
+            ("Made of", "Porcelain, two glazes"),
+            ("Care", "Dishwasher safe"),
+        ],
         price: Price(22_00),
-        tint: "sand",
+        tint: "sky",
         picture: "A round plate, its upper half pale and its lower half deep blue",
     },
     Product {
@@ -140,7 +173,11 @@ pub(crate) static PRODUCTS: [Product; 9] = [
         line: "Bread's best side.",
         story: "Oak from a breakwater that had done its sixty years. The bolt hole is now a place for your thumb. \
                 Oiled three times here, and once a year by you.",
-        details: [("Size", "38 by 20 cm"), ("Made of", "Reclaimed oak"), ("Care", "Oil once a year")],
+        details: [
+            ("Size", "38 by 20 cm"),
+            ("Made of", "Reclaimed oak"),
+            ("Care", "Oil once a year"),
+        ],
         price: Price(29_00),
         tint: "blush",
         picture: "An oak board with a round hole in its handle, and a loaf on it",

@@ -36,7 +36,14 @@ impl Patience {
 const LONGEST: usize = 80;
 
 const COUNTRIES: [&str; 8] = [
-    "Austria", "France", "Germany", "Ireland", "Japan", "Switzerland", "United Kingdom", "United States",
+    "Austria",
+    "France",
+    "Germany",
+    "Ireland",
+    "Japan",
+    "Switzerland",
+    "United Kingdom",
+    "United States",
 ];
 
 pub(crate) fn routes(patience: Patience) -> Router {
@@ -104,7 +111,10 @@ async fn answer(
     let address = address.trimmed();
     let problems = problems(&address);
     if !problems.is_empty() {
-        let page = Ask { problems, ..Ask::new(&session, address, patience) };
+        let page = Ask {
+            problems,
+            ..Ask::new(&session, address, patience)
+        };
         return (StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)).into_response();
     }
     session.checkout.set(Some(address));
@@ -217,7 +227,12 @@ async fn place(
         return Ok(lapsed(&session, patience));
     };
     let items = session.cart.take();
-    session.order.set(Some(Order { number: order_number(), items, total, address }));
+    session.order.set(Some(Order {
+        number: order_number(),
+        items,
+        total,
+        address,
+    }));
     Ok(Redirect::to("/order").into_response())
 }
 

@@ -2,13 +2,15 @@
 
 use askama::Template;
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 
 /// Nothing is run, and nothing comes from elsewhere.
-const POLICY: &str =
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 #[derive(Template)]
 #[template(path = "error.html")]
@@ -26,7 +28,10 @@ pub(crate) async fn dress(mut response: Response) -> Response {
             *response.body_mut() = Body::from(page);
             let headers = response.headers_mut();
             headers.remove(CONTENT_LENGTH);
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/html; charset=utf-8"),
+            );
         }
     }
     let html = is_html(&response);
@@ -77,5 +82,9 @@ fn page(status: StatusCode) -> Page {
             "That was our fault, not yours, and we have taken note. Please try again.",
         ),
     };
-    Page { code: status.as_u16(), title, text }
+    Page {
+        code: status.as_u16(),
+        title,
+        text,
+    }
 }

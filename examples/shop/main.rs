@@ -64,8 +64,8 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<(), String> {
     let store = &args.store;
     let sessions = sessions(store).map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-        format!("{store} cannot be opened: {error}{cause}")
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error} ({})", cause.unwrap_or_default())
     })?;
     let address = &args.address;
     let listener = TcpListener::bind(address.as_str()).await.map_err(|error| {

@@ -52,11 +52,14 @@ pub(crate) fn currency(session: &Session<Shop>) -> Currency {
 /// Why the visitor's session is gone, in the shop's words.
 fn explain(ended: &Ended) -> String {
     match ended {
-        Ended::Expired => "We no longer have your cart: it keeps for two weeks after your last visit.".to_owned(),
+        Ended::Expired => {
+            "We no longer have your cart: it keeps for two weeks after your last visit.".to_owned()
+        }
         Ended::Deleted(reason) => format!("Your last visit has ended: {reason}."),
         Ended::Revoked => "Your last visit was ended from another device.".to_owned(),
         Ended::AddressDiffers | Ended::UserAgentDiffers => {
-            "Your session was opened from somewhere else, so we have closed it to be safe.".to_owned()
+            "Your session was opened from somewhere else, so we have closed it to be safe."
+                .to_owned()
         }
         Ended::Malformed => "Your browser sent a session that is none of ours.".to_owned(),
         _ => "Your last session has ended.".to_owned(),

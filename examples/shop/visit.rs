@@ -61,8 +61,14 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
             purpose: "What you mean to buy",
             holds: session.cart.is_present().then(|| {
                 let cart = session.cart.get().iter();
-                let lines: Vec<_> = cart.map(|(sku, quantity)| format!("{quantity} × {}", sku.as_str())).collect();
-                if lines.is_empty() { "nothing any more".to_owned() } else { lines.join(", ") }
+                let lines: Vec<_> = cart
+                    .map(|(sku, quantity)| format!("{quantity} × {}", sku.as_str()))
+                    .collect();
+                if lines.is_empty() {
+                    "nothing any more".to_owned()
+                } else {
+                    lines.join(", ")
+                }
             }),
             lapses: session.cart.expires_at().map(When::new),
             lifetime: "as long as the session",
@@ -72,7 +78,10 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
         Row {
             name: "currency",
             purpose: "What prices are shown in",
-            holds: session.currency.get().map(|currency| currency.code().to_owned()),
+            holds: session
+                .currency
+                .get()
+                .map(|currency| currency.code().to_owned()),
             lapses: session.currency.expires_at().map(When::new),
             lifetime: "as long as the session",
             merge: "the later choice wins",
@@ -93,7 +102,11 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
         Row {
             name: "checkout",
             purpose: "Where your order is to go",
-            holds: session.checkout.peek().as_ref().map(|address| format!("{}, {}", address.name, address.town)),
+            holds: session
+                .checkout
+                .peek()
+                .as_ref()
+                .map(|address| format!("{}, {}", address.name, address.town)),
             lapses: session.checkout.expires_at().map(When::new),
             lifetime: "15 minutes, or until the order is placed",
             merge: "one order at most gets it",
@@ -102,7 +115,11 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
         Row {
             name: "order",
             purpose: "The order you have just placed",
-            holds: session.order.get().as_ref().map(|order| order.number.clone()),
+            holds: session
+                .order
+                .get()
+                .as_ref()
+                .map(|order| order.number.clone()),
             lapses: session.order.expires_at().map(When::new),
             lifetime: "an hour",
             merge: "the later order is shown",
@@ -111,7 +128,11 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
         Row {
             name: "notice",
             purpose: "Something to say on the next page",
-            holds: session.notice.peek().as_ref().map(|notice| notice.text.clone()),
+            holds: session
+                .notice
+                .peek()
+                .as_ref()
+                .map(|notice| notice.text.clone()),
             lapses: session.notice.expires_at().map(When::new),
             lifetime: "until it has been shown once",
             merge: "the later one is shown",
@@ -139,5 +160,7 @@ struct Forgotten {
 }
 
 async fn forgotten(session: Session<Shop>) -> Response {
-    page::show(&Forgotten { frame: Frame::of(&session, "/forgotten") })
+    page::show(&Forgotten {
+        frame: Frame::of(&session, "/forgotten"),
+    })
 }

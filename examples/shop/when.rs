@@ -51,7 +51,12 @@ impl fmt::Display for When {
 
 /// The two largest units, rounded to the smaller.
 fn words(duration: Duration) -> String {
-    const UNITS: [(&str, u64); 4] = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
+    const UNITS: [(&str, u64); 4] = [
+        ("day", 86_400),
+        ("hour", 3_600),
+        ("minute", 60),
+        ("second", 1),
+    ];
 
     let seconds = (duration + Duration::from_millis(500)).as_secs();
     let at = UNITS
@@ -92,8 +97,14 @@ mod tests {
     fn past_and_future_differ() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let told = |moment| When { moment, now }.to_string();
-        assert_eq!(told(now + Duration::from_secs(90)), "in 1 minute 30 seconds");
-        assert_eq!(told(now - Duration::from_secs(90)), "1 minute 30 seconds ago");
+        assert_eq!(
+            told(now + Duration::from_secs(90)),
+            "in 1 minute 30 seconds"
+        );
+        assert_eq!(
+            told(now - Duration::from_secs(90)),
+            "1 minute 30 seconds ago"
+        );
         let moment = When { moment: now, now };
         assert_eq!(moment.exact(), "12 January 1970, 13:46:40 UTC");
         assert_eq!(moment.machine(), "1970-01-12T13:46:40Z");

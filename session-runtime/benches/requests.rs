@@ -123,17 +123,26 @@ mod theirs {
 
     async fn change(session: Session) -> &'static str {
         let count: Option<u32> = session.get("count").await.expect("the store answers");
-        session.insert("count", count.unwrap_or_default() + 1).await.expect("the store answers");
+        session
+            .insert("count", count.unwrap_or_default() + 1)
+            .await
+            .expect("the store answers");
         "ok"
     }
 
     async fn fill(session: Session, bytes: String) -> &'static str {
         let size = bytes.parse().unwrap_or(0);
         for name in "abcdefghijklmnopqrs".chars() {
-            session.insert(&name.to_string(), "some text").await.expect("the store answers");
+            session
+                .insert(&name.to_string(), "some text")
+                .await
+                .expect("the store answers");
         }
         session.insert("count", 7).await.expect("the store answers");
-        session.insert("large", "x".repeat(size)).await.expect("the store answers");
+        session
+            .insert("large", "x".repeat(size))
+            .await
+            .expect("the store answers");
         "ok"
     }
 
@@ -157,7 +166,9 @@ mod plain {
 
     pub(super) fn app() -> Router {
         let paths = ["/untouched", "/read", "/change", "/create", "/fill"];
-        paths.into_iter().fold(Router::new(), |app, path| app.route(path, get(ok)))
+        paths
+            .into_iter()
+            .fold(Router::new(), |app, path| app.route(path, get(ok)))
     }
 }
 
@@ -172,14 +183,54 @@ struct Case {
 }
 
 const CASES: [Case; 8] = [
-    Case { name: "untouched, no cookie", path: "/untouched", bytes: 0, cookie: false },
-    Case { name: "untouched", path: "/untouched", bytes: 0, cookie: true },
-    Case { name: "read one field", path: "/read", bytes: 0, cookie: true },
-    Case { name: "change one field", path: "/change", bytes: 0, cookie: true },
-    Case { name: "create", path: "/create", bytes: 0, cookie: false },
-    Case { name: "64 KiB: untouched", path: "/untouched", bytes: 65_536, cookie: true },
-    Case { name: "64 KiB: read one field", path: "/read", bytes: 65_536, cookie: true },
-    Case { name: "64 KiB: change one field", path: "/change", bytes: 65_536, cookie: true },
+    Case {
+        name: "untouched, no cookie",
+        path: "/untouched",
+        bytes: 0,
+        cookie: false,
+    },
+    Case {
+        name: "untouched",
+        path: "/untouched",
+        bytes: 0,
+        cookie: true,
+    },
+    Case {
+        name: "read one field",
+        path: "/read",
+        bytes: 0,
+        cookie: true,
+    },
+    Case {
+        name: "change one field",
+        path: "/change",
+        bytes: 0,
+        cookie: true,
+    },
+    Case {
+        name: "create",
+        path: "/create",
+        bytes: 0,
+        cookie: false,
+    },
+    Case {
+        name: "64 KiB: untouched",
+        path: "/untouched",
+        bytes: 65_536,
+        cookie: true,
+    },
+    Case {
+        name: "64 KiB: read one field",
+        path: "/read",
+        bytes: 65_536,
+        cookie: true,
+    },
+    Case {
+        name: "64 KiB: change one field",
+        path: "/change",
+        bytes: 65_536,
+        cookie: true,
+    },
 ];
 
 /// A contender with a session of its own, ready for one case.
@@ -194,9 +245,19 @@ impl Contender {
     fn new(runtime: &Runtime, app: Router, case: Case) -> Self {
         let fill = Request::get("/fill").body(Body::from(case.bytes.to_string()));
         let response = runtime.block_on(send(&app, fill.expect("a request")));
-        let cookie = response.headers().get(SET_COOKIE).and_then(|cookie| cookie.to_str().ok());
-        let pair = cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_owned);
-        Self { app, cookie: pair.filter(|_| case.cookie), path: case.path, nanos: Vec::new() }
+        let cookie = response
+            .headers()
+            .get(SET_COOKIE)
+            .and_then(|cookie| cookie.to_str().ok());
+        let pair = cookie
+            .and_then(|cookie| cookie.split(';').next())
+            .map(str::to_owned);
+        Self {
+            app,
+            cookie: pair.filter(|_| case.cookie),
+            path: case.path,
+            nanos: Vec::new(),
+        }
     }
 
     fn request(&self) -> Request<Body> {
@@ -214,7 +275,8 @@ impl Contender {
                 send(&self.app, self.request()).await;
             }
         });
-        self.nanos.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS));
+        self.nanos
+            .push(start.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS));
     }
 
     fn median(&mut self) -> f64 {
@@ -229,13 +291,20 @@ impl Contender {
 }
 
 async fn send(app: &Router, request: Request<Body>) -> Response<Body> {
-    let response = app.clone().oneshot(request).await.expect("a router does not fail");
+    let response = app
+        .clone()
+        .oneshot(request)
+        .await
+        .expect("a router does not fail");
     assert!(response.status().is_success(), "{}", response.status());
     response
 }
 
 fn main() {
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     println!(
         "{:26} {:>9} {:>18} {:>18} {:>11}",
         "", "plain", "ours", "tower-sessions", "net ratio"
@@ -244,12 +313,20 @@ fn main() {
         let apps = [plain::app(), ours::app(), theirs::app()];
         let mut contenders = apps.map(|app| Contender::new(&runtime, app, case));
         for _ in 0..ROUNDS {
-            contenders.iter_mut().for_each(|contender| contender.round(&runtime));
+            contenders
+                .iter_mut()
+                .for_each(|contender| contender.round(&runtime));
         }
-        let allocations = contenders.each_ref().map(|contender| contender.allocations(&runtime));
+        let allocations = contenders
+            .each_ref()
+            .map(|contender| contender.allocations(&runtime));
         let [plain, ours, theirs] = contenders.each_mut().map(Contender::median);
         let net = |nanos: f64, count: u64| {
-            format!("+{:.0} ns, +{}", nanos - plain, count.saturating_sub(allocations[0]))
+            format!(
+                "+{:.0} ns, +{}",
+                nanos - plain,
+                count.saturating_sub(allocations[0])
+            )
         };
         println!(
             "{:26} {:>6.0} ns {:>18} {:>18} {:>11.3}",
