@@ -1,7 +1,6 @@
 //! The example shop in Chromium, at a desk (with scripts switched off: the shop has none) and on a phone.
 
-use session_tests::{Chrome, Screen, Shop};
-use tempfile::TempDir;
+use session_tests::{Chrome, Screen, Shop, TempDir};
 
 fn store(folder: &TempDir) -> String {
     format!("sqlite:{}", folder.path().join("shop.db").display())

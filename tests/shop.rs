@@ -1,4 +1,4 @@
-//! The example shop as visitors and operators meet it: a process that is closed, killed, and started again.
+//! The example shop as guests and operators meet it: a process that is closed, killed, and started again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
-use session_tests::{Shop, Visitor};
-use tempfile::TempDir;
+use session_tests::{Guest, Shop, TempDir};
 use tokio::task::JoinSet;
 
 const SKUS: [&str; 4] = ["tide-mug", "heron-teapot", "mudflat-bowl", "horizon-plate"];
@@ -26,10 +25,10 @@ fn one(sku: &str) -> String {
 #[tokio::test]
 async fn a_cart_survives_a_restart() {
     let folder = TempDir::new().unwrap();
-    let visitor = Visitor::new();
+    let guest = Guest::new();
 
     let shop = Shop::open(&store(&folder));
-    let added = visitor
+    let added = guest
         .post(&shop, "/cart/add", "sku=tide-mug&quantity=3")
         .await
         .unwrap();
@@ -37,31 +36,31 @@ async fn a_cart_survives_a_restart() {
     assert!(shop.close().success(), "it closes in good order");
 
     let shop = Shop::open(&store(&folder));
-    let cart = visitor.get(&shop, "/cart").await.unwrap();
+    let cart = guest.get(&shop, "/cart").await.unwrap();
     assert_eq!(cart.quantity("tide-mug"), 3);
     assert!(
         cart.body.contains("id=\"notice\""),
         "the notice waited for its page"
     );
-    let again = visitor.get(&shop, "/cart").await.unwrap();
+    let again = guest.get(&shop, "/cart").await.unwrap();
     assert!(!again.body.contains("id=\"notice\""), "and is shown once");
 }
 
 #[tokio::test]
 async fn who_only_looks_gets_no_cookie() {
     let shop = Shop::open("memory");
-    let visitor = Visitor::new();
+    let guest = Guest::new();
     for path in ["/", "/things/tide-mug", "/cart", "/session", "/style.css"] {
-        let page = visitor.get(&shop, path).await.unwrap();
+        let page = guest.get(&shop, path).await.unwrap();
         assert_eq!(page.status, StatusCode::OK, "{path}");
-        assert_eq!(visitor.cookie(), None, "{path}");
+        assert_eq!(guest.cookie(), None, "{path}");
     }
 }
 
 #[tokio::test]
 async fn what_does_not_fit_is_refused_in_the_shops_look() {
     let shop = Shop::open("memory");
-    let visitor = Visitor::new();
+    let guest = Guest::new();
     let look = |body: &str| {
         assert!(
             body.contains("Saltmarsh") && body.contains("</html>"),
@@ -75,7 +74,7 @@ async fn what_does_not_fit_is_refused_in_the_shops_look() {
         ("/art/../main.rs", 404),
         ("/cart/add", 405),
     ] {
-        let page = visitor.get(&shop, path).await.unwrap();
+        let page = guest.get(&shop, path).await.unwrap();
         assert_eq!(page.status, status, "{path}");
         look(&page.body);
     }
@@ -87,41 +86,41 @@ async fn what_does_not_fit_is_refused_in_the_shops_look() {
         ("quantity=1", 422),
         (large.as_str(), 413),
     ] {
-        let page = visitor.post(&shop, "/cart/add", form).await.unwrap();
+        let page = guest.post(&shop, "/cart/add", form).await.unwrap();
         assert_eq!(page.status, status, "{:.60}", form);
         look(&page.body);
-        assert_eq!(visitor.cookie(), None, "{:.60}", form);
+        assert_eq!(guest.cookie(), None, "{:.60}", form);
     }
-    let away = visitor
+    let away = guest
         .post(&shop, "/currency", "currency=EUR&back=//example.org")
         .await
         .unwrap();
     assert_eq!(away.status, 422);
 
-    let greedy = visitor
+    let greedy = guest
         .post(&shop, "/cart/add", "sku=tide-mug&quantity=100")
         .await
         .unwrap();
     assert_eq!(greedy.status, StatusCode::SEE_OTHER);
-    let cart = visitor.get(&shop, "/cart").await.unwrap();
+    let cart = guest.get(&shop, "/cart").await.unwrap();
     assert!(cart.body.contains("we can pack 99"), "{}", cart.body);
     assert_eq!(cart.quantity("tide-mug"), 0);
 }
 
 #[tokio::test]
-async fn what_a_visitor_writes_is_shown_and_never_run() {
+async fn what_a_guest_writes_is_shown_and_never_run() {
     let shop = Shop::open("memory");
-    let visitor = Visitor::new();
-    visitor
+    let guest = Guest::new();
+    guest
         .post(&shop, "/cart/add", &one("tide-mug"))
         .await
         .unwrap();
     let form =
         "name=%3Cscript%3Ealert(1)%3C/script%3E&street=%22%3E1&postcode=1&town=x&country=France";
-    let answer = visitor.post(&shop, "/checkout", form).await.unwrap();
+    let answer = guest.post(&shop, "/checkout", form).await.unwrap();
     assert_eq!(answer.location.as_deref(), Some("/checkout/review"));
     for path in ["/checkout", "/checkout/review", "/session"] {
-        let page = visitor.get(&shop, path).await.unwrap();
+        let page = guest.get(&shop, path).await.unwrap();
         assert!(
             page.body.contains("alert(1)") && !page.body.contains("<script"),
             "{path}"
@@ -132,18 +131,18 @@ async fn what_a_visitor_writes_is_shown_and_never_run() {
 #[tokio::test]
 async fn a_deleted_session_is_explained_to_whoever_presents_it() {
     let shop = Shop::open("memory");
-    let visitor = Visitor::new();
-    visitor
+    let guest = Guest::new();
+    guest
         .post(&shop, "/cart/add", &one("tide-mug"))
         .await
         .unwrap();
-    let cookie = visitor.cookie().expect("a session");
-    let forgotten = visitor.post(&shop, "/session/forget", "").await.unwrap();
+    let cookie = guest.cookie().expect("a session");
+    let forgotten = guest.post(&shop, "/session/forget", "").await.unwrap();
     assert_eq!(forgotten.location.as_deref(), Some("/forgotten"));
-    assert_eq!(visitor.cookie(), None, "the cookie is removed");
+    assert_eq!(guest.cookie(), None, "the cookie is removed");
 
-    visitor.present(Some(cookie));
-    let cart = visitor.get(&shop, "/cart").await.unwrap();
+    guest.present(Some(cookie));
+    let cart = guest.get(&shop, "/cart").await.unwrap();
     assert!(
         cart.body.contains("you asked us to forget you"),
         "{}",
@@ -151,8 +150,8 @@ async fn a_deleted_session_is_explained_to_whoever_presents_it() {
     );
     assert_eq!(cart.quantity("tide-mug"), 0);
 
-    visitor.post(&shop, "/session/renew", "").await.unwrap();
-    let fresh = visitor.get(&shop, "/cart").await.unwrap();
+    guest.post(&shop, "/session/renew", "").await.unwrap();
+    let fresh = guest.get(&shop, "/cart").await.unwrap();
     assert!(
         !fresh.body.contains("id=\"ended\""),
         "it is explained until a new session begins"
@@ -162,15 +161,15 @@ async fn a_deleted_session_is_explained_to_whoever_presents_it() {
 #[tokio::test]
 async fn two_clicks_place_one_order() {
     let shop = Shop::open("memory");
-    let visitor = Visitor::new();
-    visitor
+    let guest = Guest::new();
+    guest
         .post(&shop, "/cart/add", &one("tide-mug"))
         .await
         .unwrap();
     let address = "name=Ada&street=1+Quay&postcode=1&town=Cork&country=Ireland";
-    visitor.post(&shop, "/checkout", address).await.unwrap();
+    guest.post(&shop, "/checkout", address).await.unwrap();
 
-    let place = || visitor.post(&shop, "/checkout/place", "total=%E2%82%AC24.50");
+    let place = || guest.post(&shop, "/checkout/place", "total=%E2%82%AC24.50");
     let (one, other, third) = tokio::join!(place(), place(), place());
     let placed: Vec<_> = [one, other, third]
         .into_iter()
@@ -181,10 +180,10 @@ async fn two_clicks_place_one_order() {
         .filter(|page| page.location.as_deref() == Some("/order"))
         .count();
     assert!(ordered >= 1, "{placed:?}");
-    let order = visitor.get(&shop, "/order").await.unwrap();
+    let order = guest.get(&shop, "/order").await.unwrap();
     assert!(order.body.contains("Thank you, Ada") && order.body.contains("€24.50"));
     assert_eq!(
-        visitor
+        guest
             .get(&shop, "/cart")
             .await
             .unwrap()
@@ -196,7 +195,7 @@ async fn two_clicks_place_one_order() {
 /// One session, what was sent for it, and what was answered.
 #[derive(Default)]
 struct Customer {
-    visitor: Visitor,
+    guest: Guest,
     sent: BTreeMap<&'static str, AtomicU32>,
     acknowledged: BTreeMap<&'static str, AtomicU32>,
 }
@@ -205,7 +204,7 @@ impl Customer {
     fn new() -> Self {
         let none = || SKUS.iter().map(|sku| (*sku, AtomicU32::new(0))).collect();
         Self {
-            visitor: Visitor::new(),
+            guest: Guest::new(),
             sent: none(),
             acknowledged: none(),
         }
@@ -219,7 +218,7 @@ impl Customer {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             }
-            match self.visitor.post(shop, "/cart/add", &one(sku)).await {
+            match self.guest.post(shop, "/cart/add", &one(sku)).await {
                 Ok(page) if page.status == StatusCode::SEE_OTHER => {
                     self.acknowledged[sku].fetch_add(1, Ordering::Relaxed);
                 }
@@ -231,7 +230,7 @@ impl Customer {
 
     /// Compares the cart with what was acknowledged, and says how many that were.
     async fn check(&self, shop: &Shop) -> u32 {
-        let cart = self.visitor.get(shop, "/cart").await.unwrap();
+        let cart = self.guest.get(shop, "/cart").await.unwrap();
         let mut total = 0;
         for sku in SKUS {
             let (least, most) = (
@@ -271,7 +270,7 @@ async fn what_was_acknowledged_is_in_the_cart_after_kill_9() {
         for customer in &newcomers {
             // The first add begins the session; from then on all tabs have its cookie.
             let first = customer
-                .visitor
+                .guest
                 .post(&shop, "/currency", "currency=EUR&back=/")
                 .await;
             assert_eq!(first.unwrap().status, StatusCode::SEE_OTHER);

@@ -1,12 +1,15 @@
 //! Tokens → options, each with the key that gave it.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream};
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::{Attribute, Error, ExprPath, LitStr, Meta, Result, Token, Type, parenthesized};
 
 use crate::error::Errors;
-use crate::keys::{self, usage};
+use crate::keys::{
+    self, IN_UPGRADE, ON_FIELD, ON_PART, ON_STRUCT, Place, RULES, RULES_OF_PART, usage,
+};
+use crate::list;
 use crate::value::{self, Duration, Rule};
 
 /// A value, and the key that gave it.
@@ -62,9 +65,9 @@ impl StructOptions {
             return Ok(());
         };
         match name.to_string().as_str() {
-            keys::SESSION => attr_keys(attr, name, |key, input| self.set(key, input)),
+            keys::SESSION => list::keys(attr, &ON_STRUCT, |key, input| self.set(key, input)),
             keys::MERGE => Err(Error::new_spanned(name, keys::MERGE_ON_STRUCT)),
-            keys::EXPIRE | keys::FLASH => Err(keys::ON_STRUCT.unknown(name)),
+            keys::EXPIRE | keys::FLASH => Err(ON_STRUCT.unknown(name)),
             _ => Ok(()),
         }
     }
@@ -75,7 +78,7 @@ impl StructOptions {
             keys::ABSOLUTE => put(&mut self.absolute, key, value::duration(key, input)?),
             keys::PREFIX => put(&mut self.prefix, key, value::name(key, input)?),
             keys::MERGE => put(&mut self.merge, key, value::rule_of_struct(key, input)?),
-            _ => Err(keys::ON_STRUCT.unknown(key)),
+            _ => Err(ON_STRUCT.unknown(key)),
         }
     }
 }
@@ -94,10 +97,10 @@ impl FieldOptions {
             return Ok(());
         };
         match name.to_string().as_str() {
-            keys::SESSION => attr_keys(attr, name, |key, input| self.set(key, input)),
+            keys::SESSION => list::keys(attr, &ON_FIELD, |key, input| self.set(key, input)),
             keys::EXPIRE => put(&mut self.expire, name, expire(attr, name)?),
-            keys::FLASH => put(&mut self.flash, name, ()).and_then(|()| no_arguments(attr)),
-            keys::MERGE => put(&mut self.merge, name, merge(attr, name)?),
+            keys::FLASH => put(&mut self.flash, name, ()).and_then(|()| flash(attr, name)),
+            keys::MERGE => put(&mut self.merge, name, merge(attr, &RULES)?),
             _ => Ok(()),
         }
     }
@@ -108,17 +111,46 @@ impl FieldOptions {
             keys::ALIAS => value::name(key, input).map(|alias| self.aliases.push(alias)),
             keys::DEFAULT => put(&mut self.default, key, value::expression(key, input)?),
             keys::UPGRADE => put(&mut self.upgrade, key, upgrade(key, input)?),
-            _ => Err(keys::ON_FIELD.unknown(key)),
+            _ => Err(ON_FIELD.unknown(key)),
+        }
+    }
+}
+
+/// The rule that the attributes of a part name.
+pub(crate) fn rule_of_part(attrs: &[Attribute], errors: &mut Errors) -> Option<Given<Rule>> {
+    let mut rule = None;
+    for attr in attrs {
+        errors.keep(attribute_of_part(attr, &mut rule));
+    }
+    rule
+}
+
+fn attribute_of_part(attr: &Attribute, rule: &mut Option<Given<Rule>>) -> Result<()> {
+    let Some(name) = attr.path().get_ident() else {
+        return Ok(());
+    };
+    match name.to_string().as_str() {
+        keys::MERGE => put(rule, name, merge(attr, &RULES_OF_PART)?),
+        keys::SESSION | keys::EXPIRE | keys::FLASH => Err(ON_PART.unknown(name)),
+        _ => Ok(()),
+    }
+}
+
+/// Attributes that are for a field, on the struct that has it.
+pub(crate) fn none_of_parts(attrs: &[Attribute], errors: &mut Errors) {
+    for name in attrs.iter().filter_map(|attr| attr.path().get_ident()) {
+        match name.to_string().as_str() {
+            keys::MERGE => errors.push(Error::new_spanned(name, keys::MERGE_ON_PARTS)),
+            keys::SESSION | keys::EXPIRE | keys::FLASH => errors.push(ON_PART.unknown(name)),
+            _ => {}
         }
     }
 }
 
 fn put<T>(option: &mut Option<Given<T>>, key: &Ident, value: T) -> Result<()> {
     if option.is_some() {
-        return Err(Error::new_spanned(
-            key,
-            format!("`{key}` is given twice: keep one"),
-        ));
+        let fault = format!("`{key}` is given twice: keep one");
+        return Err(Error::new_spanned(key, fault));
     }
     *option = Some(Given {
         key: key.clone(),
@@ -128,46 +160,48 @@ fn put<T>(option: &mut Option<Given<T>>, key: &Ident, value: T) -> Result<()> {
 }
 
 /// `#[flash]`.
-fn no_arguments(attr: &Attribute) -> Result<()> {
-    match &attr.meta {
-        Meta::Path(_) => Ok(()),
-        _ => Err(Error::new_spanned(
-            &attr.meta,
-            "`#[flash]` stands alone: a flash takes no arguments",
-        )),
+fn flash(attr: &Attribute, name: &Ident) -> Result<()> {
+    if matches!(attr.meta, Meta::Path(_)) {
+        return Ok(());
     }
+    let fault = "a flash takes no arguments: write `#[flash]`";
+    Err(Error::new_spanned(name, fault))
 }
 
 /// `#[expire("1h", sliding)]`.
 fn expire(attr: &Attribute, name: &Ident) -> Result<Expire> {
-    arguments(attr, name, |input| {
-        if input.peek(Ident::peek_any) {
-            return Err(input.error("the lifetime comes first: `#[expire(\"1h\", sliding)]`"));
+    let expected = format!("`{}`", usage(keys::EXPIRE));
+    list::arguments(attr, expected, |input| {
+        let word = input.fork().call(Ident::parse_any);
+        if word.is_ok_and(|word| word == keys::SLIDING) {
+            let fault = format!("the lifetime comes first: `{}`", usage(keys::SLIDING));
+            return Err(input.error(fault));
         }
         let after = value::duration_text(name, input)?;
-        let sliding = input
-            .parse::<Option<Token![,]>>()?
-            .filter(|_| !input.is_empty());
-        let sliding = sliding.map(|_| sliding_flag(input)).transpose()?;
+        let sliding = sliding(input)?;
         Ok(Expire { after, sliding })
     })
 }
 
-fn sliding_flag(input: ParseStream<'_>) -> Result<Ident> {
-    let fault = "only `sliding` can follow the lifetime: `#[expire(\"1h\", sliding)]`";
-    let flag = input
-        .call(Ident::parse_any)
-        .map_err(|error| Error::new(error.span(), fault))?;
-    if flag == keys::SLIDING {
-        Ok(flag)
-    } else {
-        Err(Error::new_spanned(flag, fault))
+/// `, sliding`, or nothing.
+fn sliding(input: ParseStream<'_>) -> Result<Option<Ident>> {
+    let fault = format!(
+        "only `sliding` can follow the lifetime: `{}`",
+        usage(keys::SLIDING)
+    );
+    let comma = input.parse::<Option<Token![,]>>()?;
+    let word: Option<Ident> = comma.and_then(|_| input.call(Ident::parse_any).ok());
+    match word {
+        Some(word) if word != keys::SLIDING => Err(Error::new_spanned(word, fault)),
+        _ if !input.is_empty() => Err(input.error(fault)),
+        word => Ok(word),
     }
 }
 
 /// `#[merge(rule)]`.
-fn merge(attr: &Attribute, name: &Ident) -> Result<Rule> {
-    arguments(attr, name, value::rule)
+fn merge(attr: &Attribute, place: &Place) -> Result<Rule> {
+    let expected = format!("`#[merge(rule)]`\n{}", place.list());
+    list::arguments(attr, expected, |input| value::rule(place, input))
 }
 
 /// `(from = Old, with = path)`.
@@ -178,81 +212,17 @@ fn upgrade(key: &Ident, input: ParseStream<'_>) -> Result<Upgrade> {
     let inside;
     parenthesized!(inside in input);
     let (mut from, mut with) = (None, None);
-    each_key(&inside, |key, input| match key.to_string().as_str() {
-        keys::FROM => put(&mut from, key, value::ty(key, input)?),
-        keys::WITH => put(&mut with, key, value::path(key, input)?),
-        _ => Err(keys::IN_UPGRADE.unknown(key)),
-    })?;
-    match (from, with) {
-        (Some(from), Some(with)) => Ok(Upgrade {
-            from: from.value,
-            with: with.value,
-        }),
-        _ => Err(Error::new_spanned(
-            key,
-            format!("`upgrade` needs both: `{}`", usage(keys::UPGRADE)),
-        )),
-    }
-}
-
-/// The inside of `#[name(…)]`, all of it.
-fn arguments<T>(
-    attr: &Attribute,
-    name: &Ident,
-    read: impl FnOnce(ParseStream<'_>) -> Result<T>,
-) -> Result<T> {
-    let usage = usage(&name.to_string());
-    match &attr.meta {
-        Meta::List(list) if !list.tokens.is_empty() => list.parse_args_with(read),
-        meta => Err(Error::new_spanned(
-            meta,
-            format!("`{name}` is written `{usage}`"),
-        )),
-    }
-}
-
-/// Hands each `key …` inside of `#[session(…)]` to `set`.
-fn attr_keys(
-    attr: &Attribute,
-    name: &Ident,
-    set: impl FnMut(&Ident, ParseStream<'_>) -> Result<()>,
-) -> Result<()> {
-    arguments(attr, name, |input| each_key(input, set))
-}
-
-/// Hands each `key …` of a list to `set`; after a fault it goes on with the next.
-fn each_key(
-    input: ParseStream<'_>,
-    mut set: impl FnMut(&Ident, ParseStream<'_>) -> Result<()>,
-) -> Result<()> {
-    let mut errors = Errors::default();
-    while !input.is_empty() {
-        if errors.keep(one_key(input, &mut set)).is_none() {
-            skip_value(input)?;
+    list::each_key(&inside, &IN_UPGRADE, |key, input| {
+        match key.to_string().as_str() {
+            keys::FROM => put(&mut from, key, value::ty(key, input)?),
+            keys::WITH => put(&mut with, key, value::path(key, input)?),
+            _ => Err(IN_UPGRADE.unknown(key)),
         }
-        input.parse::<Option<Token![,]>>()?;
-    }
-    errors.into_result()
-}
-
-fn one_key(
-    input: ParseStream<'_>,
-    set: impl FnOnce(&Ident, ParseStream<'_>) -> Result<()>,
-) -> Result<()> {
-    let key = input
-        .call(Ident::parse_any)
-        .map_err(|error| Error::new(error.span(), "expected `key = value`"))?;
-    set(&key, input)?;
-    if value::ends(input) {
-        Ok(())
-    } else {
-        Err(input.error("expected `,`"))
-    }
-}
-
-fn skip_value(input: ParseStream<'_>) -> Result<()> {
-    while !value::ends(input) {
-        input.parse::<TokenTree>()?;
-    }
-    Ok(())
+    })?;
+    let (Some(from), Some(with)) = (from, with) else {
+        let fault = format!("`upgrade` needs both: `{}`", usage(keys::UPGRADE));
+        return Err(Error::new_spanned(key, fault));
+    };
+    let (from, with) = (from.value, with.value);
+    Ok(Upgrade { from, with })
 }

@@ -1,6 +1,6 @@
 //! Durations as people write them: `90s`, `15m`, `2h 30m`, `7 days`.
 
-use crate::error::nearest;
+use crate::error::did_you_mean;
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
@@ -90,9 +90,7 @@ fn unit_in_millis(number: &str, unit: &str) -> Result<u64, String> {
 
 fn unknown_unit(unit: &str) -> String {
     let names: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
-    let guess = nearest(unit, &names)
-        .map(|name| format!("; did you mean `{name}`?"))
-        .unwrap_or_default();
+    let guess = did_you_mean(unit, &names);
     format!(
         "`{unit}` is not a unit of time{guess}\nunits: `ms`, `s`, `m`, `h`, `d`, `w`, or in full: `seconds`, `minutes`, `hours`, …"
     )

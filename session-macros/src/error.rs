@@ -1,23 +1,23 @@
 //! Faults: gathered while the struct is read, reported all at once.
 
-use std::fmt::Display;
-
-use proc_macro2::TokenStream;
-use quote::ToTokens;
+use proc_macro2::{Ident, TokenStream};
 
 /// The faults found so far.
 #[derive(Default)]
 pub(crate) struct Errors(Option<syn::Error>);
 
 impl Errors {
-    /// A fault, and the tokens that are at fault.
-    pub(crate) fn add(&mut self, at: impl ToTokens, message: impl Display) {
-        self.push(syn::Error::new_spanned(at, message));
-    }
-
     /// The value, if there is one; else its fault is kept.
     pub(crate) fn keep<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
+    }
+
+    /// Adds the faults of a field, under its name.
+    pub(crate) fn of_field(&mut self, field: &Ident, faults: Self) {
+        for fault in faults.0.into_iter().flatten() {
+            let named = format!("field `{field}`: {fault}");
+            self.push(syn::Error::new(fault.span(), named));
+        }
     }
 
     /// The faults as one.
@@ -30,7 +30,8 @@ impl Errors {
         self.0.as_ref().map(syn::Error::to_compile_error)
     }
 
-    fn push(&mut self, error: syn::Error) {
+    /// Adds a fault.
+    pub(crate) fn push(&mut self, error: syn::Error) {
         match &mut self.0 {
             Some(first) => first.combine(error),
             none => *none = Some(error),
@@ -38,8 +39,14 @@ impl Errors {
     }
 }
 
+/// A question to add to a message, if some known word is like `word`.
+pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
+    let question = |known| format!("; did you mean `{known}`?");
+    nearest(word, known).map_or_else(String::new, question)
+}
+
 /// The known word that is most like `word`, if one is like it at all: a third of the letters may differ.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let (distance, nearest) = known
         .iter()
         .map(|&known| (distance(word, known), known))

@@ -1,12 +1,14 @@
 //! The schema → cells, rows, and the table of them.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Attribute, ExprPath};
+use syn::spanned::Spanned;
+use syn::{Attribute, ExprPath, Generics, Type};
 
+use crate::attr::{Given, StructOptions};
 use crate::model::{Field, Schema};
-use crate::value::{Duration, Rule};
+use crate::value::{Duration, FieldPath, Rule};
 
 /// All of it:
 ///
@@ -21,16 +23,14 @@ use crate::value::{Duration, Rule};
 /// };
 /// ```
 pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
-    let cells = cells(schema);
-    let rows = schema
-        .fields
-        .iter()
-        .map(|field| row(field, schema.rule_of(field)));
+    let cells = cells(schema, &schema.input.generics);
+    let rows = schema.fields.iter();
+    let rows = rows.map(|field| row(field, schema.rule_of(field)));
     let implementation = implementation(schema);
     quote! {
         #cells
 
-        #[allow(deprecated, non_upper_case_globals)]
+        #[allow(deprecated)]
         const _: () = {
             use ::session_runtime::private as __session;
             #(#rows)*
@@ -49,50 +49,55 @@ pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
 ///     notice: ::session_runtime::Flash<Option<String>>,
 /// }
 /// ```
-fn cells(schema: &Schema<'_>) -> TokenStream {
+///
+/// Only a faulty struct has `generics`.
+pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
     let (vis, name, cells) = (&schema.input.vis, &schema.input.ident, cells_ident(schema));
     let docs = carried(&schema.input.attrs);
     let summary =
-        format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.");
+        format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.\n");
+    let bounds = &generics.where_clause;
     let fields = schema.fields.iter().map(cell);
     quote! {
         #[doc = #summary]
-        #[doc = ""]
         #(#docs)*
         #[derive(::core::fmt::Debug)]
         #[allow(deprecated)]
-        #vis struct #cells {
+        #vis struct #cells #generics #bounds {
             #(#fields,)*
         }
     }
 }
 
-fn cells_ident(schema: &Schema<'_>) -> Ident {
-    format_ident!("{}Session", schema.input.ident)
+pub(crate) fn cells_ident(schema: &Schema<'_>) -> Ident {
+    let name = &schema.input.ident;
+    // Points at the user's name, but is the macro's own: lints and suggestions leave it alone.
+    format_ident!("{name}Session", span = blaming(name))
 }
 
 /// The attributes that a generated item has in common with what it is made of.
 fn carried(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("doc") || attr.path().is_ident("deprecated"))
+    let carried = |attr: &&Attribute| is_doc(attr) || attr.path().is_ident("deprecated");
+    attrs.iter().filter(carried)
+}
+
+fn is_doc(attr: &Attribute) -> bool {
+    attr.path().is_ident("doc")
 }
 
 /// `cart: ::session_runtime::Field<BTreeMap<String, u32>>`
 fn cell(field: &Field<'_>) -> TokenStream {
     let Field { vis, ident, ty, .. } = field;
-    let docs = carried(field.attrs);
-    let kind = kind(field);
-    quote! { #(#docs)* #vis #ident: ::session_runtime::#kind<#ty> }
+    let (carried, kind) = (carried(field.attrs), kind(field));
+    let undocumented = !field.attrs.iter().any(is_doc);
+    let docs = undocumented.then(|| format!("The cell of `{}`.", ident.unraw()));
+    let docs = docs.into_iter();
+    quote! { #(#[doc = #docs])* #(#carried)* #vis #ident: ::session_runtime::#kind<#ty> }
 }
 
 /// The cell's type, without its path.
 fn kind(field: &Field<'_>) -> Ident {
-    let name = if field.options.flash.is_some() {
-        "Flash"
-    } else {
-        "Field"
-    };
+    let name = if field.is_flash() { "Flash" } else { "Field" };
     format_ident!("{name}")
 }
 
@@ -100,7 +105,7 @@ fn kind(field: &Field<'_>) -> Ident {
 ///
 /// ```text
 /// static __row_cart: __session::Row<BTreeMap<String, u32>> =
-///     __session::Row::<BTreeMap<String, u32>>::new("cart", <BTreeMap<String, u32> as __session::core::default::Default>::default)
+///     __session::row::<BTreeMap<String, u32>>("cart", <BTreeMap<String, u32> as __session::Absent>::absent)
 ///         .merge(__session::rules::sum::<BTreeMap<String, u32>>);
 /// ```
 fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
@@ -115,24 +120,22 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
     ];
     let steps = steps.into_iter().flatten();
     quote! {
-        static #row: __session::Row<#ty> = __session::Row::<#ty>::new(#name, #default)#(.#steps)*;
+        static #row: __session::Row<#ty> = __session::row::<#ty>(#name, #default)#(.#steps)*;
     }
 }
 
 fn row_ident(field: &Field<'_>) -> Ident {
-    format_ident!("__row_{}", field.ident.unraw())
+    format_ident!("__row_{}", field.ident.unraw(), span = Span::call_site())
 }
 
-/// `<Option<String> as Default>::default`, or `|| -> Option<String> { expression }`
+/// `<Option<String> as __session::Absent>::absent`, or `|| -> Option<String> { expression }`
 fn default(field: &Field<'_>) -> TokenStream {
     let ty = field.ty;
-    match &field.options.default {
-        Some(default) => {
-            let expression = &default.value;
-            quote! { || -> #ty { #expression } }
-        }
-        None => quote! { <#ty as __session::core::default::Default>::default },
-    }
+    let Some(default) = &field.options.default else {
+        return quote! { <#ty as __session::Absent>::absent };
+    };
+    let expression = &default.value;
+    quote! { || -> #ty { #expression } }
 }
 
 /// `aliases(&["basket"])`
@@ -144,39 +147,61 @@ fn aliases(field: &Field<'_>) -> Option<TokenStream> {
 /// `expire(3600000u64, false)`
 fn expire(field: &Field<'_>) -> Option<TokenStream> {
     let expire = &field.options.expire.as_ref()?.value;
-    let (millis, sliding) = (expire.after.millis, expire.sliding.is_some());
+    let (millis, sliding) = (expire.after.millis, field.sliding().is_some());
     Some(quote! { expire(#millis, #sliding) })
 }
 
 /// `flash()`
 fn flash(field: &Field<'_>) -> Option<TokenStream> {
-    field.options.flash.as_ref().map(|_| quote! { flash() })
+    field.is_flash().then(|| quote! { flash() })
 }
 
-/// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`
+/// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`, or `reject()`
 fn merge(field: &Field<'_>, rule: Option<&Rule>) -> Option<TokenStream> {
-    let ty = field.ty;
-    Some(match rule? {
-        Rule::Named(rule) => {
-            // The rule's own span would have the compiler blame the rule for a type that it does not fit.
-            let rule = Ident::new(&rule.to_string(), proc_macro2::Span::call_site());
-            quote! { merge(__session::rules::#rule::<#ty>) }
-        }
-        Rule::Reject => quote! { reject() },
-        Rule::With(path) => merge_with(field, path),
-    })
+    let function = function(rule?, field.ty);
+    Some(function.map_or_else(|| quote! { reject() }, |rule| quote! { merge(#rule) }))
 }
 
-/// `merge({ const __RULE: fn(Sides<String>) -> String = longest; |sides| Some(__RULE(sides)) })`
-fn merge_with(field: &Field<'_>, path: &ExprPath) -> TokenStream {
-    let ty = field.ty;
-    let sides = quote! { ::session_runtime::Sides<#ty> };
-    quote! {
-        merge({
-            const __RULE: fn(#sides) -> #ty = #path;
-            |sides| __session::core::option::Option::Some(__RULE(sides))
-        })
+/// A rule as `fn(Sides<T>) -> Option<T>`, if it is one.
+pub(crate) fn function(rule: &Rule, ty: &Type) -> Option<TokenStream> {
+    match rule {
+        Rule::Named(name) => Some(named(&name.to_string(), ty)),
+        Rule::Reject => None,
+        Rule::ByKey(field) => Some(by_key(field, ty)),
+        Rule::With(path) => Some(with(path, ty)),
     }
+}
+
+/// `__session::rules::sum::<BTreeMap<String, u32>>`
+pub(crate) fn named(rule: &str, ty: &Type) -> TokenStream {
+    // The rule's own span would have the compiler blame the rule for a type that it does not fit.
+    let rule = Ident::new(rule, Span::call_site());
+    quote! { __session::rules::#rule::<#ty> }
+}
+
+/// `|sides| __session::rules::Keyed::by_key(sides, |item| &item.sku)`
+fn by_key(field: &FieldPath, ty: &Type) -> TokenStream {
+    // Has the compiler blame the type, also for what its items lack.
+    quote_spanned! { blaming(ty)=>
+        |sides| __session::rules::Keyed::by_key(sides, |item| &item.#field)
+    }
+}
+
+/// `|sides| { let __rule: fn(Sides<String>) -> String = longest; Some(__rule(sides)) }`
+fn with(path: &ExprPath, ty: &Type) -> TokenStream {
+    // Has the compiler say that the function is to fit the field's type.
+    let function = quote_spanned! { blaming(ty)=> fn(::session_runtime::Sides<#ty>) -> #ty };
+    quote! {
+        |sides| {
+            let __rule: #function = #path;
+            __session::core::option::Option::Some(__rule(sides))
+        }
+    }
+}
+
+/// The place of the user's tokens, for the macro's own.
+fn blaming(tokens: &impl Spanned) -> Span {
+    Span::call_site().located_at(tokens.span())
 }
 
 /// `decode({ const __UPGRADE: fn(Old) -> New = path; |payload| decode_or_upgrade(payload, __UPGRADE) })`
@@ -197,7 +222,7 @@ fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
 /// impl __session::Schema for Shop {
 ///     type Cells = ShopSession;
 ///     const LIFETIME: __session::Lifetime = __session::Lifetime::from_millis(None, None);
-///     const READING_COUNTS: bool = true;
+///     const READING_COUNTS: __session::core::primitive::bool = true;
 ///     fn open(…) -> ShopSession { … }
 ///     fn visit(…) -> Result<(), Error> { … }
 ///     fn assign(self, …) { … }
@@ -213,7 +238,7 @@ fn implementation(schema: &Schema<'_>) -> TokenStream {
         impl __session::Schema for #name {
             type Cells = #cells;
             const LIFETIME: __session::Lifetime = #lifetime;
-            const READING_COUNTS: bool = #reading_counts;
+            const READING_COUNTS: __session::core::primitive::bool = #reading_counts;
             #open
             #visit
             #assign
@@ -223,32 +248,22 @@ fn implementation(schema: &Schema<'_>) -> TokenStream {
 
 /// `__session::Lifetime::from_millis(Some(7200000u64), None)`
 fn lifetime(schema: &Schema<'_>) -> TokenStream {
-    let millis = |duration: &Duration| duration.millis;
-    let ttl = option(schema.options.ttl.as_ref().map(|ttl| millis(&ttl.value)));
-    let absolute = option(
-        schema
-            .options
-            .absolute
-            .as_ref()
-            .map(|absolute| millis(&absolute.value)),
-    );
+    let StructOptions { ttl, absolute, .. } = &schema.options;
+    let (ttl, absolute) = (millis(ttl.as_ref()), millis(absolute.as_ref()));
     quote! { __session::Lifetime::from_millis(#ttl, #absolute) }
 }
 
-fn option(millis: Option<u64>) -> TokenStream {
-    match millis {
-        Some(millis) => quote! { __session::core::option::Option::Some(#millis) },
-        None => quote! { __session::core::option::Option::None },
-    }
+/// `Some(7200000u64)`, or `None`
+fn millis(lifetime: Option<&Given<Duration>>) -> TokenStream {
+    let Some(lifetime) = lifetime else {
+        return quote! { __session::core::option::Option::None };
+    };
+    let millis = lifetime.value.millis;
+    quote! { __session::core::option::Option::Some(#millis) }
 }
 
 fn reading_counts(field: &Field<'_>) -> bool {
-    let slides = field
-        .options
-        .expire
-        .as_ref()
-        .is_some_and(|expire| expire.value.sliding.is_some());
-    slides || field.options.flash.is_some()
+    field.is_flash() || field.sliding().is_some()
 }
 
 /// The cells, in the order of their stored names, which is the order of a record's slots:
@@ -314,10 +329,4 @@ fn assign(schema: &Schema<'_>) -> TokenStream {
             #(#fields)*
         }
     }
-}
-
-/// What a faulty struct expands to: its faults, and what the rest of the file needs so as not to bury them.
-pub(crate) fn skeleton(schema: &Schema<'_>, report: &TokenStream) -> TokenStream {
-    let cells = cells(schema);
-    quote! { #report #cells }
 }

@@ -2,7 +2,7 @@
 
 use proc_macro2::Ident;
 
-use crate::error::nearest;
+use crate::error::did_you_mean;
 
 // Attributes.
 pub(crate) const SESSION: &str = "session";
@@ -28,13 +28,16 @@ pub(crate) const WITH: &str = "with";
 // The flag of `#[expire(…)]`.
 pub(crate) const SLIDING: &str = "sliding";
 
-// The rule that is no function.
+// The rules that are more than the name of a function; so is `with`.
+pub(crate) const BY_KEY: &str = "by_key";
 pub(crate) const REJECT: &str = "reject";
 
 /// A place where words are known.
 pub(crate) struct Place {
     /// What the words are there.
     kind: &'static str,
+    /// The one that shows how they are written.
+    example: &'static str,
     known: &'static [&'static str],
     /// Words that belong elsewhere, and what to write instead.
     elsewhere: &'static [(&'static str, &'static str)],
@@ -42,6 +45,7 @@ pub(crate) struct Place {
 
 pub(crate) const ON_STRUCT: Place = Place {
     kind: "key of a struct",
+    example: TTL,
     known: &[TTL, ABSOLUTE, PREFIX, MERGE],
     elsewhere: &[
         (
@@ -70,6 +74,7 @@ pub(crate) const ON_STRUCT: Place = Place {
 
 pub(crate) const ON_FIELD: Place = Place {
     kind: "key of a field",
+    example: RENAME,
     known: &[RENAME, ALIAS, DEFAULT, UPGRADE],
     elsewhere: &[
         (
@@ -101,21 +106,85 @@ pub(crate) const ON_FIELD: Place = Place {
 
 pub(crate) const IN_UPGRADE: Place = Place {
     kind: "key of `upgrade`",
+    example: FROM,
     known: &[FROM, WITH],
     elsewhere: &[],
 };
 
+/// What becomes of a part that names no rule; it has no name in attributes.
+pub(crate) const LATER: &str = "later";
+
+/// The rules that any place knows.
+macro_rules! rules {
+    ($($more:expr),*) => {
+        &[
+            "user", "guest", "append", "union", "sum", "max", "min", "deep", "left_precedent",
+            "right_precedent", "storage_precedent", "retainment_precedent", $($more),*
+        ]
+    };
+}
+
+/// Above a field of a session.
 pub(crate) const RULES: Place = Place {
     kind: "merge rule",
-    known: &[
-        "user", "guest", "append", "union", "sum", "max", "min", "deep", REJECT, WITH,
-    ],
+    example: WITH,
+    known: rules![REJECT, BY_KEY, WITH],
     elsewhere: &[],
+};
+
+/// For every field of a session.
+pub(crate) const RULES_OF_STRUCT: Place = Place {
+    kind: "merge rule",
+    example: MERGE,
+    known: rules![REJECT],
+    elsewhere: &[
+        (
+            BY_KEY,
+            "`by_key` is for a field, since it names a field of the list's items: write `#[merge(by_key = …)]` above it",
+        ),
+        (
+            WITH,
+            "`with` is for a field, since it names a function of the field's type: write `#[merge(with = …)]` above it",
+        ),
+    ],
+};
+
+/// Above a field of a struct that derives `Merge`.
+pub(crate) const RULES_OF_PART: Place = Place {
+    kind: "merge rule",
+    example: WITH,
+    known: rules![BY_KEY, WITH],
+    elsewhere: &[(
+        REJECT,
+        "`reject` refuses a request, which only a field of the session can: write `#[merge(reject)]` above that field",
+    )],
+};
+
+/// What is no part of `#[derive(Merge)]`.
+pub(crate) const ON_PART: Place = Place {
+    kind: "attribute of a part",
+    example: MERGE,
+    known: &[MERGE],
+    elsewhere: &[
+        (
+            SESSION,
+            "`session` is for a struct that derives `Session`: here `#[serde(…)]` says how a field is stored, and `#[merge(…)]` how it merges",
+        ),
+        (
+            EXPIRE,
+            "only a field of the session expires, whole: write `#[expire(…)]` above that field",
+        ),
+        (
+            FLASH,
+            "only a field of the session is a flash, whole: write `#[flash]` above that field",
+        ),
+    ],
 };
 
 pub(crate) const MERGE_ON_STRUCT: &str = "the rule for every field of a struct is a key: `#[session(merge = sum)]`; for one field write `#[merge(sum)]` above it";
 
-pub(crate) const WITH_ON_STRUCT: &str = "`with` is for a field, since it names a function of the field's type: write `#[merge(with = …)]` above it";
+pub(crate) const MERGE_ON_PARTS: &str =
+    "a rule stands above the field that it is for: move `#[merge(…)]` there";
 
 impl Place {
     pub(crate) fn knows(&self, word: &Ident) -> bool {
@@ -125,49 +194,41 @@ impl Place {
     /// The fault that `word` is not known here.
     pub(crate) fn unknown(&self, word: &Ident) -> syn::Error {
         let elsewhere = self.elsewhere.iter().find(|(other, _)| word == other);
-        syn::Error::new_spanned(
-            word,
-            elsewhere.map_or_else(|| self.not_known(word), |(_, advice)| (*advice).to_owned()),
-        )
+        let advice = elsewhere.map(|(_, advice)| (*advice).to_owned());
+        syn::Error::new_spanned(word, advice.unwrap_or_else(|| self.not_known(word)))
     }
 
     fn not_known(&self, word: &Ident) -> String {
-        let guess = nearest(&word.to_string(), self.known);
-        let guess = guess
-            .map(|known| format!("; did you mean `{known}`?"))
-            .unwrap_or_default();
-        format!(
-            "`{word}` is not a {}{guess}\nknown: {}",
-            self.kind,
-            self.list()
-        )
+        let guess = did_you_mean(&word.to_string(), self.known);
+        format!("`{word}` is not a {}{guess}\n{}", self.kind, self.list())
     }
 
-    /// The known words, for a message.
+    /// What to say where there is no word at all.
+    pub(crate) fn expected(&self) -> String {
+        format!("expected a {}\n{}", self.kind, self.list())
+    }
+
+    /// The known words, as a line of a message.
     pub(crate) fn list(&self) -> String {
-        self.known
-            .iter()
-            .map(|known| format!("`{known}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
+        let known = self.known.join("`, `");
+        format!("known: `{known}`, as in `{}`", usage(self.example))
     }
 }
 
 /// What a key or an attribute looks like when it is written.
 pub(crate) fn usage(word: &str) -> &'static str {
     match word {
-        SESSION => "#[session(key = value)]",
         EXPIRE => "#[expire(\"1h\")]",
-        FLASH => "#[flash]",
         TTL => "ttl = \"2h\"",
         ABSOLUTE => "absolute = \"30d\"",
-        MERGE => "#[merge(sum)]",
+        MERGE => "merge = sum",
         PREFIX => "prefix = \"auth\"",
         RENAME => "rename = \"stored_name\"",
         ALIAS => "alias = \"older_name\"",
         DEFAULT => "default = expression",
         UPGRADE => "upgrade(from = OldType, with = function)",
         FROM => "from = OldType",
+        BY_KEY => "by_key = field",
         WITH => "with = function",
         SLIDING => "#[expire(\"1h\", sliding)]",
         _ => "…",

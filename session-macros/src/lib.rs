@@ -1,4 +1,5 @@
-//! The derive macro of session-runtime.
+//! The derive macros of session-runtime: [`Session`](macro@Session), which lists the attributes and rules, and
+//! [`Merge`](macro@Merge) for what is in its fields.
 
 mod attr;
 mod check;
@@ -6,18 +7,205 @@ mod duration;
 mod error;
 mod expand;
 mod keys;
+mod list;
+mod merge;
 mod model;
+mod skeleton;
 mod value;
+
+#[cfg(test)]
+mod tests;
 
 use error::Errors;
 use model::Schema;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Turns a struct into a typed session.
+/// Turns a struct with named fields into a typed session.
+///
+/// For `struct Shop` it makes `struct ShopSession`, which has the same fields, each in a cell: `Field<T>`, or
+/// `Flash<T>` if it is a `#[flash]`. Visibility and docs carry over. A handler takes `Session<Shop>`, which
+/// derefs to the cells.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use session_runtime::Session;
+///
+/// #[derive(Session)]
+/// #[session(ttl = "2h")]
+/// struct Shop {
+///     #[merge(sum)]
+///     cart: BTreeMap<String, u32>,
+///     #[expire("15m")]
+///     checkout: Option<String>,
+///     #[flash]
+///     notice: Option<String>,
+/// }
+///
+/// async fn add(mut session: Session<Shop>) -> usize {
+///     *session.cart.get_mut().entry("apple".to_owned()).or_default() += 1;
+///     session.notice.set("Added to your cart.".to_owned());
+///     session.cart.get().len()
+/// }
+/// # let _ = add;
+/// ```
+///
+/// A field's type implements `Serialize`, `Deserialize`, `Default`, `Send` and `Sync`, and owns what it holds.
+///
+/// # On the struct
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `#[session(ttl = "2h")]` | how long a session may be idle. Without it, the layer's setting |
+/// | `#[session(absolute = "30d")]` | how long it may live at all, however much it is used. Without it, the layer's setting |
+/// | `#[session(prefix = "auth")]` | stores the fields as `auth.name`, so that several structs share one session. Another prefix is another set of fields |
+/// | `#[session(merge = rule)]` | the rule of each field that names none and is no flash |
+///
+/// Of several structs in one session, the longest lifetime counts.
+///
+/// # On a field
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `#[expire("15m")]` | gone that long after it was set, though the session lives on. Reading does not extend it |
+/// | `#[expire("15m", sliding)]` | the same, extended whenever it is used |
+/// | `#[flash]` | used up by being read |
+/// | `#[merge(rule)]` | how it merges. Without it, and without one on the struct, the later writer wins |
+/// | `#[session(rename = "name")]` | its stored name. Without it, the field's own |
+/// | `#[session(alias = "older")]` | an older stored name, which still reads. Can be repeated; is under the struct's prefix, too |
+/// | `#[session(default = expression)]` | its value while it is absent, in place of `Default` |
+/// | `#[session(upgrade(from = Old, with = function))]` | reads a value that was stored as an older type, through `fn(Old) -> T` |
+///
+/// Several keys fit in one `#[session(…)]`. Stored names have at most 100 bytes, and neither `.` nor `@`.
+///
+/// ```
+/// use session_runtime::Session;
+///
+/// #[derive(Session)]
+/// #[session(prefix = "list", absolute = "30d")]
+/// struct List {
+///     #[session(rename = "size", alias = "page_size", default = 20)]
+///     rows: u32,
+///     #[session(upgrade(from = u32, with = by_number))]
+///     sorted_by: String, // was the number of a column until version 2
+///     #[expire("1h 30m", sliding)]
+///     filter: Option<String>,
+/// }
+///
+/// fn by_number(column: u32) -> String {
+///     format!("column {column}")
+/// }
+/// ```
+///
+/// # Rules
+///
+/// | rule | for | what becomes of two changes |
+/// |---|---|---|
+/// | `user` | any type | at login the account's value, else the guest's; between requests the later writer's |
+/// | `guest` | any type | at login the guest's value, else the account's; between requests the later writer's |
+/// | `sum` | integers, and maps of them | both differences count |
+/// | `append` | sequences | both additions, in order |
+/// | `union` | sets, and sequences | both additions, without either's removals |
+/// | `max`, `min` | types that implement `Ord` | the greatest, the least |
+/// | `deep` | maps, JSON, and types that [derive `Merge`](macro@Merge) | key by key, field by field |
+/// | `by_key = field` | a `Vec` of such types | items whose `field` is equal merge, as their type says |
+/// | `left_precedent`, `right_precedent`, `storage_precedent`, `retainment_precedent` | `serde_json::Value` | below |
+/// | `reject` | any type | the later request fails with a conflict, and writes nothing |
+/// | `with = function` | any type | what `fn(Sides<T>) -> T` makes of them |
+///
+/// ```
+/// use session_runtime::{Session, Sides};
+///
+/// #[derive(Session)]
+/// #[session(merge = user)]
+/// struct Search {
+///     language: String,
+///     #[merge(max)]
+///     best_score: u32,
+///     #[merge(with = longest)]
+///     query: String,
+/// }
+///
+/// fn longest(sides: Sides<String>) -> String {
+///     let (ours, theirs) = (sides.ours.unwrap_or_default(), sides.theirs.unwrap_or_default());
+///     if ours.len() > theirs.len() { ours } else { theirs }
+/// }
+/// ```
+///
+/// The later writer of two requests is the one that commits later.
+///
+/// With `by_key`, the account's lines (or those stored by now) come first, in their order, and then what the
+/// other side has added, in its own. A line that one side removed is gone, unless the other has changed it. If a key is there
+/// twice, each side's first goes with the other's first, the second with the second. The field can be one of an item's field,
+/// `by_key = product.sku`, or have a number, `by_key = 0`.
+///
+/// The four rules for JSON differ at login alone: between requests they are `deep`. Two objects merge key by
+/// key, to any depth, and two arrays are joined. Of other pairs, where the account has a *left* value and the
+/// guest a *right* one,
+///
+/// | rule | keeps |
+/// |---|---|
+/// | `left_precedent` | the left; what is right is added if the left is an array |
+/// | `right_precedent` | the right; what is left goes before it if the right is an array |
+/// | `storage_precedent` | the one that can hold more, an object before an array before a scalar; an array takes a scalar in; of two scalars the left |
+/// | `retainment_precedent` | both: in an object if either is one, with items under their own text; else in an array |
+///
+/// # Durations
+///
+/// Whole numbers with their units, longest first or not: `"90s"`, `"15m"`, `"2h 30m"`, `"7 days"`, `"500ms"`.
+///
+/// | unit | written |
+/// |---|---|
+/// | milliseconds | `ms`, `millis`, `millisecond`, `milliseconds` |
+/// | seconds | `s`, `sec`, `secs`, `second`, `seconds` |
+/// | minutes | `m`, `min`, `mins`, `minute`, `minutes` |
+/// | hours | `h`, `hr`, `hrs`, `hour`, `hours` |
+/// | days | `d`, `day`, `days` |
+/// | weeks | `w`, `week`, `weeks` |
+///
+/// At least a millisecond, at most a hundred years.
 #[proc_macro_derive(Session, attributes(session, expire, flash, merge))]
 pub fn session(input: TokenStream) -> TokenStream {
     derive(&parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Merges a struct with named fields, each field by a rule of its own.
+///
+/// It is for the values *in* a session's fields, and implements the trait `session_runtime::Merge`, which the
+/// rules `deep` and `by_key` ask for.
+///
+/// ```
+/// use session_runtime::{Merge, Session};
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     #[merge(by_key = sku)]
+///     cart: Vec<Line>,
+/// }
+///
+/// #[derive(Merge, PartialEq, serde::Serialize, serde::Deserialize)]
+/// struct Line {
+///     sku: String,
+///     #[merge(sum)]
+///     quantity: u32,
+///     #[merge(max)]
+///     added_at: u64,
+/// }
+/// ```
+///
+/// The rules are those of [`Session`](macro@Session#rules), but for `reject`, which is for a whole field of the session. A field
+/// without a rule is the later writer's, and at login the guest's. If only one side has changed a field, no rule is
+/// asked: its value stands.
+///
+/// If one side removed the whole value and the other has changed it, the change stands, whichever came first: what is
+/// there in vain can be removed again, what is gone is gone. If a rule leaves nothing of one field (as the
+/// `Merge` of an app can), nothing is left of the whole.
+///
+/// Fields implement `PartialEq`, and so does the struct.
+#[proc_macro_derive(Merge, attributes(merge, session, expire, flash))]
+pub fn merge(input: TokenStream) -> TokenStream {
+    merge::derive(&parse_macro_input!(input as DeriveInput)).into()
 }
 
 /// Parse, model, check, expand.
@@ -27,6 +215,6 @@ fn derive(input: &DeriveInput) -> proc_macro2::TokenStream {
     check::all(&schema, &mut errors);
     match errors.report() {
         None => expand::schema(&schema),
-        Some(report) => expand::skeleton(&schema, &report),
+        Some(faults) => skeleton::schema(&schema, &faults),
     }
 }

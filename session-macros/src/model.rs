@@ -1,5 +1,7 @@
 //! The schema, as understood from the struct and its attributes.
 
+use std::iter;
+
 use proc_macro2::{Ident, Span};
 use syn::ext::IdentExt;
 use syn::{Attribute, Data, DeriveInput, Fields, FieldsNamed, LitStr, Type, Visibility};
@@ -38,9 +40,9 @@ impl<'a> Schema<'a> {
         let options = StructOptions::read(&input.attrs, errors);
         let named = errors.keep(named_fields(input));
         let fields = named.into_iter().flat_map(|fields| &fields.named);
-        let fields = fields
-            .filter_map(|field| Field::read(field, &options, errors))
-            .collect();
+        let prefix = options.prefix.as_ref().map(|prefix| prefix.value.value());
+        let read = |field| Field::read(field, prefix.as_deref(), errors);
+        let fields = fields.filter_map(read).collect();
         Self {
             input,
             options,
@@ -50,11 +52,7 @@ impl<'a> Schema<'a> {
 
     /// The rule that a field names, or the struct's.
     pub(crate) fn rule_of<'b>(&'b self, field: &'b Field<'_>) -> Option<&'b Rule> {
-        let of_struct = self
-            .options
-            .merge
-            .as_ref()
-            .filter(|_| field.options.flash.is_none());
+        let of_struct = self.options.merge.as_ref().filter(|_| !field.is_flash());
         field
             .options
             .merge
@@ -65,21 +63,18 @@ impl<'a> Schema<'a> {
 }
 
 impl<'a> Field<'a> {
-    fn read(field: &'a syn::Field, of_struct: &StructOptions, errors: &mut Errors) -> Option<Self> {
+    fn read(field: &'a syn::Field, prefix: Option<&str>, errors: &mut Errors) -> Option<Self> {
         let ident = field.ident.as_ref()?;
-        let options = FieldOptions::read(&field.attrs, errors);
-        let prefix = of_struct.prefix.as_ref().map(|prefix| prefix.value.value());
-        let prefix = prefix.as_deref();
-        let own = StoredName::new(prefix, &ident.unraw().to_string(), ident.span());
-        let renamed = options
+        let mut faults = Errors::default();
+        let options = FieldOptions::read(&field.attrs, &mut faults);
+        errors.of_field(ident, faults);
+        let written = |name: &LitStr| StoredName::new(prefix, &name.value(), name.span());
+        let own = || StoredName::new(prefix, &ident.unraw().to_string(), ident.span());
+        let name = options
             .rename
             .as_ref()
-            .map(|rename| StoredName::written(prefix, &rename.value));
-        let aliases = options
-            .aliases
-            .iter()
-            .map(|alias| StoredName::written(prefix, alias))
-            .collect();
+            .map_or_else(own, |rename| written(&rename.value));
+        let aliases = options.aliases.iter().map(written).collect();
         let (vis, attrs, ty) = (&field.vis, &field.attrs, &field.ty);
         Some(Self {
             ident,
@@ -87,9 +82,23 @@ impl<'a> Field<'a> {
             attrs,
             ty,
             options,
-            name: renamed.unwrap_or(own),
+            name,
             aliases,
         })
+    }
+
+    pub(crate) fn is_flash(&self) -> bool {
+        self.options.flash.is_some()
+    }
+
+    /// The flag, if using the field extends its life.
+    pub(crate) fn sliding(&self) -> Option<&Ident> {
+        self.options.expire.as_ref()?.value.sliding.as_ref()
+    }
+
+    /// The stored name, then the older ones.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &StoredName> {
+        iter::once(&self.name).chain(&self.aliases)
     }
 }
 
@@ -97,10 +106,6 @@ impl StoredName {
     fn new(prefix: Option<&str>, name: &str, span: Span) -> Self {
         let text = prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}.{name}"));
         Self { text, span }
-    }
-
-    fn written(prefix: Option<&str>, name: &LitStr) -> Self {
-        Self::new(prefix, &name.value(), name.span())
     }
 }
 

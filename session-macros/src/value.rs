@@ -4,10 +4,13 @@ use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{AngleBracketedGenericArguments, Error, ExprPath, Lit, LitStr, Result, Token, Type};
+use syn::punctuated::Punctuated;
+use syn::{
+    AngleBracketedGenericArguments, Error, ExprPath, LitInt, LitStr, Member, Result, Token, Type,
+};
 
 use crate::duration;
-use crate::keys::{self, RULES, usage};
+use crate::keys::{self, Place, RULES_OF_STRUCT, usage};
 
 /// A duration, and the text it was written as.
 pub(crate) struct Duration {
@@ -16,25 +19,24 @@ pub(crate) struct Duration {
 }
 
 /// What `#[merge(…)]` names.
-#[derive(Clone)]
 pub(crate) enum Rule {
     /// One of the runtime's functions.
     Named(Ident),
     /// `reject`.
     Reject,
+    /// A field of the list's items.
+    ByKey(FieldPath),
     /// A function of the app.
     With(ExprPath),
 }
 
+/// `sku`, or `product.sku`.
+pub(crate) type FieldPath = Punctuated<Member, Token![.]>;
+
 /// `= "text"`.
 pub(crate) fn text(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
     equals(key, input)?;
-    input.parse().map_err(|error| {
-        Error::new(
-            error.span(),
-            format!("expected text in quotes: `{}`", written(key)),
-        )
-    })
+    input.parse().map_err(expected("text in quotes", key))
 }
 
 /// `= "name"`, which is to be part of a stored name.
@@ -69,34 +71,30 @@ pub(crate) fn duration(key: &Ident, input: ParseStream<'_>) -> Result<Duration> 
 
 /// `"2h"`.
 pub(crate) fn duration_text(key: &Ident, input: ParseStream<'_>) -> Result<Duration> {
-    let text = match input.parse() {
-        Ok(Lit::Str(text)) => text,
-        Ok(Lit::Int(number)) => return Err(unquoted(&number)),
-        Ok(other) => return Err(Error::new_spanned(other, not_a_duration(key))),
-        Err(error) => return Err(Error::new(error.span(), not_a_duration(key))),
-    };
+    if input.peek(LitInt) {
+        return Err(unquoted(&input.parse()?));
+    }
+    let text: LitStr = input
+        .parse()
+        .map_err(expected("a duration in quotes", key))?;
     let parsed = duration::parse(&text.value());
     let millis = parsed.map_err(|fault| Error::new_spanned(&text, fault))?;
     Ok(Duration { millis, text })
 }
 
-fn unquoted(number: &syn::LitInt) -> Error {
+fn unquoted(number: &LitInt) -> Error {
     let unit = if number.suffix().is_empty() { "s" } else { "" };
-    Error::new_spanned(
-        number,
-        format!("a duration is text, with its unit: write `\"{number}{unit}\"`"),
-    )
+    let fault = format!("a duration is text, with its unit: write `\"{number}{unit}\"`");
+    Error::new_spanned(number, fault)
 }
 
-fn not_a_duration(key: &Ident) -> String {
-    format!("expected a duration in quotes: `{}`", written(key))
-}
-
-/// `rule`, or `with = path`.
-pub(crate) fn rule(input: ParseStream<'_>) -> Result<Rule> {
-    let name = rule_name(input)?;
+/// `rule`, `by_key = field`, or `with = path`.
+pub(crate) fn rule(place: &Place, input: ParseStream<'_>) -> Result<Rule> {
+    let name = rule_name(place, input)?;
     let rule = if name == keys::WITH {
         Rule::With(path(&name, input)?)
+    } else if name == keys::BY_KEY {
+        Rule::ByKey(field(&name, input)?)
     } else {
         named_rule(name)
     };
@@ -110,32 +108,21 @@ pub(crate) fn rule(input: ParseStream<'_>) -> Result<Rule> {
 /// `= rule`.
 pub(crate) fn rule_of_struct(key: &Ident, input: ParseStream<'_>) -> Result<Rule> {
     equals(key, input)?;
-    let name = rule_name(input)?;
-    if name == keys::WITH {
-        return Err(Error::new_spanned(name, keys::WITH_ON_STRUCT));
-    }
-    Ok(named_rule(name))
+    rule_name(&RULES_OF_STRUCT, input).map(named_rule)
 }
 
-fn rule_name(input: ParseStream<'_>) -> Result<Ident> {
+fn rule_name(place: &Place, input: ParseStream<'_>) -> Result<Ident> {
     if input.peek(LitStr) {
         let text: LitStr = input.parse()?;
-        return Err(Error::new_spanned(
-            &text,
-            format!("a rule is written without quotes: `{}`", text.value()),
-        ));
+        let fault = format!("a rule is written without quotes: `{}`", text.value());
+        return Err(Error::new_spanned(text, fault));
     }
     let rule = input.call(Ident::parse_any);
-    let rule = rule.map_err(|error| {
-        Error::new(
-            error.span(),
-            format!("expected a rule: one of {}", RULES.list()),
-        )
-    })?;
-    if RULES.knows(&rule) {
+    let rule = rule.map_err(|error| Error::new(error.span(), place.expected()))?;
+    if place.knows(&rule) {
         Ok(rule)
     } else {
-        Err(RULES.unknown(&rule))
+        Err(place.unknown(&rule))
     }
 }
 
@@ -147,23 +134,25 @@ fn named_rule(name: Ident) -> Rule {
     }
 }
 
+/// `= field.of.an.item`.
+fn field(key: &Ident, input: ParseStream<'_>) -> Result<FieldPath> {
+    equals(key, input)?;
+    let path = FieldPath::parse_separated_nonempty(input);
+    let path = path.and_then(|path| ends(input).then_some(path).ok_or_else(|| input.error(key)));
+    path.map_err(expected("the name of a field of the list's items", key))
+}
+
 /// `= path::to::function`.
 pub(crate) fn path(key: &Ident, input: ParseStream<'_>) -> Result<ExprPath> {
     equals(key, input)?;
-    input.parse().map_err(|error| {
-        Error::new(
-            error.span(),
-            format!("expected the path of a function: `{}`", written(key)),
-        )
-    })
+    let fault = expected("the path of a function", key);
+    input.parse().map_err(fault)
 }
 
 /// `= path::to::Type`.
 pub(crate) fn ty(key: &Ident, input: ParseStream<'_>) -> Result<Type> {
     equals(key, input)?;
-    input
-        .parse()
-        .map_err(|error| Error::new(error.span(), format!("expected a type: `{}`", written(key))))
+    input.parse().map_err(expected("a type", key))
 }
 
 /// `= expression`, up to the next comma that is not inside of it.
@@ -197,6 +186,12 @@ fn equals(key: &Ident, input: ParseStream<'_>) -> Result<()> {
 /// The fault that a key stands alone.
 pub(crate) fn needs_value(key: &Ident) -> Error {
     Error::new_spanned(key, format!("`{key}` needs a value: `{}`", written(key)))
+}
+
+/// The fault that something else stands where `what` is to be.
+fn expected(what: &str, key: &Ident) -> impl FnOnce(Error) -> Error {
+    let fault = format!("expected {what}: `{}`", written(key));
+    move |error| Error::new(error.span(), fault)
 }
 
 fn written(key: &Ident) -> &'static str {

@@ -1,16 +1,21 @@
 //! Cells: the fields of a session, as handlers use them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Timestamp;
+use crate::commit::{same_payload, same_slot};
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::record::Slot;
-use crate::request::Request;
-use crate::schema::{AnyRow, Cell, Harvest, Opener, Row};
+use crate::schema::{AnyRow, Cell, Deed, Harvest, Opener, Row, RowOf};
+
+mod flash;
+mod marks;
+
+pub use flash::Flash;
+use marks::Marks;
 
 /// One field of a session.
 ///
@@ -51,52 +56,6 @@ enum Lifetime {
     For(Duration),
     /// As long as the session.
     Session,
-}
-
-/// What was done to a cell, and when it was opened: eight flags, and 56 bits of milliseconds, in one word, so
-/// that a cell stays at 40 bytes.
-struct Marks(AtomicU64);
-
-impl Marks {
-    /// `get_mut` handed the value out.
-    const BORROWED: u64 = 1;
-    /// `set` replaced it.
-    const SET: u64 = 1 << 1;
-    /// `clear` or `take` removed what was stored.
-    const CLEARED: u64 = 1 << 2;
-    /// It was read, and that counts: it is a flash, or slides.
-    const USED: u64 = 1 << 3;
-    /// It survives being read.
-    const KEPT: u64 = 1 << 4;
-    /// What is stored does not decode.
-    const FAILED: u64 = 1 << 5;
-    /// It is for this request alone.
-    const PASSING: u64 = 1 << 6;
-    const ANY: u64 = 0xff;
-
-    fn new(now: Timestamp) -> Self {
-        Self(AtomicU64::new(now.as_millis().unsigned_abs() << 8))
-    }
-
-    fn opened_at(&self) -> Timestamp {
-        let millis = self.0.load(Ordering::Relaxed) >> 8;
-        Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
-    }
-
-    fn has(&self, any: u64) -> bool {
-        self.0.load(Ordering::Relaxed) & any != 0
-    }
-
-    fn raise(&self, mark: u64) {
-        if !self.has(mark) {
-            self.0.fetch_or(mark, Ordering::Relaxed);
-        }
-    }
-
-    fn replace(&mut self, marks: u64) {
-        let all = self.0.get_mut();
-        *all = *all & !Self::ANY | marks;
-    }
 }
 
 impl<T> Field<T> {
@@ -207,16 +166,19 @@ impl<T> Field<T> {
             return None;
         }
         let now = self.marks.opened_at();
-        match self
-            .value
-            .get()
-            .map_or(Lifetime::Usual, |opened| opened.lifetime)
-        {
+        match self.lifetime() {
             Lifetime::For(lifetime) => Some(now + lifetime),
             Lifetime::Session => None,
             Lifetime::Usual if self.marks.has(Marks::SET) => self.row.expiry(now),
             Lifetime::Usual => self.stored().and_then(|slot| slot.expires()),
         }
+    }
+
+    /// What was said of its lifetime.
+    fn lifetime(&self) -> Lifetime {
+        self.value
+            .get()
+            .map_or(Lifetime::Usual, |opened| opened.lifetime)
     }
 
     /// What is stored, unless it was cleared.
@@ -321,11 +283,7 @@ impl<T: Send + Sync + 'static> Field<T> {
 
     /// When a value written at `now` lapses.
     fn written_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        match self
-            .value
-            .get()
-            .map_or(Lifetime::Usual, |opened| opened.lifetime)
-        {
+        match self.lifetime() {
             Lifetime::Usual => self.row.expiry(now),
             Lifetime::For(lifetime) => Some(now + lifetime),
             Lifetime::Session => None,
@@ -334,11 +292,7 @@ impl<T: Send + Sync + 'static> Field<T> {
 
     /// The stored slot, with the expiry it is to have.
     fn retimed(&self, slot: &Arc<Slot>, now: Timestamp) -> Arc<Slot> {
-        let expires = match self
-            .value
-            .get()
-            .map_or(Lifetime::Usual, |opened| opened.lifetime)
-        {
+        let expires = match self.lifetime() {
             Lifetime::Usual => self.slid(slot.expires(), now),
             Lifetime::For(lifetime) => Some(now + lifetime),
             Lifetime::Session => None,
@@ -348,6 +302,13 @@ impl<T: Send + Sync + 'static> Field<T> {
         } else {
             Arc::new(slot.retimed(expires))
         }
+    }
+
+    /// Whether what becomes of it differs from what is stored by having been used alone.
+    fn only_slid(&self, ours: Option<&Arc<Slot>>) -> bool {
+        same_payload(self.slot.as_ref(), ours)
+            && !self.marks.has(Marks::SET)
+            && self.lifetime() == Lifetime::Usual
     }
 
     /// A used field that slides lives on; written at most every tenth of its lifetime.
@@ -366,33 +327,35 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
         self.row.name()
     }
 
+    fn row(&self) -> RowOf {
+        RowOf(self.row)
+    }
+
     fn facts(&self) -> (bool, Option<Timestamp>) {
         (self.is_present(), self.expiry())
     }
 
     fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
-        let retimed = self
-            .value
-            .get()
-            .is_some_and(|opened| opened.lifetime != Lifetime::Usual);
-        if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED & !Marks::KEPT) {
+        let retimed = self.lifetime() != Lifetime::Usual;
+        if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED) {
             return Ok(None);
         }
         let ours = self.outcome(now)?;
-        let same = match (&self.slot, &ours) {
-            (Some(slot), Some(ours)) => {
-                slot.signature() == ours.signature() && slot.expires() == ours.expires()
-            }
-            (None, None) => true,
-            _ => false,
-        };
+        let same = same_slot(self.slot.as_ref(), ours.as_ref());
         let row: &'static dyn AnyRow = self.row;
-        let passing = self.marks.has(Marks::PASSING);
-        Ok((!same).then(|| Harvest {
+        let deed = match same {
+            true if self.marks.has(Marks::KEPT) => Deed::Kept,
+            true => return Ok(None),
+            false if self.marks.has(Marks::PASSING) => Deed::Passing,
+            false if ours.is_none() && !self.marks.has(Marks::CLEARED) => Deed::UsedUp,
+            false if self.only_slid(ours.as_ref()) => Deed::Slid,
+            false => Deed::Changed,
+        };
+        Ok(Some(Harvest {
             row,
             base: self.slot.clone(),
             ours,
-            passing,
+            deed,
         }))
     }
 }
@@ -414,168 +377,5 @@ pub(crate) fn describe(
         (false, _) => f.write_str("absent"),
         (true, None) => f.write_str("present"),
         (true, Some(expires)) => write!(f, "present until {} ms", expires.as_millis()),
-    }
-}
-
-/// A field that is used up by being read: a notice that survives redirects until it has been shown once.
-///
-/// ```
-/// use session_runtime::Session;
-///
-/// #[derive(Session)]
-/// struct Shop {
-///     #[flash]
-///     notice: Option<String>,
-/// }
-///
-/// async fn add(mut session: Session<Shop>) -> &'static str {
-///     session.notice.set("Added to your cart.".to_owned());
-///     "see /cart"
-/// }
-///
-/// async fn cart(session: Session<Shop>) -> String {
-///     session.notice.get().clone().unwrap_or_default() // shown once
-/// }
-/// # let _ = (add, cart);
-/// ```
-pub struct Flash<T: 'static> {
-    field: Field<T>,
-    request: Arc<Request>,
-}
-
-impl<T> Flash<T> {
-    /// The cell of `row`, over the request's slots.
-    #[doc(hidden)]
-    pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
-        Self {
-            request: Arc::clone(slots.request),
-            field: Field::open(slots, row),
-        }
-    }
-
-    /// The value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
-    /// end of the request. The default while it is absent.
-    pub fn get(&self) -> &T {
-        self.field.marks.raise(Marks::USED);
-        self.field.get()
-    }
-
-    /// The value, without using it up.
-    pub fn peek(&self) -> &T {
-        self.field.get()
-    }
-
-    /// The value, to be changed in place. What is changed lives on to the next request; what is not is used
-    /// up.
-    pub fn get_mut(&mut self) -> &mut T {
-        self.field.marks.raise(Marks::USED);
-        self.field.get_mut()
-    }
-
-    /// Sets it, for the next request that reads it. Also if that is what it said before.
-    ///
-    /// A flash of an `Option` needs no `Some`: `session.notice.set("Saved.".to_owned())`.
-    pub fn set(&mut self, value: impl Into<T>) {
-        self.field.set(value.into());
-    }
-
-    /// Shows a value in this request alone, through the same [`get`](Self::get). What is stored is left for the
-    /// next one.
-    pub fn now(&mut self, value: impl Into<T>) {
-        self.field.set(value.into());
-        self.field.marks.raise(Marks::PASSING);
-    }
-
-    /// Holds it for one more request, though it is read in this one.
-    pub fn keep(&mut self) {
-        self.field.marks.raise(Marks::KEPT);
-    }
-
-    /// Takes the value out. The default if it was absent.
-    #[must_use = "to drop the value, call `clear`"]
-    pub fn take(&mut self) -> T {
-        self.field.take()
-    }
-
-    /// Removes it unread.
-    pub fn clear(&mut self) {
-        self.field.clear();
-    }
-
-    /// Whether there is something to read. Does not use it up.
-    pub fn is_present(&self) -> bool {
-        self.field.is_present()
-    }
-
-    /// The value, used up, unless what is stored does not fit the field's type.
-    ///
-    /// # Errors
-    ///
-    /// If it does not; [`get`](Self::get) serves the default then.
-    pub fn try_get(&self) -> Result<&T, DecodeError> {
-        let value = self.field.try_get()?;
-        self.field.marks.raise(Marks::USED);
-        Ok(value)
-    }
-
-    /// Gives it a lifetime from now. No effect while it is absent.
-    pub fn expire_in(&mut self, lifetime: Duration) {
-        self.field.expire_in(lifetime);
-    }
-
-    /// Lets it live as long as the session, or until it is read.
-    pub fn persist(&mut self) {
-        self.field.persist();
-    }
-
-    /// When it lapses unread; `None` if it does not, or is absent.
-    pub fn expires_at(&self) -> Option<SystemTime> {
-        self.field.expires_at()
-    }
-}
-
-impl<T: Send + Sync + 'static> Flash<T> {
-    /// Takes the value out of the store before it returns: of all requests that claim it, exactly one gets
-    /// it. `None` if it is absent, or someone else was first.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be reached before the deadline.
-    pub async fn claim(&mut self) -> Result<Option<T>, Error> {
-        if self.field.marks.has(Marks::SET) {
-            return Ok(Some(self.field.take()));
-        }
-        let row = self.field.row;
-        let claimed = match self.field.stored() {
-            Some(slot) => self.request.claim(row.name(), slot).await?,
-            None => None,
-        };
-        self.field.slot = None;
-        self.field.clear();
-        let decoded = claimed.map(|slot| row.decode_payload(slot.payload()));
-        if matches!(decoded, Some(Err(_))) {
-            observe::undecodable(row.name());
-        }
-        Ok(decoded.and_then(Result::ok))
-    }
-}
-
-impl<T: Send + Sync + 'static> Cell for Flash<T> {
-    fn name(&self) -> &'static str {
-        self.field.name()
-    }
-
-    fn facts(&self) -> (bool, Option<Timestamp>) {
-        self.field.facts()
-    }
-
-    fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
-        self.field.harvest(now)
-    }
-}
-
-impl<T> fmt::Debug for Flash<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.field.fmt(f)
     }
 }

@@ -181,8 +181,8 @@ impl Hash for SessionKey {
 impl fmt::Debug for SessionKey {
     /// Four bytes of the hash: enough to follow one session through a log, useless for opening it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.digest;
-        let short: [u8; 8] = to_hex([a, b, c, d]);
+        let first: [u8; 4] = self.digest.first_chunk().copied().unwrap_or_default();
+        let short: [u8; 8] = to_hex(first);
         write!(f, "SessionKey({})", ascii(&short))
     }
 }

@@ -27,7 +27,7 @@ use crate::transport::Transport;
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is added to a router with `.layer(…)`"]
 pub struct SessionLayer {
-    config: Config,
+    config: Arc<Config>,
 }
 
 impl SessionLayer {
@@ -40,13 +40,17 @@ impl SessionLayer {
     /// Sessions in `store`, by another transport.
     pub fn with_transport(store: impl Store, transport: impl Into<Transport>) -> Self {
         Self {
-            config: Config::new(Arc::new(store), transport.into()),
+            config: Arc::new(Config::new(Arc::new(store), transport.into())),
         }
+    }
+
+    fn config_mut(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
     }
 
     /// Where the id travels: a cookie unless told otherwise.
     pub fn transport(mut self, transport: impl Into<Transport>) -> Self {
-        self.config.transport = transport.into();
+        self.config_mut().transport = transport.into();
         self
     }
 
@@ -54,7 +58,7 @@ impl SessionLayer {
     /// whoever listens on the network has the session.
     #[cfg(feature = "cookie")]
     pub fn insecure(mut self) -> Self {
-        if let Some(cookie) = self.config.transport.cookie_mut() {
+        if let Some(cookie) = self.config_mut().transport.cookie_mut() {
             cookie.insecure();
         }
         self
@@ -62,35 +66,35 @@ impl SessionLayer {
 
     /// How long a session may be idle: two hours by default. `#[session(ttl = "…")]` overrides it.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.config.ttl = ttl;
+        self.config_mut().ttl = ttl;
         self
     }
 
     /// How long a session may live at all, however much it is used: 30 days by default.
     /// `#[session(absolute = "…")]` overrides it.
     pub fn absolute(mut self, absolute: Duration) -> Self {
-        self.config.absolute = absolute;
+        self.config_mut().absolute = absolute;
         self
     }
 
     /// How long a request waits for the store, once when it loads and once when it commits: two seconds by
     /// default. After that the client gets a 503.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.config.deadline = deadline;
+        self.config_mut().deadline = deadline;
         self
     }
 
     /// The largest value of one field, in bytes of JSON: 256 KiB by default. Over that nothing is written,
     /// and the client gets a 413.
     pub fn max_field(mut self, bytes: usize) -> Self {
-        self.config.max_field = bytes;
+        self.config_mut().max_field = bytes;
         self
     }
 
     /// The largest session, in bytes of names and JSON: 1 MiB by default. Over that nothing is written, and
     /// the client gets a 413.
     pub fn max_record(mut self, bytes: usize) -> Self {
-        self.config.max_record = bytes;
+        self.config_mut().max_record = bytes;
         self
     }
 
@@ -115,7 +119,7 @@ impl SessionLayer {
         mut self,
         address_of: impl Fn(&request::Parts) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.config.address_of = Some(Arc::new(address_of));
+        self.config_mut().address_of = Some(Arc::new(address_of));
         self
     }
 
@@ -123,7 +127,7 @@ impl SessionLayer {
     ///
     /// Off by default: browsers change theirs with every update.
     pub fn bind_user_agent(mut self) -> Self {
-        self.config.bind_user_agent = true;
+        self.config_mut().bind_user_agent = true;
         self
     }
 
@@ -141,20 +145,20 @@ impl SessionLayer {
         mut self,
         wanted: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.config.commit_if = Some(Arc::new(wanted));
+        self.config_mut().commit_if = Some(Arc::new(wanted));
         self
     }
 
     /// How often expired records are swept from the store, in batches: once a minute by default. `None` leaves
     /// that to somebody else; see [`Store::sweep`].
     pub fn sweep_every(mut self, period: Option<Duration>) -> Self {
-        self.config.sweep_every = period;
+        self.config_mut().sweep_every = period;
         self
     }
 
     /// Another clock than the system's, for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.config.set_clock(Arc::new(clock));
+        self.config_mut().set_clock(Arc::new(clock));
         self
     }
 }
@@ -169,6 +173,6 @@ impl<S> Layer<S> for SessionLayer {
         if let Err(refusal) = self.config.transport.check() {
             panic!("the session layer cannot work like this: {refusal}");
         }
-        SessionService::new(inner, Arc::new(self.config.clone()))
+        SessionService::new(inner, Arc::clone(&self.config))
     }
 }

@@ -21,6 +21,9 @@ pub(crate) fn undecodable(field: &str) {
 
 /// Changes were dropped after the response had been decided.
 pub(crate) fn unsaved(fields: usize) {
+    if fields == 0 {
+        return;
+    }
     count!("unsaved");
     tracing::error!(
         fields,

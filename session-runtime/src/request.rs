@@ -3,94 +3,56 @@
 //! Every handle is a small transaction over it. Loading and committing go one at a time, behind `gate`; what
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
+use std::cell::Cell;
 use std::fmt;
-use std::net::IpAddr;
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Outcome, Pending, Policy, fact, same_slot, settle};
+use crate::commit::{self, Commit, Found, Outcome, Pending, Policy, fact};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
-use crate::schema::{Harvest, Lifetime, facts};
+use crate::record::{Ended, Slot};
+use crate::schema::{Deed, Harvest, Lifetime, facts};
+use crate::task::to_its_end;
 use crate::transport::{Notice, Presented};
+
+mod client;
+mod login;
+mod part;
+mod state;
+
+use client::Client;
+pub(crate) use login::Rows;
+use part::Part;
+use state::{Barred, Phase, State, Taken, Told, is_fact};
+
+thread_local! {
+    /// The request whose handler this thread is running.
+    static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
+}
+
+/// While it lives, its thread runs a handler. It remembers which one the thread ran before.
+pub(crate) struct Running(*const Request);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
 
 /// One request's session.
 pub(crate) struct Request {
     pub(crate) config: Arc<Config>,
     gate: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    loaded: bool,
-    /// The id that opens the session now: presented, or issued by this request.
-    id: Option<SessionId>,
-    /// Where the record is.
-    key: Option<Key>,
-    /// The record as last seen in the store.
-    stored: Option<Arc<Record>>,
-    pending: Vec<Pending>,
-    /// Values for this request alone.
-    passing: Vec<Arc<Slot>>,
-    /// Why what was presented is no session.
-    ended: Option<Ended>,
-    /// Counts logins, logouts and deletions: an older handle folds nothing.
-    generation: u32,
-    /// What the client is to be told.
-    notice: Option<Told>,
-    /// Why nothing is written any more, if so.
-    barred: Option<Barred>,
-    /// A handle could not be folded, and why.
-    failure: Option<Error>,
-    phase: Phase,
-    /// Some extractor counts as use.
-    touch: bool,
-    lifetime: Lifetime,
-    client: Client,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Barred {
-    /// The session ended while the request ran.
-    Gone,
-    /// A handler panicked.
-    Panicked,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Running,
-    /// The response has been decided.
-    Closed,
-    /// The request was dropped before that.
-    Cancelled,
-}
-
-#[derive(Clone, Copy)]
-enum Told {
-    Issued(SessionId),
-    Removed,
-}
-
-/// What a session may be bound to.
-#[derive(Clone, Default)]
-struct Client {
-    /// Where it is, if sessions are bound to that and it could be told.
-    address: Option<IpAddr>,
-    user_agent: Option<String>,
-    /// The app has lifted the binding.
-    unbound: bool,
 }
 
 /// What came of [`Session::save`](crate::Session::save).
@@ -103,6 +65,21 @@ pub enum Saved {
     Unchanged,
     /// The session was ended while the request was running. The changes are dropped; nothing brings it back.
     Ended,
+}
+
+impl Saved {
+    fn written(written: bool) -> Self {
+        if written {
+            Self::Written
+        } else {
+            Self::Unchanged
+        }
+    }
+
+    /// This, unless it is that nothing was written; then `other`.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Unchanged { other } else { self }
+    }
 }
 
 impl Request {
@@ -118,13 +95,23 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The right to load and commit. A handler may have begun a save and left it at that: nobody waits for it
+    /// longer than for a store.
+    async fn gate(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        if let Ok(gate) = self.gate.try_lock() {
+            return Ok(gate);
+        }
+        let gate = tokio::time::timeout(self.config.deadline, self.gate.lock()).await;
+        gate.map_err(|_| Error::timeout())
+    }
+
     /// Loads what the client presented, once per request.
     pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
-        if self.state().loaded {
+        if self.state().client.is_some() {
             return Ok(());
         }
-        let _gate = self.gate.lock().await;
-        if self.state().loaded {
+        let _gate = self.gate().await?;
+        if self.state().client.is_some() {
             return Ok(());
         }
         let client = Client::of(parts, &self.config);
@@ -136,19 +123,31 @@ impl Request {
             }
             Presented::Id(id) => self.open(id, &client).await?,
         }
-        let mut state = self.state();
-        state.client = client;
-        state.loaded = true;
+        self.state().client = Some(client);
         Ok(())
     }
 
     async fn open(&self, id: SessionId, client: &Client) -> Result<(), Error> {
-        match commit::find(&self.config, Key::from(&id)).await? {
-            Ok((key, record)) => match client.differs(&record, &self.config) {
-                None => self.state().found(Some(id), key, record),
+        let presented = Key::from(&id);
+        match self.find(presented.clone()).await? {
+            Found::Live(key, record) => match client.differs(&record, &self.config) {
+                None => {
+                    let account = self.account_of(&record).await?;
+                    let mut state = self.state();
+                    state.presents = key == presented;
+                    state.id = Some(id);
+                    state.session.found(key, record);
+                    state.account = account;
+                }
                 Some(reason) => self.evict(key, reason).await,
             },
-            Err(reason) => self.state().ended = Some(reason),
+            Found::Superseded(reason) => {
+                let mut state = self.state();
+                state.ended = Some(reason);
+                state.barred = Some(Barred::Superseded);
+            }
+            Found::Ended(reason) => self.state().ended = Some(reason),
+            Found::Abandoned { .. } => self.state().ended = Some(Ended::LoggedIn),
         }
         Ok(())
     }
@@ -160,7 +159,8 @@ impl Request {
         let mut state = self.state();
         state.ended = Some(reason);
         match removed {
-            Ok(_) => state.notice = Some(Told::Removed),
+            Ok(true) => state.notice = Some(Told::Removed),
+            Ok(false) => {}
             Err(error) => {
                 tracing::error!(%error, "it could not be ended in the store; this request does not see it");
             }
@@ -177,11 +177,9 @@ impl Request {
     /// Calls `open` with the slots as the request sees them now, and says which generation that is.
     pub(crate) fn view<T>(&self, now: Timestamp, open: impl FnOnce(&[Arc<Slot>]) -> T) -> (T, u32) {
         let state = self.state();
-        let stored = state.stored.as_deref().map_or(&[][..], Record::slots);
-        let cells = if state.pending.is_empty() && state.passing.is_empty() {
-            open(stored)
-        } else {
-            open(&state.seen_by_handles(now))
+        let cells = match state.seen_by_handles(now) {
+            Some(seen) => open(seen.slots()),
+            None => open(state.session.slots()),
         };
         (cells, state.generation)
     }
@@ -204,20 +202,31 @@ impl Request {
     /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
     /// ended or replaced meanwhile, and what it did is dropped.
     pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
+        self.fold_into(&mut self.state(), generation, harvest)
+    }
+
+    fn fold_into(
+        &self,
+        state: &mut State,
+        generation: u32,
+        harvest: &[Harvest],
+    ) -> Result<bool, Error> {
         let now = self.config.now();
-        let mut state = self.state();
         if generation != state.generation {
             if !harvest.is_empty() {
                 observe::outdated(harvest.len());
             }
             return Ok(false);
         }
-        let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let before = (!harvest.is_empty()).then(|| state.pending());
+        let believed =
+            |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
         let folded = harvest
             .iter()
+            .filter(believed)
             .try_for_each(|harvest| state.fold(harvest, now));
         if let (Err(_), Some(before)) = (&folded, before) {
-            state.pending = before;
+            state.restore(before);
         }
         folded.map(|()| true)
     }
@@ -225,32 +234,32 @@ impl Request {
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
     /// that has left, the log.
     pub(crate) fn fold_dropped(&self, generation: u32, harvest: Result<Vec<Harvest>, Error>) {
+        let mut state = self.state();
         let folded = match harvest {
-            Ok(harvest) if harvest.is_empty() => return,
-            Ok(harvest) => {
-                if self.is_too_late(harvest.len()) {
-                    return;
-                }
-                self.fold(generation, &harvest).map(drop)
-            }
+            Ok(harvest) => match state.phase {
+                Phase::Running => self.fold_into(&mut state, generation, &harvest).map(drop),
+                Phase::Closed => return unsaved(&harvest),
+                Phase::Cancelled => return,
+            },
             Err(error) => Err(error),
         };
         if let Err(error) = folded {
             tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
-            self.state().failure.get_or_insert(error);
+            state.failure.get_or_insert(error);
         }
     }
 
-    fn is_too_late(&self, fields: usize) -> bool {
-        let phase = self.state().phase;
-        if phase == Phase::Closed {
-            observe::unsaved(fields);
-        }
-        phase != Phase::Running
+    /// Marks this thread as running the handler, until what it returns is dropped.
+    pub(crate) fn run(&self) -> Running {
+        Running(RUNNING.replace(self))
     }
 
+    /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task
+    /// beside it is its own affair: the handler may well have an answer to it.
     pub(crate) fn panicked(&self) {
-        self.state().barred = Some(Barred::Panicked);
+        if ptr::eq(RUNNING.get(), self) {
+            self.state().barred = Some(Barred::Panicked);
+        }
     }
 
     /// The service dropped the request before there was a response.
@@ -263,36 +272,43 @@ impl Request {
 
     /// Whether another request changed the session is looked up now, and changes go on top of that.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        let Some(key) = self.state().key.clone() else {
+        let _gate = self.gate().await?;
+        let _ = self.settle_doubt().await?;
+        let (session, account) = {
+            let state = self.state();
+            let account = state
+                .account
+                .as_ref()
+                .and_then(|account| account.key.clone());
+            (state.session.key.clone(), account)
+        };
+        let Some(session) = session else {
             return Ok(());
         };
-        let found = commit::find(&self.config, key).await?;
-        let mut state = self.state();
-        match found {
-            Ok((key, record)) => {
-                state.pending = commit::rebase(&state.pending, Some(&record), self.config.now())?;
-                let id = state.id;
-                state.found(id, key, record);
-            }
-            Err(reason) => state.lost(reason),
-        }
-        Ok(())
+        let found = self.find(session).await?;
+        let account = match account {
+            Some(key) => commit::look_up(&self.config, &key)
+                .await?
+                .map(|record| (key, record)),
+            None => None,
+        };
+        self.state().refreshed(found, account, self.config.now())
     }
 
     /// Writes what is pending.
-    pub(crate) async fn save(&self) -> Result<Saved, Error> {
-        let _gate = self.gate.lock().await;
-        self.check_in_time()?;
-        self.write(None).await
+    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.check_in_time()?;
+            self.write(None).await
+        })
+        .await
     }
 
     /// A new id can only be sent by a response that has not left yet.
     fn check_in_time(&self) -> Result<(), Error> {
         let state = self.state();
-        let creates = state.key.is_none()
-            && state.barred.is_none()
-            && state.pending.iter().any(|pending| !is_fact(pending));
+        let creates = state.session.key.is_none() && state.has_changes();
         if state.phase != Phase::Running && creates {
             Err(Error::too_late())
         } else {
@@ -302,93 +318,206 @@ impl Request {
 
     /// Writes what is pending when the handler has finished.
     pub(crate) async fn finish(self: Arc<Self>) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        self.write(None).await.map(drop)
+        let written = match self.gate().await {
+            Ok(_gate) => self.write(None).await,
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            self.state().drop_changes(); // the client is told
+        }
+        written.map(drop)
     }
 
     /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
     /// id when it is.
-    pub(crate) async fn rotate(&self) -> Result<(), Error> {
-        let _gate = self.gate.lock().await;
-        let (current, phase) = {
-            let state = self.state();
-            (state.id.filter(|_| state.key.is_some()), state.phase)
-        };
-        let Some(current) = current else {
-            return Ok(());
-        };
-        if phase != Phase::Running {
-            return Err(Error::too_late());
-        }
-        self.write(Some(current.successor()?)).await.map(drop)
+    pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let (current, phase) = {
+                let state = self.state();
+                (
+                    state.id.filter(|_| state.session.key.is_some()),
+                    state.phase,
+                )
+            };
+            let Some(current) = current else {
+                return Ok(());
+            };
+            if phase != Phase::Running {
+                return Err(Error::too_late());
+            }
+            self.write(Some(current.successor()?)).await.map(drop)
+        })
+        .await
     }
 
     /// Ends the session, here and in the store.
-    pub(crate) async fn delete(&self, reason: String) -> Result<u32, Error> {
-        let _gate = self.gate.lock().await;
-        let key = self.state().key.clone();
-        let reason = Ended::Deleted(reason);
-        if let Some(key) = key.clone() {
-            commit::end(&self.config, key, reason.clone()).await?;
-        }
+    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.end(Ended::Deleted(reason)).await
+        })
+        .await
+    }
+
+    /// Ends the session. Whoever calls it holds the gate.
+    async fn end(&self, reason: Ended) -> Result<(), Error> {
+        let key = self.state().session.key.clone();
+        let removed = match key.clone() {
+            Some(key) => commit::end(&self.config, key, reason.clone()).await?,
+            None => false,
+        };
         let mut state = self.state();
         state.forget();
         if key.is_some() {
             state.ended = Some(reason);
+        }
+        if removed {
             state.notice = Some(Told::Removed);
         }
-        Ok(state.generation)
+        Ok(())
     }
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
     pub(crate) async fn claim(
-        &self,
-        name: &str,
-        seen: &Arc<Slot>,
+        self: Arc<Self>,
+        name: &'static str,
+        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
-        let _gate = self.gate.lock().await;
-        let stored = match self.state().take_passing(name) {
-            Taken::Ours(slot) => return Ok(slot),
-            Taken::Stored(key) => key,
-        };
-        let Some(key) = stored else { return Ok(None) };
-        let claimed = commit::take_out(&self.config, key, seen).await?;
-        self.state().forget_slot(seen);
-        Ok(claimed)
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let stored = match self.state().take_passing(name) {
+                Taken::Ours(slot) => return Ok(slot),
+                Taken::Stored(key) => key,
+            };
+            let Some(key) = stored else { return Ok(None) };
+            let claimed = commit::take_out(&self.config, key, &seen).await?;
+            self.state().session.forget_slot(seen.name());
+            Ok(claimed)
+        })
+        .await
     }
 
-    /// Commits what is pending. Whoever calls it holds the gate.
+    /// Commits what is pending: of the user first, then of the session. Whoever calls it holds the gate.
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
-        let batch = self.state().batch(&self.config);
+        let credited = self.write_account().await?;
+        let saved = self.write_session(successor).await?;
+        Ok(saved.or(credited))
+    }
+
+    async fn write_session(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
+        let settled = self.settle_doubt().await?;
+        let (batch, policy, presented, barred, client) = {
+            let mut state = self.state();
+            let batch = state.session.batch();
+            let policy = state.policy(&self.config);
+            (
+                batch,
+                policy,
+                state.presents,
+                state.barred.is_some(),
+                state.client.clone(),
+            )
+        };
         match batch.stored {
-            _ if batch.barred => Ok(Saved::Ended),
+            _ if barred => Ok(Saved::Ended),
             Some((key, record)) => {
                 let commit = Commit {
                     config: &self.config,
-                    policy: batch.policy,
+                    policy,
                     key,
                     record,
-                    pending: batch.pending.clone(),
+                    pending: batch.pending,
                     successor: successor.as_ref().map(Key::from),
-                    presented: batch.presented,
+                    presented,
+                    asked: None,
                 };
-                let outcome = commit.run().await?;
-                self.state()
-                    .committed(&batch.pending, outcome, successor, self.config.now())
+                Ok(self.run_commit(commit, successor).await?.or(settled))
             }
             None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
             None => {
-                let mut pending = batch.pending.clone();
-                pending.extend(batch.client.facts());
+                let mut pending = batch.pending;
+                pending.extend(client.iter().flat_map(Client::facts));
                 let (id, key, record) =
-                    commit::create(&self.config, batch.policy, &pending).await?;
+                    commit::create(&self.config, policy, &pending, None).await?;
                 let outcome = Outcome::Done {
                     key,
                     record,
                     written: true,
                 };
-                self.state()
-                    .committed(&batch.pending, outcome, Some(id), self.config.now())
+                self.state().committed(outcome, Some(id), self.config.now())
+            }
+        }
+    }
+
+    /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
+    /// pending is on top of it, if it happened.
+    async fn settle_doubt(&self) -> Result<Saved, Error> {
+        let (doubt, policy, presented) = {
+            let mut state = self.state();
+            let policy = state.policy(&self.config);
+            (state.session.doubt.take(), policy, state.presents)
+        };
+        match doubt {
+            Some((doubt, issued)) => {
+                let commit = doubt.resume(&self.config, policy, presented);
+                self.run_commit(commit, issued).await
+            }
+            None => Ok(Saved::Unchanged),
+        }
+    }
+
+    async fn run_commit(
+        &self,
+        commit: Commit<'_>,
+        issued: Option<SessionId>,
+    ) -> Result<Saved, Error> {
+        match commit.run().await {
+            Ok(outcome) => self.state().committed(outcome, issued, self.config.now()),
+            Err(failure) => {
+                self.state().session.doubt = failure.doubt.map(|doubt| (doubt, issued));
+                Err(failure.error)
+            }
+        }
+    }
+
+    /// Commits what follows the user: what is in doubt first, then what is pending.
+    async fn write_account(&self) -> Result<Saved, Error> {
+        let doubt = self.account_mut(|account| account.doubt.take()).flatten();
+        let settled = match doubt {
+            Some((doubt, _)) => {
+                let policy = Policy::OF_ACCOUNTS;
+                self.run_credit(doubt.resume(&self.config, policy, false))
+                    .await?
+            }
+            None => Saved::Unchanged,
+        };
+        let Some(batch) = self
+            .account_mut(Part::batch)
+            .filter(|batch| !batch.pending.is_empty())
+        else {
+            return Ok(settled);
+        };
+        let Some((key, record)) = batch.stored else {
+            return self.state().credited(Outcome::Gone, self.config.now());
+        };
+        let commit = Commit::to_account(&self.config, key, record, batch.pending);
+        Ok(self.run_credit(commit).await?.or(settled))
+    }
+
+    fn account_mut<T>(&self, get: impl FnOnce(&mut Part) -> T) -> Option<T> {
+        let mut state = self.state();
+        let barred = state.barred.is_some();
+        state.account.as_mut().filter(|_| !barred).map(get)
+    }
+
+    async fn run_credit(&self, commit: Commit<'_>) -> Result<Saved, Error> {
+        match commit.run().await {
+            Ok(outcome) => self.state().credited(outcome, self.config.now()),
+            Err(failure) => {
+                let doubt = failure.doubt.map(|doubt| (doubt, None));
+                self.account_mut(|account| account.doubt = doubt);
+                Err(failure.error)
             }
         }
     }
@@ -397,33 +526,42 @@ impl Request {
     pub(crate) fn set_ttl(&self, ttl: Duration) {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let mut state = self.state();
-        let base = state.stored_slot(facts::TTL.name());
-        state.replace(Pending::fact(&facts::TTL, base, Some(&millis)));
+        let base = state.session.stored_slot(facts::TTL.name());
+        state
+            .session
+            .replace(Pending::fact(&facts::TTL, base, Some(&millis)));
     }
 
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
         let mut state = self.state();
-        state.client.unbound = true;
+        if let Some(client) = &mut state.client {
+            client.unbound = true;
+        }
         for row in [&facts::ADDRESS, &facts::USER_AGENT] {
-            let base = state.stored_slot(row.name());
-            state.replace(Pending::fact(row, base, None));
+            let base = state.session.stored_slot(row.name());
+            state.session.replace(Pending::fact(row, base, None));
         }
     }
 
     pub(crate) fn facts(&self) -> Facts {
         let state = self.state();
+        let record = state.session.stored.as_deref();
         Facts {
-            id: state.id.filter(|_| state.key.is_some()),
-            is_stored: state.stored.is_some(),
+            id: state.id.filter(|_| state.session.key.is_some()),
+            is_stored: record.is_some(),
             ended: state.ended.clone(),
-            created: state
-                .stored
-                .as_deref()
+            created: record
                 .and_then(|record| fact(record, &facts::CREATED))
                 .map(Timestamp::from_millis),
-            updated: state.stored.as_ref().map(|record| record.updated),
-            expires: state.stored.as_ref().map(|record| record.expires),
+            updated: record.map(|record| record.updated),
+            expires: record.map(|record| record.expires),
+            user: record
+                .and_then(|record| fact(record, &facts::USER))
+                .map(UserId::from),
+            authenticated: record
+                .and_then(|record| fact(record, &facts::AUTHENTICATED))
+                .map(Timestamp::from_millis),
         }
     }
 
@@ -432,27 +570,23 @@ impl Request {
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
+            state.drop_changes();
             return Closing::Failed(failure);
         }
         if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
-            state.pending.clear();
+            state.drop_changes();
             return Closing::Settled;
         }
-        let Some(record) = state.stored.clone().filter(|_| state.barred.is_none()) else {
-            let creates =
-                state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
-            return if creates {
-                Closing::Writes
-            } else {
-                Closing::Settled
-            };
-        };
-        let (policy, presented) = (state.policy(&self.config), state.presents());
-        let key = state.key.clone().filter(|_| state.pending.is_empty());
-        drop(state);
-        let Some(key) = key else {
+        if state.has_changes() {
             return Closing::Writes;
+        }
+        let stored = state.session.key.clone().zip(state.session.stored.clone());
+        let Some((key, record)) = stored.filter(|_| state.barred.is_none()) else {
+            state.drop_changes();
+            return Closing::Settled;
         };
+        let (policy, presented) = (state.policy(&self.config), state.presents);
+        drop(state);
         let commit = Commit {
             config: &self.config,
             policy,
@@ -461,6 +595,7 @@ impl Request {
             pending: Vec::new(),
             successor: None,
             presented,
+            asked: None,
         };
         if commit.is_due(self.config.now()) {
             Closing::Touches
@@ -487,7 +622,7 @@ impl Request {
             Told::Issued(id) => Notice::Issue(id, state.policy(&self.config).absolute),
             Told::Removed => Notice::Remove,
         });
-        (notice, state.loaded)
+        (notice, state.client.is_some())
     }
 }
 
@@ -499,6 +634,8 @@ pub(crate) struct Facts {
     pub(crate) created: Option<Timestamp>,
     pub(crate) updated: Option<Timestamp>,
     pub(crate) expires: Option<Timestamp>,
+    pub(crate) user: Option<UserId>,
+    pub(crate) authenticated: Option<Timestamp>,
 }
 
 /// What is left to do when the handler has finished.
@@ -513,274 +650,21 @@ pub(crate) enum Closing {
     Failed(Error),
 }
 
-/// What one commit is about to write, taken from the state in one go.
-struct Batch {
-    stored: Option<(Key, Arc<Record>)>,
-    pending: Vec<Pending>,
-    policy: Policy,
-    presented: bool,
-    client: Client,
-    barred: bool,
+/// Logs what a handle did that nothing will come of.
+fn unsaved(harvest: &[Harvest]) {
+    let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
+    observe::unsaved(harvest.iter().filter(lost).count());
 }
 
-/// Where a flash that is claimed has to be taken from.
-enum Taken {
-    /// This request had it to itself.
-    Ours(Option<Arc<Slot>>),
-    /// The record under this key, if there is one.
-    Stored(Option<Key>),
-}
-
-fn is_fact(pending: &Pending) -> bool {
-    pending.name.as_str().starts_with('@')
-}
-
-impl State {
-    fn found(&mut self, id: Option<SessionId>, key: Key, record: Arc<Record>) {
-        self.id = id;
-        self.key = Some(key);
-        self.stored = Some(record);
-    }
-
-    /// The session ended while the request ran.
-    fn lost(&mut self, reason: Ended) {
-        observe::gone();
-        self.forget();
-        self.ended = Some(reason);
-        self.barred = Some(Barred::Gone);
-    }
-
-    /// Starts over as a guest.
-    fn forget(&mut self) {
-        self.id = None;
-        self.key = None;
-        self.stored = None;
-        self.pending.clear();
-        self.passing.clear();
-        self.notice = None;
-        self.generation += 1;
-    }
-
-    fn policy(&self, config: &Config) -> Policy {
-        let (ttl, absolute) = config.lifetimes(self.lifetime);
-        Policy {
-            ttl,
-            absolute,
-            touch: self.touch,
+impl Drop for Request {
+    /// What was folded in after the response, and not saved, is lost.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.phase == Phase::Closed {
+            let (session, account) = state.pending();
+            let pending = session.iter().chain(account.iter().flatten());
+            observe::unsaved(pending.filter(|pending| pending.is_change()).count());
         }
-    }
-
-    /// Whether the id that the client has presented is the one the record is under.
-    fn presents(&self) -> bool {
-        let issued = matches!(self.notice, Some(Told::Issued(_)));
-        !issued && self.id.as_ref().map(Key::from) == self.key
-    }
-
-    fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
-        self.stored.as_ref()?.slot(name).cloned()
-    }
-
-    fn seen_by_handles(&self, now: Timestamp) -> Vec<Arc<Slot>> {
-        let mut seen = self
-            .stored
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| Record::new(now, now));
-        for pending in &self.pending {
-            match &pending.ours {
-                Some(slot) => seen.set(Arc::clone(slot)),
-                None => seen.remove(pending.name.as_str()),
-            }
-        }
-        seen.with_slots(self.passing.iter().cloned())
-            .slots()
-            .to_vec()
-    }
-
-    fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
-        if self.barred.is_some() {
-            return Ok(());
-        }
-        if harvest.passing {
-            self.passing.extend(harvest.ours.clone());
-            return Ok(());
-        }
-        let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
-        let base = harvest.base.as_ref().filter(|base| !shown(base));
-        if base.is_none() && harvest.ours.is_none() {
-            return Ok(()); // a value for this request alone was used up
-        }
-        let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
-        match base.filter(|base| Some(base.name().as_str()) != written) {
-            // It was read under an older name, and is written under the present one.
-            Some(old) if written.is_some() => {
-                self.fold_slot(harvest, Some(old), None, now)?;
-                self.fold_slot(harvest, None, harvest.ours.as_ref(), now)
-            }
-            _ => self.fold_slot(harvest, base, harvest.ours.as_ref(), now),
-        }
-    }
-
-    fn fold_slot(
-        &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        ours: Option<&Arc<Slot>>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else {
-            return Ok(());
-        };
-        let stored = self
-            .stored
-            .as_ref()
-            .and_then(|record| record.live_slot(name.as_str(), now))
-            .cloned();
-        let earlier = self.pending.iter().find(|pending| pending.name == name);
-        let (base_in_store, current) = match earlier {
-            Some(pending) => (pending.base.clone(), pending.ours.clone()),
-            None => (stored.clone(), stored),
-        };
-        let ours = settle(harvest.row, base, ours, current.as_ref())?;
-        self.replace(Pending {
-            row: harvest.row,
-            name,
-            base: base_in_store,
-            ours,
-        });
-        Ok(())
-    }
-
-    /// Puts a pending change in place of any other to its slot.
-    fn replace(&mut self, change: Pending) {
-        self.pending.retain(|pending| pending.name != change.name);
-        if change.is_change() {
-            self.pending.push(change);
-        }
-    }
-
-    fn batch(&self, config: &Config) -> Batch {
-        Batch {
-            stored: self.key.clone().zip(self.stored.clone()),
-            pending: self.pending.clone(),
-            policy: self.policy(config),
-            presented: self.presents(),
-            client: self.client.clone(),
-            barred: self.barred.is_some(),
-        }
-    }
-
-    /// Takes note of what came of a commit of `batch`. What was folded in meanwhile stays pending, on top of
-    /// what is stored now.
-    fn committed(
-        &mut self,
-        batch: &[Pending],
-        outcome: Outcome,
-        issued: Option<SessionId>,
-        now: Timestamp,
-    ) -> Result<Saved, Error> {
-        let Outcome::Done {
-            key,
-            record,
-            written,
-        } = outcome
-        else {
-            self.lost(Ended::Revoked);
-            return Ok(Saved::Ended);
-        };
-        let newer = std::mem::take(&mut self.pending);
-        for pending in newer {
-            let sent = batch.iter().find(|sent| sent.name == pending.name);
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
-                continue;
-            }
-            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
-        }
-        if let Some(id) = issued {
-            self.notice = Some(Told::Issued(id));
-        }
-        self.found(issued.or(self.id), key, record);
-        Ok(if written {
-            Saved::Written
-        } else {
-            Saved::Unchanged
-        })
-    }
-
-    /// Takes a flash that this request has to itself, or says where it is stored.
-    fn take_passing(&mut self, name: &str) -> Taken {
-        if let Some(at) = self
-            .passing
-            .iter()
-            .position(|slot| slot.name().as_str() == name)
-        {
-            return Taken::Ours(Some(self.passing.swap_remove(at)));
-        }
-        match self
-            .pending
-            .iter_mut()
-            .find(|pending| pending.name.as_str() == name)
-        {
-            Some(pending) => Taken::Ours(pending.ours.take()),
-            None => Taken::Stored(self.key.clone()),
-        }
-    }
-
-    fn forget_slot(&mut self, slot: &Arc<Slot>) {
-        if let Some(record) = &mut self.stored {
-            Arc::make_mut(record).remove(slot.name().as_str());
-        }
-    }
-}
-
-impl Client {
-    fn of(parts: &Parts, config: &Config) -> Self {
-        let agent = || {
-            parts
-                .headers
-                .get(USER_AGENT)
-                .map_or(&b""[..], |agent| agent.as_bytes())
-        };
-        Self {
-            address: config
-                .address_of
-                .as_ref()
-                .and_then(|address_of| address_of(parts)),
-            user_agent: config
-                .bind_user_agent
-                .then(|| String::from_utf8_lossy(agent()).into_owned()),
-            unbound: false,
-        }
-    }
-
-    /// Why this is another client than the record is bound to, if it is.
-    fn differs(&self, record: &Record, config: &Config) -> Option<Ended> {
-        let address = fact(record, &facts::ADDRESS).filter(|_| config.address_of.is_some());
-        if address.is_some_and(|bound| Some(bound) != self.address_text()) {
-            return Some(Ended::AddressDiffers);
-        }
-        let agent = fact(record, &facts::USER_AGENT).filter(|_| config.bind_user_agent);
-        let differs = agent.is_some() && agent != self.user_agent;
-        differs.then_some(Ended::UserAgentDiffers)
-    }
-
-    fn address_text(&self) -> Option<String> {
-        self.address.map(|address| address.to_string())
-    }
-
-    /// What a session of this client is bound to.
-    fn facts(&self) -> Vec<Pending> {
-        if self.unbound {
-            return Vec::new();
-        }
-        let address = self.address_text();
-        let fact = |row, value: Option<&String>| Pending::fact(row, None, value);
-        vec![
-            fact(&facts::ADDRESS, address.as_ref()),
-            fact(&facts::USER_AGENT, self.user_agent.as_ref()),
-        ]
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::canonical;
 use crate::clock::Timestamp;
@@ -95,10 +95,29 @@ pub struct Row<T> {
     ttl: Option<Duration>,
     sliding: bool,
     flash: bool,
+    follows: bool,
     default: fn() -> T,
     decode: fn(&[u8]) -> Result<T, serde_json::Error>,
     encode: fn(&T, &mut Vec<u8>) -> Result<(), EncodeError>,
     rule: Rule<T>,
+}
+
+/// Types that have a value for a field that is absent: those that implement `Default`.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` has no value while it is absent",
+    label = "does not implement `Default`",
+    note = "make it an `Option`, derive `Default` for it, or write `#[session(default = …)]` above the field"
+)]
+pub trait Absent: Sized {
+    /// That value.
+    fn absent() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> Absent for T {
+    fn absent() -> Self {
+        Self::default()
+    }
 }
 
 /// How a field merges.
@@ -108,15 +127,28 @@ enum Rule<T> {
     By(fn(Sides<T>) -> Option<T>),
 }
 
-impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Row<T> {
+/// [`Row::new`], for the macro: the compiler blames a type that fails the bounds of a function at the type's
+/// own place, and names the derive that is missing.
+pub const fn row<T>(name: &'static str, default: fn() -> T) -> Row<T>
+where
+    T: Serialize + for<'de> Deserialize<'de> + Send + Sync + 'static,
+{
+    Row::new(name, default)
+}
+
+impl<T> Row<T> {
     /// A field under its stored name. It has no rule: the later writer wins, and it stays with the browser.
-    pub const fn new(name: &'static str, default: fn() -> T) -> Self {
+    pub const fn new(name: &'static str, default: fn() -> T) -> Self
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
         Self {
             name,
             aliases: &[],
             ttl: None,
             sliding: false,
             flash: false,
+            follows: false,
             default,
             decode: decode::<T>,
             encode: canonical::encode::<T>,
@@ -150,11 +182,12 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Row<T> {
         }
     }
 
-    /// How the field merges.
+    /// How the field merges. It follows the user.
     #[must_use]
     pub const fn merge(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
         Self {
             rule: Rule::By(rule),
+            follows: true,
             ..self
         }
     }
@@ -255,6 +288,12 @@ pub(crate) trait AnyRow: Send + Sync {
     /// The stored name.
     fn name(&self) -> &'static str;
 
+    /// Older stored names.
+    fn aliases(&self) -> &'static [&'static str];
+
+    /// Whether the field follows the user from device to device.
+    fn follows(&self) -> bool;
+
     /// What becomes of a value that both sides changed, as a slot that does not expire.
     ///
     /// # Errors
@@ -266,6 +305,14 @@ pub(crate) trait AnyRow: Send + Sync {
 impl<T: Send + Sync + 'static> AnyRow for Row<T> {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+
+    fn follows(&self) -> bool {
+        self.follows
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
@@ -301,6 +348,9 @@ pub trait Cell {
     /// The stored name of its field.
     fn name(&self) -> &'static str;
 
+    /// What is known of its field.
+    fn row(&self) -> RowOf;
+
     /// Whether its field has a value, and when that lapses.
     fn facts(&self) -> (bool, Option<Timestamp>);
 
@@ -312,6 +362,16 @@ pub trait Cell {
     fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error>;
 }
 
+/// A row, in a type that no other crate can look into.
+#[derive(Clone, Copy)]
+pub struct RowOf(pub(crate) &'static dyn AnyRow);
+
+impl fmt::Debug for RowOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RowOf").field(&self.0.name()).finish()
+    }
+}
+
 /// What a handler did to one cell.
 #[derive(Clone)]
 pub struct Harvest {
@@ -320,8 +380,22 @@ pub struct Harvest {
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be in its place; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
-    /// For the rest of this request alone.
-    pub(crate) passing: bool,
+    pub(crate) deed: Deed,
+}
+
+/// How what a handler did to a cell is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// As a change.
+    Changed,
+    /// As a value for the rest of this request alone.
+    Passing,
+    /// As a use of a field that slides: it lives longer.
+    Slid,
+    /// As a flash that was read: it goes when the request ends, unless that sets or keeps it.
+    UsedUp,
+    /// As a flash that is to stay for one more request.
+    Kept,
 }
 
 impl fmt::Debug for Harvest {
@@ -330,13 +404,13 @@ impl fmt::Debug for Harvest {
             row,
             base,
             ours,
-            passing,
+            deed,
         } = self;
         f.debug_struct("Harvest")
             .field("row", &row.name())
             .field("base", base)
             .field("ours", ours)
-            .field("passing", passing)
+            .field("deed", deed)
             .finish()
     }
 }
@@ -396,6 +470,8 @@ impl<'a> Opener<'a> {
 pub(crate) mod facts {
     use super::Row;
 
+    /// For slots of other names, which are carried as they are.
+    pub(crate) static RAW: Row<serde_json::Value> = Row::new("@", || serde_json::Value::Null);
     /// When the session was created, in milliseconds since the Unix epoch.
     pub(crate) static CREATED: Row<i64> = Row::new("@created", || 0);
     /// The lifetime this one session was given, in milliseconds.
@@ -404,6 +480,12 @@ pub(crate) mod facts {
     pub(crate) static ADDRESS: Row<String> = Row::new("@address", String::new);
     /// The user agent it is bound to.
     pub(crate) static USER_AGENT: Row<String> = Row::new("@user_agent", String::new);
+    /// The user who is logged in.
+    pub(crate) static USER: Row<String> = Row::new("@user", String::new);
+    /// When that user logged in, in milliseconds since the Unix epoch.
+    pub(crate) static AUTHENTICATED: Row<i64> = Row::new("@authenticated", || 0);
+    /// In a user's record: changes whenever all of the user's sessions are revoked.
+    pub(crate) static EPOCH: Row<String> = Row::new("@epoch", String::new);
     /// The key it was moved from, until its own is first presented.
     pub(crate) static MOVED_FROM: Row<String> = Row::new("@moved_from", String::new);
 }

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::observe;
 use crate::request::{Closing, Request};
 use crate::sweep;
-use crate::transport::Notice;
+use crate::task::{Begun, begin};
 
 /// What [`SessionLayer`](crate::SessionLayer) makes of a service.
 #[derive(Clone, Debug)]
@@ -91,8 +91,6 @@ struct Finishing<R> {
     touches: bool,
 }
 
-type Commit = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
-
 impl<F, R, E> Future for ResponseFuture<F, R>
 where
     F: Future<Output = Result<Response<R>, E>>,
@@ -103,7 +101,9 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.finishing.is_none() {
+            let running = this.request.run();
             let response = ready!(this.handler.poll(context))?;
+            drop(running);
             match close(this.request, response, context) {
                 Step::Leave(response) => return Poll::Ready(Ok(leave(this.request, response))),
                 Step::Wait(finishing) => *this.finishing = Some(finishing),
@@ -143,12 +143,11 @@ fn close<R: From<&'static str>>(
         Closing::Writes => false,
         Closing::Touches => true,
     };
-    let mut commit: Commit = Box::pin(Arc::clone(request).finish());
-    match commit.as_mut().poll(context) {
-        Poll::Ready(committed) => Step::Leave(settle(response, committed, touches)),
-        Poll::Pending => Step::Wait(Finishing {
+    match begin(Arc::clone(request).finish(), context) {
+        Begun::Done(committed) => Step::Leave(settle(response, committed, touches)),
+        Begun::Task(commit) => Step::Wait(Finishing {
             response,
-            commit: tokio::spawn(commit),
+            commit,
             touches,
         }),
     }
@@ -177,7 +176,7 @@ fn leave<R>(request: &Request, mut response: Response<R>) -> Response<R> {
     let headers = response.headers_mut();
     if let Some(notice) = notice {
         transport.write(headers, notice);
-        if matches!(notice, Notice::Issue(..)) && !headers.contains_key(CACHE_CONTROL) {
+        if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
     }

@@ -60,16 +60,24 @@ impl Browser {
     }
 
     /// Another browser of the same app, without cookies.
+    #[must_use]
     pub fn stranger(&self) -> Self {
         Self::new(self.app.clone())
     }
 
     /// The same cookies, sent to another app.
+    #[must_use]
     pub fn moved_to(&self, app: Router) -> Self {
         Self {
             app,
             cookies: self.cookies.clone(),
         }
+    }
+
+    /// Turns to another app, cookies and all.
+    pub(crate) fn turn_to(&mut self, app: Router) -> &mut Self {
+        self.app = app;
+        self
     }
 
     /// The session's id, as the cookie carries it.

@@ -1,4 +1,4 @@
-//! The example shop as a process of its own, and visitors who come by real HTTP.
+//! The example shop as a process of its own, and guests who come by real HTTP.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -156,12 +156,12 @@ fn executable(message: &str) -> Option<PathBuf> {
 
 /// A browser that knows no more than one cookie and forms.
 #[derive(Debug)]
-pub struct Visitor {
+pub struct Guest {
     client: Client,
     cookie: Mutex<Option<String>>,
 }
 
-/// What a visitor gets to see.
+/// What a guest gets to see.
 #[derive(Debug)]
 pub struct Page {
     /// The status.
@@ -172,14 +172,14 @@ pub struct Page {
     pub body: String,
 }
 
-impl Default for Visitor {
+impl Default for Guest {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Visitor {
-    /// A visitor without a cookie.
+impl Guest {
+    /// A guest without a cookie.
     ///
     /// # Panics
     ///

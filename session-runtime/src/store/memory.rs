@@ -13,6 +13,8 @@ use crate::store::Store;
 
 mod owners;
 mod shard;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 
 use owners::Owners;
 use shard::Shard;
@@ -160,6 +162,16 @@ impl MemoryStore {
         }
     }
 
+    /// Deletes some of what has expired, and says whether there is more room now.
+    fn make_room(&self) -> bool {
+        let used = || self.inner.books.used.load(Ordering::Relaxed);
+        let before = used();
+        if let Some(cutoff) = self.guard.cutoff() {
+            self.delete_expired(cutoff, ROOM);
+        }
+        used() < before
+    }
+
     fn delete_expired(&self, cutoff: Timestamp, limit: usize) -> usize {
         let books = &self.inner.books;
         self.inner.shards.iter().fold(0, |swept, shard| {
@@ -193,8 +205,8 @@ impl Store for MemoryStore {
         loop {
             match self.attempt(key, change) {
                 Ok(committed) => return Ok(committed),
-                Err(full) if self.sweep(ROOM).await? == 0 => return Err(StoreError::full(full)),
-                Err(_) => {} // There is more room than before.
+                Err(full) if !self.make_room() => return Err(StoreError::full(full)),
+                Err(_) => {}
             }
         }
     }
@@ -238,7 +250,7 @@ impl Pair<'_> {
         change: &Change,
         budget: &Budget<'_>,
     ) -> Result<Committed, NoRoom> {
-        let (moving, tombstone) = match self.source.depart(from, change, budget.books) {
+        let (moving, tombstone) = match self.source.depart(from, to, change, budget.books) {
             Ok(departure) => departure,
             Err(answer) => return Ok(answer),
         };

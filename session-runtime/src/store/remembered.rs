@@ -80,6 +80,26 @@ impl Remembered {
         Some(mem::replace(&mut self.previous, last).len())
     }
 
+    /// Forgets all if the last was long ago, and says how many that were. For when no commit comes by.
+    ///
+    /// `now` is the store's time, which may be a minute off the app's. No commit of this generation is later
+    /// than its first minute, so after the third all are over a minute old.
+    #[cfg(feature = "memory")]
+    pub(super) fn forget_idle(&mut self, now: Timestamp) -> usize {
+        if self
+            .since
+            .is_none_or(|since| now.since(since) < 3 * REMEMBERED)
+        {
+            return 0;
+        }
+        mem::take(self).len()
+    }
+
+    #[cfg(feature = "memory")]
+    pub(super) fn len(&self) -> usize {
+        self.current.len() + self.previous.len()
+    }
+
     pub(super) fn has(&self, token: Token) -> bool {
         self.current.contains(&token) || self.previous.contains(&token)
     }
@@ -123,6 +143,21 @@ mod tests {
         assert_eq!(remembered.forget(START + REMEMBERED), Some(0));
         assert_eq!(remembered.forget(START + 2 * REMEMBERED), Some(1));
         assert!(!remembered.has(early));
+    }
+
+    #[test]
+    #[cfg(feature = "memory")]
+    fn an_idle_store_forgets_only_what_is_over_a_minute_old_by_either_clock() {
+        let mut remembered = Remembered::default();
+        remembered.forget(START);
+        remembered.forget(START + Duration::from_millis(59_999));
+        remembered.insert(token());
+        // The app's clock is a minute behind, so that but a minute has passed since.
+        assert_eq!(
+            remembered.forget_idle(START + Duration::from_millis(179_999)),
+            0
+        );
+        assert_eq!(remembered.forget_idle(START + 3 * REMEMBERED), 1);
     }
 
     #[test]

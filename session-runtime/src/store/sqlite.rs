@@ -41,7 +41,8 @@ const SWEEP: usize = 100;
 ///
 /// A commit that was answered is in the file, also after `kill -9` and, unless [`Durability::Fast`] is
 /// chosen, after a power loss. Commits that come at the same time share one wait for the disk. Several
-/// processes on one machine may share the file; it must not lie on a network drive.
+/// processes on one machine may share the file; it must not lie on a network drive. Room that sweeping frees
+/// is used again; the file itself does not shrink.
 ///
 /// Clones are handles to the same file. When the last is dropped, what waits to be written is written.
 ///
@@ -245,7 +246,7 @@ impl Store for SqliteStore {
         ask(
             &self.inner.writes,
             Write::Commit,
-            (key.clone(), change.clone()),
+            Box::new((key.clone(), change.clone())),
         )
         .await
     }

@@ -1,8 +1,6 @@
 //! A part of the records, behind one lock, and when they are due to be swept.
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::{BinaryHeap, PeekMut};
-use std::collections::hash_map::{Entry as Place, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Books, Budget, NoRoom};
@@ -12,17 +10,18 @@ use crate::key::{Key, UserId};
 use crate::record::{Ended, Record, Slot, State, slot_size};
 use crate::store::remembered::{Remembered, Token};
 
-// What things take besides the bytes of names and values. Estimates, on the high side: an allocation each,
-// the tables' spare room, the entry in the heap.
+// What things take besides the bytes of names and values: allocations, the tables with their spare room, the
+// deadline. Estimates, on the high side.
 const ENTRY: usize = 320;
-const SLOT: usize = 160;
-const OWNED: usize = 192;
+const SLOT: usize = 176;
+const OWNED: usize = 352;
 const COMMIT: usize = 40;
 
 #[derive(Default)]
 pub(super) struct Shard {
     entries: HashMap<Key, Entry>,
-    deadlines: BinaryHeap<Reverse<Deadline>>,
+    /// One for each entry.
+    deadlines: BTreeSet<Deadline>,
     remembered: Remembered,
 }
 
@@ -32,14 +31,14 @@ pub(super) struct Entry {
     owner: Option<UserId>,
     /// What it takes of the budget.
     pub(super) cost: usize,
-    /// When the heap has it due: never after it expires, maybe before.
+    /// The time of its deadline: never after the record expires, maybe before.
     due: Timestamp,
 }
 
 /// When to look at a record for sweeping.
 ///
-/// Extending a record leaves its deadline where it is; it is set anew when it comes up. So each record has
-/// one that counts, and those left over from an earlier expiry are told by their time.
+/// Extending a record, which is done often, leaves its deadline where it is; when it comes up, it is set
+/// anew. Only a record that is to expire sooner has its deadline moved at once.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Deadline {
     at: Timestamp,
@@ -47,8 +46,8 @@ struct Deadline {
 }
 
 impl Entry {
-    fn new(record: Record, owner: Option<UserId>) -> Self {
-        let cost = ENTRY + record_cost(&record) + owner_cost(owner.as_ref());
+    fn new(key: &Key, record: Record, owner: Option<UserId>) -> Self {
+        let cost = ENTRY + key_cost(key) + record_cost(&record) + owner_cost(owner.as_ref());
         Self {
             due: record.expires,
             record: Arc::new(record),
@@ -79,9 +78,18 @@ impl Entry {
     }
 }
 
+/// What a key has on the heap, wherever a copy of it is kept.
+fn key_cost(key: &Key) -> usize {
+    match key {
+        Key::Session(_) => 0,
+        Key::User(name) => 3 * name.as_str().len(),
+    }
+}
+
 fn record_cost(record: &Record) -> usize {
     let reason = match &record.state {
         State::Ended(Ended::Deleted(reason)) => reason.len(),
+        State::Moved(to) => key_cost(to),
         _ => 0,
     };
     reason
@@ -162,7 +170,7 @@ impl Shard {
         }
         let mut record = Record::new(change.now, change.now);
         change.apply(&mut record);
-        let entry = Entry::new(record, change.owner.clone());
+        let entry = Entry::new(key, record, change.owner.clone());
         budget.exchange(held.map_or(0, |entry| entry.cost), entry.cost)?;
         self.put(key, entry, budget.books);
         Ok(Committed::Applied)
@@ -202,7 +210,7 @@ impl Shard {
         if let Some(refusal) = change.decide(held.map(|entry| &entry.record)) {
             return refusal;
         }
-        let entry = Entry::new(tombstone, None);
+        let entry = Entry::new(key, tombstone, None);
         budget.insist(held.map_or(0, |entry| entry.cost), entry.cost);
         self.put(key, entry, budget.books);
         Committed::Applied
@@ -212,6 +220,7 @@ impl Shard {
     pub(super) fn depart(
         &mut self,
         key: &Key,
+        to: &Key,
         change: &Change,
         books: &Books,
     ) -> Result<(Entry, Entry), Committed> {
@@ -229,36 +238,32 @@ impl Shard {
         change.apply(&mut record);
         let owner = change.owner.as_ref().or(entry.owner.as_ref());
         Ok((
-            Entry::new(record, owner.cloned()),
-            Entry::new(tombstone, None),
+            Entry::new(to, record, owner.cloned()),
+            Entry::new(key, tombstone, None),
         ))
     }
 
     /// Puts `entry` under `key`, in place of whatever is there. Its cost is on the books already.
     pub(super) fn put(&mut self, key: &Key, entry: Entry, books: &Books) {
-        if let Some(owner) = &entry.owner {
+        let (owner, at) = (entry.owner.clone(), entry.due);
+        if let Some(owner) = &owner {
             books.owners.list(owner, key);
         }
-        let expires = entry.record.expires;
-        match self.entries.entry(key.clone()) {
-            Place::Vacant(place) => {
-                place.insert(entry);
-                self.deadlines.push(Reverse(Deadline {
-                    at: expires,
-                    key: key.clone(),
-                }));
-            }
-            Place::Occupied(mut place) => {
-                let owner = entry.owner.clone();
-                let due = place.get().due;
-                let old = place.insert(Entry { due, ..entry });
-                if old.owner != owner
-                    && let Some(owner) = &old.owner
-                {
-                    books.owners.unlist(owner, key);
-                }
-                self.bring_forward(key);
-            }
+        self.deadlines.insert(Deadline {
+            at,
+            key: key.clone(),
+        });
+        let Some(old) = self.entries.insert(key.clone(), entry) else {
+            return;
+        };
+        if old.due != at {
+            self.deadlines.remove(&Deadline {
+                at: old.due,
+                key: key.clone(),
+            });
+        }
+        if let Some(old) = old.owner.filter(|old| owner.as_ref() != Some(old)) {
+            books.owners.unlist(&old, key);
         }
     }
 
@@ -279,19 +284,20 @@ impl Shard {
             return;
         };
         if entry.record.expires < entry.due {
-            entry.due = entry.record.expires;
-            self.deadlines.push(Reverse(Deadline {
+            let mut deadline = Deadline {
                 at: entry.due,
                 key: key.clone(),
-            }));
+            };
+            self.deadlines.remove(&deadline);
+            entry.due = entry.record.expires;
+            deadline.at = entry.due;
+            self.deadlines.insert(deadline);
         }
     }
 
     /// Deletes at most `limit` records that have expired at `cutoff`, and says how many.
     pub(super) fn sweep(&mut self, cutoff: Timestamp, limit: usize, books: &Books) -> usize {
-        if let Some(forgotten) = self.remembered.forget(cutoff) {
-            books.remove(forgotten * COMMIT);
-        }
+        books.remove(self.remembered.forget_idle(cutoff) * COMMIT);
         let mut swept = 0;
         while swept < limit
             && let Some(deadline) = self.next_due(cutoff)
@@ -302,29 +308,26 @@ impl Shard {
     }
 
     fn next_due(&mut self, cutoff: Timestamp) -> Option<Deadline> {
-        let first = self
+        let due = self
             .deadlines
-            .peek_mut()
-            .filter(|first| first.0.at <= cutoff)?;
-        Some(PeekMut::pop(first).0)
+            .first()
+            .is_some_and(|first| first.at <= cutoff);
+        due.then(|| self.deadlines.pop_first()).flatten()
     }
 
     /// Deletes the record if it has expired; if it has not, sets its deadline anew.
     fn expire(&mut self, mut deadline: Deadline, cutoff: Timestamp, books: &Books) -> bool {
-        let Place::Occupied(mut place) = self.entries.entry(deadline.key.clone()) else {
-            return false;
-        };
-        let entry = place.get_mut();
-        if entry.due != deadline.at {
-            return false;
-        }
-        if entry.record.expires > cutoff {
+        if let Some(entry) = self.entries.get_mut(&deadline.key)
+            && cutoff < entry.record.expires
+        {
             entry.due = entry.record.expires;
             deadline.at = entry.due;
-            self.deadlines.push(Reverse(deadline));
+            self.deadlines.insert(deadline);
             return false;
         }
-        let entry = place.remove();
+        let Some(entry) = self.entries.remove(&deadline.key) else {
+            return false;
+        };
         books.remove(entry.cost);
         if let Some(owner) = &entry.owner {
             books.owners.unlist(owner, &deadline.key);
@@ -341,5 +344,28 @@ fn relist(key: &Key, held: &mut Option<UserId>, new: Option<&UserId>, books: &Bo
     books.owners.list(new, key);
     if let Some(old) = held.replace(new.clone()) {
         books.owners.unlist(&old, key);
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+impl Shard {
+    pub(super) fn owner(&self, key: &Key) -> Option<&UserId> {
+        self.entries.get(key).and_then(|entry| entry.owner.as_ref())
+    }
+
+    /// Checks each entry against its deadline and its cost, and says what all take together.
+    pub(super) fn check(&self) -> usize {
+        assert_eq!(self.deadlines.len(), self.entries.len());
+        let costs = self.entries.iter().map(|(key, entry)| {
+            assert!(self.deadlines.contains(&Deadline {
+                at: entry.due,
+                key: key.clone()
+            }));
+            assert!(entry.due <= entry.record.expires);
+            let anew = Entry::new(key, Record::clone(&entry.record), entry.owner.clone());
+            assert_eq!(entry.cost, anew.cost);
+            entry.cost
+        });
+        costs.sum::<usize>() + self.remembered.len() * COMMIT
     }
 }

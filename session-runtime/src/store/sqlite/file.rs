@@ -1,5 +1,7 @@
 //! The file: opening it, knowing it for one's own, and its schema.
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -53,6 +55,7 @@ pub(super) fn open(
 ) -> Result<File, OpenError> {
     // Made absolute, so that SQLite finds no meaning of its own in it, as in `:memory:`.
     let path = std::path::absolute(path).map_err(|error| OpenError::path(path, error))?;
+    make(&path).map_err(|error| OpenError::path(&path, error))?;
     let writer = open_writer(&path, durability, max_bytes)?;
     let readers = (0..READERS)
         .map(|_| connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
@@ -65,14 +68,25 @@ pub(super) fn open(
     })
 }
 
+/// Makes the file if there is none, for this user's eyes only. SQLite gives the same rights to its log.
+fn make(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn open_writer(
     path: &Path,
     durability: Durability,
     max_bytes: Option<u64>,
 ) -> Result<Connection, OpenError> {
     let sqlite = |error| OpenError::sqlite(path, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut connection = connect(path, flags).map_err(sqlite)?;
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sqlite)?;
     // Before anything is written: it may be someone else's.
     identify(&connection, path)?;
     let mode = write_ahead(&connection).map_err(sqlite)?;
@@ -84,8 +98,10 @@ fn open_writer(
     Ok(connection)
 }
 
+#[allow(unused_mut, reason = "rusqlite wants it from 0.41 on")]
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let mut connection =
+        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_handler(Some(wait))?;
     Ok(connection)
 }
@@ -127,7 +143,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
             Err(error)
                 if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && wait(tried) =>
             {
-                tried += 1
+                tried += 1;
             }
             mode => return mode,
         }

@@ -112,10 +112,8 @@ pub(super) fn sweep(
         "DELETE FROM records WHERE rowid IN
              (SELECT rowid FROM records WHERE expires <= ?1 ORDER BY expires LIMIT ?2)",
     )?;
-    Ok(delete.execute(params![
-        cutoff.as_millis(),
-        i64::try_from(limit).unwrap_or(i64::MAX)
-    ])?)
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    delete.execute(params![cutoff.as_millis(), limit])
 }
 
 /// Hands every commit of a batch later than `batch` to `see`, and says which batch is the last.

@@ -22,7 +22,7 @@ const BATCH: usize = 256;
 
 /// What the writer is asked for.
 pub(super) enum Write {
-    Commit(Job<(Key, Change), Committed>),
+    Commit(Job<Box<(Key, Change)>, Committed>),
     Sweep(Job<(Timestamp, usize), usize>),
 }
 
@@ -68,7 +68,9 @@ pub(super) fn start(connection: Connection, mut queue: mpsc::Receiver<Write>) ->
         while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
             // Whoever has given up would not learn of it, and comes again under the same id.
             batch.retain(|write| !write.is_abandoned());
-            writer.write(&mut batch);
+            if !batch.is_empty() {
+                writer.write(&mut batch);
+            }
             batch.drain(..).for_each(Write::send);
         }
     };
@@ -92,9 +94,9 @@ impl Writer {
         };
         let locked = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
         if locked || batch.len() < 2 {
-            batch
-                .iter_mut()
-                .for_each(|write| write.fail(store_error(&error)));
+            for write in batch {
+                write.fail(store_error(&error));
+            }
             return;
         }
         tracing::warn!(%error, writes = batch.len(), "a batch could not be written: writing one by one");
@@ -152,9 +154,9 @@ impl Recent {
     }
 
     fn add(&mut self, applied: Vec<Token>, last: i64) {
-        applied
-            .into_iter()
-            .for_each(|token| self.remembered.insert(token));
+        for token in applied {
+            self.remembered.insert(token);
+        }
         self.last = last;
     }
 }
@@ -168,7 +170,7 @@ fn perform(
 ) -> rusqlite::Result<()> {
     match write {
         Write::Commit(job) => {
-            let (key, change) = &job.question;
+            let (key, change) = &*job.question;
             let token = Token::new(key, change.id);
             let repeated = recent.remembered.has(token) || applied.contains(&token);
             let outcome = if repeated {

@@ -188,6 +188,7 @@ cases! {
         owners_are_listed_apart,
         a_change_not_applied_lists_nothing,
         a_leftover_does_not_list_its_successor,
+        a_successor_of_the_same_owner_is_listed,
     }
     sweeping {
         sweeping_an_empty_store_finds_nothing,
@@ -206,6 +207,7 @@ cases! {
         increments_of_one_slot_are_all_counted,
         writers_of_their_own_slots_never_conflict,
         one_of_many_creates_is_applied,
+        one_change_sent_by_many_is_applied_once,
         nothing_is_written_after_the_end,
         one_of_many_moves_is_applied,
         a_move_loses_no_update,

@@ -1,6 +1,6 @@
 //! The owner index: none that exists is unlisted.
 
-use super::trial::{HOUR, Trial, session_key, set, slot, successive_keys};
+use super::trial::{HOUR, MINUTE, Trial, session_key, set, slot, successive_keys};
 use crate::change::{Change, Committed, Kind};
 use crate::key::{Key, UserId};
 use crate::record::Ended;
@@ -136,4 +136,22 @@ pub(super) async fn a_leftover_does_not_list_its_successor<S: Store>(trial: &Tri
     trial.clock.advance(2 * HOUR);
     trial.create(&key, &[]).await;
     lists(trial, "the new record is nobody's", &ada(), &[]).await;
+}
+
+pub(super) async fn a_successor_of_the_same_owner_is_listed<S: Store>(trial: &Trial<S>) {
+    let [from, to] = successive_keys();
+    for key in [&from, &to] {
+        trial.apply(key, &owned(trial.creation(&[]), &ada())).await;
+    }
+    trial.clock.advance(2 * HOUR);
+    trial
+        .apply(&from, &owned(trial.creation(&[]), &ada()))
+        .await;
+    trial.apply(&from, &trial.relocation(&to)).await;
+    lists(trial, "the one that is there is listed", &ada(), &[&to]).await;
+    trial.clock.advance(MINUTE);
+    trial
+        .apply(&from, &owned(trial.creation(&[]), &ada()))
+        .await;
+    lists(trial, "so are both", &ada(), &[&from, &to]).await;
 }

@@ -146,6 +146,21 @@ pub(super) async fn one_of_many_creates_is_applied<S: Store>(trial: &Trial<S>) {
     trial.equal("the others find the key taken", &others, &(TASKS - 1));
 }
 
+pub(super) async fn one_change_sent_by_many_is_applied_once<S: Store>(trial: &Trial<S>) {
+    let key = trial.session(&[slot("n", "0")]).await;
+    let change = trial.update([set(Some(&slot("n", "0")), &slot("n", "1"))]);
+    race(trial, |trial, _| {
+        let (key, change) = (key.clone(), change.clone());
+        async move { trial.apply(&key, &change).await }
+    })
+    .await;
+    trial.equal(
+        "the slot is set",
+        &trial.slot(&key, "n").await,
+        &slot("n", "1"),
+    );
+}
+
 pub(super) async fn nothing_is_written_after_the_end<S: Store>(trial: &Trial<S>) {
     const ENDS: usize = TASKS / 2;
     let key = trial.session(&[]).await;

@@ -153,20 +153,25 @@ pub(super) async fn a_repeated_end_is_applied_once<S: Store>(trial: &Trial<S>) {
 }
 
 pub(super) async fn a_repeat_is_remembered_for_a_minute<S: Store>(trial: &Trial<S>) {
-    let key = trial.session(&[slot("n", "0")]).await;
-    let update = trial.update([set(Some(&slot("n", "0")), &slot("n", "1"))]);
-    trial.apply(&key, &update).await;
-    trial.clock.advance(just_before(REMEMBERED));
-    for n in 0..3 {
-        trial
-            .apply(
-                &key,
-                &trial.update([set(None, &slot(&format!("s{n}"), "1"))]),
-            )
-            .await;
+    // Several times over, so that a store which forgets in rounds is met at every point of a round.
+    for _ in 0..5 {
+        let key = trial.session(&[slot("n", "0")]).await;
+        let update = trial.update([set(Some(&slot("n", "0")), &slot("n", "1"))]);
+        trial.apply(&key, &update).await;
+        for n in 0..3 {
+            trial.clock.advance(REMEMBERED / 4);
+            trial
+                .apply(
+                    &key,
+                    &trial.update([set(None, &slot(&format!("s{n}"), "1"))]),
+                )
+                .await;
+        }
+        trial.clock.advance(just_before(REMEMBERED / 4));
+        trial.sweep(1_000).await;
+        trial.apply(&key, &update).await;
+        trial.clock.advance(13 * SECOND);
     }
-    trial.sweep(1_000).await;
-    trial.apply(&key, &update).await;
 }
 
 pub(super) async fn a_change_that_was_refused_may_be_repeated<S: Store>(trial: &Trial<S>) {

@@ -1,0 +1,189 @@
+//! Flashes: fields that are used up by being read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::Field;
+use super::marks::Marks;
+use crate::clock::Timestamp;
+use crate::error::{DecodeError, Error};
+use crate::observe;
+use crate::request::Request;
+use crate::schema::{Cell, Harvest, Opener, Row, RowOf};
+
+/// A field that is used up by being read: a notice that survives redirects until it has been shown once.
+///
+/// ```
+/// use session_runtime::Session;
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     #[flash]
+///     notice: Option<String>,
+/// }
+///
+/// async fn add(mut session: Session<Shop>) -> &'static str {
+///     session.notice.set("Added to your cart.".to_owned());
+///     "see /cart"
+/// }
+///
+/// async fn cart(session: Session<Shop>) -> String {
+///     session.notice.get().clone().unwrap_or_default() // shown once
+/// }
+/// # let _ = (add, cart);
+/// ```
+pub struct Flash<T: 'static> {
+    field: Field<T>,
+    request: Arc<Request>,
+}
+
+impl<T> Flash<T> {
+    /// The cell of `row`, over the request's slots.
+    #[doc(hidden)]
+    pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
+        Self {
+            request: Arc::clone(slots.request),
+            field: Field::open(slots, row),
+        }
+    }
+
+    /// The value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
+    /// end of the request. The default while it is absent.
+    pub fn get(&self) -> &T {
+        self.field.marks.raise(Marks::USED);
+        self.field.get()
+    }
+
+    /// The value, without using it up.
+    pub fn peek(&self) -> &T {
+        self.field.get()
+    }
+
+    /// The value, to be changed in place. What is changed lives on to the next request; what is not is used
+    /// up.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.field.marks.raise(Marks::USED);
+        self.field.get_mut()
+    }
+
+    /// Sets it, for the next request that reads it. Also if that is what it said before.
+    ///
+    /// A flash of an `Option` needs no `Some`: `session.notice.set("Saved.".to_owned())`.
+    pub fn set(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
+    }
+
+    /// Shows a value in this request alone, through the same [`get`](Self::get). What is stored is left for the
+    /// next one.
+    pub fn now(&mut self, value: impl Into<T>) {
+        self.field.set(value.into());
+        self.field.marks.raise(Marks::PASSING);
+    }
+
+    /// Holds it for one more request, though it is read in this one.
+    pub fn keep(&mut self) {
+        self.field.marks.raise(Marks::KEPT);
+    }
+
+    /// Takes the value out. The default if it was absent. A value for [`now`](Self::now) uncovers what is
+    /// stored.
+    #[must_use = "to drop the value, call `clear`"]
+    pub fn take(&mut self) -> T {
+        let passing = self.field.marks.has(Marks::PASSING);
+        let taken = self.field.take();
+        if passing {
+            self.field.marks.replace(0);
+        }
+        taken
+    }
+
+    /// Removes it unread.
+    pub fn clear(&mut self) {
+        self.field.clear();
+    }
+
+    /// Whether there is something to read. Does not use it up.
+    pub fn is_present(&self) -> bool {
+        self.field.is_present()
+    }
+
+    /// The value, used up, unless what is stored does not fit the field's type.
+    ///
+    /// # Errors
+    ///
+    /// If it does not; [`get`](Self::get) serves the default then.
+    pub fn try_get(&self) -> Result<&T, DecodeError> {
+        let value = self.field.try_get()?;
+        self.field.marks.raise(Marks::USED);
+        Ok(value)
+    }
+
+    /// Gives it a lifetime from now. No effect while it is absent.
+    pub fn expire_in(&mut self, lifetime: Duration) {
+        self.field.expire_in(lifetime);
+    }
+
+    /// Lets it live as long as the session, or until it is read.
+    pub fn persist(&mut self) {
+        self.field.persist();
+    }
+
+    /// When it lapses unread; `None` if it does not, or is absent.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.field.expires_at()
+    }
+}
+
+impl<T: Send + Sync + 'static> Flash<T> {
+    /// Takes the value out of the store before it returns: of all requests that claim it, exactly one gets
+    /// it. `None` if it is absent, or someone else was first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be reached before the deadline.
+    pub async fn claim(&mut self) -> Result<Option<T>, Error> {
+        if self.field.marks.has(Marks::SET) {
+            return Ok(Some(self.take()));
+        }
+        let row = self.field.row;
+        let claimed = match self.field.stored() {
+            Some(slot) if self.is_present() => {
+                let claim = Arc::clone(&self.request).claim(row.name(), Arc::clone(slot));
+                claim.await?
+            }
+            _ => return Ok(None), // absent, or it does not decode and is kept
+        };
+        self.field.slot = None;
+        self.field.clear();
+        let decoded = claimed.map(|slot| row.decode_payload(slot.payload()));
+        if matches!(decoded, Some(Err(_))) {
+            observe::undecodable(row.name());
+        }
+        Ok(decoded.and_then(Result::ok))
+    }
+}
+
+impl<T: Send + Sync + 'static> Cell for Flash<T> {
+    fn name(&self) -> &'static str {
+        self.field.name()
+    }
+
+    fn row(&self) -> RowOf {
+        self.field.row()
+    }
+
+    fn facts(&self) -> (bool, Option<Timestamp>) {
+        self.field.facts()
+    }
+
+    fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
+        self.field.harvest(now)
+    }
+}
+
+impl<T> fmt::Debug for Flash<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.field.fmt(f)
+    }
+}

@@ -1,0 +1,516 @@
+//! When things lapse: sessions that idle, sessions that are too old, and fields; and what a wrong clock does.
+
+#![allow(clippy::unchecked_time_subtraction)] // a test that subtracts too much has failed
+
+use std::time::{Duration, SystemTime};
+
+use axum::handler::Handler;
+use axum::routing::any;
+use session_runtime::store::Store;
+use session_runtime::{PassiveSession, Session, SessionLayer};
+use session_tests::{Site, Visitor, on_each_store};
+
+const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Idle for an hour, a day at most; the layer's two hours and 30 days do not count.
+#[derive(Session)]
+#[session(ttl = "1h", absolute = "1 day")]
+struct Till {
+    total: u32,
+    #[expire("15m")]
+    offer: Option<String>,
+    #[expire("20m", sliding)]
+    desk: Option<String>,
+    #[flash]
+    notice: Option<String>,
+}
+
+/// As long as the layer says.
+#[derive(Session)]
+#[session(prefix = "other")]
+struct Plain {
+    clicks: u32,
+}
+
+/// Longer to idle, and shorter at all.
+#[derive(Session)]
+#[session(ttl = "3h", absolute = "12h", prefix = "lounge")]
+struct Lounge {
+    seat: u32,
+}
+
+/// What a handler does to the cells.
+type Does = fn(&mut TillSession);
+
+fn open(till: &mut TillSession) {
+    till.total.set(1);
+    till.offer.set("Two for one.".to_owned().into());
+    till.desk.set("Left.".to_owned().into());
+    till.notice.set("Hello.".to_owned());
+}
+
+async fn till(visitor: &mut Visitor, does: Does) {
+    let handler = async move |mut session: Session<Till>| does(session.fields());
+    assert!(visitor.visit(handler).await.status.is_success());
+}
+
+/// Somebody whose till has just been opened.
+async fn cashier(site: &Site<impl Store>) -> Visitor {
+    let mut visitor = site.visitor();
+    till(&mut visitor, open).await;
+    visitor
+}
+
+/// Whether the session is there, which looking does not extend.
+async fn there(session: PassiveSession<Till>) -> &'static str {
+    said(!session.is_new())
+}
+
+async fn offer(session: PassiveSession<Till>) -> &'static str {
+    said(session.offer.is_present())
+}
+
+async fn desk(session: PassiveSession<Till>) -> &'static str {
+    said(session.desk.is_present())
+}
+
+fn said(there: bool) -> &'static str {
+    if there { "there" } else { "gone" }
+}
+
+/// What [`around`] says of something that is gone at that time.
+const LAPSES: [&str; 2] = ["there", "gone"];
+
+/// Whether it is there a millisecond before `after` has passed, and when it has.
+async fn around<T: 'static>(
+    site: &Site<impl Store>,
+    visitor: &Visitor,
+    what: impl Handler<T, ()>,
+    after: Duration,
+) -> [String; 2] {
+    let (mut before, mut then) = (visitor.clone(), visitor.clone());
+    site.clock.advance(after - MS);
+    let before = before.visit(what.clone()).await.body;
+    site.clock.advance(MS);
+    [before, then.visit(what).await.body]
+}
+
+on_each_store!(
+    an_idle_session_is_gone_at_its_ttl,
+    using_a_session_extends_it_from_then,
+    a_session_in_use_is_gone_at_its_absolute_limit,
+    rotating_does_not_extend_the_absolute_limit,
+    a_field_is_gone_at_its_own_expiry_and_the_session_lives_on,
+    only_what_sets_a_field_starts_its_lifetime_anew,
+    a_sliding_field_lives_on_while_it_is_read,
+    a_field_can_be_given_another_lifetime_at_run_time,
+    a_field_does_not_outlive_its_session,
+    a_longer_or_shorter_ttl_is_kept_across_requests,
+    no_ttl_goes_past_the_absolute_limit,
+    what_lapses_amid_a_request_is_not_revived,
+    a_slower_request_never_moves_the_expiry_earlier,
+    a_slower_request_never_undoes_a_shorter_ttl,
+    a_stepped_clock_extends_nothing_and_deletes_nothing,
+    a_clock_that_keeps_to_its_new_time_for_an_hour_is_believed,
+);
+
+async fn an_idle_session_is_gone_at_its_ttl(site: Site<impl Store>) {
+    let visitor = cashier(&site).await;
+    assert_eq!(around(&site, &visitor, there, HOUR).await, LAPSES);
+}
+
+async fn using_a_session_extends_it_from_then(site: Site<impl Store>) {
+    let uses: [Does; 3] = [
+        |_| {},
+        |till| _ = till.total.get(),
+        |till| *till.total.get_mut() += 1,
+    ];
+    for does in uses {
+        let mut visitor = cashier(&site).await;
+        for _ in 0..3 {
+            site.clock.advance(HOUR / 2);
+            till(&mut visitor, does).await;
+        }
+        assert_eq!(around(&site, &visitor, there, HOUR).await, LAPSES);
+    }
+}
+
+async fn a_session_in_use_is_gone_at_its_absolute_limit(site: Site<impl Store>) {
+    for (times, pause) in [(48, HOUR / 2), (200, DAY / 200), (25, DAY / 25)] {
+        let mut visitor = cashier(&site).await;
+        for _ in 1..times {
+            site.clock.advance(pause);
+            till(&mut visitor, |till| _ = till.total.get()).await;
+        }
+        assert_eq!(around(&site, &visitor, there, pause).await, LAPSES);
+    }
+}
+
+async fn rotating_does_not_extend_the_absolute_limit(site: Site<impl Store>) {
+    let mut visitor = cashier(&site).await;
+    for _ in 1..48 {
+        site.clock.advance(HOUR / 2);
+        let rotate = async |mut session: Session<Till>| session.rotate().await;
+        assert!(visitor.visit(rotate).await.status.is_success());
+    }
+    assert_eq!(around(&site, &visitor, there, HOUR / 2).await, LAPSES);
+}
+
+async fn a_field_is_gone_at_its_own_expiry_and_the_session_lives_on(site: Site<impl Store>) {
+    let visitor = cashier(&site).await;
+    assert_eq!(around(&site, &visitor, offer, 15 * MINUTE).await, LAPSES);
+    let default = async |session: PassiveSession<Till>| {
+        assert_eq!(session.offer.get(), &None);
+        assert_eq!(session.offer.expires_at(), None);
+        session.total.get().to_string()
+    };
+    assert_eq!(visitor.clone().visit(default).await.body, "1");
+}
+
+async fn only_what_sets_a_field_starts_its_lifetime_anew(site: Site<impl Store>) {
+    let cases: [(&str, Does, Duration); 6] = [
+        (
+            "get",
+            |till| assert!(till.offer.get().is_some()),
+            5 * MINUTE,
+        ),
+        (
+            "get_mut",
+            |till| assert!(till.offer.get_mut().is_some()),
+            5 * MINUTE,
+        ),
+        ("another field", |till| till.total.set(2), 5 * MINUTE),
+        (
+            "changed",
+            |till| till.offer.get_mut().as_mut().unwrap().push('!'),
+            15 * MINUTE,
+        ),
+        (
+            "set",
+            |till| till.offer.set(Some("Half.".to_owned())),
+            15 * MINUTE,
+        ),
+        (
+            "set to an equal value",
+            |till| till.offer.set(till.offer.get().clone()),
+            15 * MINUTE,
+        ),
+    ];
+    for (what, does, after) in cases {
+        let mut visitor = cashier(&site).await;
+        site.clock.advance(10 * MINUTE);
+        till(&mut visitor, does).await;
+        assert_eq!(
+            around(&site, &visitor, offer, after).await,
+            LAPSES,
+            "{what}"
+        );
+    }
+}
+
+async fn a_sliding_field_lives_on_while_it_is_read(site: Site<impl Store>) {
+    let mut visitor = cashier(&site).await;
+    for _ in 0..5 {
+        site.clock.advance(15 * MINUTE);
+        till(&mut visitor, |till| assert!(till.desk.get().is_some())).await;
+    }
+    // Neither looking whether it is there nor using another field is using it.
+    site.clock.advance(15 * MINUTE);
+    till(&mut visitor, |till| till.total.set(7)).await;
+    assert_eq!(around(&site, &visitor, desk, 5 * MINUTE).await, LAPSES);
+}
+
+async fn a_field_can_be_given_another_lifetime_at_run_time(site: Site<impl Store>) {
+    let cases: [(&str, Does, Duration); 6] = [
+        (
+            "longer",
+            |till| till.offer.expire_in(40 * MINUTE),
+            40 * MINUTE,
+        ),
+        ("shorter", |till| till.offer.expire_in(MINUTE), MINUTE),
+        (
+            "the last word",
+            |till| {
+                till.offer.expire_in(MINUTE);
+                till.offer.expire_in(2 * MINUTE);
+            },
+            2 * MINUTE,
+        ),
+        (
+            "with a new value",
+            |till| {
+                till.offer.set(Some("Half.".to_owned()));
+                till.offer.expire_in(3 * MINUTE);
+            },
+            3 * MINUTE,
+        ),
+        (
+            "set again after that",
+            |till| {
+                till.offer.expire_in(MINUTE);
+                till.offer.set(Some("Half.".to_owned()));
+            },
+            15 * MINUTE,
+        ),
+        ("as long as the session", |till| till.offer.persist(), HOUR),
+    ];
+    for (what, does, after) in cases {
+        let mut visitor = cashier(&site).await;
+        till(&mut visitor, does).await;
+        assert_eq!(
+            around(&site, &visitor, offer, after).await,
+            LAPSES,
+            "{what}"
+        );
+    }
+}
+
+async fn a_field_does_not_outlive_its_session(site: Site<impl Store>) {
+    let mut visitor = cashier(&site).await;
+    till(&mut visitor, |till| till.offer.expire_in(10 * DAY)).await;
+    assert_eq!(around(&site, &visitor, offer, HOUR).await, LAPSES);
+}
+
+async fn a_longer_or_shorter_ttl_is_kept_across_requests(site: Site<impl Store>) {
+    for ttl in [5 * HOUR, 10 * MINUTE] {
+        let begin = async move |mut session: Session<Till>| {
+            session.total.set(1);
+            session.set_ttl(ttl);
+        };
+        let change = async move |mut session: Session<Till>| session.set_ttl(ttl);
+        let mut new = site.visitor();
+        new.visit(begin).await;
+        let mut old = cashier(&site).await;
+        old.visit(change).await;
+        assert_eq!(around(&site, &new, there, ttl).await, LAPSES);
+
+        let mut old = cashier(&site).await;
+        old.visit(change).await;
+        for _ in 0..3 {
+            site.clock.advance(ttl / 2);
+            till(&mut old, |till| _ = till.total.get()).await;
+        }
+        assert_eq!(around(&site, &old, there, ttl).await, LAPSES);
+    }
+}
+
+async fn no_ttl_goes_past_the_absolute_limit(site: Site<impl Store>) {
+    let long = async |mut session: Session<Till>| {
+        session.total.set(1);
+        session.set_ttl(Duration::MAX);
+    };
+    let mut new = site.visitor();
+    new.visit(long).await;
+    assert_eq!(around(&site, &new, there, DAY).await, LAPSES);
+
+    let mut old = cashier(&site).await;
+    site.clock.advance(HOUR / 2);
+    old.visit(long).await;
+    till(&mut old, |till| till.total.set(2)).await;
+    assert_eq!(around(&site, &old, there, DAY - HOUR / 2).await, LAPSES);
+}
+
+async fn what_lapses_amid_a_request_is_not_revived(site: Site<impl Store>) {
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(HOUR - MS);
+    let clock = site.clock.clone();
+    let late = async move |mut session: Session<Till>| {
+        assert!(!session.is_new());
+        session.total.set(2);
+        clock.advance(MS);
+    };
+    let reply = visitor.visit(late).await;
+    assert!(reply.set_cookies().is_empty());
+    assert_eq!(visitor.visit(there).await.body, "gone");
+}
+
+/// Loads the session for a request that is slower than the one that is `meanwhile`, and changes it then.
+async fn slower_than<T: 'static>(visitor: &mut Visitor, meanwhile: impl Handler<T, ()>) {
+    let mut tab = visitor.clone();
+    let slow = async move |mut session: Session<Till>| {
+        session.total.set(9);
+        assert!(tab.visit(meanwhile).await.status.is_success());
+    };
+    assert!(visitor.visit(slow).await.status.is_success());
+}
+
+async fn a_slower_request_never_moves_the_expiry_earlier(site: Site<impl Store>) {
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(HOUR / 2);
+    let longer = async |mut session: Session<Till>| session.set_ttl(5 * HOUR);
+    slower_than(&mut visitor, longer).await;
+    assert_eq!(around(&site, &visitor, there, 5 * HOUR).await, LAPSES);
+
+    // Nor does a schema of a shorter life.
+    let site = site.with(|layer| layer.ttl(MINUTE));
+    let mut visitor = cashier(&site).await.moved_to(&site.layer);
+    visitor
+        .visit(async |mut session: Session<Plain>| session.clicks.set(1))
+        .await;
+    assert_eq!(around(&site, &visitor, there, HOUR).await, LAPSES);
+}
+
+async fn a_slower_request_never_undoes_a_shorter_ttl(site: Site<impl Store>) {
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(HOUR / 2);
+    let shorter = async |mut session: Session<Till>| session.set_ttl(10 * MINUTE);
+    slower_than(&mut visitor, shorter).await;
+    assert_eq!(around(&site, &visitor, there, 10 * MINUTE).await, LAPSES);
+}
+
+async fn a_stepped_clock_extends_nothing_and_deletes_nothing(site: Site<impl Store>) {
+    for by in [5 * MINUTE, HOUR, 3653 * DAY] {
+        for ahead in [true, false] {
+            let mut visitor = cashier(&site).await;
+            site.clock.advance(12 * MINUTE); // extending is due, of the session and of its desk
+            let before = site.record(&visitor).await;
+
+            step(&site, by, ahead);
+            for handler in [any(there), any(offer), any(desk)] {
+                visitor.visit(handler).await;
+            }
+            till(&mut visitor, |till| _ = (till.total.get(), till.desk.get())).await;
+            till(&mut visitor, |till| _ = till.total.get_mut()).await;
+            assert_eq!(site.store.sweep(1000).await.unwrap(), 0);
+            assert_eq!(
+                site.record(&visitor).await,
+                before,
+                "{by:?}, ahead: {ahead}"
+            );
+
+            step(&site, by, !ahead);
+            assert_eq!(visitor.visit(desk).await.body, "there");
+            till(&mut visitor, |till| _ = till.total.get()).await;
+            assert_eq!(around(&site, &visitor, there, HOUR).await, LAPSES);
+        }
+    }
+}
+
+fn step(site: &Site<impl Store>, by: Duration, ahead: bool) {
+    if ahead {
+        site.clock.step_forward(by);
+    } else {
+        site.clock.step_back(by);
+    }
+}
+
+async fn a_clock_that_keeps_to_its_new_time_for_an_hour_is_believed(site: Site<impl Store>) {
+    let longer = async |mut session: Session<Till>| session.set_ttl(3 * HOUR);
+    for ahead in [true, false] {
+        let mut visitor = cashier(&site).await;
+        visitor.visit(longer).await;
+        step(&site, HOUR / 2, ahead);
+        let before = site.record(&visitor).await.unwrap().expires;
+        till(&mut visitor, |till| *till.total.get_mut() += 1).await;
+        site.clock.advance(HOUR - MS);
+        till(&mut visitor, |_| {}).await;
+        assert_eq!(site.record(&visitor).await.unwrap().expires, before);
+        site.clock.advance(MS);
+        till(&mut visitor, |_| {}).await;
+        assert_eq!(around(&site, &visitor, there, 3 * HOUR).await, LAPSES);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_overrides_the_layer_and_a_schema_that_says_nothing_takes_it() {
+    let site = Site::in_memory().with(|layer| layer.ttl(5 * HOUR).absolute(6 * HOUR));
+    assert_eq!(
+        around(&site, &cashier(&site).await, there, HOUR).await,
+        LAPSES
+    );
+
+    let click = async |mut session: Session<Plain>| *session.clicks.get_mut() += 1;
+    let clicked = async |session: PassiveSession<Plain>| said(session.clicks.is_present());
+    let mut visitor = site.visitor();
+    visitor.visit(click).await;
+    assert_eq!(around(&site, &visitor, clicked, 5 * HOUR).await, LAPSES);
+
+    let mut visitor = site.visitor();
+    visitor.visit(click).await;
+    site.clock.advance(4 * HOUR);
+    visitor.visit(click).await;
+    assert_eq!(around(&site, &visitor, clicked, 2 * HOUR).await, LAPSES);
+}
+
+#[tokio::test]
+async fn of_several_schemas_in_one_session_the_longest_lifetimes_count() {
+    let both = async |mut till: Session<Till>, mut lounge: Session<Lounge>| {
+        till.total.set(1);
+        *lounge.seat.get_mut() += 1;
+    };
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor.visit(both).await;
+    assert_eq!(around(&site, &visitor, there, 3 * HOUR).await, LAPSES);
+
+    let mut visitor = site.visitor();
+    visitor.visit(both).await;
+    for _ in 1..12 {
+        site.clock.advance(2 * HOUR);
+        visitor.visit(both).await;
+    }
+    assert_eq!(around(&site, &visitor, there, 2 * HOUR).await, LAPSES);
+}
+
+#[tokio::test]
+async fn a_sliding_field_is_written_once_per_tenth_of_its_lifetime() {
+    let site = Site::in_memory();
+    let mut visitor = cashier(&site).await;
+    let (mut written, mut last) = (Vec::new(), None);
+    for tick in 0..=100 {
+        till(&mut visitor, |till| assert!(till.desk.get().is_some())).await;
+        let record = site.record(&visitor).await.unwrap();
+        let expires = record.slot("desk").unwrap().expires();
+        if last.replace(expires) != Some(expires) {
+            written.push(tick);
+        }
+        site.clock.advance(20 * MINUTE / 100);
+    }
+    let tenths: Vec<_> = (0..=10).map(|tenth| tenth * 10).collect();
+    assert_eq!(written, tenths);
+}
+
+#[tokio::test]
+async fn expires_at_tells_the_time_at_which_it_is_gone() {
+    let site = Site::in_memory();
+    let mut visitor = cashier(&site).await;
+    let now = SystemTime::from(site.now());
+    let told = async move |mut session: Session<Till>| {
+        let (quarter, forty) = (Some(now + 15 * MINUTE), Some(now + 40 * MINUTE));
+        assert_eq!(session.expires_at(), Some(now + HOUR));
+        assert_eq!(session.offer.expires_at(), quarter);
+        assert_eq!(session.total.expires_at(), None);
+        session.offer.expire_in(40 * MINUTE);
+        assert_eq!(session.offer.expires_at(), forty);
+        session.offer.set(None);
+        assert_eq!(session.offer.expires_at(), quarter);
+        session.offer.persist();
+        assert_eq!(session.offer.expires_at(), None);
+        session.offer.clear();
+        session.offer.expire_in(40 * MINUTE);
+        assert_eq!(session.offer.expires_at(), None);
+        assert!(!session.offer.is_present());
+    };
+    assert!(visitor.visit(told).await.status.is_success());
+    assert_eq!(visitor.visit(offer).await.body, "gone");
+}
+
+#[tokio::test]
+async fn a_flash_lapses_unread() {
+    let site = Site::in_memory();
+    let mut visitor = cashier(&site).await;
+    till(&mut visitor, |till| till.notice.expire_in(MINUTE)).await;
+    let notice = async |session: PassiveSession<Till>| said(session.notice.is_present());
+    assert_eq!(around(&site, &visitor, notice, MINUTE).await, LAPSES);
+}
+
+#[tokio::test]
+async fn the_cookie_lasts_as_long_as_the_absolute_limit_of_the_schema() {
+    let site = Site::in_memory().with(SessionLayer::insecure);
+    let begin = async |mut session: Session<Till>| session.total.set(1);
+    let reply = site.visitor().visit(begin).await;
+    assert!(reply.set_cookies()[0].contains("Max-Age=86400"));
+}

@@ -1,0 +1,549 @@
+//! What is shown once.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::routing::{MethodRouter, any};
+use session_runtime::store::Store;
+use session_runtime::{Error, Session};
+use session_tests::{Fault, Handles, Site, Visitor, on_each_store};
+use tokio::sync::{Barrier, Notify};
+
+#[derive(Session)]
+struct Page {
+    visits: u32,
+    #[flash]
+    notice: Option<String>,
+    #[flash]
+    warning: Option<String>,
+    #[flash]
+    points: u32,
+}
+
+const SAVED: &str = "Saved.";
+
+fn notify(text: &'static str) -> MethodRouter {
+    any(async move |mut session: Session<Page>| session.notice.set(text.to_owned()))
+}
+
+async fn show(session: Session<Page>) -> String {
+    session.notice.get().clone().unwrap_or_default()
+}
+
+async fn peek(session: Session<Page>) -> String {
+    session.notice.peek().clone().unwrap_or_default()
+}
+
+async fn claim(mut session: Session<Page>) -> Result<String, Error> {
+    Ok(session.notice.claim().await?.flatten().unwrap_or_default())
+}
+
+/// Somebody to whom "Saved." is to be shown.
+async fn notified(site: &Site<impl Store>) -> Visitor {
+    let mut visitor = site.visitor();
+    visitor.visit(notify(SAVED)).await;
+    visitor
+}
+
+/// What the next requests that read the notice are shown, until one finds it gone.
+async fn shown(visitor: &mut Visitor) -> Vec<String> {
+    let mut shown = Vec::new();
+    loop {
+        let text = visitor.visit(show).await.body;
+        if text.is_empty() {
+            return shown;
+        }
+        shown.push(text);
+    }
+}
+
+/// What one handle after the other does in one request, and what is shown after that.
+#[tokio::test]
+async fn handles_of_one_request_see_and_spare_what_is_shown_until_it_ends() {
+    const NONE: &[&str] = &[];
+    let cases = [
+        (
+            "shown twice",
+            any(async |mut handles: Handles| {
+                assert_eq!(show(handles.open().await).await, SAVED);
+                assert_eq!(show(handles.open().await).await, SAVED);
+            }),
+            NONE,
+        ),
+        (
+            "shown, then kept",
+            any(async |mut handles: Handles| {
+                assert_eq!(show(handles.open().await).await, SAVED);
+                handles.open::<Page>().await.notice.keep();
+            }),
+            &[SAVED],
+        ),
+        (
+            "kept, then shown",
+            any(async |mut handles: Handles| {
+                handles.open::<Page>().await.notice.keep();
+                assert_eq!(show(handles.open().await).await, SAVED);
+            }),
+            &[SAVED],
+        ),
+        (
+            "shown, then set",
+            any(async |mut handles: Handles| {
+                assert_eq!(show(handles.open().await).await, SAVED);
+                handles.open::<Page>().await.notice.set("Sent.".to_owned());
+            }),
+            &["Sent."],
+        ),
+        (
+            "set, then shown",
+            any(async |mut handles: Handles| {
+                handles.open::<Page>().await.notice.set("Sent.".to_owned());
+                assert_eq!(show(handles.open().await).await, "Sent.");
+            }),
+            &["Sent."],
+        ),
+        (
+            "shown, then cleared",
+            any(async |mut handles: Handles| {
+                assert_eq!(show(handles.open().await).await, SAVED);
+                handles.open::<Page>().await.notice.clear();
+                assert_eq!(show(handles.open().await).await, "");
+            }),
+            NONE,
+        ),
+        (
+            "shown, then claimed",
+            any(async |mut handles: Handles| {
+                assert_eq!(show(handles.open().await).await, SAVED);
+                assert_eq!(claim(handles.open().await).await.unwrap(), SAVED);
+                assert_eq!(show(handles.open().await).await, "");
+            }),
+            NONE,
+        ),
+    ];
+    for (what, handler, expected) in cases {
+        let mut visitor = notified(&Site::in_memory()).await;
+        assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+        assert_eq!(shown(&mut visitor).await, expected, "{what}");
+    }
+}
+
+on_each_store!(
+    it_lives_through_redirects_that_do_not_read_it,
+    what_is_set_lives_on_whatever_was_read_before_or_after,
+    what_a_handler_does_to_it_decides_what_the_next_one_sees,
+    a_value_for_now_is_seen_by_every_handle_and_leaves_the_stored_one_for_the_next_request,
+    a_claim_takes_it_before_it_returns,
+    of_1000_claims_at_once_exactly_one_gets_it,
+    of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same,
+    a_request_that_is_not_committed_uses_nothing_up,
+);
+
+async fn it_lives_through_redirects_that_do_not_read_it(site: Site<impl Store>) {
+    let mut visitor = notified(&site).await;
+    let others = [
+        any(async || {}),
+        any(async |_: Session<Page>| {}),
+        any(async |session: Session<Page>| session.visits.get().to_string()),
+        any(async |mut session: Session<Page>| *session.visits.get_mut() += 1),
+        any(async |session: Session<Page>| session.notice.is_present().to_string()),
+        any(async |session: Session<Page>| format!("{session:?}")),
+        any(async |session: Session<Page>| session.warning.get().clone().unwrap_or_default()),
+        any(async |mut session: Session<Page>| session.warning.clear()),
+    ];
+    for redirect in others {
+        assert_eq!(visitor.visit(redirect).await.status, StatusCode::OK);
+    }
+    assert_eq!(shown(&mut visitor).await, [SAVED]);
+}
+
+async fn what_is_set_lives_on_whatever_was_read_before_or_after(site: Site<impl Store>) {
+    let sets = [
+        any(async |mut session: Session<Page>| {
+            assert_eq!(session.notice.get().as_deref(), Some(SAVED));
+            session.notice.set(SAVED.to_owned());
+        }),
+        any(async |mut session: Session<Page>| {
+            session.notice.set(SAVED.to_owned());
+            assert_eq!(session.notice.get().as_deref(), Some(SAVED));
+        }),
+        any(async |first: Session<Page>, mut second: Session<Page>| {
+            assert_eq!(first.notice.get().as_deref(), Some(SAVED));
+            drop(first);
+            second.notice.set(SAVED.to_owned());
+        }),
+        any(async |first: Session<Page>, mut second: Session<Page>| {
+            second.notice.set(SAVED.to_owned());
+            drop(second);
+            assert_eq!(first.notice.get().as_deref(), Some(SAVED));
+        }),
+    ];
+    for set in sets {
+        let mut visitor = notified(&site).await;
+        visitor.visit(set).await;
+        assert_eq!(shown(&mut visitor).await, [SAVED]);
+    }
+}
+
+fn get(page: &PageSession) {
+    assert_eq!(page.notice.get().as_deref(), Some(SAVED));
+}
+
+fn send(page: &mut PageSession) {
+    page.notice.set("Sent.".to_owned());
+}
+
+async fn what_a_handler_does_to_it_decides_what_the_next_one_sees(site: Site<impl Store>) {
+    type Case = (
+        &'static str,
+        &'static [fn(&mut PageSession)],
+        &'static [&'static str],
+    );
+    const KEEP: fn(&mut PageSession) = |page| page.notice.keep();
+    const CLEAR: fn(&mut PageSession) = |page| page.notice.clear();
+    const GET: fn(&mut PageSession) = |page| get(page);
+    let cases: [Case; 15] = [
+        ("get", &[GET], &[]),
+        ("get, get", &[GET, GET], &[]),
+        (
+            "try_get",
+            &[|page| assert!(page.notice.try_get().is_ok())],
+            &[],
+        ),
+        (
+            "peek",
+            &[|page| assert!(page.notice.peek().is_some())],
+            &[SAVED],
+        ),
+        ("keep", &[KEEP], &[SAVED]),
+        ("keep, get", &[KEEP, GET], &[SAVED]),
+        ("get, keep", &[GET, KEEP], &[SAVED]),
+        (
+            "get_mut",
+            &[|page| assert!(page.notice.get_mut().is_some())],
+            &[],
+        ),
+        (
+            "get_mut, changed",
+            &[|page| page.notice.get_mut().as_mut().unwrap().push('!')],
+            &["Saved.!"],
+        ),
+        ("clear", &[CLEAR], &[]),
+        ("clear, set", &[CLEAR, send], &["Sent."]),
+        ("set, clear", &[send, CLEAR], &[]),
+        ("set, set", &[GET, send, send], &["Sent."]),
+        ("take", &[|page| assert!(page.notice.take().is_some())], &[]),
+        ("clear, keep", &[CLEAR, KEEP], &[]),
+    ];
+    for (what, steps, expected) in cases {
+        let mut visitor = notified(&site).await;
+        let handler = async move |mut session: Session<Page>| {
+            for step in steps {
+                step(session.fields());
+            }
+        };
+        assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+        assert_eq!(shown(&mut visitor).await, expected, "{what}");
+    }
+}
+
+async fn a_value_for_now_is_seen_by_every_handle_and_leaves_the_stored_one_for_the_next_request(
+    site: Site<impl Store>,
+) {
+    let handlers = [
+        any(async |mut session: Session<Page>| {
+            session.notice.now("Wrong.".to_owned());
+            assert_eq!(session.notice.get().as_deref(), Some("Wrong."));
+            assert_eq!(session.notice.peek().as_deref(), Some("Wrong."));
+            assert_eq!(session.notice.get().as_deref(), Some("Wrong."));
+        }),
+        any(async |mut handles: Handles| {
+            let mut session = handles.open::<Page>().await;
+            session.notice.now("Wrong.".to_owned());
+            drop(session);
+            for _ in 0..2 {
+                assert_eq!(show(handles.open().await).await, "Wrong.");
+            }
+        }),
+    ];
+    for handler in handlers {
+        let mut visitor = notified(&site).await;
+        site.store.round_trips();
+        assert_eq!(visitor.visit(handler.clone()).await.status, StatusCode::OK);
+        assert_eq!(site.store.round_trips(), (1, 0), "nothing is written");
+        assert_eq!(shown(&mut visitor).await, [SAVED]);
+
+        let reply = site.visitor().visit(handler).await;
+        assert!(reply.set_cookies().is_empty(), "no session for a guest");
+        assert_eq!(site.store.round_trips().1, 1, "that was `shown`");
+    }
+}
+
+async fn a_claim_takes_it_before_it_returns(site: Site<impl Store>) {
+    let mut visitor = notified(&site).await;
+    let mut tab = visitor.clone();
+    let meanwhile = async move |mut session: Session<Page>| {
+        let claimed = session.notice.claim().await.unwrap().flatten();
+        assert_eq!(claimed.as_deref(), Some(SAVED));
+        assert_eq!(tab.visit(show).await.body, "");
+        assert_eq!(session.notice.get(), &None);
+        assert_eq!(session.notice.claim().await.unwrap(), None);
+    };
+    assert_eq!(visitor.visit(meanwhile).await.status, StatusCode::OK);
+    assert_eq!(visitor.visit(claim).await.body, "");
+}
+
+/// Sends 1000 requests at once. Each waits within its handler, session in hand, for all others.
+async fn at_once<T, H>(visitor: &Visitor, handler: impl Fn(Arc<Barrier>) -> H) -> Vec<String>
+where
+    H: axum::handler::Handler<T, ()>,
+    T: 'static,
+{
+    let barrier = Arc::new(Barrier::new(1000));
+    let requests = (0..1000).map(|_| {
+        let (mut tab, handler) = (visitor.clone(), handler(Arc::clone(&barrier)));
+        tokio::spawn(async move { tab.visit(handler).await.body })
+    });
+    let mut bodies = Vec::new();
+    for request in requests.collect::<Vec<_>>() {
+        bodies.push(request.await.unwrap());
+    }
+    bodies
+}
+
+async fn of_1000_claims_at_once_exactly_one_gets_it(site: Site<impl Store>) {
+    let mut visitor = notified(&site).await;
+    let claims = at_once(&visitor, |all| {
+        async move |session: Session<Page>| {
+            all.wait().await;
+            claim(session).await
+        }
+    });
+    let mut claims = claims.await;
+    claims.retain(|claimed| !claimed.is_empty());
+    assert_eq!(claims, [SAVED]);
+    assert!(shown(&mut visitor).await.is_empty());
+}
+
+async fn of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same(
+    site: Site<impl Store>,
+) {
+    let mut visitor = notified(&site).await;
+    let setter = visitor.clone();
+    let reads = at_once(&visitor, |all| {
+        let mut setter = setter.clone();
+        async move |session: Session<Page>| {
+            let text = session.notice.get().clone().unwrap_or_default();
+            if all.wait().await.is_leader() {
+                setter.visit(notify(SAVED)).await;
+            }
+            all.wait().await;
+            text
+        }
+    });
+    let reads = reads.await;
+    assert!(reads.iter().all(|text| text == SAVED), "all were shown it");
+    assert_eq!(shown(&mut visitor).await, [SAVED]);
+}
+
+async fn a_request_that_is_not_committed_uses_nothing_up(site: Site<impl Store>) {
+    let site =
+        site.with(|layer| layer.commit_if(|response| response.status != StatusCode::IM_A_TEAPOT));
+    let visitor = notified(&site).await;
+
+    // The client goes away amid the handler.
+    let reading = Arc::new(Notify::new());
+    let signal = Arc::clone(&reading);
+    let never = async move |session: Session<Page>| {
+        session.notice.get();
+        signal.notify_one();
+        std::future::pending::<()>().await;
+    };
+    let mut tab = visitor.clone();
+    tokio::select! {
+        reply = tab.visit(never) => panic!("{reply:?}"),
+        () = reading.notified() => {}
+    }
+
+    // The handler panics.
+    let mut tab = visitor.clone();
+    let panics = async |session: Session<Page>| assert_eq!(session.notice.get(), &None, "planned");
+    let panicked = tokio::spawn(async move { tab.visit(panics).await }).await;
+    assert!(panicked.unwrap_err().is_panic());
+
+    // Timeouts inside the layer, and what the app does not want.
+    for status in [
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::GATEWAY_TIMEOUT,
+        StatusCode::IM_A_TEAPOT,
+    ] {
+        let fails = async move |session: Session<Page>| {
+            session.notice.get();
+            status
+        };
+        assert_eq!(visitor.clone().visit(fails).await.status, status);
+    }
+
+    // The store is full.
+    site.store.plan([Fault::None, Fault::Full]);
+    let refused = visitor.clone().visit(show).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+
+    assert_eq!(shown(&mut visitor.clone()).await, [SAVED]);
+}
+
+#[tokio::test]
+async fn an_error_of_the_handler_is_an_answer_and_uses_it_up() {
+    for status in [StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
+        let mut visitor = notified(&Site::in_memory()).await;
+        let fails = async move |session: Session<Page>| (status, show(session).await);
+        assert_eq!(visitor.visit(fails).await.body, SAVED);
+        assert!(shown(&mut visitor).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn fields_are_used_up_one_by_one() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let all = async |mut session: Session<Page>| {
+        session.notice.set("notice".to_owned());
+        session.warning.set("warning".to_owned());
+        session.points.set(7_u32);
+    };
+    visitor.visit(all).await;
+    let rest = async |session: Session<Page>| {
+        let page = (
+            session.notice.peek(),
+            session.warning.peek(),
+            session.points.peek(),
+        );
+        format!("{page:?}")
+    };
+    let points = async |session: Session<Page>| session.points.get().to_string();
+    let warning = async |session: Session<Page>| session.warning.get().clone().unwrap_or_default();
+    let steps = [
+        (any(points), "7", r#"(Some("notice"), Some("warning"), 0)"#),
+        (any(warning), "warning", r#"(Some("notice"), None, 0)"#),
+        (any(show), "notice", "(None, None, 0)"),
+    ];
+    for (read, text, left) in steps {
+        assert_eq!(visitor.visit(read).await.body, text);
+        assert_eq!(visitor.visit(rest).await.body, left);
+    }
+}
+
+#[tokio::test]
+async fn two_requests_that_overlap_may_both_show_it() {
+    let site = Site::in_memory();
+    let mut visitor = notified(&site).await;
+    let mut tab = visitor.clone();
+    let overlaps = async move |session: Session<Page>| {
+        assert_eq!(tab.visit(show).await.body, SAVED);
+        show(session).await
+    };
+    assert_eq!(visitor.visit(overlaps).await.body, SAVED);
+    assert!(shown(&mut visitor).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_set_after_it_was_read_elsewhere_is_the_newer_one() {
+    let site = Site::in_memory();
+    let mut visitor = notified(&site).await;
+    let mut tab = visitor.clone();
+    let overlaps = async move |mut session: Session<Page>| {
+        assert_eq!(tab.visit(show).await.body, SAVED);
+        session.notice.set("Sent.".to_owned());
+    };
+    visitor.visit(overlaps).await;
+    assert_eq!(shown(&mut visitor).await, ["Sent."]);
+}
+
+#[tokio::test]
+async fn a_claim_gets_the_newest_notice_there_is() {
+    let site = Site::in_memory();
+    let mut visitor = notified(&site).await;
+    let mut tab = visitor.clone();
+    let overlaps = async move |session: Session<Page>| {
+        tab.visit(notify("Sent.")).await;
+        claim(session).await
+    };
+    assert_eq!(visitor.visit(overlaps).await.body, "Sent.");
+    assert!(shown(&mut visitor).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_set_and_claimed_in_one_request_leaves_no_trace() {
+    let site = Site::in_memory();
+    let one_handle = async |mut session: Session<Page>| {
+        session.notice.set(SAVED.to_owned());
+        claim(session).await
+    };
+    let two_handles = async |mut first: Session<Page>, mut handles: Handles| {
+        first.notice.set(SAVED.to_owned());
+        drop(first);
+        claim(handles.open().await).await
+    };
+    for handler in [any(one_handle), any(two_handles)] {
+        site.store.round_trips();
+        let reply = site.visitor().visit(handler).await;
+        assert_eq!(reply.body, SAVED);
+        assert!(reply.set_cookies().is_empty(), "no session for nothing");
+        assert_eq!(site.store.round_trips(), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_after_a_value_for_now_is_stored() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let both = async |mut session: Session<Page>| {
+        session.notice.now("Wrong.".to_owned());
+        session.notice.set("Sent.".to_owned());
+        session.notice.get().clone().unwrap_or_default()
+    };
+    assert_eq!(visitor.visit(both).await.body, "Sent.");
+    assert_eq!(shown(&mut visitor).await, ["Sent."]);
+}
+
+#[tokio::test]
+async fn taking_a_value_for_now_leaves_the_stored_one() {
+    let takes = [
+        any(async |mut session: Session<Page>| {
+            session.notice.now("Wrong.".to_owned());
+            session.notice.take().unwrap_or_default()
+        }),
+        any(async |mut session: Session<Page>| {
+            session.notice.now("Wrong.".to_owned());
+            claim(session).await
+        }),
+    ];
+    for take in takes {
+        let mut visitor = notified(&Site::in_memory()).await;
+        assert_eq!(visitor.visit(take).await.body, "Wrong.");
+        assert_eq!(shown(&mut visitor).await, [SAVED]);
+    }
+}
+
+#[tokio::test]
+async fn it_costs_a_commit_to_use_it_up_and_none_to_leave_it() {
+    let site = Site::in_memory();
+    let mut visitor = notified(&site).await;
+    let keep = async |mut session: Session<Page>| {
+        session.notice.keep();
+        session.notice.get();
+    };
+    site.store.round_trips();
+    for (handler, cost) in [
+        (any(peek), (1, 0)),
+        (any(keep), (1, 0)),
+        (any(claim), (1, 1)),
+        (any(claim), (1, 0)),
+        (any(notify(SAVED)), (1, 1)),
+        (any(show), (1, 1)),
+        (any(show), (1, 0)),
+    ] {
+        visitor.visit(handler).await;
+        assert_eq!(site.store.round_trips(), cost);
+    }
+}

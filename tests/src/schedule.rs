@@ -1,0 +1,113 @@
+//! Schedules: every order in which the store's calls of requests that overlap can come.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use session_runtime::store::{Store, StoreError};
+use session_runtime::{Change, Committed, Key, Record, UserId};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// A store whose calls, once it is held, go through one by one, in an order that a test chooses.
+#[derive(Debug)]
+pub struct Held<S> {
+    inner: S,
+    on: AtomicBool,
+    waiting: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+impl<S: Store> Held<S> {
+    /// Not held yet.
+    pub fn new(store: S) -> Self {
+        Self {
+            inner: store,
+            on: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Runs all tasks to their end, and lets their calls through in the order chosen. Wants a runtime of one
+    /// thread whose time is paused: that it moves on tells that all tasks wait.
+    pub async fn run<T: 'static>(&self, mut tasks: JoinSet<T>, choices: &mut Choices) -> Vec<T> {
+        self.on.store(true, Ordering::SeqCst);
+        let mut ended = Vec::new();
+        while !tasks.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            while let Some(task) = tasks.try_join_next() {
+                ended.push(task.expect("the task ends well"));
+            }
+            let mut waiting = self.waiting();
+            if !waiting.is_empty() {
+                let next = choices.choose(waiting.len());
+                let _ = waiting.remove(next).send(());
+            }
+        }
+        self.on.store(false, Ordering::SeqCst);
+        ended
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn turn(&self) {
+        if self.on.load(Ordering::SeqCst) {
+            let (sender, receiver) = oneshot::channel();
+            self.waiting().push(sender);
+            let _ = receiver.await;
+        }
+    }
+}
+
+impl<S: Store> Store for Held<S> {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        self.turn().await;
+        self.inner.load(key).await
+    }
+
+    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
+        self.turn().await;
+        self.inner.commit(key, change).await
+    }
+
+    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        self.inner.owned_by(owner).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.inner.sweep(limit).await
+    }
+}
+
+/// A way through all choices, depth first.
+#[derive(Debug, Default)]
+pub struct Choices {
+    /// What was chosen at each step, and of how many.
+    taken: Vec<(usize, usize)>,
+    step: usize,
+}
+
+impl Choices {
+    fn choose(&mut self, of: usize) -> usize {
+        if self.step == self.taken.len() {
+            self.taken.push((0, of));
+        }
+        let (choice, before) = self.taken[self.step];
+        assert_eq!(before, of, "the same choices lead to the same place");
+        self.step += 1;
+        choice
+    }
+
+    /// Goes back to the start, to choose otherwise than ever before. `false` if nothing is left to choose.
+    pub fn again(&mut self) -> bool {
+        self.step = 0;
+        while let Some((choice, of)) = self.taken.pop() {
+            if choice + 1 < of {
+                self.taken.push((choice + 1, of));
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,216 @@
+//! A site: a store, a clock, and the layer over both. Its visitors bring the handler along.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::handler::Handler;
+use http::Request;
+use http::request::Parts;
+use session_runtime::store::{MemoryStore, SqliteStore, Store};
+use session_runtime::testing::TestClock;
+use session_runtime::{Change, Clock, Committed, Key, Kind, Record, SessionId, Slot, SlotChange};
+use session_runtime::{Schema, Session, SessionLayer, Timestamp};
+use tempfile::TempDir;
+
+use crate::{Browser, FaultStore, Reply};
+
+/// A store whose calls are counted, a clock that stands still, and the layer over both.
+#[derive(Debug)]
+pub struct Site<S> {
+    /// The time, for the layer and the store.
+    pub clock: TestClock,
+    /// The store.
+    pub store: Arc<FaultStore<S>>,
+    /// The layer.
+    pub layer: SessionLayer,
+    /// Where the store's file is, if it has one. Goes with the site.
+    folder: Option<TempDir>,
+}
+
+/// A client of a site, whose every request goes to a handler that is given there and then.
+///
+/// Clones are tabs that share the cookies up to that point.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    layer: SessionLayer,
+    /// The cookies.
+    pub browser: Browser,
+}
+
+impl Site<MemoryStore> {
+    /// A site in memory.
+    pub fn in_memory() -> Self {
+        Self::new(|clock| MemoryStore::new().with_clock(clock))
+    }
+}
+
+impl Site<SqliteStore> {
+    /// A site in a file of its own.
+    pub fn in_a_file() -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let open = |clock| {
+            SqliteStore::options()
+                .clock(clock)
+                .open(folder.path().join("db"))
+        };
+        let mut site = Self::new(|clock| open(clock).expect("a fresh file"));
+        site.folder = Some(folder);
+        site
+    }
+}
+
+impl<S: Store> Site<S> {
+    /// A site on the store that `open` makes. Its layer waits long, since tests share a machine.
+    pub fn new(open: impl FnOnce(TestClock) -> S) -> Self {
+        let clock = TestClock::new();
+        let store = Arc::new(FaultStore::new(open(clock.clone())));
+        let layer = SessionLayer::new(Arc::clone(&store))
+            .clock(clock.clone())
+            .deadline(Duration::from_secs(60));
+        Self {
+            clock,
+            store,
+            layer,
+            folder: None,
+        }
+    }
+
+    /// The same site under other settings.
+    #[must_use]
+    pub fn with(mut self, settings: impl FnOnce(SessionLayer) -> SessionLayer) -> Self {
+        self.layer = settings(self.layer);
+        self
+    }
+
+    /// Somebody who has never been here.
+    pub fn visitor(&self) -> Visitor {
+        Visitor::of(self.layer.clone())
+    }
+
+    /// What the store holds under the visitor's id.
+    pub async fn record(&self, visitor: &Visitor) -> Option<Arc<Record>> {
+        let found = self.store.inner().load(&visitor.key()).await;
+        found.expect("the store answers")
+    }
+
+    /// The bytes of one field, as they are stored.
+    pub async fn payload(&self, visitor: &Visitor, name: &str) -> Option<String> {
+        let record = self.record(visitor).await?;
+        let payload = record.live_slot(name, self.clock.now())?.payload();
+        Some(String::from_utf8_lossy(payload).into_owned())
+    }
+
+    /// Stores bytes under the name of a field, as another version of the app would.
+    pub async fn plant(&self, visitor: &Visitor, name: &str, payload: impl AsRef<[u8]>) {
+        let record = self.record(visitor).await.expect("there is a session");
+        let slot = Arc::new(Slot::new(name, payload.as_ref().to_vec(), None));
+        let mut change = Change::new(Kind::Update, self.clock.now());
+        change.slots = vec![SlotChange::set(record.slot(name).cloned(), slot)];
+        let planted = self.store.inner().commit(&visitor.key(), &change).await;
+        assert_eq!(planted.expect("the store answers"), Committed::Applied);
+    }
+
+    /// The time by the site's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Visitor {
+    /// Somebody who has no cookies yet.
+    pub fn of(layer: SessionLayer) -> Self {
+        Self {
+            layer,
+            browser: Browser::new(Router::new()),
+        }
+    }
+
+    /// The same, under another layer.
+    #[must_use]
+    pub fn moved_to(&self, layer: &SessionLayer) -> Self {
+        Self {
+            layer: layer.clone(),
+            browser: self.browser.clone(),
+        }
+    }
+
+    /// The same, with this id and nothing else.
+    #[must_use]
+    pub fn presenting(&self, id: &str) -> Self {
+        let cookie = format!("__Host-id={id}");
+        Self {
+            layer: self.layer.clone(),
+            browser: Browser::presenting(Router::new(), cookie),
+        }
+    }
+
+    /// Sends a request to `handler`, under the layer.
+    pub async fn visit<T: 'static>(&mut self, handler: impl Handler<T, ()>) -> Reply {
+        self.send(Request::default(), handler).await
+    }
+
+    /// Sends this request to `handler`, under the layer.
+    pub async fn send<T: 'static>(
+        &mut self,
+        request: Request<Body>,
+        handler: impl Handler<T, ()>,
+    ) -> Reply {
+        let app = Router::new().fallback(handler).layer(self.layer.clone());
+        self.browser.turn_to(app).send(request).await
+    }
+
+    /// The id as the cookie carries it; empty if there is none.
+    pub fn id(&self) -> String {
+        self.browser.id().unwrap_or_default().to_owned()
+    }
+
+    /// Where the store keeps the session.
+    pub fn key(&self) -> Key {
+        let id = SessionId::parse(self.id().as_bytes()).expect("the visitor has an id");
+        Key::from(&id)
+    }
+}
+
+/// Opens the handles of one request, one after the other, as middleware and handler do.
+#[derive(Debug)]
+pub struct Handles(Parts);
+
+impl Handles {
+    /// Another handle.
+    pub async fn open<T: Schema>(&mut self) -> Session<T> {
+        let opened = Session::from_request_parts(&mut self.0, &()).await;
+        opened.expect("the session can be loaded")
+    }
+}
+
+impl<A: Send + Sync> FromRequestParts<A> for Handles {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Self, Infallible> {
+        Ok(Self(parts.clone()))
+    }
+}
+
+/// Runs each `async fn test(site: Site<impl Store>)` on a site in memory and on one in a file.
+#[macro_export]
+macro_rules! on_each_store {
+    ($($test:ident),* $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test($crate::Site::in_memory()).await;
+            })*
+        }
+
+        mod in_a_file {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test($crate::Site::in_a_file()).await;
+            })*
+        }
+    };
+}

@@ -1,0 +1,9 @@
+use session_runtime::Session;
+
+#[derive(Session)]
+struct Shop {
+    #[merge(max)]
+    best: f64,
+}
+
+fn main() {}

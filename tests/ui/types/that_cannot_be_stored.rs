@@ -1,0 +1,12 @@
+use session_runtime::Session;
+
+#[derive(Session)]
+struct Shop {
+    cart: Vec<Line>,
+}
+
+struct Line {
+    quantity: u32,
+}
+
+fn main() {}
