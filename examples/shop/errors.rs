@@ -23,16 +23,16 @@ struct Page {
 /// Gives each error that has no page of its own one, keeps its headers, and adds the shop's to every response.
 pub(crate) async fn dress(mut response: Response) -> Response {
     let status = response.status();
-    if (status.is_client_error() || status.is_server_error()) && !is_html(&response) {
-        if let Ok(page) = page(status).render() {
-            *response.body_mut() = Body::from(page);
-            let headers = response.headers_mut();
-            headers.remove(CONTENT_LENGTH);
-            headers.insert(
-                CONTENT_TYPE,
-                HeaderValue::from_static("text/html; charset=utf-8"),
-            );
-        }
+    let failed = status.is_client_error() || status.is_server_error();
+    if failed
+        && !is_html(&response)
+        && let Ok(page) = page(status).render()
+    {
+        *response.body_mut() = Body::from(page);
+        let headers = response.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        headers.insert(CONTENT_TYPE, html);
     }
     let html = is_html(&response);
     let headers = response.headers_mut();

@@ -71,6 +71,10 @@ impl Currency {
 pub(crate) struct Price(pub(crate) u64);
 
 impl Price {
+    pub(crate) const fn euros(euros: u64) -> Self {
+        Self(euros * 100)
+    }
+
     /// Rounded to the minor unit, halves up.
     pub(crate) fn to(self, currency: Currency) -> Money {
         Money {
@@ -121,7 +125,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);

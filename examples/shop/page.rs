@@ -18,6 +18,7 @@ pub(crate) struct Frame {
     pub(crate) here: String,
     pub(crate) items: u32,
     pub(crate) currency: Currency,
+    pub(crate) currencies: [Currency; 5],
     pub(crate) notice: Option<Notice>,
     pub(crate) ended: Option<String>,
 }
@@ -30,13 +31,10 @@ impl Frame {
             here: here.into(),
             items: quantities.fold(0, |items, quantity| items.saturating_add(*quantity)),
             currency: currency(session),
+            currencies: Currency::ALL,
             notice: session.notice.get().clone(),
             ended: session.ended().as_ref().map(explain),
         }
-    }
-
-    pub(crate) fn currencies(&self) -> [Currency; 5] {
-        Currency::ALL
     }
 
     pub(crate) fn price(&self, product: &Product) -> Money {

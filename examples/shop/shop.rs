@@ -67,17 +67,17 @@ pub(crate) struct Notice {
 }
 
 impl Notice {
-    pub(crate) fn done(text: impl Into<String>) -> Option<Self> {
-        Some(Self {
+    pub(crate) fn done(text: impl Into<String>) -> Self {
+        Self {
             text: text.into(),
             problem: false,
-        })
+        }
     }
 
-    pub(crate) fn problem(text: impl Into<String>) -> Option<Self> {
-        Some(Self {
+    pub(crate) fn problem(text: impl Into<String>) -> Self {
+        Self {
             text: text.into(),
             problem: true,
-        })
+        }
     }
 }

@@ -6,6 +6,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use session_runtime::{Error, PassiveSession, Session};
 
+use crate::catalogue::Sku;
 use crate::page::{self, Frame};
 use crate::shop::Shop;
 use crate::when::When;
@@ -91,7 +92,7 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
             name: "seen",
             purpose: "What you have looked at",
             holds: session.seen.is_present().then(|| {
-                let seen: Vec<_> = session.seen.get().iter().map(|sku| sku.as_str()).collect();
+                let seen: Vec<_> = session.seen.get().iter().map(Sku::as_str).collect();
                 seen.join(", ")
             }),
             lapses: session.seen.expires_at().map(When::new),

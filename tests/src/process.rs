@@ -136,9 +136,9 @@ fn binary() -> &'static Path {
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
-        let built = build.output().expect("cargo runs");
-        assert!(built.status.success(), "the shop can be built");
-        let messages = String::from_utf8(built.stdout).expect("cargo writes UTF-8");
+        let output = build.output().expect("cargo runs");
+        assert!(output.status.success(), "the shop can be built");
+        let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
         messages
             .lines()
             .find_map(executable)
