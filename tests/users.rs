@@ -1178,7 +1178,6 @@ async fn in_hardly_any_order_do_two_logins_lose_or_double_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "takes half a minute: cargo test -p session-tests --test users -- --ignored"]
 async fn in_no_order_do_two_logins_lose_or_double_anything() {
     let aims: [Aim; 2] = [enter::<2>, enter::<4>];
     assert!(nothing_is_lost_or_doubled(&aims, true, Choices::default()).await > 1000);
