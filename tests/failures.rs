@@ -1,15 +1,24 @@
 //! Faults of the store, of values and of set-ups: what the client is told, and what is written.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::{MethodRouter, any, get};
-use http::StatusCode;
-use session_runtime::store::{MemoryStore, SqliteStore, Store};
-use session_runtime::{Error, Saved, Session};
-use session_tests::{Browser, Fault, Logs, Reply, Site, Visitor, on_each_store};
+use http::header::USER_AGENT;
+use http::{Request, StatusCode};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
+use session_runtime::store::{MemoryStore, SqliteStore, Store, StoreError};
+use session_runtime::{
+    Change, Committed, Error, Key, PassiveSession, Record, Saved, Session, SessionId, SessionLayer,
+    UserId,
+};
+use session_tests::{Browser, Fault, Handles, Logs, Reply, Site, Visitor, on_each_store};
 use tokio::time::Instant;
+use tracing::trace;
 
 /// How long the layer waits for the store here: the default.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -249,6 +258,27 @@ async fn an_id_that_was_issued_is_sent_though_a_later_commit_fails() {
     assert_ne!(customer.id(), before);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_conflict_that_never_settles_is_503_within_the_deadline() {
+    let (site, mut visitor) = shop().await;
+    let logs = Logs::capture();
+    site.store.at_commits(Some(Fault::Contested));
+    let begun = Instant::now();
+    assert_busy(&visitor.visit(add_one).await);
+    assert!(
+        (DEADLINE..PATIENCE).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(
+        logs.lines(
+            "ERROR",
+            "a conflict could not be settled before the deadline"
+        ),
+        1
+    );
+}
+
 /// Fills the store with sessions until one is refused, and says what each was.
 async fn fill(site: &Site<impl Store>) -> Vec<Visitor> {
     let mut visitors = Vec::new();
@@ -320,8 +350,10 @@ async fn without_the_layer_it_is_500_and_the_log_says_what_to_write() {
     );
 }
 
+type Act = fn(&mut ShopSession);
+
 /// Two handlers that set values which cannot be stored: at the end of the request, and on `save`.
-fn setting(act: fn(&mut ShopSession)) -> [MethodRouter; 2] {
+fn setting(act: Act) -> [MethodRouter; 2] {
     [
         any(async move |mut session: Session<Shop>| act(&mut session)),
         any(async move |mut session: Session<Shop>| {
@@ -340,7 +372,7 @@ fn text(bytes: usize) -> String {
 }
 
 /// What is set, and the status.
-const TOO_MUCH: &[(fn(&mut ShopSession), StatusCode)] = &[
+const TOO_MUCH: &[(Act, StatusCode)] = &[
     (|s| s.text.set(text(KIB_256)), StatusCode::OK),
     (
         |s| s.text.set(text(KIB_256 + 1)),
@@ -447,6 +479,199 @@ async fn a_session_that_is_full_takes_one_thing_in_place_of_another(site: Site<i
     site.clock.advance(Duration::from_secs(60 * 60));
     let again = async |mut session: Session<Shop>| session.lapsing.set(text(KIB_256 - 100));
     assert_eq!(visitor.visit(again).await.status, StatusCode::OK);
+}
+
+// ---- nothing leaks
+
+/// Part of every value that must not show.
+const CANARY: &str = "canary";
+
+/// A value that says more than it should when it cannot be written.
+#[derive(Debug, Default, Deserialize)]
+struct Talkative(String);
+
+impl Serialize for Talkative {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_str() {
+            "" => to.serialize_str(""),
+            secret => Err(S::Error::custom(format!("cannot write {secret}"))),
+        }
+    }
+}
+
+#[derive(Session)]
+struct Secrets {
+    password: String,
+    #[merge(append)]
+    notes: Vec<String>,
+    #[merge(reject)]
+    exclusive: String,
+    #[flash]
+    notice: Option<String>,
+    talkative: Talkative,
+    number: u32,
+}
+
+/// A store that logs all that goes through it, as an app might.
+struct Chatty<S>(S);
+
+impl<S: Store> Store for Chatty<S> {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        let answer = self.0.load(key).await;
+        trace!(?key, ?answer);
+        answer
+    }
+
+    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
+        let answer = self.0.commit(key, change).await;
+        trace!(?key, ?change, ?answer);
+        answer
+    }
+
+    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        self.0.owned_by(owner).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.0.sweep(limit).await
+    }
+}
+
+fn secret() -> String {
+    CANARY.to_owned()
+}
+
+/// Handlers that end in all kinds of ways, and log what they can.
+fn revealing() -> Vec<MethodRouter> {
+    fn log(session: &Session<Secrets>) {
+        trace!(?session, id = ?session.id(), ended = ?session.ended(), cells = ?**session);
+    }
+    fn log_error(error: &Error) {
+        trace!(?error, %error, source = ?error.source());
+    }
+    vec![
+        any(async |mut session: Session<Secrets>| {
+            log(&session);
+            session.password.set(secret());
+            session.notes.get_mut().push(secret());
+            session.notice.set(secret());
+            log(&session);
+            let saved = session.save().await;
+            trace!(?saved);
+            log(&session);
+        }),
+        any(
+            async |session: PassiveSession<Secrets>, mut handles: Handles| {
+                trace!(?session);
+                handles.open::<Secrets>().await.exclusive.set(secret());
+                let mut other = handles.open::<Secrets>().await;
+                other.exclusive.set(format!("{CANARY} 2"));
+                drop(session);
+            },
+        ),
+        any(async |mut handles: Handles| {
+            let (mut a, mut b) = (
+                handles.open::<Secrets>().await,
+                handles.open::<Secrets>().await,
+            );
+            a.exclusive.set(secret());
+            b.exclusive.set(format!("{CANARY} 2"));
+        }),
+        any(async |mut session: Session<Secrets>| {
+            session.talkative.set(Talkative(secret()));
+            session.save().await.inspect_err(log_error).map(|_| ())
+        }),
+        any(async |mut session: Session<Secrets>| session.talkative.set(Talkative(secret()))),
+        any(async |mut session: Session<Secrets>| {
+            session.password.set(CANARY.repeat(50_000));
+            session.save().await.inspect_err(log_error).map(|_| ())
+        }),
+        any(async |session: Session<Secrets>| {
+            let error = session.number.try_get().expect_err("it is planted");
+            trace!(?error, %error, source = ?error.source());
+        }),
+        any(async |mut session: Session<Secrets>| session.rotate().await),
+        any(async |mut session: Session<Secrets>| {
+            let claimed = session.notice.claim().await;
+            claimed.inspect_err(log_error).map(|_| ())
+        }),
+        any(async |mut handles: Handles| {
+            let (mut old, mut other) = (
+                handles.open::<Secrets>().await,
+                handles.open::<Secrets>().await,
+            );
+            old.password.set(format!("{CANARY} 2"));
+            other.delete("done").await.inspect_err(log_error)?;
+            Ok::<_, Error>(())
+        }),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_id_key_or_value_shows_in_logs_debug_or_errors() {
+    let logs = Logs::capture();
+    let site = Site::new(|clock| Chatty(MemoryStore::new().with_clock(clock)));
+    let site = patient_no_longer(site).with(SessionLayer::bind_user_agent);
+    let mut secrets = vec![CANARY.to_owned()];
+    for fault in [
+        None,
+        Some(Fault::Before),
+        Some(Fault::After),
+        Some(Fault::Full),
+    ] {
+        let mut visitor = site.visitor();
+        for (step, handler) in revealing().into_iter().enumerate() {
+            site.store.at_commits(None);
+            if step == 1 {
+                site.plant(&visitor, "number", "\"canary\"").await;
+            }
+            site.store
+                .at_commits(fault.filter(|_| visitor.browser.id().is_some()));
+            let reply = visitor.visit(handler).await;
+            assert!(!reply.body.contains(CANARY));
+            trace!(headers = ?reply.headers, layer = ?site.layer);
+            secrets.extend(visitor.browser.id().map(str::to_owned));
+        }
+    }
+    site.store.at_commits(None);
+    let mut thief = site.visitor();
+    thief.visit(revealing().swap_remove(0)).await;
+    secrets.push(thief.id());
+    let stolen = Request::builder()
+        .header(USER_AGENT, CANARY)
+        .body(Body::empty());
+    thief.send(stolen.expect("it is one"), read).await;
+    let twice = format!("__Host-id={CANARY}; __Host-id={CANARY}");
+    Visitor::of(site.layer.clone())
+        .presenting(&twice)
+        .visit(read)
+        .await;
+
+    let keys = secrets
+        .iter()
+        .filter_map(|id| SessionId::parse(id.as_bytes()));
+    let digests: Vec<String> = keys.map(|id| digest(&Key::from(&id))).collect();
+    assert!(digests.len() > 10);
+    let text = logs.text();
+    for secret in secrets.iter().chain(&digests) {
+        let shown = text.lines().find(|line| line.contains(secret.as_str()));
+        assert_eq!(shown, None, "{secret}");
+    }
+    for logged in [
+        "session error",
+        "could not be folded",
+        "another client",
+        "ended or replaced",
+    ] {
+        assert!(text.contains(logged), "the scenario covers {logged:?}");
+    }
+}
+
+/// The first 12 digits of a key's hash, of which four bytes may show.
+fn digest(key: &Key) -> String {
+    let text = key.to_string();
+    let (_, hash) = text.split_once('}').expect("a session's key");
+    hash[..12].to_owned()
 }
 
 on_each_store! {

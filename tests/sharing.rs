@@ -526,17 +526,18 @@ fn counted(counters: &Snapshotter, name: &str) -> usize {
 
 /// The handle of a request whose response has left.
 async fn outlive(visitor: &mut Visitor) -> Session<Shop> {
-    let (sender, mut handles) = mpsc::unbounded_channel();
+    let (sender, mut outlived) = mpsc::unbounded_channel();
     let handler = async move |session: Session<Shop>| {
         let _ = sender.send(session);
     };
     assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
-    handles.recv().await.expect("it was sent")
+    outlived.recv().await.expect("it was sent")
 }
 
 #[tokio::test]
 async fn changes_dropped_after_the_response_are_logged_and_counted_and_not_written() {
-    let cases: [(&str, fn(&mut Session<Shop>), bool, usize); 6] = [
+    type Late = fn(&mut Session<Shop>);
+    let cases: [(&str, Late, bool, usize); 6] = [
         ("nothing", |_| (), false, 0),
         ("read", |s| assert_eq!(*s.points.get(), 10), false, 0),
         (

@@ -12,15 +12,22 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, StoreError};
 use crate::id::SessionId;
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::merge::{Occasion, Sides};
 use crate::observe;
-use crate::record::{Ended, FieldName, Record, Slot, slot_size};
+use crate::record::{Ended, FieldName, Record, Slot, State, slot_size};
 use crate::schema::{AnyRow, MergeFault, Row, facts};
 use crate::store::Answer;
 
 /// How long a moved session's old id stays good once the new one has been presented.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How old a claim has to be to count as abandoned: whoever made it would have finished long since.
+const ABANDONED: Duration = Duration::from_secs(10);
+
+/// For how long requests with an id that a login or logout has replaced are served as an empty guest who
+/// writes nothing, so that they cannot overwrite the newer id.
+const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
 
 /// A change to one slot that waits for its commit.
 #[derive(Clone)]
@@ -53,6 +60,32 @@ impl Pending {
         }
     }
 
+    /// Sets a field.
+    pub(crate) fn of(
+        row: &'static dyn AnyRow,
+        base: Option<Arc<Slot>>,
+        ours: Option<Arc<Slot>>,
+    ) -> Self {
+        Self {
+            row,
+            name: FieldName::fixed(row.name()),
+            base,
+            ours,
+            used_up: false,
+        }
+    }
+
+    /// Sets a slot whose rule does not matter, since nothing else writes it.
+    pub(crate) fn raw(name: FieldName, base: Option<Arc<Slot>>, ours: Option<Arc<Slot>>) -> Self {
+        Self {
+            row: &facts::RAW,
+            name,
+            base,
+            ours,
+            used_up: false,
+        }
+    }
+
     /// Whether anything is left to be written.
     pub(crate) fn is_change(&self) -> bool {
         !same_slot(self.base.as_ref(), self.ours.as_ref())
@@ -61,7 +94,13 @@ impl Pending {
     /// The same change, based on what is in the store by now.
     pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
         let base = self.base.as_ref();
-        let ours = settle(self.row, base, self.ours.as_ref(), theirs)?;
+        let ours = settle(
+            self.row,
+            base,
+            self.ours.as_ref(),
+            theirs,
+            Occasion::Conflict,
+        )?;
         Ok(Self {
             base: theirs.cloned(),
             ours,
@@ -69,7 +108,7 @@ impl Pending {
         })
     }
 
-    fn to_change(&self) -> Option<SlotChange> {
+    pub(crate) fn to_change(&self) -> Option<SlotChange> {
         match (self.base.clone(), self.ours.clone()) {
             (None, None) => None,
             (Some(base), None) => Some(SlotChange::drop(base)),
@@ -99,13 +138,14 @@ pub(crate) fn settle(
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
+    occasion: Occasion,
 ) -> Result<Option<Arc<Slot>>, Error> {
     let payload = if same_payload(ours, base) {
         theirs.cloned()
     } else if same_payload(theirs, base) {
         ours.cloned()
     } else {
-        merge(row, base, ours, theirs)?
+        merge(row, base, ours, theirs, occasion)?
     };
     let expires = settled_expiry(base, ours, theirs);
     Ok(payload.map(|slot| {
@@ -122,12 +162,13 @@ fn merge(
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
+    occasion: Occasion,
 ) -> Result<Option<Arc<Slot>>, Error> {
     let sides = Sides {
         base: base.map(AsRef::as_ref),
         ours: ours.map(AsRef::as_ref),
         theirs: theirs.map(AsRef::as_ref),
-        occasion: Occasion::Conflict,
+        occasion,
     };
     match row.merge(sides) {
         Ok(merged) => Ok(merged),
@@ -169,13 +210,20 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// What follows a user neither idles out nor has a limit.
+    pub(crate) const OF_ACCOUNTS: Self = Self {
+        ttl: Duration::MAX,
+        absolute: Duration::MAX,
+        touch: false,
+    };
+
     /// When a session that begins at `now` expires.
     fn initial(self, now: Timestamp, ttl: Option<Duration>) -> Timestamp {
         now + ttl.unwrap_or(self.ttl).min(self.absolute)
     }
 
     /// The time that nothing extends `record` beyond, if that can be told.
-    fn limit(self, record: &Record) -> Option<Timestamp> {
+    pub(crate) fn limit(self, record: &Record) -> Option<Timestamp> {
         let created = fact(record, &facts::CREATED)?;
         Some(Timestamp::from_millis(created) + self.absolute)
     }
@@ -270,7 +318,26 @@ pub(crate) enum Outcome {
     Gone,
 }
 
-impl Commit<'_> {
+impl<'a> Commit<'a> {
+    /// Changes to what follows a user.
+    pub(crate) fn to_account(
+        config: &'a Config,
+        key: Key,
+        record: Arc<Record>,
+        pending: Vec<Pending>,
+    ) -> Self {
+        Self {
+            config,
+            policy: Policy::OF_ACCOUNTS,
+            key,
+            record,
+            pending,
+            successor: None,
+            presented: false,
+            asked: None,
+        }
+    }
+
     /// Whether a commit is called for though nothing is pending.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.policy.is_due(&self.record, now) && self.config.watch.is_steady()
@@ -282,7 +349,7 @@ impl Commit<'_> {
     pub(crate) async fn run(mut self) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + self.config.deadline;
         let config = self.config;
-        let (mut written, mut queue) = (false, None);
+        let (mut written, mut queue, mut conflicts) = (false, None, 0);
         while let Some(change) = self.next(config.now())? {
             let committed = match commit(config, &self.key, &change, deadline).await {
                 Ok(committed) => committed,
@@ -297,9 +364,13 @@ impl Commit<'_> {
                 }
                 Committed::Conflict(record) => {
                     self.rebase(record, config.now())?;
-                    // At once, while this is what is stored: whoever waits first loses to whoever does not.
+                    conflicts += 1;
                     if queue.is_none() {
                         queue = timeout_at(deadline, config.queue(&self.key)).await.ok();
+                    }
+                    // Else at once, while this is what is stored: who waits first loses to who does not.
+                    if conflicts % 16 == 0 {
+                        tokio::time::sleep(jitter(conflicts)).await;
                     }
                 }
                 Committed::Moved(key) => {
@@ -443,7 +514,7 @@ pub(crate) fn rebase(
     Ok(rebased)
 }
 
-fn check_sizes(
+pub(crate) fn check_sizes(
     config: &Config,
     record: Option<&Record>,
     slots: &[SlotChange],
@@ -477,12 +548,14 @@ pub(crate) async fn create(
     config: &Config,
     policy: Policy,
     pending: &[Pending],
+    owner: Option<&UserId>,
 ) -> Result<(SessionId, Key, Arc<Record>), Error> {
     let deadline = Instant::now() + config.deadline;
     loop {
         let id = SessionId::generate()?;
         let key = Key::from(&id);
-        let change = plan_create(config, policy, pending)?;
+        let mut change = plan_create(config, policy, pending)?;
+        change.owner = owner.cloned();
         match commit(config, &key, &change, deadline).await? {
             Committed::Applied => {
                 let mut record = Record::new(change.now, change.now);
@@ -520,15 +593,11 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
 
 /// Ends the session under `key`. Whether it was still there to be ended.
 pub(crate) async fn end(config: &Config, mut key: Key, reason: Ended) -> Result<bool, Error> {
-    let deadline = Instant::now() + config.deadline;
     let change = Change::new(Kind::End(reason), config.now());
-    loop {
-        match commit(config, &key, &change, deadline).await? {
-            Committed::Moved(to) if Instant::now() < deadline => key = to,
-            Committed::Applied => return Ok(true),
-            Committed::Gone => return Ok(false),
-            _ => return Err(Error::unsettled()),
-        }
+    match ask(config, &mut key, &change).await? {
+        Committed::Applied => Ok(true),
+        Committed::Gone => Ok(false),
+        _ => Err(Error::unsettled()),
     }
 }
 
@@ -558,26 +627,87 @@ pub(crate) async fn take_out(
     Err(Error::unsettled())
 }
 
-/// The record under `key`, wherever it has moved, or why there is none.
-pub(crate) async fn find(
-    config: &Config,
-    mut key: Key,
-) -> Result<Result<(Key, Arc<Record>), Ended>, Error> {
-    use crate::record::State;
+/// What is under a key.
+pub(crate) enum Found {
+    /// A session, under the key it has moved to.
+    Live(Key, Arc<Record>),
+    /// None any more, or there never was one.
+    Ended(Ended),
+    /// The client has just logged in or out, and will soon present a newer id.
+    Superseded(Ended),
+    /// A session that is frozen for a login that was never finished.
+    Abandoned {
+        key: Key,
+        by: UserId,
+        record: Arc<Record>,
+    },
+}
 
+/// The record under `key`, wherever it has moved, or why there is none.
+pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> {
     let deadline = Instant::now() + config.deadline;
     loop {
         let found = within(deadline, config.store.load(&key)).await?;
-        let Some(record) = found.filter(|record| record.is_live(config.now())) else {
-            return Ok(Err(Ended::Expired));
+        let now = config.now();
+        let Some(record) = found.filter(|record| record.is_live(now)) else {
+            return Ok(Found::Ended(Ended::Expired));
         };
-        match &record.state {
-            State::Live => return Ok(Ok((key, record))),
-            State::Ended(reason) => return Ok(Err(reason.clone())),
-            State::Moved(to) => key = to.clone(),
+        match record.state.clone() {
+            State::Live => return Ok(Found::Live(key, record)),
+            State::Moved(to) => key = to,
+            State::Ended(reason) => return Ok(ended(reason, now.since(record.seen))),
+            State::Claimed { at, .. } if now.since(at) < ABANDONED => {
+                return Ok(Found::Superseded(Ended::LoggedIn));
+            }
+            State::Claimed { by, .. } => return Ok(Found::Abandoned { key, by, record }),
         }
         if Instant::now() >= deadline {
             return Err(Error::timeout());
+        }
+    }
+}
+
+fn ended(reason: Ended, ago: Duration) -> Found {
+    let replaced = matches!(reason, Ended::LoggedIn | Ended::LoggedOut);
+    if replaced && ago < SUPERSEDED {
+        Found::Superseded(reason)
+    } else {
+        Found::Ended(reason)
+    }
+}
+
+/// The record under exactly this key, if it is there and live.
+pub(crate) async fn look_up(config: &Config, key: &Key) -> Result<Option<Arc<Record>>, Error> {
+    let deadline = Instant::now() + config.deadline;
+    let found = within(deadline, config.store.load(key)).await?;
+    let live = |record: &Arc<Record>| record.is_live(config.now()) && record.state == State::Live;
+    Ok(found.filter(live))
+}
+
+/// The record that is frozen under `key` for the login of `user`; `None` if that is over already.
+pub(crate) async fn claimed(
+    config: &Config,
+    key: &Key,
+    user: &UserId,
+) -> Result<Option<Arc<Record>>, Error> {
+    let deadline = Instant::now() + config.deadline;
+    let found = within(deadline, config.store.load(key)).await?;
+    let ours =
+        |record: &Arc<Record>| matches!(&record.state, State::Claimed { by, .. } if by == user);
+    Ok(found.filter(ours))
+}
+
+/// Asks for one change of the record under `key`, wherever it has moved.
+pub(crate) async fn ask(
+    config: &Config,
+    key: &mut Key,
+    change: &Change,
+) -> Result<Committed, Error> {
+    let deadline = Instant::now() + config.deadline;
+    loop {
+        match commit(config, key, change, deadline).await? {
+            Committed::Moved(to) if Instant::now() < deadline => *key = to,
+            committed => return Ok(committed),
         }
     }
 }

@@ -4,7 +4,7 @@ pub use crate::error::Error;
 pub use crate::field::{Field, Flash};
 pub use crate::merge::{Merge, Sides, field_by_field, part};
 pub use crate::schema::{
-    Absent, Cell, Harvest, Lifetime, Opener, Row, Schema, Visitor, decode_or_upgrade, row,
+    Absent, Cell, Harvest, Lifetime, Opener, Row, RowOf, Schema, Visitor, decode_or_upgrade, row,
 };
 pub use core;
 

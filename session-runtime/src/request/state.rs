@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::Saved;
 use super::client::Client;
+use super::part::Part;
 use crate::clock::Timestamp;
-use crate::commit::{Doubt, Outcome, Pending, Policy, same_payload, same_slot, settle};
+use crate::commit::{Found, Outcome, Pending, Policy};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
 use crate::record::{Ended, FieldName, Record, Slot};
-use crate::schema::{Deed, Harvest, Lifetime};
+use crate::schema::{AnyRow, Deed, Harvest, Lifetime};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -20,18 +21,12 @@ pub(super) struct State {
     pub(super) client: Option<Client>,
     /// The id that opens the session now: presented, or issued by this request.
     pub(super) id: Option<SessionId>,
-    /// Where the record is.
-    pub(super) key: Option<Key>,
-    /// The client has presented the id of that key, and not one that only leads to it.
+    /// The browser's session.
+    pub(super) session: Part,
+    /// What follows the user, if one is logged in.
+    pub(super) account: Option<Part>,
+    /// The client has presented the id of the session's key, and not one that only leads to it.
     pub(super) presents: bool,
-    /// The record as last seen in the store.
-    pub(super) stored: Option<Arc<Record>>,
-    pub(super) pending: Vec<Pending>,
-    /// What the commit that is under way, or was the last, writes: a pending change that comes to nothing may
-    /// have to undo it.
-    pub(super) sent: Vec<Pending>,
-    /// A commit whose outcome is not known, and the id it issues.
-    pub(super) doubt: Option<(Doubt, Option<SessionId>)>,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
@@ -58,6 +53,8 @@ pub(super) enum Barred {
     Gone,
     /// A handler panicked.
     Panicked,
+    /// The client has logged in or out since: it carries an id that is no more, and will have its new one soon.
+    Superseded,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -76,16 +73,6 @@ pub(super) enum Told {
     Removed,
 }
 
-/// What one commit is about to write, taken from the state in one go.
-pub(super) struct Batch {
-    pub(super) stored: Option<(Key, Arc<Record>)>,
-    pub(super) pending: Vec<Pending>,
-    pub(super) policy: Policy,
-    pub(super) presented: bool,
-    pub(super) client: Option<Client>,
-    pub(super) barred: bool,
-}
-
 /// Where a flash that is claimed has to be taken from.
 pub(super) enum Taken {
     /// This request had it to itself.
@@ -99,12 +86,6 @@ pub(super) fn is_fact(pending: &Pending) -> bool {
 }
 
 impl State {
-    pub(super) fn found(&mut self, id: Option<SessionId>, key: Key, record: Arc<Record>) {
-        self.id = id;
-        self.key = Some(key);
-        self.stored = Some(record);
-    }
-
     /// The session ended while the request ran.
     pub(super) fn lost(&mut self, reason: Ended) {
         observe::gone();
@@ -116,11 +97,8 @@ impl State {
     /// Starts over as a guest.
     pub(super) fn forget(&mut self) {
         self.id = None;
-        self.key = None;
-        self.stored = None;
-        self.pending.clear();
-        self.sent.clear();
-        self.doubt = None;
+        self.session = Part::default();
+        self.account = None;
         self.passing.clear();
         self.kept.clear();
         self.notice.take_if(|told| matches!(told, Told::Issued(_)));
@@ -136,25 +114,25 @@ impl State {
         }
     }
 
-    pub(super) fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
-        self.stored.as_ref()?.slot(name).cloned()
+    /// The slots as the handles of the request see them, if that is not just what is stored.
+    pub(super) fn seen_by_handles(&self, now: Timestamp) -> Option<Record> {
+        let changed = !self.session.pending.is_empty() || !self.passing.is_empty();
+        (changed || self.account.is_some()).then(|| {
+            let mut seen = Record::new(now, now);
+            self.session.show(&mut seen);
+            if let Some(account) = &self.account {
+                account.show(&mut seen);
+            }
+            seen.with_slots(self.passing.iter().cloned())
+        })
     }
 
-    pub(super) fn seen_by_handles(&self, now: Timestamp) -> Vec<Arc<Slot>> {
-        let mut seen = self
-            .stored
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| Record::new(now, now));
-        for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            match &pending.ours {
-                Some(slot) => seen.set(Arc::clone(slot)),
-                None => seen.remove(pending.name.as_str()),
-            }
+    /// The record that holds the fields of `row`.
+    fn part(&mut self, row: &dyn AnyRow) -> &mut Part {
+        match &mut self.account {
+            Some(account) if row.follows() => account,
+            _ => &mut self.session,
         }
-        seen.with_slots(self.passing.iter().cloned())
-            .slots()
-            .to_vec()
     }
 
     pub(super) fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
@@ -178,105 +156,96 @@ impl State {
         }
     }
 
-    pub(super) fn keep(&mut self, name: &FieldName) {
-        self.pending
-            .retain(|pending| !pending.used_up || pending.name != *name);
+    fn keep(&mut self, name: &FieldName) {
+        let pending = &mut self.session.pending;
+        pending.retain(|pending| !pending.used_up || pending.name != *name);
         self.kept.push(name.clone());
     }
 
     /// A flash was read. What this request keeps, or has set itself, stays.
-    pub(super) fn use_up(
-        &mut self,
-        harvest: &Harvest,
-        base: &Arc<Slot>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
+    fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
         let name = base.name();
-        let set = |pending: &Pending| {
-            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
-        };
-        if self.kept.contains(name) || self.pending.iter().any(set) {
+        if self.kept.contains(name) || self.session.has_set(name) {
             return Ok(());
         }
-        self.fold_slot(harvest, Some(base), None, now)?;
-        for pending in &mut self.pending {
+        self.session.fold_slot(harvest.row, Some(base), None, now)?;
+        for pending in &mut self.session.pending {
             pending.used_up |= pending.name == *name;
         }
         Ok(())
     }
 
-    pub(super) fn fold_change(
+    fn fold_change(
         &mut self,
         harvest: &Harvest,
         base: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
         let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
+        let (row, ours) = (harvest.row, harvest.ours.as_ref());
+        let part = self.part(row);
         match base.filter(|base| Some(base.name().as_str()) != written) {
             // It was read under an older name, and is written under the present one.
             Some(old) if written.is_some() => {
-                self.fold_slot(harvest, Some(old), None, now)?;
-                self.fold_slot(harvest, None, harvest.ours.as_ref(), now)
+                part.fold_slot(row, Some(old), None, now)?;
+                part.fold_slot(row, None, ours, now)
             }
-            _ => self.fold_slot(harvest, base, harvest.ours.as_ref(), now),
+            _ => part.fold_slot(row, base, ours, now),
         }
     }
 
-    pub(super) fn fold_slot(
+    /// What was looked up again.
+    pub(super) fn refreshed(
         &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        ours: Option<&Arc<Slot>>,
+        found: Found,
+        account: Option<(Key, Arc<Record>)>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else {
-            return Ok(());
-        };
-        let stored = self
-            .stored
-            .as_ref()
-            .and_then(|record| record.live_slot(name.as_str(), now))
-            .cloned();
-        let earlier = self.pending.iter().find(|pending| pending.name == name);
-        let (base_in_store, current) = match earlier {
-            Some(pending) => (pending.base.clone(), pending.ours.clone()),
-            None => (stored.clone(), stored),
-        };
-        let ours = settle(harvest.row, base, ours, current.as_ref())?;
-        self.replace(Pending {
-            row: harvest.row,
-            name,
-            base: base_in_store,
-            ours,
-            used_up: false,
-        });
-        Ok(())
-    }
-
-    /// Puts a pending change in place of any other to its slot.
-    pub(super) fn replace(&mut self, change: Pending) {
-        self.pending.retain(|pending| pending.name != change.name);
-        if change.is_change() || self.sent.iter().any(|sent| sent.name == change.name) {
-            self.pending.push(change);
+        match found {
+            Found::Live(key, record) => self.session.refreshed(key, record, now)?,
+            Found::Ended(reason) | Found::Superseded(reason) => self.lost(reason),
+            Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
+        }
+        match (&mut self.account, account) {
+            (Some(part), Some((key, record))) => part.refreshed(key, record, now),
+            (Some(_), None) => {
+                self.account_is_gone();
+                Ok(())
+            }
+            (None, _) => Ok(()),
         }
     }
 
-    /// What is to be written now. Whoever calls it holds the gate: nothing else is under way.
-    pub(super) fn batch(&mut self, config: &Config) -> Batch {
-        self.pending.retain(Pending::is_change);
-        self.sent.clone_from(&self.pending);
-        Batch {
-            stored: self.key.clone().zip(self.stored.clone()),
-            pending: self.pending.clone(),
-            policy: self.policy(config),
-            presented: self.presents,
-            client: self.client.clone(),
-            barred: self.barred.is_some(),
+    /// The user was deleted: what follows the user reads as absent, and nothing brings it back.
+    pub(super) fn account_is_gone(&mut self) {
+        if let Some(account) = &mut self.account {
+            account.stored = None;
+            account.drop_changes();
         }
     }
 
-    /// Takes note of what came of the commit. What was folded in meanwhile stays pending, on top of what is
-    /// stored now.
+    /// What is pending, to be able to go back to it.
+    pub(super) fn pending(&self) -> (Vec<Pending>, Option<Vec<Pending>>) {
+        let account = self.account.as_ref().map(|account| account.pending.clone());
+        (self.session.pending.clone(), account)
+    }
+
+    pub(super) fn restore(&mut self, (session, account): (Vec<Pending>, Option<Vec<Pending>>)) {
+        self.session.pending = session;
+        if let (Some(part), Some(pending)) = (&mut self.account, account) {
+            part.pending = pending;
+        }
+    }
+
+    /// Nothing of what handlers have changed is to be written.
+    pub(super) fn drop_changes(&mut self) {
+        self.session.drop_changes();
+        if let Some(account) = &mut self.account {
+            account.drop_changes();
+        }
+    }
+
+    /// A commit of the session came out so.
     pub(super) fn committed(
         &mut self,
         outcome: Outcome,
@@ -292,30 +261,48 @@ impl State {
             self.lost(Ended::Revoked);
             return Ok(Saved::Ended);
         };
-        let sent = std::mem::take(&mut self.sent);
         if let Some(id) = issued {
-            self.notice = Some(Told::Issued(id));
-            self.presents = false;
+            self.issue(id);
         }
-        let newer = std::mem::take(&mut self.pending);
-        let rebased = newer.into_iter().try_for_each(|pending| {
-            let sent = sent.iter().find(|sent| sent.name == pending.name);
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
-                return Ok(());
-            }
-            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
-            Ok(())
-        });
-        self.found(issued.or(self.id), key, record);
-        rebased.map(|()| {
-            if written {
-                Saved::Written
-            } else {
-                Saved::Unchanged
-            }
-        })
+        self.session.committed(key, record, now)?;
+        Ok(Saved::written(written))
+    }
+
+    /// A commit of what follows the user came out so.
+    pub(super) fn credited(&mut self, outcome: Outcome, now: Timestamp) -> Result<Saved, Error> {
+        let (
+            Outcome::Done {
+                key,
+                record,
+                written,
+            },
+            Some(account),
+        ) = (outcome, &mut self.account)
+        else {
+            observe::gone();
+            self.account_is_gone();
+            return Ok(Saved::Unchanged);
+        };
+        account.committed(key, record, now)?;
+        Ok(Saved::written(written))
+    }
+
+    /// The client is to be told this id.
+    pub(super) fn issue(&mut self, id: SessionId) {
+        self.id = Some(id);
+        self.notice = Some(Told::Issued(id));
+        self.presents = false;
+    }
+
+    /// Whether anything is pending that makes a session, or changes one.
+    pub(super) fn has_changes(&self) -> bool {
+        let account = self
+            .account
+            .as_ref()
+            .is_some_and(|account| !account.pending.is_empty());
+        let session = &self.session;
+        let changes = |pending: &Pending| session.stored.is_some() || !is_fact(pending);
+        self.barred.is_none() && (account || session.pending.iter().any(changes))
     }
 
     /// Takes a flash that this request has to itself, or says where it is stored.
@@ -327,26 +314,20 @@ impl State {
         {
             return Taken::Ours(Some(self.passing.swap_remove(at)));
         }
-        let found = self
-            .pending
+        let pending = &mut self.session.pending;
+        let found = pending
             .iter()
             .position(|pending| pending.name.as_str() == name);
-        match found.map(|at| self.pending.swap_remove(at)) {
+        match found.map(|at| pending.swap_remove(at)) {
             Some(pending) if !pending.used_up => {
                 let taken = pending.ours.clone();
-                self.replace(Pending {
+                self.session.replace(Pending {
                     ours: None,
                     ..pending
                 });
                 Taken::Ours(taken)
             }
-            _ => Taken::Stored(self.key.clone()),
-        }
-    }
-
-    pub(super) fn forget_slot(&mut self, slot: &Arc<Slot>) {
-        if let Some(record) = &mut self.stored {
-            Arc::make_mut(record).remove(slot.name().as_str());
+            _ => Taken::Stored(self.session.key.clone()),
         }
     }
 }
