@@ -10,7 +10,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
-use futures_util::{FutureExt, stream};
+use futures_util::{FutureExt, poll, stream};
 use http::StatusCode;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde::{Deserialize, Serialize};
@@ -526,17 +526,18 @@ fn counted(counters: &Snapshotter, name: &str) -> usize {
 
 /// The handle of a request whose response has left.
 async fn outlive(visitor: &mut Visitor) -> Session<Shop> {
-    let (sender, mut handles) = mpsc::unbounded_channel();
+    let (sender, mut outlived) = mpsc::unbounded_channel();
     let handler = async move |session: Session<Shop>| {
         let _ = sender.send(session);
     };
     assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
-    handles.recv().await.expect("it was sent")
+    outlived.recv().await.expect("it was sent")
 }
 
 #[tokio::test]
 async fn changes_dropped_after_the_response_are_logged_and_counted_and_not_written() {
-    let cases: [(&str, fn(&mut Session<Shop>), bool, usize); 6] = [
+    type Late = fn(&mut Session<Shop>);
+    let cases: [(&str, Late, bool, usize); 6] = [
         ("nothing", |_| (), false, 0),
         ("read", |s| assert_eq!(*s.points.get(), 10), false, 0),
         (
@@ -637,9 +638,8 @@ async fn no_id_can_be_issued_after_the_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_save_that_nobody_polls_delays_the_response_no_longer_than_the_deadline() {
-    let site = Site::in_memory().with(|layer| layer.deadline(Duration::from_secs(2)));
-    let mut visitor = customer(&site).await;
+async fn a_save_that_nobody_polls_holds_up_no_response() {
+    let (site, mut visitor) = shop().await;
     let store = Arc::clone(&site.store);
     let handler = async move |mut handles: Handles| {
         let mut saving = handles.open::<Shop>().await;
@@ -649,12 +649,42 @@ async fn a_save_that_nobody_polls_delays_the_response_no_longer_than_the_deadlin
             saving.points.set(1);
             saving.save().await
         });
-        assert!(futures_util::poll!(&mut save).is_pending());
+        assert!(poll!(&mut save).is_pending());
         Body::from_stream(stream::once(async move { save.await.map(|_| "saved") }))
     };
-    let reply = timeout(Duration::from_millis(2_100), visitor.visit(handler)).await;
-    let status = reply.expect("it is answered by then").status;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let reply = timeout(Duration::from_millis(100), visitor.visit(handler)).await;
+    assert_eq!(reply.expect("it is answered by then").body, "saved");
+    assert_eq!(
+        stored(&site, &visitor, "visits").await.as_deref(),
+        Some("1")
+    );
+    assert_eq!(
+        stored(&site, &visitor, "points").await.as_deref(),
+        Some("1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_that_is_given_up_is_not_written_twice() {
+    for fault in [Fault::Late, Fault::Slow] {
+        let (site, mut visitor) = shop().await;
+        let store = Arc::clone(&site.store);
+        let handler = async move |mut session: Session<Shop>| {
+            *session.points.get_mut() += 1;
+            store.plan([fault(Duration::from_secs(1))]);
+            assert!(
+                timeout(Duration::from_millis(500), session.save())
+                    .await
+                    .is_err()
+            );
+            *session.points.get_mut() += 1;
+        };
+        assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+        assert_eq!(
+            stored(&site, &visitor, "points").await.as_deref(),
+            Some("12")
+        );
+    }
 }
 
 on_each_store! {

@@ -22,8 +22,9 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 type Encoded = Result<(), EncodeError>;
 
 impl ser::Error for EncodeError {
-    fn custom<T: Display>(message: T) -> Self {
-        Self(message.to_string().into())
+    /// Says nothing of the message, which may quote the value.
+    fn custom<T: Display>(_: T) -> Self {
+        Self("the value's own `Serialize` refuses it".into())
     }
 }
 

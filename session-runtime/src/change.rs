@@ -89,6 +89,11 @@ pub enum Kind {
     Move(Key, Timestamp),
     /// Ends it; the reason is kept for a day.
     End(Ended),
+    /// Freezes it for the login of one user: from then on it can be ended or released, and nothing else. A
+    /// second claim for the same user is answered [`Committed::Applied`], one for another [`Committed::Gone`].
+    Claim(UserId),
+    /// Lets go of a claim. A record that is live already stays as it is.
+    Release,
 }
 
 /// What a [`Change`] does to the record's expiry.
@@ -206,7 +211,17 @@ impl Change {
                 }
                 State::Moved(to) => Some(Committed::Moved(to.clone())),
                 State::Ended(_) => Some(Committed::Gone),
+                State::Claimed { by, .. } => self.decide_on_claimed(by),
             },
+        }
+    }
+
+    /// What speaks against applying this to a record that is frozen for the login of `by`.
+    fn decide_on_claimed(&self, by: &UserId) -> Option<Committed> {
+        match &self.kind {
+            Kind::End(_) | Kind::Release => None,
+            Kind::Claim(user) if user == by => Some(Committed::Applied),
+            _ => Some(Committed::Gone),
         }
     }
 
@@ -240,6 +255,16 @@ impl Change {
                 SlotOp::Drop => record.remove(slot.name.as_str()),
             }
         }
+        match &self.kind {
+            Kind::Claim(by) => {
+                record.state = State::Claimed {
+                    by: by.clone(),
+                    at: self.now,
+                }
+            }
+            Kind::Release => record.state = State::Live,
+            _ => {}
+        }
         record.seen = record.seen.max(self.now);
         if !self.slots.is_empty() {
             record.updated = record.updated.max(self.now);
@@ -254,7 +279,7 @@ impl Change {
     /// What is left under the key after a move or an end; `None` for the other kinds.
     pub fn tombstone(&self) -> Option<Record> {
         let (state, expires) = match &self.kind {
-            Kind::Create | Kind::Update => return None,
+            Kind::Create | Kind::Update | Kind::Claim(_) | Kind::Release => return None,
             Kind::Move(to, until) => (State::Moved(to.clone()), *until),
             Kind::End(reason) => (State::Ended(reason.clone()), self.now + TOMBSTONE),
         };

@@ -12,20 +12,28 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, StoreError};
 use crate::id::SessionId;
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::merge::{Occasion, Sides};
 use crate::observe;
-use crate::record::{Ended, FieldName, Record, Slot, slot_size};
+use crate::record::{Ended, FieldName, Record, Slot, State, slot_size};
 use crate::schema::{AnyRow, MergeFault, Row, facts};
 use crate::store::Answer;
 
 /// How long a moved session's old id stays good once the new one has been presented.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How old a claim has to be to count as abandoned: whoever made it would have finished long since.
+const ABANDONED: Duration = Duration::from_secs(10);
+
+/// For how long requests with an id that a login or logout has replaced are served as an empty guest who
+/// writes nothing, so that they cannot overwrite the newer id.
+const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
+
 /// A change to one field that waits for its commit.
 #[derive(Clone)]
 pub(crate) struct Pending {
     pub(crate) row: &'static dyn AnyRow,
+    pub(crate) name: FieldName,
     /// What it is based on, as stored, be it under an older name.
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be there; `None` takes it out.
@@ -45,6 +53,33 @@ impl Pending {
         let ours = payload.map(|payload| row.slot(payload, None));
         Self {
             row,
+            name: FieldName::fixed(row.name()),
+            base,
+            ours,
+            used_up: false,
+        }
+    }
+
+    /// Sets a field.
+    pub(crate) fn of(
+        row: &'static dyn AnyRow,
+        base: Option<Arc<Slot>>,
+        ours: Option<Arc<Slot>>,
+    ) -> Self {
+        Self {
+            row,
+            name: FieldName::fixed(row.name()),
+            base,
+            ours,
+            used_up: false,
+        }
+    }
+
+    /// Sets a slot whose rule does not matter, since nothing else writes it.
+    pub(crate) fn raw(name: FieldName, base: Option<Arc<Slot>>, ours: Option<Arc<Slot>>) -> Self {
+        Self {
+            row: &facts::RAW,
+            name,
             base,
             ours,
             used_up: false,
@@ -59,7 +94,13 @@ impl Pending {
     /// The same change, based on what is in the store by now.
     pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
         let base = self.base.as_ref();
-        let ours = settle(self.row, base, self.ours.as_ref(), theirs)?;
+        let ours = settle(
+            self.row,
+            base,
+            self.ours.as_ref(),
+            theirs,
+            Occasion::Conflict,
+        )?;
         Ok(Self {
             base: theirs.cloned(),
             ours,
@@ -67,8 +108,13 @@ impl Pending {
         })
     }
 
+    /// What `record` holds of the field, if that is there for a reader at `now`.
+    pub(crate) fn found_in<'a>(&self, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
+        live_slot(record, self.name.as_str(), self.row.aliases(), now)
+    }
+
     /// What is asked of the store: two things if the field was read under an older name.
-    fn to_changes(&self) -> impl Iterator<Item = SlotChange> + use<> {
+    pub(crate) fn to_changes(&self) -> impl Iterator<Item = SlotChange> + use<> {
         let (drop, change) = match (self.base.clone(), self.ours.clone()) {
             (None, None) => (None, None),
             (Some(base), None) => (Some(SlotChange::drop(base)), None),
@@ -83,6 +129,18 @@ impl Pending {
         };
         drop.into_iter().chain(change)
     }
+}
+
+/// The slot under its name, or else under an older one, if it is there for a reader at `now`.
+pub(crate) fn live_slot<'a>(
+    record: &'a Record,
+    name: &str,
+    aliases: &[&str],
+    now: Timestamp,
+) -> Option<&'a Arc<Slot>> {
+    let older = || aliases.iter().find_map(|alias| record.slot(alias));
+    let found = record.slot(name).or_else(older)?;
+    found.is_live(now).then_some(found)
 }
 
 pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
@@ -103,13 +161,14 @@ pub(crate) fn settle(
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
+    occasion: Occasion,
 ) -> Result<Option<Arc<Slot>>, Error> {
     let payload = if same_payload(ours, base) {
         theirs.cloned()
     } else if same_payload(theirs, base) {
         ours.cloned()
     } else {
-        merge(row, base, ours, theirs)?
+        merge(row, base, ours, theirs, occasion)?
     };
     let expires = settled_expiry(base, ours, theirs);
     Ok(payload.map(|slot| {
@@ -126,12 +185,13 @@ fn merge(
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
+    occasion: Occasion,
 ) -> Result<Option<Arc<Slot>>, Error> {
     let sides = Sides {
         base: base.map(AsRef::as_ref),
         ours: ours.map(AsRef::as_ref),
         theirs: theirs.map(AsRef::as_ref),
-        occasion: Occasion::Conflict,
+        occasion,
     };
     match row.merge(sides) {
         Ok(merged) => Ok(merged),
@@ -173,13 +233,20 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// What follows a user neither idles out nor has a limit.
+    pub(crate) const OF_ACCOUNTS: Self = Self {
+        ttl: Duration::MAX,
+        absolute: Duration::MAX,
+        touch: false,
+    };
+
     /// When a session that begins at `now` expires.
     fn initial(self, now: Timestamp, ttl: Option<Duration>) -> Timestamp {
         now + ttl.unwrap_or(self.ttl).min(self.absolute)
     }
 
     /// The time that nothing extends `record` beyond, if that can be told.
-    fn limit(self, record: &Record) -> Option<Timestamp> {
+    pub(crate) fn limit(self, record: &Record) -> Option<Timestamp> {
         let created = fact(record, &facts::CREATED)?;
         Some(Timestamp::from_millis(created) + self.absolute)
     }
@@ -221,6 +288,45 @@ pub(crate) struct Commit<'a> {
     pub(crate) successor: Option<Key>,
     /// Whether the client has presented the id of `key`, and not one that only leads to it.
     pub(crate) presented: bool,
+    /// What was asked of the store before, without an answer.
+    pub(crate) asked: Option<Change>,
+}
+
+/// A commit that may or may not have happened: all that is needed to ask again.
+pub(crate) struct Doubt {
+    asked: Change,
+    key: Key,
+    record: Arc<Record>,
+    pending: Vec<Pending>,
+    successor: Option<Key>,
+}
+
+impl Doubt {
+    /// The commit that asks again, under the same id.
+    pub(crate) fn resume(self, config: &Config, policy: Policy, presented: bool) -> Commit<'_> {
+        Commit {
+            config,
+            policy,
+            key: self.key,
+            record: self.record,
+            pending: self.pending,
+            successor: self.successor,
+            presented,
+            asked: Some(self.asked),
+        }
+    }
+}
+
+/// Why a commit failed, and what is in doubt since.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) doubt: Option<Doubt>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, doubt: None }
+    }
 }
 
 /// What came of a commit.
@@ -235,7 +341,26 @@ pub(crate) enum Outcome {
     Gone,
 }
 
-impl Commit<'_> {
+impl<'a> Commit<'a> {
+    /// Changes to what follows a user.
+    pub(crate) fn to_account(
+        config: &'a Config,
+        key: Key,
+        record: Arc<Record>,
+        pending: Vec<Pending>,
+    ) -> Self {
+        Self {
+            config,
+            policy: Policy::OF_ACCOUNTS,
+            key,
+            record,
+            pending,
+            successor: None,
+            presented: false,
+            asked: None,
+        }
+    }
+
     /// Whether a commit is called for though nothing is pending.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.policy.is_due(&self.record, now) && self.config.watch.is_steady()
@@ -244,12 +369,16 @@ impl Commit<'_> {
 
     /// Commits, merges what conflicts, and tries again until it is settled or the deadline has passed. After the
     /// first conflict it waits in the key's queue, no longer than that either.
-    pub(crate) async fn run(mut self) -> Result<Outcome, Error> {
+    pub(crate) async fn run(mut self) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + self.config.deadline;
         let config = self.config;
-        let (mut written, mut queue) = (false, None);
-        while let Some(change) = self.plan(config.now())? {
-            match commit(config, &self.key, &change, deadline).await? {
+        let (mut written, mut queue, mut conflicts) = (false, None, 0);
+        while let Some(change) = self.next(config.now())? {
+            let committed = match commit(config, &self.key, &change, deadline).await {
+                Ok(committed) => committed,
+                Err(error) => return Err(self.failed(change, error)),
+            };
+            match committed {
                 Committed::Applied => {
                     change.apply(Arc::make_mut(&mut self.record));
                     self.key = self.successor.take().unwrap_or(self.key);
@@ -258,9 +387,13 @@ impl Commit<'_> {
                 }
                 Committed::Conflict(record) => {
                     self.rebase(record, config.now())?;
-                    // At once, while this is what is stored: whoever waits first loses to whoever does not.
+                    conflicts += 1;
                     if queue.is_none() {
                         queue = timeout_at(deadline, config.queue(&self.key)).await.ok();
+                    }
+                    // Else at once, while this is what is stored: who waits first loses to who does not.
+                    if conflicts % 16 == 0 {
+                        tokio::time::sleep(jitter(conflicts)).await;
                     }
                 }
                 Committed::Moved(key) => {
@@ -268,11 +401,11 @@ impl Commit<'_> {
                     self.presented = false;
                 }
                 Committed::Gone => return Ok(Outcome::Gone),
-                Committed::Exists => return Err(Error::unsettled()),
+                Committed::Exists => return Err(Error::unsettled().into()),
             }
             if Instant::now() >= deadline {
                 observe::unsettled();
-                return Err(Error::unsettled());
+                return Err(Error::unsettled().into());
             }
         }
         drop(queue);
@@ -281,6 +414,27 @@ impl Commit<'_> {
             record: self.record,
             written,
         })
+    }
+
+    fn next(&mut self, now: Timestamp) -> Result<Option<Change>, Error> {
+        match self.asked.take() {
+            Some(change) => Ok(Some(change)),
+            None => self.plan(now),
+        }
+    }
+
+    fn failed(self, change: Change, error: StoreError) -> Failure {
+        let doubt = error.is_transient().then_some(Doubt {
+            asked: change,
+            key: self.key,
+            record: self.record,
+            pending: self.pending,
+            successor: self.successor,
+        });
+        Failure {
+            error: error.into(),
+            doubt,
+        }
     }
 
     /// Puts what is pending on top of what is stored by now.
@@ -374,7 +528,7 @@ pub(crate) fn rebase(
 ) -> Result<Vec<Pending>, Error> {
     let mut rebased = Vec::with_capacity(pending.len());
     for change in pending {
-        let theirs = record.and_then(|record| change.row.live_slot(record, now));
+        let theirs = record.and_then(|record| change.found_in(record, now));
         let change = change.rebased(theirs)?;
         if change.is_change() {
             rebased.push(change);
@@ -383,25 +537,28 @@ pub(crate) fn rebase(
     Ok(rebased)
 }
 
-fn check_sizes(
+pub(crate) fn check_sizes(
     config: &Config,
     record: Option<&Record>,
     slots: &[SlotChange],
 ) -> Result<(), Error> {
+    let held = |name: &str| record.and_then(|record| record.slot(name));
     let mut after = record.map_or(0, Record::size);
     let mut grows = false;
     for slot in slots {
-        let before = slot.base.as_deref().map_or(0, slot_size);
-        let then = match &slot.to {
-            SlotOp::Set(set) if set.payload().len() > config.max_field => {
-                return Err(Error::field_too_large(set, config.max_field));
-            }
+        let before = held(slot.name.as_str()).map_or(0, |held| slot_size(held));
+        let set = match &slot.to {
             SlotOp::Set(set) => slot_size(set),
             SlotOp::Retime(_) => before,
             SlotOp::Drop => 0,
         };
-        grows |= then > before;
-        after = (after + then).saturating_sub(before);
+        if let SlotOp::Set(set) = &slot.to
+            && set.payload().len() > config.max_field
+        {
+            return Err(Error::field_too_large(set, config.max_field));
+        }
+        grows |= set > before;
+        after = (after + set).saturating_sub(before);
     }
     if grows && after > config.max_record {
         return Err(Error::too_large("the session", after, config.max_record));
@@ -414,12 +571,14 @@ pub(crate) async fn create(
     config: &Config,
     policy: Policy,
     pending: &[Pending],
+    owner: Option<&UserId>,
 ) -> Result<(SessionId, Key, Arc<Record>), Error> {
     let deadline = Instant::now() + config.deadline;
     loop {
         let id = SessionId::generate()?;
         let key = Key::from(&id);
-        let change = plan_create(config, policy, pending)?;
+        let mut change = plan_create(config, policy, pending)?;
+        change.owner = owner.cloned();
         match commit(config, &key, &change, deadline).await? {
             Committed::Applied => {
                 let mut record = Record::new(change.now, change.now);
@@ -445,7 +604,7 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
     check_sizes(config, None, &change.slots)?;
     let ttl = pending
         .iter()
-        .find(|change| change.row.name() == facts::TTL.name());
+        .find(|change| change.name.as_str() == facts::TTL.name());
     let ttl = ttl.and_then(|change| {
         facts::TTL
             .decode_payload(change.ours.as_ref()?.payload())
@@ -457,15 +616,11 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
 
 /// Ends the session under `key`. Whether it was still there to be ended.
 pub(crate) async fn end(config: &Config, mut key: Key, reason: Ended) -> Result<bool, Error> {
-    let deadline = Instant::now() + config.deadline;
     let change = Change::new(Kind::End(reason), config.now());
-    loop {
-        match commit(config, &key, &change, deadline).await? {
-            Committed::Moved(to) if Instant::now() < deadline => key = to,
-            Committed::Applied => return Ok(true),
-            Committed::Gone => return Ok(false),
-            _ => return Err(Error::unsettled()),
-        }
+    match ask(config, &mut key, &change).await? {
+        Committed::Applied => Ok(true),
+        Committed::Gone => Ok(false),
+        _ => Err(Error::unsettled()),
     }
 }
 
@@ -495,26 +650,87 @@ pub(crate) async fn take_out(
     Err(Error::unsettled())
 }
 
-/// The record under `key`, wherever it has moved, or why there is none.
-pub(crate) async fn find(
-    config: &Config,
-    mut key: Key,
-) -> Result<Result<(Key, Arc<Record>), Ended>, Error> {
-    use crate::record::State;
+/// What is under a key.
+pub(crate) enum Found {
+    /// A session, under the key it has moved to.
+    Live(Key, Arc<Record>),
+    /// None any more, or there never was one.
+    Ended(Ended),
+    /// The client has just logged in or out, and will soon present a newer id.
+    Superseded(Ended),
+    /// A session that is frozen for a login that was never finished.
+    Abandoned {
+        key: Key,
+        by: UserId,
+        record: Arc<Record>,
+    },
+}
 
+/// The record under `key`, wherever it has moved, or why there is none.
+pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> {
     let deadline = Instant::now() + config.deadline;
     loop {
         let found = within(deadline, config.store.load(&key)).await?;
-        let Some(record) = found.filter(|record| record.is_live(config.now())) else {
-            return Ok(Err(Ended::Expired));
+        let now = config.now();
+        let Some(record) = found.filter(|record| record.is_live(now)) else {
+            return Ok(Found::Ended(Ended::Expired));
         };
-        match &record.state {
-            State::Live => return Ok(Ok((key, record))),
-            State::Ended(reason) => return Ok(Err(reason.clone())),
-            State::Moved(to) => key = to.clone(),
+        match record.state.clone() {
+            State::Live => return Ok(Found::Live(key, record)),
+            State::Moved(to) => key = to,
+            State::Ended(reason) => return Ok(ended(reason, now.since(record.seen))),
+            State::Claimed { at, .. } if now.since(at) < ABANDONED => {
+                return Ok(Found::Superseded(Ended::LoggedIn));
+            }
+            State::Claimed { by, .. } => return Ok(Found::Abandoned { key, by, record }),
         }
         if Instant::now() >= deadline {
             return Err(Error::timeout());
+        }
+    }
+}
+
+fn ended(reason: Ended, ago: Duration) -> Found {
+    let replaced = matches!(reason, Ended::LoggedIn | Ended::LoggedOut);
+    if replaced && ago < SUPERSEDED {
+        Found::Superseded(reason)
+    } else {
+        Found::Ended(reason)
+    }
+}
+
+/// The record under exactly this key, if it is there and live.
+pub(crate) async fn look_up(config: &Config, key: &Key) -> Result<Option<Arc<Record>>, Error> {
+    let deadline = Instant::now() + config.deadline;
+    let found = within(deadline, config.store.load(key)).await?;
+    let live = |record: &Arc<Record>| record.is_live(config.now()) && record.state == State::Live;
+    Ok(found.filter(live))
+}
+
+/// The record that is frozen under `key` for the login of `user`; `None` if that is over already.
+pub(crate) async fn claimed(
+    config: &Config,
+    key: &Key,
+    user: &UserId,
+) -> Result<Option<Arc<Record>>, Error> {
+    let deadline = Instant::now() + config.deadline;
+    let found = within(deadline, config.store.load(key)).await?;
+    let ours =
+        |record: &Arc<Record>| matches!(&record.state, State::Claimed { by, .. } if by == user);
+    Ok(found.filter(ours))
+}
+
+/// Asks for one change of the record under `key`, wherever it has moved.
+pub(crate) async fn ask(
+    config: &Config,
+    key: &mut Key,
+    change: &Change,
+) -> Result<Committed, Error> {
+    let deadline = Instant::now() + config.deadline;
+    loop {
+        match commit(config, key, change, deadline).await? {
+            Committed::Moved(to) if Instant::now() < deadline => *key = to,
+            committed => return Ok(committed),
         }
     }
 }
@@ -525,7 +741,7 @@ async fn commit(
     key: &Key,
     change: &Change,
     deadline: Instant,
-) -> Result<Committed, Error> {
+) -> Result<Committed, StoreError> {
     let mut tries = 0;
     loop {
         match within(deadline, config.store.commit(key, change)).await {
@@ -533,7 +749,7 @@ async fn commit(
                 tries += 1;
                 tokio::time::sleep_until(deadline.min(Instant::now() + jitter(tries))).await;
             }
-            outcome => return Ok(outcome?),
+            outcome => return outcome,
         }
     }
 }

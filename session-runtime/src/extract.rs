@@ -18,7 +18,7 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
         .ok_or_else(Error::missing_layer)?;
     request.load(parts).await?;
     request.uses(S::LIFETIME, touch);
-    Ok(Session::open(Arc::clone(request)))
+    Session::open(Arc::clone(request)).await
 }
 
 impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::error::StoreError;
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::record::{Ended, FieldName, Record, Slot, State};
 use crate::signature::Signature;
 
@@ -41,6 +41,9 @@ const USER_AGENT_DIFFERS: u8 = 4;
 const REVOKED: u8 = 5;
 const DELETED: u8 = 6;
 const MALFORMED: u8 = 7;
+const LOGGED_IN: u8 = 8;
+const LOGGED_OUT: u8 = 9;
+const CLAIMED: u8 = 10;
 
 /// The bytes to keep of `record`.
 pub(crate) fn encode(record: &Record) -> Vec<u8> {
@@ -69,6 +72,11 @@ fn put_state(frame: &mut Vec<u8>, state: &State) {
             put_text(frame, &to.to_string());
         }
         State::Ended(reason) => put_reason(frame, reason),
+        State::Claimed { by, at } => {
+            frame.push(CLAIMED);
+            put_text(frame, by.as_str());
+            put_time(frame, *at);
+        }
     }
 }
 
@@ -80,6 +88,8 @@ fn put_reason(frame: &mut Vec<u8>, reason: &Ended) {
         Ended::Revoked => REVOKED,
         Ended::Deleted(_) => DELETED,
         Ended::Malformed => MALFORMED,
+        Ended::LoggedIn => LOGGED_IN,
+        Ended::LoggedOut => LOGGED_OUT,
     });
     if let Ended::Deleted(text) = reason {
         put_text(frame, text);
@@ -158,6 +168,12 @@ impl<'a> Reader<'a> {
             REVOKED => State::Ended(Ended::Revoked),
             DELETED => State::Ended(Ended::Deleted(self.text()?.to_owned())),
             MALFORMED => State::Ended(Ended::Malformed),
+            LOGGED_IN => State::Ended(Ended::LoggedIn),
+            LOGGED_OUT => State::Ended(Ended::LoggedOut),
+            CLAIMED => State::Claimed {
+                by: UserId::from(self.text()?),
+                at: self.time()?,
+            },
             other => return Err(Fault::State(other)),
         })
     }
@@ -316,7 +332,6 @@ mod tests {
 
     use super::*;
     use crate::id::SessionId;
-    use crate::key::UserId;
 
     fn key() -> Key {
         Key::from(&SessionId::parse(b"0123456789abcdef0123456789abcdef01234567").expect("an id"))
@@ -460,8 +475,14 @@ mod tests {
                 Ended::UserAgentDiffers,
                 Ended::Revoked,
                 Ended::Malformed,
+                Ended::LoggedIn,
+                Ended::LoggedOut,
             ])
             .prop_map(State::Ended),
+            (".*", times()).prop_map(|(name, at)| State::Claimed {
+                by: name.into(),
+                at
+            }),
         ]
     }
 

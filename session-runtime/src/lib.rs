@@ -16,6 +16,7 @@ mod commit;
 mod config;
 mod merge;
 mod observe;
+mod task;
 
 pub mod transport;
 

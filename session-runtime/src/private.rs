@@ -3,7 +3,7 @@
 pub use crate::error::Error;
 pub use crate::field::{Field, Flash};
 pub use crate::schema::{
-    Absent, Cell, Harvest, Lifetime, Opener, Row, Schema, Visitor, decode_or_upgrade, row,
+    Absent, Cell, Harvest, Lifetime, Opener, Row, RowOf, Schema, Visitor, decode_or_upgrade, row,
 };
 pub use core;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::signature::Signature;
 
 /// The name of a slot.
@@ -103,6 +103,14 @@ impl Slot {
         }
     }
 
+    /// The same under another name.
+    pub(crate) fn named(&self, name: FieldName) -> Self {
+        Self {
+            name,
+            ..self.clone()
+        }
+    }
+
     /// What it is called.
     pub fn name(&self) -> &FieldName {
         &self.name
@@ -149,6 +157,13 @@ pub enum State {
     Moved(Key),
     /// It is over, for the reason given. Nothing brings it back.
     Ended(Ended),
+    /// It is frozen while what it holds is credited to a user who logs in.
+    Claimed {
+        /// The user.
+        by: UserId,
+        /// Since when. A claim that is older than ten seconds has been abandoned.
+        at: Timestamp,
+    },
 }
 
 /// Why a session is no longer there.
@@ -178,6 +193,10 @@ pub enum Ended {
     Deleted(String),
     /// What the client presented is no session id, or more than one.
     Malformed,
+    /// The client has logged in since, and has a newer session.
+    LoggedIn,
+    /// The client has logged out.
+    LoggedOut,
 }
 
 /// A session as a store keeps it: named slots, an expiry, and two times that only move forward.

@@ -13,20 +13,25 @@ use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Outcome, Pending, fact};
+use crate::commit::{self, Commit, Found, Outcome, Pending, Policy, fact};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
+use crate::record::{Ended, Slot};
 use crate::schema::{Deed, Harvest, Lifetime, facts};
+use crate::task::to_its_end;
 use crate::transport::{Notice, Presented};
 
 mod client;
+mod login;
+mod part;
 mod state;
 
 use client::Client;
+pub(crate) use login::Rows;
+use part::Part;
 use state::{Barred, Phase, State, Taken, Told, is_fact};
 
 thread_local! {
@@ -62,6 +67,21 @@ pub enum Saved {
     Ended,
 }
 
+impl Saved {
+    fn written(written: bool) -> Self {
+        if written {
+            Self::Written
+        } else {
+            Self::Unchanged
+        }
+    }
+
+    /// This, unless it is that nothing was written; then `other`.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Unchanged { other } else { self }
+    }
+}
+
 impl Request {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
@@ -87,11 +107,11 @@ impl Request {
 
     /// Loads what the client presented, once per request.
     pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
-        if self.state().loaded {
+        if self.state().client.is_some() {
             return Ok(());
         }
         let _gate = self.gate().await?;
-        if self.state().loaded {
+        if self.state().client.is_some() {
             return Ok(());
         }
         let client = Client::of(parts, &self.config);
@@ -103,24 +123,31 @@ impl Request {
             }
             Presented::Id(id) => self.open(id, &client).await?,
         }
-        let mut state = self.state();
-        state.client = client;
-        state.loaded = true;
+        self.state().client = Some(client);
         Ok(())
     }
 
     async fn open(&self, id: SessionId, client: &Client) -> Result<(), Error> {
         let presented = Key::from(&id);
-        match commit::find(&self.config, presented.clone()).await? {
-            Ok((key, record)) => match client.differs(&record, &self.config) {
+        match self.find(presented.clone()).await? {
+            Found::Live(key, record) => match client.differs(&record, &self.config) {
                 None => {
+                    let account = self.account_of(&record).await?;
                     let mut state = self.state();
                     state.presents = key == presented;
-                    state.found(Some(id), key, record);
+                    state.id = Some(id);
+                    state.session.found(key, record);
+                    state.account = account;
                 }
                 Some(reason) => self.evict(key, reason).await,
             },
-            Err(reason) => self.state().ended = Some(reason),
+            Found::Superseded(reason) => {
+                let mut state = self.state();
+                state.ended = Some(reason);
+                state.barred = Some(Barred::Superseded);
+            }
+            Found::Ended(reason) => self.state().ended = Some(reason),
+            Found::Abandoned { .. } => self.state().ended = Some(Ended::LoggedIn),
         }
         Ok(())
     }
@@ -150,11 +177,9 @@ impl Request {
     /// Calls `open` with the slots as the request sees them now, and says which generation that is.
     pub(crate) fn view<T>(&self, now: Timestamp, open: impl FnOnce(&[Arc<Slot>]) -> T) -> (T, u32) {
         let state = self.state();
-        let stored = state.stored.as_deref().map_or(&[][..], Record::slots);
-        let cells = if state.pending.is_empty() && state.passing.is_empty() {
-            open(stored)
-        } else {
-            open(&state.seen_by_handles(now))
+        let cells = match state.seen_by_handles(now) {
+            Some(seen) => open(seen.slots()),
+            None => open(state.session.slots()),
         };
         (cells, state.generation)
     }
@@ -193,7 +218,7 @@ impl Request {
             }
             return Ok(false);
         }
-        let before = (!harvest.is_empty()).then(|| state.pending.clone());
+        let before = (!harvest.is_empty()).then(|| state.pending());
         let believed =
             |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
         let folded = harvest
@@ -201,7 +226,7 @@ impl Request {
             .filter(believed)
             .try_for_each(|harvest| state.fold(harvest, now));
         if let (Err(_), Some(before)) = (&folded, before) {
-            state.pending = before;
+            state.restore(before);
         }
         folded.map(|()| true)
     }
@@ -248,35 +273,42 @@ impl Request {
     /// Whether another request changed the session is looked up now, and changes go on top of that.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let _gate = self.gate().await?;
-        let Some(key) = self.state().key.clone() else {
+        let _ = self.settle_doubt().await?;
+        let (session, account) = {
+            let state = self.state();
+            let account = state
+                .account
+                .as_ref()
+                .and_then(|account| account.key.clone());
+            (state.session.key.clone(), account)
+        };
+        let Some(session) = session else {
             return Ok(());
         };
-        let found = commit::find(&self.config, key).await?;
-        let mut state = self.state();
-        match found {
-            Ok((key, record)) => {
-                state.pending = commit::rebase(&state.pending, Some(&record), self.config.now())?;
-                let id = state.id;
-                state.found(id, key, record);
-            }
-            Err(reason) => state.lost(reason),
-        }
-        Ok(())
+        let found = self.find(session).await?;
+        let account = match account {
+            Some(key) => commit::look_up(&self.config, &key)
+                .await?
+                .map(|record| (key, record)),
+            None => None,
+        };
+        self.state().refreshed(found, account, self.config.now())
     }
 
     /// Writes what is pending.
-    pub(crate) async fn save(&self) -> Result<Saved, Error> {
-        let _gate = self.gate().await?;
-        self.check_in_time()?;
-        self.write(None).await
+    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.check_in_time()?;
+            self.write(None).await
+        })
+        .await
     }
 
     /// A new id can only be sent by a response that has not left yet.
     fn check_in_time(&self) -> Result<(), Error> {
         let state = self.state();
-        let creates = state.key.is_none()
-            && state.barred.is_none()
-            && state.pending.iter().any(|pending| !is_fact(pending));
+        let creates = state.session.key.is_none() && state.has_changes();
         if state.phase != Phase::Running && creates {
             Err(Error::too_late())
         } else {
@@ -291,33 +323,46 @@ impl Request {
             Err(error) => Err(error),
         };
         if written.is_err() {
-            self.state().pending.clear(); // the client is told
+            self.state().drop_changes(); // the client is told
         }
         written.map(drop)
     }
 
     /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
     /// id when it is.
-    pub(crate) async fn rotate(&self) -> Result<(), Error> {
-        let _gate = self.gate().await?;
-        let (current, phase) = {
-            let state = self.state();
-            (state.id.filter(|_| state.key.is_some()), state.phase)
-        };
-        let Some(current) = current else {
-            return Ok(());
-        };
-        if phase != Phase::Running {
-            return Err(Error::too_late());
-        }
-        self.write(Some(current.successor()?)).await.map(drop)
+    pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let (current, phase) = {
+                let state = self.state();
+                (
+                    state.id.filter(|_| state.session.key.is_some()),
+                    state.phase,
+                )
+            };
+            let Some(current) = current else {
+                return Ok(());
+            };
+            if phase != Phase::Running {
+                return Err(Error::too_late());
+            }
+            self.write(Some(current.successor()?)).await.map(drop)
+        })
+        .await
     }
 
     /// Ends the session, here and in the store.
-    pub(crate) async fn delete(&self, reason: String) -> Result<u32, Error> {
-        let _gate = self.gate().await?;
-        let key = self.state().key.clone();
-        let reason = Ended::Deleted(reason);
+    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.end(Ended::Deleted(reason)).await
+        })
+        .await
+    }
+
+    /// Ends the session. Whoever calls it holds the gate.
+    async fn end(&self, reason: Ended) -> Result<(), Error> {
+        let key = self.state().session.key.clone();
         let removed = match key.clone() {
             Some(key) => commit::end(&self.config, key, reason.clone()).await?,
             None => false,
@@ -330,58 +375,149 @@ impl Request {
         if removed {
             state.notice = Some(Told::Removed);
         }
-        Ok(state.generation)
+        Ok(())
     }
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
     pub(crate) async fn claim(
-        &self,
-        name: &str,
-        seen: &Arc<Slot>,
+        self: Arc<Self>,
+        name: &'static str,
+        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
-        let _gate = self.gate().await?;
-        let stored = match self.state().take_passing(name) {
-            Taken::Ours(slot) => return Ok(slot),
-            Taken::Stored(key) => key,
-        };
-        let Some(key) = stored else { return Ok(None) };
-        let claimed = commit::take_out(&self.config, key, seen).await?;
-        self.state().forget_slot(seen);
-        Ok(claimed)
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            let stored = match self.state().take_passing(name) {
+                Taken::Ours(slot) => return Ok(slot),
+                Taken::Stored(key) => key,
+            };
+            let Some(key) = stored else { return Ok(None) };
+            let claimed = commit::take_out(&self.config, key, &seen).await?;
+            self.state().session.forget_slot(seen.name());
+            Ok(claimed)
+        })
+        .await
     }
 
-    /// Commits what is pending. Whoever calls it holds the gate.
+    /// Commits what is pending: of the user first, then of the session. Whoever calls it holds the gate.
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
-        let batch = self.state().batch(&self.config);
+        let credited = self.write_account().await?;
+        let saved = self.write_session(successor).await?;
+        Ok(saved.or(credited))
+    }
+
+    async fn write_session(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
+        let settled = self.settle_doubt().await?;
+        let (batch, policy, presented, barred, client) = {
+            let mut state = self.state();
+            let batch = state.session.batch();
+            let policy = state.policy(&self.config);
+            (
+                batch,
+                policy,
+                state.presents,
+                state.barred.is_some(),
+                state.client.clone(),
+            )
+        };
         match batch.stored {
-            _ if batch.barred => Ok(Saved::Ended),
+            _ if barred => Ok(Saved::Ended),
             Some((key, record)) => {
                 let commit = Commit {
                     config: &self.config,
-                    policy: batch.policy,
+                    policy,
                     key,
                     record,
-                    pending: batch.pending.clone(),
+                    pending: batch.pending,
                     successor: successor.as_ref().map(Key::from),
-                    presented: batch.presented,
+                    presented,
+                    asked: None,
                 };
-                let outcome = commit.run().await?;
-                self.state()
-                    .committed(&batch.pending, outcome, successor, self.config.now())
+                Ok(self.run_commit(commit, successor).await?.or(settled))
             }
             None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
             None => {
-                let mut pending = batch.pending.clone();
-                pending.extend(batch.client.facts());
+                let mut pending = batch.pending;
+                pending.extend(client.iter().flat_map(Client::facts));
                 let (id, key, record) =
-                    commit::create(&self.config, batch.policy, &pending).await?;
+                    commit::create(&self.config, policy, &pending, None).await?;
                 let outcome = Outcome::Done {
                     key,
                     record,
                     written: true,
                 };
-                self.state()
-                    .committed(&batch.pending, outcome, Some(id), self.config.now())
+                self.state().committed(outcome, Some(id), self.config.now())
+            }
+        }
+    }
+
+    /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
+    /// pending is on top of it, if it happened.
+    async fn settle_doubt(&self) -> Result<Saved, Error> {
+        let (doubt, policy, presented) = {
+            let mut state = self.state();
+            let policy = state.policy(&self.config);
+            (state.session.doubt.take(), policy, state.presents)
+        };
+        match doubt {
+            Some((doubt, issued)) => {
+                let commit = doubt.resume(&self.config, policy, presented);
+                self.run_commit(commit, issued).await
+            }
+            None => Ok(Saved::Unchanged),
+        }
+    }
+
+    async fn run_commit(
+        &self,
+        commit: Commit<'_>,
+        issued: Option<SessionId>,
+    ) -> Result<Saved, Error> {
+        match commit.run().await {
+            Ok(outcome) => self.state().committed(outcome, issued, self.config.now()),
+            Err(failure) => {
+                self.state().session.doubt = failure.doubt.map(|doubt| (doubt, issued));
+                Err(failure.error)
+            }
+        }
+    }
+
+    /// Commits what follows the user: what is in doubt first, then what is pending.
+    async fn write_account(&self) -> Result<Saved, Error> {
+        let doubt = self.account_mut(|account| account.doubt.take()).flatten();
+        let settled = match doubt {
+            Some((doubt, _)) => {
+                let policy = Policy::OF_ACCOUNTS;
+                self.run_credit(doubt.resume(&self.config, policy, false))
+                    .await?
+            }
+            None => Saved::Unchanged,
+        };
+        let Some(batch) = self
+            .account_mut(Part::batch)
+            .filter(|batch| !batch.pending.is_empty())
+        else {
+            return Ok(settled);
+        };
+        let Some((key, record)) = batch.stored else {
+            return self.state().credited(Outcome::Gone, self.config.now());
+        };
+        let commit = Commit::to_account(&self.config, key, record, batch.pending);
+        Ok(self.run_credit(commit).await?.or(settled))
+    }
+
+    fn account_mut<T>(&self, get: impl FnOnce(&mut Part) -> T) -> Option<T> {
+        let mut state = self.state();
+        let barred = state.barred.is_some();
+        state.account.as_mut().filter(|_| !barred).map(get)
+    }
+
+    async fn run_credit(&self, commit: Commit<'_>) -> Result<Saved, Error> {
+        match commit.run().await {
+            Ok(outcome) => self.state().credited(outcome, self.config.now()),
+            Err(failure) => {
+                let doubt = failure.doubt.map(|doubt| (doubt, None));
+                self.account_mut(|account| account.doubt = doubt);
+                Err(failure.error)
             }
         }
     }
@@ -390,33 +526,42 @@ impl Request {
     pub(crate) fn set_ttl(&self, ttl: Duration) {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let mut state = self.state();
-        let base = state.stored_slot(facts::TTL.name());
-        state.replace(Pending::fact(&facts::TTL, base, Some(&millis)));
+        let base = state.session.stored_slot(facts::TTL.name());
+        state
+            .session
+            .replace(Pending::fact(&facts::TTL, base, Some(&millis)));
     }
 
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
         let mut state = self.state();
-        state.client.unbound = true;
+        if let Some(client) = &mut state.client {
+            client.unbound = true;
+        }
         for row in [&facts::ADDRESS, &facts::USER_AGENT] {
-            let base = state.stored_slot(row.name());
-            state.replace(Pending::fact(row, base, None));
+            let base = state.session.stored_slot(row.name());
+            state.session.replace(Pending::fact(row, base, None));
         }
     }
 
     pub(crate) fn facts(&self) -> Facts {
         let state = self.state();
+        let record = state.session.stored.as_deref();
         Facts {
-            id: state.id.filter(|_| state.key.is_some()),
-            is_stored: state.stored.is_some(),
+            id: state.id.filter(|_| state.session.key.is_some()),
+            is_stored: record.is_some(),
             ended: state.ended.clone(),
-            created: state
-                .stored
-                .as_deref()
+            created: record
                 .and_then(|record| fact(record, &facts::CREATED))
                 .map(Timestamp::from_millis),
-            updated: state.stored.as_ref().map(|record| record.updated),
-            expires: state.stored.as_ref().map(|record| record.expires),
+            updated: record.map(|record| record.updated),
+            expires: record.map(|record| record.expires),
+            user: record
+                .and_then(|record| fact(record, &facts::USER))
+                .map(UserId::from),
+            authenticated: record
+                .and_then(|record| fact(record, &facts::AUTHENTICATED))
+                .map(Timestamp::from_millis),
         }
     }
 
@@ -425,28 +570,23 @@ impl Request {
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
-            state.pending.clear();
+            state.drop_changes();
             return Closing::Failed(failure);
         }
         if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
-            state.pending.clear();
+            state.drop_changes();
             return Closing::Settled;
         }
-        let Some(record) = state.stored.clone().filter(|_| state.barred.is_none()) else {
-            let creates =
-                state.barred.is_none() && state.pending.iter().any(|pending| !is_fact(pending));
-            if creates {
-                return Closing::Writes;
-            }
-            state.pending.clear();
+        if state.has_changes() {
+            return Closing::Writes;
+        }
+        let stored = state.session.key.clone().zip(state.session.stored.clone());
+        let Some((key, record)) = stored.filter(|_| state.barred.is_none()) else {
+            state.drop_changes();
             return Closing::Settled;
         };
         let (policy, presented) = (state.policy(&self.config), state.presents);
-        let key = state.key.clone().filter(|_| state.pending.is_empty());
         drop(state);
-        let Some(key) = key else {
-            return Closing::Writes;
-        };
         let commit = Commit {
             config: &self.config,
             policy,
@@ -455,6 +595,7 @@ impl Request {
             pending: Vec::new(),
             successor: None,
             presented,
+            asked: None,
         };
         if commit.is_due(self.config.now()) {
             Closing::Touches
@@ -481,7 +622,7 @@ impl Request {
             Told::Issued(id) => Notice::Issue(id, state.policy(&self.config).absolute),
             Told::Removed => Notice::Remove,
         });
-        (notice, state.loaded)
+        (notice, state.client.is_some())
     }
 }
 
@@ -493,6 +634,8 @@ pub(crate) struct Facts {
     pub(crate) created: Option<Timestamp>,
     pub(crate) updated: Option<Timestamp>,
     pub(crate) expires: Option<Timestamp>,
+    pub(crate) user: Option<UserId>,
+    pub(crate) authenticated: Option<Timestamp>,
 }
 
 /// What is left to do when the handler has finished.
@@ -518,13 +661,9 @@ impl Drop for Request {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.phase == Phase::Closed {
-            observe::unsaved(
-                state
-                    .pending
-                    .iter()
-                    .filter(|pending| pending.is_change())
-                    .count(),
-            );
+            let (session, account) = state.pending();
+            let pending = session.iter().chain(account.iter().flatten());
+            observe::unsaved(pending.filter(|pending| pending.is_change()).count());
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::canonical;
 use crate::clock::Timestamp;
 use crate::error::{EncodeError, Error};
 use crate::merge::{self, Sides};
-use crate::record::{FieldName, Record, Slot};
+use crate::record::{FieldName, Slot};
 use crate::request::Request;
 use crate::signature::Signature;
 
@@ -95,6 +95,7 @@ pub struct Row<T> {
     ttl: Option<Duration>,
     sliding: bool,
     flash: bool,
+    follows: bool,
     default: fn() -> T,
     decode: fn(&[u8]) -> Result<T, serde_json::Error>,
     encode: fn(&T, &mut Vec<u8>) -> Result<(), EncodeError>,
@@ -147,6 +148,7 @@ impl<T> Row<T> {
             ttl: None,
             sliding: false,
             flash: false,
+            follows: false,
             default,
             decode: decode::<T>,
             encode: canonical::encode::<T>,
@@ -180,11 +182,12 @@ impl<T> Row<T> {
         }
     }
 
-    /// How the field merges.
+    /// How the field merges. It follows the user.
     #[must_use]
     pub const fn merge(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
         Self {
             rule: Rule::By(rule),
+            follows: true,
             ..self
         }
     }
@@ -285,8 +288,11 @@ pub(crate) trait AnyRow: Send + Sync {
     /// The stored name.
     fn name(&self) -> &'static str;
 
-    /// The slot of the field under its name or an older one, if it is there for a reader at `now`.
-    fn live_slot<'a>(&self, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>>;
+    /// Older stored names.
+    fn aliases(&self) -> &'static [&'static str];
+
+    /// Whether the field follows the user from device to device.
+    fn follows(&self) -> bool;
 
     /// What becomes of a value that both sides changed, as a slot that does not expire.
     ///
@@ -301,10 +307,12 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
         self.name
     }
 
-    fn live_slot<'a>(&self, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
-        let older = || self.aliases.iter().find_map(|alias| record.slot(alias));
-        let found = record.slot(self.name).or_else(older)?;
-        found.is_live(now).then_some(found)
+    fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+
+    fn follows(&self) -> bool {
+        self.follows
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
@@ -340,6 +348,9 @@ pub trait Cell {
     /// The stored name of its field.
     fn name(&self) -> &'static str;
 
+    /// What is known of its field.
+    fn row(&self) -> RowOf;
+
     /// Whether its field has a value, and when that lapses.
     fn facts(&self) -> (bool, Option<Timestamp>);
 
@@ -349,6 +360,16 @@ pub trait Cell {
     ///
     /// If its value has no JSON form.
     fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error>;
+}
+
+/// A row, in a type that no other crate can look into.
+#[derive(Clone, Copy)]
+pub struct RowOf(pub(crate) &'static dyn AnyRow);
+
+impl fmt::Debug for RowOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RowOf").field(&self.0.name()).finish()
+    }
 }
 
 /// What a handler did to one cell.
@@ -449,6 +470,8 @@ impl<'a> Opener<'a> {
 pub(crate) mod facts {
     use super::Row;
 
+    /// For slots of other names, which are carried as they are.
+    pub(crate) static RAW: Row<serde_json::Value> = Row::new("@", || serde_json::Value::Null);
     /// When the session was created, in milliseconds since the Unix epoch.
     pub(crate) static CREATED: Row<i64> = Row::new("@created", || 0);
     /// The lifetime this one session was given, in milliseconds.
@@ -457,6 +480,12 @@ pub(crate) mod facts {
     pub(crate) static ADDRESS: Row<String> = Row::new("@address", String::new);
     /// The user agent it is bound to.
     pub(crate) static USER_AGENT: Row<String> = Row::new("@user_agent", String::new);
+    /// The user who is logged in.
+    pub(crate) static USER: Row<String> = Row::new("@user", String::new);
+    /// When that user logged in, in milliseconds since the Unix epoch.
+    pub(crate) static AUTHENTICATED: Row<i64> = Row::new("@authenticated", || 0);
+    /// In a user's record: changes whenever all of the user's sessions are revoked.
+    pub(crate) static EPOCH: Row<String> = Row::new("@epoch", String::new);
     /// The key it was moved from, until its own is first presented.
     pub(crate) static MOVED_FROM: Row<String> = Row::new("@moved_from", String::new);
 }

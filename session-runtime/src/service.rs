@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::observe;
 use crate::request::{Closing, Request};
 use crate::sweep;
+use crate::task::{Begun, begin};
 
 /// What [`SessionLayer`](crate::SessionLayer) makes of a service.
 #[derive(Clone, Debug)]
@@ -90,8 +91,6 @@ struct Finishing<R> {
     touches: bool,
 }
 
-type Commit = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
-
 impl<F, R, E> Future for ResponseFuture<F, R>
 where
     F: Future<Output = Result<Response<R>, E>>,
@@ -144,12 +143,11 @@ fn close<R: From<&'static str>>(
         Closing::Writes => false,
         Closing::Touches => true,
     };
-    let mut commit: Commit = Box::pin(Arc::clone(request).finish());
-    match commit.as_mut().poll(context) {
-        Poll::Ready(committed) => Step::Leave(settle(response, committed, touches)),
-        Poll::Pending => Step::Wait(Finishing {
+    match begin(Arc::clone(request).finish(), context) {
+        Begun::Done(committed) => Step::Leave(settle(response, committed, touches)),
+        Begun::Task(commit) => Step::Wait(Finishing {
             response,
-            commit: tokio::spawn(commit),
+            commit,
             touches,
         }),
     }

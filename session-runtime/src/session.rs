@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 use crate::error::Error;
 use crate::field::describe;
 use crate::id::SessionId;
+use crate::key::UserId;
 use crate::record::Ended;
-use crate::request::{Request, Saved};
+use crate::request::{Request, Rows, Saved};
 use crate::schema::{Harvest, Opener, Schema};
 
 /// The session of a request, as the struct `S` sees it.
@@ -43,14 +44,20 @@ pub struct Session<S: Schema> {
 }
 
 impl<S: Schema> Session<S> {
-    pub(crate) fn open(request: Arc<Request>) -> Self {
+    pub(crate) async fn open(request: Arc<Request>) -> Result<Self, Error> {
         let (cells, generation) = open::<S>(&request);
-        Self {
+        let mut session = Self {
             cells,
             request,
             generation,
             borrowed: false,
+        };
+        if session.request.knows_waiting(&|| rows::<S>(&session.cells)) {
+            let rows = rows::<S>(&session.cells);
+            session.request.adopt(&rows).await?;
+            session.reopen();
         }
+        Ok(session)
     }
 
     /// The id that opens this session, if it is stored. A secret: see [`SessionId::expose`].
@@ -118,7 +125,7 @@ impl<S: Schema> Session<S> {
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
-        let saved = self.request.save().await;
+        let saved = Arc::clone(&self.request).save().await;
         self.reopen();
         saved
     }
@@ -146,7 +153,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save); and once the response has left, since the new id could not be sent.
     pub async fn rotate(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let rotated = self.request.rotate().await;
+        let rotated = Arc::clone(&self.request).rotate().await;
         self.reopen();
         rotated
     }
@@ -160,9 +167,64 @@ impl<S: Schema> Session<S> {
     ///
     /// If the store does not answer before the deadline. The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        self.request.delete(reason.into()).await?;
+        Arc::clone(&self.request).delete(reason.into()).await?;
         self.reopen();
         Ok(())
+    }
+
+    /// Logs `user` in.
+    ///
+    /// The session gets a new id, and the old one opens nothing any more. Fields with a `#[merge]` rule follow
+    /// the user: what a guest has gathered in them is merged into the user's, exactly once, by their rules, and
+    /// from now on `session.cart` is the user's cart, on every device. Other fields stay with the browser. A
+    /// login as another user starts clean.
+    ///
+    /// ```
+    /// # use session_runtime::{Error, Session};
+    /// # #[derive(Session)]
+    /// # struct Shop { #[merge(append)] cart: Vec<String> }
+    /// async fn sign_in(mut session: Session<Shop>) -> Result<&'static str, Error> {
+    ///     // … after the password has been verified
+    ///     session.login("user 42").await?;
+    ///     Ok("Welcome back.")
+    /// }
+    /// # let _ = sign_in;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer before the deadline, if the user's sessions were all revoked meanwhile, or
+    /// once the response has left. Nothing of the guest is lost; logging in again goes on where this stopped.
+    pub async fn login(&mut self, user: impl Into<UserId>) -> Result<(), Error> {
+        self.fold()?;
+        let login = Arc::clone(&self.request)
+            .login(user.into(), rows::<S>(&self.cells))
+            .await;
+        self.reopen();
+        login
+    }
+
+    /// Ends the browser's session. What follows the user is kept, for the next login. What is set after this
+    /// begins a new session.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer before the deadline. The session has not ended then.
+    pub async fn logout(&mut self) -> Result<(), Error> {
+        self.fold()?;
+        let logout = Arc::clone(&self.request).logout().await;
+        self.reopen();
+        logout
+    }
+
+    /// Who is logged in.
+    pub fn user(&self) -> Option<UserId> {
+        self.request.facts().user
+    }
+
+    /// When that user logged in.
+    pub fn authenticated_at(&self) -> Option<SystemTime> {
+        self.request.facts().authenticated.map(Into::into)
     }
 
     /// Gives this one session another idle lifetime, kept across requests: longer for "remember me", shorter
@@ -203,6 +265,17 @@ impl<S: Schema> Session<S> {
         (self.cells, self.generation) = open::<S>(&self.request);
         self.borrowed = false;
     }
+}
+
+/// What is known of the fields of `S`.
+fn rows<S: Schema>(cells: &S::Cells) -> Rows {
+    let mut rows = Rows::new();
+    let listed = S::visit(cells, &mut |cell| {
+        rows.push(cell.row().0);
+        Ok(())
+    });
+    debug_assert!(listed.is_ok(), "listing rows does not fail");
+    rows
 }
 
 fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {

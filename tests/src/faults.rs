@@ -15,10 +15,14 @@ pub enum Fault {
     Before,
     /// It has its effect, but the answer is lost.
     After,
-    /// The answer takes this long.
+    /// The call takes this long to have its effect, and has none if nobody waits for it.
     Slow(Duration),
+    /// It has its effect, but the answer takes this long.
+    Late(Duration),
     /// There is no room.
     Full,
+    /// A commit is told that its slots have changed, whether or not they have; a load goes through.
+    Contested,
     /// Nothing: the call goes through. For faults at a later call.
     None,
 }
@@ -36,6 +40,7 @@ pub struct FaultStore<S> {
 struct Plan {
     next: VecDeque<Fault>,
     always: Option<Fault>,
+    at_commits: Option<Fault>,
 }
 
 impl<S: Store> FaultStore<S> {
@@ -72,6 +77,11 @@ impl<S: Store> FaultStore<S> {
         self.planned().always = fault;
     }
 
+    /// What happens to every commit that no fault is planned for, from now on.
+    pub fn at_commits(&self, fault: Option<Fault>) {
+        self.planned().at_commits = fault;
+    }
+
     fn planned(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,23 +91,42 @@ impl<S: Store> FaultStore<S> {
         plan.next.pop_front().or(plan.always).unwrap_or(Fault::None)
     }
 
+    fn fault_at_commit(&self) -> Fault {
+        let mut plan = self.planned();
+        let planned = plan.next.pop_front().or(plan.at_commits);
+        planned.or(plan.always).unwrap_or(Fault::None)
+    }
+
     /// Makes a call, with what is planned for it.
     async fn call<T>(
         &self,
-        call: impl Future<Output = Result<T, StoreError>> + Send,
+        made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        match self.fault() {
-            Fault::None => call.await,
-            Fault::Before => Err(StoreError::unavailable("planned: before")),
-            Fault::Full => Err(StoreError::full("planned: full")),
-            Fault::After => {
-                call.await?;
-                Err(StoreError::unavailable("planned: after"))
-            }
-            Fault::Slow(wait) => {
-                tokio::time::sleep(wait).await;
-                call.await
-            }
+        call(self.fault(), made).await
+    }
+}
+
+/// Makes a call, with that fault.
+async fn call<T>(
+    fault: Fault,
+    call: impl Future<Output = Result<T, StoreError>> + Send,
+) -> Result<T, StoreError> {
+    match fault {
+        Fault::None | Fault::Contested => call.await,
+        Fault::Before => Err(StoreError::unavailable("planned: before")),
+        Fault::Full => Err(StoreError::full("planned: full")),
+        Fault::After => {
+            call.await?;
+            Err(StoreError::unavailable("planned: after"))
+        }
+        Fault::Slow(wait) => {
+            tokio::time::sleep(wait).await;
+            call.await
+        }
+        Fault::Late(wait) => {
+            let answer = call.await;
+            tokio::time::sleep(wait).await;
+            answer
         }
     }
 }
@@ -110,7 +139,13 @@ impl<S: Store> Store for FaultStore<S> {
 
     async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
-        self.call(self.inner.commit(key, change)).await
+        match self.fault_at_commit() {
+            Fault::Contested => {
+                let record = self.inner.load(key).await?;
+                Ok(record.map_or(Committed::Gone, Committed::Conflict))
+            }
+            fault => call(fault, self.inner.commit(key, change)).await,
+        }
     }
 
     async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {

@@ -15,3 +15,4 @@ pub use faults::{Fault, FaultStore};
 pub use logs::Logs;
 pub use schedule::{Choices, Held};
 pub use site::{Handles, Site, Visitor};
+pub use tempfile::TempDir;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 #[derive(Debug)]
 pub struct Held<S> {
     inner: S,
-    held: AtomicBool,
+    on: AtomicBool,
     waiting: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
@@ -22,7 +22,7 @@ impl<S: Store> Held<S> {
     pub fn new(store: S) -> Self {
         Self {
             inner: store,
-            held: AtomicBool::new(false),
+            on: AtomicBool::new(false),
             waiting: Mutex::default(),
         }
     }
@@ -30,7 +30,7 @@ impl<S: Store> Held<S> {
     /// Runs all tasks to their end, and lets their calls through in the order chosen. Wants a runtime of one
     /// thread whose time is paused: that it moves on tells that all tasks wait.
     pub async fn run<T: 'static>(&self, mut tasks: JoinSet<T>, choices: &mut Choices) -> Vec<T> {
-        self.held.store(true, Ordering::SeqCst);
+        self.on.store(true, Ordering::SeqCst);
         let mut ended = Vec::new();
         while !tasks.is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -43,7 +43,7 @@ impl<S: Store> Held<S> {
                 let _ = waiting.remove(next).send(());
             }
         }
-        self.held.store(false, Ordering::SeqCst);
+        self.on.store(false, Ordering::SeqCst);
         ended
     }
 
@@ -52,7 +52,7 @@ impl<S: Store> Held<S> {
     }
 
     async fn turn(&self) {
-        if self.held.load(Ordering::SeqCst) {
+        if self.on.load(Ordering::SeqCst) {
             let (sender, receiver) = oneshot::channel();
             self.waiting().push(sender);
             let _ = receiver.await;

@@ -8,10 +8,21 @@ use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Timestamp, settle};
+use super::{Occasion, Timestamp, settle as settle_on};
+use crate::error::Error;
 use crate::merge;
 use crate::record::Slot;
 use crate::schema::{AnyRow, Row};
+
+/// Between requests.
+fn settle(
+    row: &dyn AnyRow,
+    base: Option<&Arc<Slot>>,
+    ours: Option<&Arc<Slot>>,
+    theirs: Option<&Arc<Slot>>,
+) -> Result<Option<Arc<Slot>>, Error> {
+    settle_on(row, base, ours, theirs, Occasion::Conflict)
+}
 
 /// One rule, on values.
 struct Merging<T: 'static>(Row<T>);

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
-use crate::schema::{Cell, Harvest, Opener, Row};
+use crate::schema::{Cell, Harvest, Opener, Row, RowOf};
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -148,7 +148,10 @@ impl<T: Send + Sync + 'static> Flash<T> {
         }
         let row = self.field.row;
         let claimed = match self.field.stored() {
-            Some(slot) if self.is_present() => self.request.claim(row.name(), slot).await?,
+            Some(slot) if self.is_present() => {
+                let claim = Arc::clone(&self.request).claim(row.name(), Arc::clone(slot));
+                claim.await?
+            }
             _ => return Ok(None), // absent, or it does not decode and is kept
         };
         self.field.slot = None;
@@ -164,6 +167,10 @@ impl<T: Send + Sync + 'static> Flash<T> {
 impl<T: Send + Sync + 'static> Cell for Flash<T> {
     fn name(&self) -> &'static str {
         self.field.name()
+    }
+
+    fn row(&self) -> RowOf {
+        self.field.row()
     }
 
     fn facts(&self) -> (bool, Option<Timestamp>) {

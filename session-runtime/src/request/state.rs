@@ -4,30 +4,29 @@ use std::sync::Arc;
 
 use super::Saved;
 use super::client::Client;
+use super::part::Part;
 use crate::clock::Timestamp;
-use crate::commit::{Outcome, Pending, Policy, same_payload, same_slot, settle};
+use crate::commit::{Found, Outcome, Pending, Policy};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
 use crate::record::{Ended, Record, Slot};
-use crate::schema::{Deed, Harvest, Lifetime};
+use crate::schema::{AnyRow, Deed, Harvest, Lifetime};
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) loaded: bool,
+    /// Who is asking; known once what the client presented has been looked at.
+    pub(super) client: Option<Client>,
     /// The id that opens the session now: presented, or issued by this request.
     pub(super) id: Option<SessionId>,
-    /// Where the record is.
-    pub(super) key: Option<Key>,
-    /// The client has presented the id of that key, and not one that only leads to it.
+    /// The browser's session.
+    pub(super) session: Part,
+    /// What follows the user, if one is logged in.
+    pub(super) account: Option<Part>,
+    /// The client has presented the id of the session's key, and not one that only leads to it.
     pub(super) presents: bool,
-    /// The record as last seen in the store.
-    pub(super) stored: Option<Arc<Record>>,
-    pub(super) pending: Vec<Pending>,
-    /// A commit is under way: pending changes that come to nothing may still have to undo it.
-    pub(super) writing: bool,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
@@ -46,7 +45,6 @@ pub(super) struct State {
     /// Some extractor counts as use.
     pub(super) touch: bool,
     pub(super) lifetime: Lifetime,
-    pub(super) client: Client,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,6 +53,8 @@ pub(super) enum Barred {
     Gone,
     /// A handler panicked.
     Panicked,
+    /// The client has logged in or out since: it carries an id that is no more, and will have its new one soon.
+    Superseded,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -73,16 +73,6 @@ pub(super) enum Told {
     Removed,
 }
 
-/// What one commit is about to write, taken from the state in one go.
-pub(super) struct Batch {
-    pub(super) stored: Option<(Key, Arc<Record>)>,
-    pub(super) pending: Vec<Pending>,
-    pub(super) policy: Policy,
-    pub(super) presented: bool,
-    pub(super) client: Client,
-    pub(super) barred: bool,
-}
-
 /// Where a flash that is claimed has to be taken from.
 pub(super) enum Taken {
     /// This request had it to itself.
@@ -92,16 +82,10 @@ pub(super) enum Taken {
 }
 
 pub(super) fn is_fact(pending: &Pending) -> bool {
-    pending.row.name().starts_with('@')
+    pending.name.as_str().starts_with('@')
 }
 
 impl State {
-    pub(super) fn found(&mut self, id: Option<SessionId>, key: Key, record: Arc<Record>) {
-        self.id = id;
-        self.key = Some(key);
-        self.stored = Some(record);
-    }
-
     /// The session ended while the request ran.
     pub(super) fn lost(&mut self, reason: Ended) {
         observe::gone();
@@ -113,9 +97,8 @@ impl State {
     /// Starts over as a guest.
     pub(super) fn forget(&mut self) {
         self.id = None;
-        self.key = None;
-        self.stored = None;
-        self.pending.clear();
+        self.session = Part::default();
+        self.account = None;
         self.passing.clear();
         self.kept.clear();
         self.notice.take_if(|told| matches!(told, Told::Issued(_)));
@@ -131,27 +114,25 @@ impl State {
         }
     }
 
-    pub(super) fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
-        self.stored.as_ref()?.slot(name).cloned()
+    /// The slots as the handles of the request see them, if that is not just what is stored.
+    pub(super) fn seen_by_handles(&self, now: Timestamp) -> Option<Record> {
+        let changed = !self.session.pending.is_empty() || !self.passing.is_empty();
+        (changed || self.account.is_some()).then(|| {
+            let mut seen = Record::new(now, now);
+            self.session.show(&mut seen);
+            if let Some(account) = &self.account {
+                account.show(&mut seen);
+            }
+            seen.with_slots(self.passing.iter().cloned())
+        })
     }
 
-    pub(super) fn seen_by_handles(&self, now: Timestamp) -> Vec<Arc<Slot>> {
-        let mut seen = self
-            .stored
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| Record::new(now, now));
-        for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            if let Some(base) = &pending.base {
-                seen.remove(base.name().as_str());
-            }
-            if let Some(slot) = &pending.ours {
-                seen.set(Arc::clone(slot));
-            }
+    /// The record that holds the fields of `row`.
+    fn part(&mut self, row: &dyn AnyRow) -> &mut Part {
+        match &mut self.account {
+            Some(account) if row.follows() => account,
+            _ => &mut self.session,
         }
-        seen.with_slots(self.passing.iter().cloned())
-            .slots()
-            .to_vec()
     }
 
     pub(super) fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
@@ -161,12 +142,15 @@ impl State {
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
-            (Deed::Changed | Deed::Slid, _) => self.change(harvest, base, now),
+            (Deed::Changed | Deed::Slid, _) => {
+                let part = self.part(harvest.row);
+                part.change(harvest.row, base, harvest.ours.as_ref(), now)
+            }
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
             }
-            (Deed::UsedUp, Some(_)) => self.use_up(harvest, base, now),
+            (Deed::UsedUp, Some(base)) => self.use_up(harvest.row, base, now),
             (Deed::Kept, Some(_)) => {
                 self.keep(harvest.row.name());
                 Ok(())
@@ -175,90 +159,84 @@ impl State {
         }
     }
 
-    pub(super) fn keep(&mut self, name: &'static str) {
-        self.pending
-            .retain(|pending| !pending.used_up || pending.row.name() != name);
+    fn keep(&mut self, name: &'static str) {
+        let pending = &mut self.session.pending;
+        pending.retain(|pending| !pending.used_up || pending.name.as_str() != name);
         self.kept.push(name);
     }
 
     /// A flash was read. What this request keeps, or has set itself, stays.
-    pub(super) fn use_up(
+    fn use_up(
         &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
+        row: &'static dyn AnyRow,
+        base: &Arc<Slot>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let name = harvest.row.name();
-        let set = |pending: &Pending| {
-            pending.row.name() == name
-                && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
-        };
-        if self.kept.contains(&name) || self.pending.iter().any(set) {
+        let name = row.name();
+        if self.kept.contains(&name) || self.session.has_set(name) {
             return Ok(());
         }
-        self.change(harvest, base, now)?;
-        for pending in &mut self.pending {
-            pending.used_up |= pending.row.name() == name;
+        self.session.change(row, Some(base), None, now)?;
+        for pending in &mut self.session.pending {
+            pending.used_up |= pending.name.as_str() == name;
         }
         Ok(())
     }
 
-    /// A field was changed, from `base`, which is or was stored, if anything was.
-    pub(super) fn change(
+    /// What was looked up again.
+    pub(super) fn refreshed(
         &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
+        found: Found,
+        account: Option<(Key, Arc<Record>)>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let row = harvest.row;
-        let stored = self.stored.as_deref();
-        let stored = stored
-            .and_then(|record| row.live_slot(record, now))
-            .cloned();
-        let mut pending = self.pending.iter();
-        let earlier = pending.find(|pending| pending.row.name() == row.name());
-        let (base_in_store, current) = match earlier {
-            Some(pending) => (pending.base.clone(), pending.ours.clone()),
-            None => (stored.clone(), stored),
-        };
-        let ours = settle(row, base, harvest.ours.as_ref(), current.as_ref())?;
-        self.replace(Pending {
-            row,
-            base: base_in_store,
-            ours,
-            used_up: false,
-        });
-        Ok(())
-    }
-
-    /// Puts a pending change in place of any other to its slot.
-    pub(super) fn replace(&mut self, change: Pending) {
-        self.pending
-            .retain(|pending| pending.row.name() != change.row.name());
-        if change.is_change() || self.writing {
-            self.pending.push(change);
+        match found {
+            Found::Live(key, record) => self.session.refreshed(key, record, now)?,
+            Found::Ended(reason) | Found::Superseded(reason) => self.lost(reason),
+            Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
+        }
+        match (&mut self.account, account) {
+            (Some(part), Some((key, record))) => part.refreshed(key, record, now),
+            (Some(_), None) => {
+                self.account_is_gone();
+                Ok(())
+            }
+            (None, _) => Ok(()),
         }
     }
 
-    /// What is to be written now. Whoever calls it holds the gate: nothing else is under way.
-    pub(super) fn batch(&mut self, config: &Config) -> Batch {
-        self.pending.retain(Pending::is_change);
-        self.writing = true;
-        Batch {
-            stored: self.key.clone().zip(self.stored.clone()),
-            pending: self.pending.clone(),
-            policy: self.policy(config),
-            presented: self.presents,
-            client: self.client.clone(),
-            barred: self.barred.is_some(),
+    /// The user was deleted: what follows the user reads as absent, and nothing brings it back.
+    pub(super) fn account_is_gone(&mut self) {
+        if let Some(account) = &mut self.account {
+            account.stored = None;
+            account.drop_changes();
         }
     }
 
-    /// Takes note of what came of a commit of `batch`. What was folded in meanwhile stays pending, on top of
-    /// what is stored now.
+    /// What is pending, to be able to go back to it.
+    pub(super) fn pending(&self) -> (Vec<Pending>, Option<Vec<Pending>>) {
+        let account = self.account.as_ref().map(|account| account.pending.clone());
+        (self.session.pending.clone(), account)
+    }
+
+    pub(super) fn restore(&mut self, (session, account): (Vec<Pending>, Option<Vec<Pending>>)) {
+        self.session.pending = session;
+        if let (Some(part), Some(pending)) = (&mut self.account, account) {
+            part.pending = pending;
+        }
+    }
+
+    /// Nothing of what handlers have changed is to be written.
+    pub(super) fn drop_changes(&mut self) {
+        self.session.drop_changes();
+        if let Some(account) = &mut self.account {
+            account.drop_changes();
+        }
+    }
+
+    /// A commit of the session came out so.
     pub(super) fn committed(
         &mut self,
-        batch: &[Pending],
         outcome: Outcome,
         issued: Option<SessionId>,
         now: Timestamp,
@@ -272,32 +250,48 @@ impl State {
             self.lost(Ended::Revoked);
             return Ok(Saved::Ended);
         };
-        self.writing = false;
         if let Some(id) = issued {
-            self.notice = Some(Told::Issued(id));
-            self.presents = false;
+            self.issue(id);
         }
-        let newer = std::mem::take(&mut self.pending);
-        let rebased = newer.into_iter().try_for_each(|pending| {
-            let sent = batch
-                .iter()
-                .find(|sent| sent.row.name() == pending.row.name());
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
-                return Ok(());
-            }
-            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = pending.row.live_slot(&record, now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
-            Ok(())
-        });
-        self.found(issued.or(self.id), key, record);
-        rebased.map(|()| {
-            if written {
-                Saved::Written
-            } else {
-                Saved::Unchanged
-            }
-        })
+        self.session.committed(key, record, now)?;
+        Ok(Saved::written(written))
+    }
+
+    /// A commit of what follows the user came out so.
+    pub(super) fn credited(&mut self, outcome: Outcome, now: Timestamp) -> Result<Saved, Error> {
+        let (
+            Outcome::Done {
+                key,
+                record,
+                written,
+            },
+            Some(account),
+        ) = (outcome, &mut self.account)
+        else {
+            observe::gone();
+            self.account_is_gone();
+            return Ok(Saved::Unchanged);
+        };
+        account.committed(key, record, now)?;
+        Ok(Saved::written(written))
+    }
+
+    /// The client is to be told this id.
+    pub(super) fn issue(&mut self, id: SessionId) {
+        self.id = Some(id);
+        self.notice = Some(Told::Issued(id));
+        self.presents = false;
+    }
+
+    /// Whether anything is pending that makes a session, or changes one.
+    pub(super) fn has_changes(&self) -> bool {
+        let account = self
+            .account
+            .as_ref()
+            .is_some_and(|account| !account.pending.is_empty());
+        let session = &self.session;
+        let changes = |pending: &Pending| session.stored.is_some() || !is_fact(pending);
+        self.barred.is_none() && (account || session.pending.iter().any(changes))
     }
 
     /// Takes a flash that this request has to itself, or says where it is stored.
@@ -309,26 +303,20 @@ impl State {
         {
             return Taken::Ours(Some(self.passing.swap_remove(at)));
         }
-        let found = self
-            .pending
+        let pending = &mut self.session.pending;
+        let found = pending
             .iter()
-            .position(|pending| pending.row.name() == name);
-        match found.map(|at| self.pending.swap_remove(at)) {
+            .position(|pending| pending.name.as_str() == name);
+        match found.map(|at| pending.swap_remove(at)) {
             Some(pending) if !pending.used_up => {
                 let taken = pending.ours.clone();
-                self.replace(Pending {
+                self.session.replace(Pending {
                     ours: None,
                     ..pending
                 });
                 Taken::Ours(taken)
             }
-            _ => Taken::Stored(self.key.clone()),
-        }
-    }
-
-    pub(super) fn forget_slot(&mut self, slot: &Arc<Slot>) {
-        if let Some(record) = &mut self.stored {
-            Arc::make_mut(record).remove(slot.name().as_str());
+            _ => Taken::Stored(self.session.key.clone()),
         }
     }
 }

@@ -1,0 +1,526 @@
+//! Logging in and out.
+//!
+//! What a guest has gathered is credited to the user exactly once, whatever crashes or races, in four
+//! commits: *claim* the guest's record, so that nothing changes it any more; *credit* it to the user's record,
+//! together with a mark that says so; *open* a new session, owned by the user; *end* the guest's record. Whoever
+//! crashes in between leaves a claim behind. The next to load it looks for the mark: if it is there, the rest is
+//! done; if not, the record is given back to the guest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::part::Part;
+use super::{Barred, Phase, Request};
+use crate::change::{Change, Committed, Expiry, Kind};
+use crate::clock::Timestamp;
+use crate::commit::{self, Found, Pending, check_sizes, fact, settle};
+use crate::error::Error;
+use crate::id::to_hex;
+use crate::key::{Key, UserId};
+use crate::merge::Occasion;
+use crate::record::{Ended, FieldName, Record, Slot};
+use crate::schema::{AnyRow, facts};
+use crate::task::to_its_end;
+
+/// Rows of the schema that the login goes through.
+pub(crate) type Rows = Vec<&'static dyn AnyRow>;
+
+/// How long after its claim a login may still credit. Shorter than what makes a claim count as abandoned.
+const CREDIT_WITHIN: Duration = Duration::from_secs(8);
+
+/// User records do not expire.
+const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// Slots of a session that wait for a schema that knows them.
+const WAITING: &str = "@pending/";
+
+/// Slots of a user's record that say what has been credited.
+const MARK: &str = "@merged/";
+
+/// What a session brings to a login.
+#[derive(Default)]
+struct Gathered {
+    /// The record, as frozen, and where.
+    frozen: Option<(Key, Arc<Record>)>,
+    /// What this request has changed, on top of that.
+    pending: Vec<Pending>,
+}
+
+impl Gathered {
+    /// The mark that says that the frozen record has been credited.
+    fn mark(&self) -> Option<String> {
+        self.frozen.as_ref().map(|(key, _)| format!("{MARK}{key}"))
+    }
+
+    /// The slots, with what this request has changed.
+    fn slots(&self, now: Timestamp) -> Record {
+        let mut part = Part {
+            pending: self.pending.clone(),
+            ..Part::default()
+        };
+        part.stored = self.frozen.as_ref().map(|(_, record)| Arc::clone(record));
+        let mut slots = Record::new(now, now);
+        part.show(&mut slots);
+        slots
+    }
+}
+
+/// The row that knows a slot of that name, be it an older one.
+fn row_of(rows: &Rows, name: &str) -> Option<&'static dyn AnyRow> {
+    let knows = |row: &&&'static dyn AnyRow| row.name() == name || row.aliases().contains(&name);
+    rows.iter().find(knows).copied()
+}
+
+impl Request {
+    /// Logs `user` in. See [`Session::login`](crate::Session::login).
+    pub(crate) async fn login(self: Arc<Self>, user: UserId, rows: Rows) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.log_in(&user, &rows).await
+        })
+        .await
+    }
+
+    /// The four commits. Whoever calls it holds the gate.
+    async fn log_in(&self, user: &UserId, rows: &Rows) -> Result<(), Error> {
+        if self.state().phase != Phase::Running {
+            return Err(Error::too_late());
+        }
+        self.save_account().await?;
+        let old = self.state().session.key.clone();
+        let began = Instant::now();
+        let gathered = self.gather(user).await?;
+        let account = self.credit(user, &gathered, rows, began).await?;
+        let epoch = account
+            .as_deref()
+            .and_then(|record| fact(record, &facts::EPOCH));
+        let carried = carried(&gathered, rows, self.config.now());
+        self.open_session(user, account, carried).await?;
+        if let Some(old) = old {
+            commit::end(&self.config, old, Ended::LoggedIn).await?;
+        }
+        self.check_epoch(user, epoch).await
+    }
+
+    /// Ends the session; the user's record stays.
+    pub(crate) async fn logout(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.save_account().await?;
+            self.end(Ended::LoggedOut).await
+        })
+        .await
+    }
+
+    /// What was changed of a user who is logged in belongs to that user, whoever logs in next.
+    async fn save_account(&self) -> Result<(), Error> {
+        self.write_account().await.map(drop)
+    }
+
+    /// What the session brings along, frozen if it is a guest's. Another user's brings nothing.
+    async fn gather(&self, user: &UserId) -> Result<Gathered, Error> {
+        let (key, stored, pending) = {
+            let session = &self.state().session;
+            (
+                session.key.clone(),
+                session.stored.clone(),
+                session.pending.clone(),
+            )
+        };
+        let (Some(key), Some(record)) = (key, stored) else {
+            return Ok(Gathered {
+                frozen: None,
+                pending,
+            });
+        };
+        match fact(&record, &facts::USER) {
+            Some(other) if other != user.as_str() => Ok(Gathered::default()),
+            Some(_) => Ok(Gathered {
+                frozen: Some((key, record)),
+                pending,
+            }),
+            None => {
+                let frozen = self.claim_for(user, key).await?;
+                Ok(Gathered { frozen, pending })
+            }
+        }
+    }
+
+    /// Freezes a guest's record. `None` if it is over, or claimed for another user.
+    async fn claim_for(
+        &self,
+        user: &UserId,
+        mut key: Key,
+    ) -> Result<Option<(Key, Arc<Record>)>, Error> {
+        let claim = Change::new(Kind::Claim(user.clone()), self.config.now());
+        match commit::ask(&self.config, &mut key, &claim).await? {
+            Committed::Applied => {
+                let frozen = commit::claimed(&self.config, &key, user).await?;
+                Ok(frozen.map(|record| (key, record)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Merges what was gathered into the user's record, once. The record that comes of it.
+    async fn credit(
+        &self,
+        user: &UserId,
+        gathered: &Gathered,
+        rows: &Rows,
+        began: Instant,
+    ) -> Result<Option<Arc<Record>>, Error> {
+        let mut key = Key::User(user.clone());
+        let mut account = commit::look_up(&self.config, &key).await?;
+        while began.elapsed() < CREDIT_WITHIN {
+            let change = self.plan_credit(account.as_ref(), gathered, rows)?;
+            let Some(change) = change else {
+                return Ok(account);
+            };
+            match commit::ask(&self.config, &mut key, &change).await? {
+                Committed::Applied => {
+                    let mut record = account.unwrap_or_else(|| new_account(change.now));
+                    change.apply(Arc::make_mut(&mut record));
+                    return Ok(Some(record));
+                }
+                Committed::Conflict(record) => account = Some(record),
+                _ => account = commit::look_up(&self.config, &key).await?,
+            }
+        }
+        Err(Error::unsettled())
+    }
+
+    /// The change to the user's record; `None` if there is nothing to credit and the record is there.
+    fn plan_credit(
+        &self,
+        account: Option<&Arc<Record>>,
+        gathered: &Gathered,
+        rows: &Rows,
+    ) -> Result<Option<Change>, Error> {
+        let now = self.config.now();
+        let kind = if account.is_some() {
+            Kind::Update
+        } else {
+            Kind::Create
+        };
+        let mut change = Change::new(kind, now);
+        change.expiry = Expiry::Set(FOREVER);
+        let mark = gathered.mark().filter(|_| !is_session_of_a_user(gathered));
+        let credited = |mark: &String| account.is_some_and(|account| account.slot(mark).is_some());
+        let pending = if mark.as_ref().is_some_and(credited) {
+            follow_up(account, gathered, now)?
+        } else {
+            let mut pending = credits(account, gathered, rows, now)?;
+            pending.extend(mark.map(|mark| self.mark(mark, gathered, now)));
+            pending
+        };
+        change.slots = pending.iter().flat_map(Pending::to_changes).collect();
+        if account.is_none() {
+            change.slots.extend(epoch().to_changes());
+        }
+        check_sizes(&self.config, account.map(AsRef::as_ref), &change.slots)?;
+        Ok((!change.slots.is_empty()).then_some(change))
+    }
+
+    /// Says in the user's record that a guest's record has been credited, for as long as that could be
+    /// presented.
+    fn mark(&self, name: String, gathered: &Gathered, now: Timestamp) -> Pending {
+        let policy = self.state().policy(&self.config);
+        let limit = gathered
+            .frozen
+            .as_ref()
+            .and_then(|(_, record)| policy.limit(record));
+        let slot = Slot::new(
+            name.clone(),
+            "true",
+            Some(limit.unwrap_or(now + policy.absolute)),
+        );
+        Pending::raw(FieldName::from(name), None, Some(Arc::new(slot)))
+    }
+
+    /// Creates the user's new session, and turns the request to it.
+    async fn open_session(
+        &self,
+        user: &UserId,
+        account: Option<Arc<Record>>,
+        mut pending: Vec<Pending>,
+    ) -> Result<(), Error> {
+        let now = self.config.now();
+        let policy = {
+            let state = self.state();
+            pending.extend(state.client.iter().flat_map(Client::facts));
+            state.policy(&self.config)
+        };
+        pending.push(Pending::fact(
+            &facts::USER,
+            None,
+            Some(&user.as_str().to_owned()),
+        ));
+        pending.push(Pending::fact(
+            &facts::AUTHENTICATED,
+            None,
+            Some(&now.as_millis()),
+        ));
+        let (id, key, record) = commit::create(&self.config, policy, &pending, Some(user)).await?;
+        let mut state = self.state();
+        state.forget();
+        state.ended = None;
+        state.barred = state.barred.filter(|barred| *barred == Barred::Panicked);
+        state.session.found(key, record);
+        state.account = Some(Part {
+            key: Some(Key::User(user.clone())),
+            stored: account,
+            ..Part::default()
+        });
+        state.issue(id);
+        Ok(())
+    }
+
+    /// If all of the user's sessions were revoked while this one was made, it must not slip through.
+    async fn check_epoch(&self, user: &UserId, epoch: Option<String>) -> Result<(), Error> {
+        let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
+        if account
+            .as_deref()
+            .and_then(|record| fact(record, &facts::EPOCH))
+            == epoch
+        {
+            return Ok(());
+        }
+        self.end(Ended::Revoked).await?;
+        Err(Error::unsettled())
+    }
+
+    /// What follows the user of a session, if it is a user's.
+    pub(super) async fn account_of(&self, session: &Record) -> Result<Option<Part>, Error> {
+        let Some(user) = fact(session, &facts::USER) else {
+            return Ok(None);
+        };
+        let key = Key::User(UserId::from(user));
+        let stored = commit::look_up(&self.config, &key).await?;
+        Ok(Some(Part {
+            key: Some(key),
+            stored,
+            ..Part::default()
+        }))
+    }
+
+    /// What is under a key. A claim that was abandoned is settled first.
+    pub(super) async fn find(&self, key: Key) -> Result<Found, Error> {
+        let found = commit::find(&self.config, key).await?;
+        let Found::Abandoned { key, by, record } = &found else {
+            return Ok(found);
+        };
+        let account = commit::look_up(&self.config, &Key::User(by.clone())).await?;
+        let mark = format!("{MARK}{key}");
+        let credited = account.is_some_and(|account| account.slot(&mark).is_some());
+        if credited {
+            commit::end(&self.config, key.clone(), Ended::LoggedIn).await?;
+        } else {
+            tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
+            let release = Change::new(Kind::Release, record.seen.max(self.config.now()));
+            commit::ask(&self.config, &mut key.clone(), &release).await?;
+        }
+        commit::find(&self.config, key.clone()).await
+    }
+
+    /// Whether slots wait in the session for a schema that knows them, and `rows` do.
+    pub(crate) fn knows_waiting(&self, rows: &dyn Fn() -> Rows) -> bool {
+        let state = self.state();
+        let waiting = |slot: &Arc<Slot>| slot.name().as_str().starts_with(WAITING);
+        if state.account.is_none() || !state.session.slots().iter().any(waiting) {
+            return false;
+        }
+        let rows = rows();
+        state
+            .session
+            .slots()
+            .iter()
+            .filter_map(waiting_for)
+            .any(|(_, name)| row_of(&rows, name).is_some())
+    }
+
+    /// Takes in slots that have waited since the login for a schema that knows them, each once.
+    pub(crate) async fn adopt(&self, rows: &Rows) -> Result<(), Error> {
+        let _gate = self.gate().await?;
+        let (stored, user) = {
+            let state = self.state();
+            let user = state
+                .account
+                .as_ref()
+                .and_then(|account| account.key.clone());
+            (state.session.stored.clone(), user)
+        };
+        let (Some(record), Some(user)) = (stored, user) else {
+            return Ok(());
+        };
+        for slot in record.slots() {
+            let Some((_, name)) = waiting_for(slot) else {
+                continue;
+            };
+            if let Some(row) = row_of(rows, name) {
+                self.adopt_slot(&user, row, slot).await?;
+            }
+        }
+        self.write(None).await.map(drop)
+    }
+
+    async fn adopt_slot(
+        &self,
+        user: &Key,
+        row: &'static dyn AnyRow,
+        slot: &Arc<Slot>,
+    ) -> Result<(), Error> {
+        if row.follows() {
+            self.credit_waiting(user, row, slot).await?;
+        }
+        let mut state = self.state();
+        let drop = Pending::raw(slot.name().clone(), Some(Arc::clone(slot)), None);
+        state.session.replace(drop);
+        if !row.follows() && state.session.stored_slot(row.name()).is_none() {
+            let plain = Arc::new(slot.named(FieldName::fixed(row.name())));
+            state
+                .session
+                .replace(Pending::raw(plain.name().clone(), None, Some(plain)));
+        }
+        Ok(())
+    }
+
+    /// Credits one slot that waited, together with a mark that says so.
+    async fn credit_waiting(
+        &self,
+        user: &Key,
+        row: &'static dyn AnyRow,
+        slot: &Arc<Slot>,
+    ) -> Result<(), Error> {
+        let mark = format!("{MARK}{}", slot.name().as_str());
+        let deadline = Instant::now() + self.config.deadline;
+        let mut key = user.clone();
+        while let Some(account) = commit::look_up(&self.config, user).await? {
+            let now = self.config.now();
+            if account.slot(&mark).is_some() || Instant::now() >= deadline {
+                break;
+            }
+            let ours = Arc::new(slot.named(FieldName::fixed(row.name())));
+            let credited = credit_slot(row, Some(&account), &ours, now)?;
+            let mark = self.mark(mark.clone(), &Gathered::default(), now);
+            let mut change = Change::new(Kind::Update, now);
+            change.slots = [credited, mark]
+                .iter()
+                .flat_map(Pending::to_changes)
+                .collect();
+            if commit::ask(&self.config, &mut key, &change).await? == Committed::Applied {
+                break;
+            }
+        }
+        let stored = commit::look_up(&self.config, user).await?;
+        if let (Some(account), Some(record)) = (&mut self.state().account, stored) {
+            account.refreshed(user.clone(), record, self.config.now())?;
+        }
+        Ok(())
+    }
+}
+
+fn new_account(now: Timestamp) -> Arc<Record> {
+    Arc::new(Record::new(now, FOREVER))
+}
+
+/// A value for a new user's record that no revocation has had yet.
+fn epoch() -> Pending {
+    let random: [u8; 16] = rand::random();
+    let text: [u8; 32] = to_hex(random);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Pending::fact(&facts::EPOCH, None, Some(&text))
+}
+
+/// The session was a user's already: what follows the user is in the user's record.
+fn is_session_of_a_user(gathered: &Gathered) -> bool {
+    gathered
+        .frozen
+        .as_ref()
+        .is_some_and(|(_, record)| fact(record, &facts::USER).is_some())
+}
+
+/// What was gathered of fields that follow the user, merged into the account with nothing as base.
+fn credits(
+    account: Option<&Arc<Record>>,
+    gathered: &Gathered,
+    rows: &Rows,
+    now: Timestamp,
+) -> Result<Vec<Pending>, Error> {
+    if is_session_of_a_user(gathered) {
+        return Ok(Vec::new());
+    }
+    let slots = gathered.slots(now);
+    let live = slots.slots().iter().filter(|slot| slot.is_live(now));
+    live.filter_map(|slot| Some((row_of(rows, slot.name().as_str())?, slot)))
+        .filter(|(row, _)| row.follows())
+        .map(|(row, slot)| {
+            let slot = Arc::new(slot.named(FieldName::fixed(row.name())));
+            credit_slot(row, account, &slot, now)
+        })
+        .collect()
+}
+
+/// One slot of a guest, merged into the account. A rule that refuses leaves the account as it is.
+fn credit_slot(
+    row: &'static dyn AnyRow,
+    account: Option<&Arc<Record>>,
+    ours: &Arc<Slot>,
+    now: Timestamp,
+) -> Result<Pending, Error> {
+    let theirs = account.and_then(|account| account.live_slot(row.name(), now));
+    let merged = match settle(row, None, Some(ours), theirs, Occasion::Login) {
+        Err(error) if error.is_conflict() => theirs.cloned(),
+        merged => merged?,
+    };
+    Ok(Pending::of(row, theirs.cloned(), merged))
+}
+
+/// The frozen record has been credited by another login of the same user: what this request changed on top
+/// of it is an ordinary change.
+fn follow_up(
+    account: Option<&Arc<Record>>,
+    gathered: &Gathered,
+    now: Timestamp,
+) -> Result<Vec<Pending>, Error> {
+    let follows: Vec<Pending> = gathered
+        .pending
+        .iter()
+        .filter(|pending| pending.row.follows())
+        .cloned()
+        .collect();
+    commit::rebase(&follows, account, now)
+}
+
+/// What goes along into the new session: what stays with the browser, and what this process has no rule for,
+/// which waits for one that has.
+fn carried(gathered: &Gathered, rows: &Rows, now: Timestamp) -> Vec<Pending> {
+    let from = gathered.frozen.as_ref().map(|(key, _)| key.to_string());
+    let slots = gathered.slots(now);
+    let live = slots.slots().iter().filter(|slot| slot.is_live(now));
+    live.filter_map(|slot| {
+        let name = slot.name().as_str();
+        let known = row_of(rows, name);
+        let name = match known {
+            Some(row) if row.follows() => return None,
+            Some(_) => slot.name().clone(),
+            None if name == facts::TTL.name() || name.starts_with(WAITING) => slot.name().clone(),
+            None if name.starts_with('@') => return None,
+            None => FieldName::from(format!(
+                "{WAITING}{}/{name}",
+                from.as_deref().unwrap_or("new")
+            )),
+        };
+        let slot = Arc::new(slot.named(name.clone()));
+        Some(Pending::raw(name, None, Some(slot)))
+    })
+    .collect()
+}
+
+/// The session it was gathered in, and the field, that a waiting slot is of.
+fn waiting_for(slot: &Arc<Slot>) -> Option<(&str, &str)> {
+    slot.name().as_str().strip_prefix(WAITING)?.split_once('/')
+}

@@ -1,0 +1,168 @@
+//! One record as a request knows it, and what is to become of it.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::commit::{self, Doubt, Pending, live_slot, same_payload, same_slot, settle};
+use crate::error::Error;
+use crate::id::SessionId;
+use crate::key::Key;
+use crate::merge::Occasion;
+use crate::record::{FieldName, Record, Slot};
+use crate::schema::AnyRow;
+
+/// A record, where it is, and the changes that wait for their commit. A request has one for the browser's
+/// session, and one more for the user who is logged in.
+#[derive(Default)]
+pub(super) struct Part {
+    /// Where the record is.
+    pub(super) key: Option<Key>,
+    /// The record as last seen in the store.
+    pub(super) stored: Option<Arc<Record>>,
+    pub(super) pending: Vec<Pending>,
+    /// What the commit that is under way, or was the last, writes: a pending change that comes to nothing may
+    /// have to undo it.
+    pub(super) sent: Vec<Pending>,
+    /// A commit whose outcome is not known, and the id it issues.
+    pub(super) doubt: Option<(Doubt, Option<SessionId>)>,
+}
+
+/// What one commit is about to write, taken from a part in one go.
+pub(super) struct Batch {
+    pub(super) stored: Option<(Key, Arc<Record>)>,
+    pub(super) pending: Vec<Pending>,
+}
+
+impl Part {
+    pub(super) fn found(&mut self, key: Key, record: Arc<Record>) {
+        self.key = Some(key);
+        self.stored = Some(record);
+    }
+
+    pub(super) fn slots(&self) -> &[Arc<Slot>] {
+        self.stored.as_deref().map_or(&[], Record::slots)
+    }
+
+    pub(super) fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
+        self.stored.as_ref()?.slot(name).cloned()
+    }
+
+    /// Puts what the request sees of it on top of `seen`. What was used up is still seen.
+    pub(super) fn show(&self, seen: &mut Record) {
+        for slot in self.slots() {
+            seen.set(Arc::clone(slot));
+        }
+        for pending in self.pending.iter().filter(|pending| !pending.used_up) {
+            if let Some(base) = &pending.base {
+                seen.remove(base.name().as_str());
+            }
+            match &pending.ours {
+                Some(slot) => seen.set(Arc::clone(slot)),
+                None => seen.remove(pending.name.as_str()),
+            }
+        }
+    }
+
+    /// Takes in that a field has become `ours`, seen from `base`, which is or was stored, be it under an older
+    /// name.
+    pub(super) fn change(
+        &mut self,
+        row: &'static dyn AnyRow,
+        base: Option<&Arc<Slot>>,
+        ours: Option<&Arc<Slot>>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let name = FieldName::fixed(row.name());
+        let stored = self.stored.as_deref();
+        let stored = stored
+            .and_then(|record| live_slot(record, row.name(), row.aliases(), now))
+            .cloned();
+        let earlier = self.pending.iter().find(|pending| pending.name == name);
+        let (base_in_store, current) = match earlier {
+            Some(pending) => (pending.base.clone(), pending.ours.clone()),
+            None => (stored.clone(), stored),
+        };
+        let ours = settle(row, base, ours, current.as_ref(), Occasion::Conflict)?;
+        self.replace(Pending {
+            row,
+            name,
+            base: base_in_store,
+            ours,
+            used_up: false,
+        });
+        Ok(())
+    }
+
+    /// Puts a pending change in place of any other to its slot.
+    pub(super) fn replace(&mut self, change: Pending) {
+        self.pending.retain(|pending| pending.name != change.name);
+        if change.is_change() || self.sent.iter().any(|sent| sent.name == change.name) {
+            self.pending.push(change);
+        }
+    }
+
+    /// What is to be written now. Whoever calls it holds the gate: nothing else is under way.
+    pub(super) fn batch(&mut self) -> Batch {
+        self.pending.retain(Pending::is_change);
+        self.sent.clone_from(&self.pending);
+        Batch {
+            stored: self.key.clone().zip(self.stored.clone()),
+            pending: self.pending.clone(),
+        }
+    }
+
+    /// Whether this request has given the slot another value.
+    pub(super) fn has_set(&self, name: &str) -> bool {
+        self.pending.iter().any(|pending| {
+            pending.name.as_str() == name
+                && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
+        })
+    }
+
+    /// The record was looked up again: what is pending goes on top of that.
+    pub(super) fn refreshed(
+        &mut self,
+        key: Key,
+        record: Arc<Record>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.pending = commit::rebase(&self.pending, Some(&record), now)?;
+        self.found(key, record);
+        Ok(())
+    }
+
+    /// What was sent is stored. What was folded in meanwhile stays pending, on top of what is stored now.
+    pub(super) fn committed(
+        &mut self,
+        key: Key,
+        record: Arc<Record>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let sent = std::mem::take(&mut self.sent);
+        let newer = std::mem::take(&mut self.pending);
+        let rebased = newer.into_iter().try_for_each(|pending| {
+            let sent = sent.iter().find(|sent| sent.name == pending.name);
+            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
+                return Ok(());
+            }
+            let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
+            let theirs = pending.found_in(&record, now);
+            self.replace(Pending { base, ..pending }.rebased(theirs)?);
+            Ok(())
+        });
+        self.found(key, record);
+        rebased
+    }
+
+    /// Nothing of what was changed is to be written.
+    pub(super) fn drop_changes(&mut self) {
+        self.pending.clear();
+        self.doubt = None;
+    }
+
+    pub(super) fn forget_slot(&mut self, name: &FieldName) {
+        if let Some(record) = &mut self.stored {
+            Arc::make_mut(record).remove(name.as_str());
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Work that runs to its end once it has begun, whoever stops waiting for it.
+
+use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
+use std::task::{Context, Poll};
+
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+
+/// Work that has begun.
+pub(crate) enum Begun<T> {
+    Done(Result<T, Error>),
+    Task(JoinHandle<Result<T, Error>>),
+}
+
+/// Begins `work`. What need not wait is done here and now; what has to gets a task of its own.
+pub(crate) fn begin<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    context: &mut Context<'_>,
+) -> Begun<T> {
+    let mut work = Box::pin(work);
+    match work.as_mut().poll(context) {
+        Poll::Ready(done) => Begun::Done(done),
+        Poll::Pending => Begun::Task(tokio::spawn(work)),
+    }
+}
+
+/// Does `work`. A caller who stops waiting, in a `select!` or because the client has gone, leaves nothing half
+/// done.
+pub(crate) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let mut work = Some(work);
+    let begun = poll_fn(|context| match work.take() {
+        Some(work) => Poll::Ready(begin(work, context)),
+        None => Poll::Pending,
+    });
+    match begun.await {
+        Begun::Done(done) => done,
+        Begun::Task(task) => match task.await {
+            Ok(done) => done,
+            Err(lost) if lost.is_panic() => resume_unwind(lost.into_panic()),
+            Err(lost) => Err(Error::lost(lost)),
+        },
+    }
+}

@@ -1,0 +1,338 @@
+//! Clients that go away, and servers that shut down, over real connections.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::get;
+use session_runtime::Session;
+use session_runtime::store::{MemoryStore, Store};
+use session_tests::{Fault, Site, Visitor, on_each_store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+#[derive(Session)]
+struct Shop {
+    orders: u32,
+}
+
+/// A server on the loopback, until it is told to shut down.
+struct Server {
+    address: SocketAddr,
+    shut_down: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(app: Router) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (shut_down, told) = oneshot::channel::<()>();
+        let told = async {
+            let _ = told.await;
+        };
+        let serving = tokio::spawn(async {
+            let served = axum::serve(listener, app)
+                .with_graceful_shutdown(told)
+                .await;
+            served.expect("it serves");
+        });
+        Self {
+            address,
+            shut_down,
+            serving,
+        }
+    }
+
+    /// Shuts it down and waits until it has answered what it had begun.
+    async fn shut_down(self) {
+        let _ = self.shut_down.send(());
+        let stopped = timeout(Duration::from_secs(20), self.serving).await;
+        stopped.expect("it stops").expect("it ends well");
+    }
+}
+
+/// A client whose request is on its way.
+struct Client(TcpStream);
+
+impl Client {
+    async fn send(address: SocketAddr, path: &str, visitor: &Visitor) -> Self {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: shop\r\nCookie: __Host-id={}\r\nConnection: close\r\n\r\n",
+            visitor.id()
+        );
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        Self(stream)
+    }
+
+    /// The status line, if there is an answer.
+    async fn status(mut self) -> Option<String> {
+        let mut answer = Vec::new();
+        let read = timeout(Duration::from_secs(20), self.0.read_to_end(&mut answer)).await;
+        read.expect("it is answered or closed").ok()?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        answer.lines().next().map(str::to_owned)
+    }
+
+    /// Goes away, with a reset.
+    fn reset(self) {
+        self.0.set_zero_linger().expect("it is a socket");
+    }
+
+    /// Goes away, with a goodbye.
+    fn close(self) {
+        drop(self);
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK";
+
+/// Customers with no orders yet.
+async fn customers(site: &Site<impl Store>, count: usize) -> Vec<Visitor> {
+    let mut customers = Vec::new();
+    for _ in 0..count {
+        let mut visitor = site.visitor();
+        visitor
+            .visit(async |mut session: Session<Shop>| session.orders.set(0))
+            .await;
+        customers.push(visitor);
+    }
+    site.store.round_trips();
+    customers
+}
+
+async fn orders(site: &Site<impl Store>, visitor: &Visitor) -> Option<String> {
+    site.payload(visitor, "orders").await
+}
+
+/// Signals when it is dropped.
+struct OnDrop(Arc<Notify>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+async fn a_client_that_leaves_while_the_handler_runs_has_written_nothing(site: Site<impl Store>) {
+    let (begun, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (Arc::clone(&begun), Arc::clone(&ended));
+    let handler = async move |mut session: Session<Shop>| {
+        session.orders.set(1);
+        let _ended = OnDrop(signals.1);
+        signals.0.notify_one();
+        std::future::pending::<()>().await;
+    };
+    let server = Server::start(
+        Router::new()
+            .route("/", get(handler))
+            .layer(site.layer.clone()),
+    )
+    .await;
+    let customer = customers(&site, 1).await.remove(0);
+    for leave in [Client::reset, Client::close] {
+        let client = Client::send(server.address, "/", &customer).await;
+        begun.notified().await;
+        leave(client);
+        timeout(Duration::from_secs(20), ended.notified())
+            .await
+            .expect("the handler is dropped");
+    }
+    server.shut_down().await;
+    assert_eq!(site.store.round_trips(), (2, 0));
+    assert_eq!(orders(&site, &customer).await.as_deref(), Some("0"));
+}
+
+async fn a_client_that_leaves_amid_the_commit_does_not_stop_it(site: Site<impl Store>) {
+    let committing = Arc::new(Notify::new());
+    let signal = Arc::clone(&committing);
+    let handler = async move |mut session: Session<Shop>| {
+        session.orders.set(1);
+        signal.notify_one();
+    };
+    let server = Server::start(
+        Router::new()
+            .route("/", get(handler))
+            .layer(site.layer.clone()),
+    )
+    .await;
+    for leave in [Client::reset, Client::close] {
+        let customer = customers(&site, 1).await.remove(0);
+        site.store
+            .at_commits(Some(Fault::Slow(Duration::from_millis(300))));
+        let client = Client::send(server.address, "/", &customer).await;
+        committing.notified().await;
+        leave(client);
+        sleep(Duration::from_millis(100)).await; // the server takes note of it
+        assert_eq!(orders(&site, &customer).await.as_deref(), Some("0"));
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(orders(&site, &customer).await.as_deref(), Some("1"));
+        site.store.at_commits(None);
+    }
+    server.shut_down().await;
+}
+
+/// Random waits, up to this long.
+fn moment(longest: u64) -> Duration {
+    Duration::from_micros(rand::random_range(0..longest * 1_000))
+}
+
+async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(
+    site: Site<impl Store>,
+) {
+    const CLIENTS: usize = 600;
+    let finished = Arc::new(Mutex::new(BTreeSet::new()));
+    let note = Arc::clone(&finished);
+    let handler = async move |Path(number): Path<usize>, mut session: Session<Shop>| {
+        session.orders.set(1);
+        sleep(moment(40)).await;
+        note.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(number);
+    };
+    let app = Router::new()
+        .route("/{number}", get(handler))
+        .layer(site.layer.clone());
+    let server = Server::start(app).await;
+    let customers = customers(&site, CLIENTS).await;
+    site.store
+        .at_commits(Some(Fault::Slow(Duration::from_millis(5))));
+    let (address, at_once) = (server.address, Arc::new(Semaphore::new(32)));
+    let mut leaving = JoinSet::new();
+    for (number, customer) in customers.iter().cloned().enumerate() {
+        let at_once = Arc::clone(&at_once);
+        leaving.spawn(async move {
+            let _permit = at_once.acquire().await;
+            let client = Client::send(address, &format!("/{number}"), &customer).await;
+            sleep(moment(50)).await;
+            client.reset();
+        });
+    }
+    leaving.join_all().await;
+    server.shut_down().await;
+    sleep(Duration::from_millis(200)).await; // commits of clients that left
+    let finished = finished
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    assert!(
+        (CLIENTS / 10..CLIENTS * 9 / 10).contains(&finished.len()),
+        "{}",
+        finished.len()
+    );
+    for (number, customer) in customers.iter().enumerate() {
+        let expected = if finished.contains(&number) { "1" } else { "0" };
+        assert_eq!(
+            orders(&site, customer).await.as_deref(),
+            Some(expected),
+            "{number}"
+        );
+    }
+}
+
+/// An app whose orders take a while, and what counts those that have begun.
+fn ordering(site: &Site<impl Store>) -> (Router, Arc<Semaphore>) {
+    let begun = Arc::new(Semaphore::new(0));
+    let count = Arc::clone(&begun);
+    let handler = async move |mut session: Session<Shop>| {
+        count.add_permits(1);
+        sleep(moment(100)).await;
+        session.orders.set(1);
+    };
+    (
+        Router::new()
+            .route("/", get(handler))
+            .layer(site.layer.clone()),
+        begun,
+    )
+}
+
+/// All customers order at once. Resolves when all their requests are being handled.
+async fn order(
+    address: SocketAddr,
+    customers: &[Visitor],
+    begun: &Semaphore,
+) -> JoinSet<(usize, Option<String>)> {
+    let mut clients = JoinSet::new();
+    for (number, customer) in customers.iter().cloned().enumerate() {
+        clients.spawn(async move {
+            (
+                number,
+                Client::send(address, "/", &customer).await.status().await,
+            )
+        });
+    }
+    let all = u32::try_from(customers.len()).expect("few");
+    let begun = timeout(Duration::from_secs(20), begun.acquire_many(all)).await;
+    drop(begun.expect("all begin"));
+    clients
+}
+
+async fn a_graceful_shutdown_loses_nothing_that_had_begun(site: Site<impl Store>) {
+    let (app, begun) = ordering(&site);
+    let server = Server::start(app).await;
+    let customers = customers(&site, 200).await;
+    site.store
+        .at_commits(Some(Fault::Slow(Duration::from_millis(20))));
+    let clients = order(server.address, &customers, &begun).await;
+    server.shut_down().await;
+    for (number, status) in clients.join_all().await {
+        assert_eq!(status.as_deref(), Some(OK), "{number}");
+        assert_eq!(
+            orders(&site, &customers[number]).await.as_deref(),
+            Some("1"),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_is_torn_down_loses_nothing_it_has_acknowledged() {
+    let (ours, theirs) = [Runtime::new(), Runtime::new()]
+        .map(|runtime| runtime.expect("threads"))
+        .into();
+    let site = Site::<MemoryStore>::in_memory();
+    let (app, begun) = ordering(&site);
+    let acknowledged = ours.block_on(async {
+        let customers = customers(&site, 200).await;
+        site.store
+            .at_commits(Some(Fault::Slow(Duration::from_millis(20))));
+        let server = theirs.spawn(Server::start(app)).await.expect("it starts");
+        let clients = order(server.address, &customers, &begun).await;
+        sleep(Duration::from_millis(70)).await;
+        theirs.shutdown_background();
+        let mut acknowledged = 0;
+        for (number, status) in clients.join_all().await {
+            if status.as_deref() == Some(OK) {
+                acknowledged += 1;
+                assert_eq!(
+                    orders(&site, &customers[number]).await.as_deref(),
+                    Some("1"),
+                    "{number}"
+                );
+            }
+        }
+        acknowledged
+    });
+    assert!((1..200).contains(&acknowledged), "{acknowledged}");
+}
+
+on_each_store! {
+    a_client_that_leaves_while_the_handler_runs_has_written_nothing,
+    a_client_that_leaves_amid_the_commit_does_not_stop_it,
+    whenever_a_client_leaves_what_finished_is_written_and_nothing_else,
+    a_graceful_shutdown_loses_nothing_that_had_begun,
+}

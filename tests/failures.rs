@@ -1,0 +1,682 @@
+//! Faults of the store, of values and of set-ups: what the client is told, and what is written.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{MethodRouter, any, get};
+use http::header::USER_AGENT;
+use http::{Request, StatusCode};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
+use session_runtime::store::{MemoryStore, SqliteStore, Store, StoreError};
+use session_runtime::{
+    Change, Committed, Error, Key, PassiveSession, Record, Saved, Session, SessionId, SessionLayer,
+    UserId,
+};
+use session_tests::{Browser, Fault, Handles, Logs, Reply, Site, Visitor, on_each_store};
+use tokio::time::Instant;
+use tracing::trace;
+
+/// How long the layer waits for the store here: the default.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The client waits for the deadline and what else the request takes.
+const PATIENCE: Duration = Duration::from_millis(2_100);
+
+const BUSY: &str = "The session is not available just now. Please try again.";
+
+#[derive(Session)]
+struct Shop {
+    #[merge(sum)]
+    points: u32,
+    text: String,
+    more: String,
+    even_more: String,
+    yet_more: String,
+    #[expire("1h")]
+    lapsing: String,
+    ratio: f64,
+}
+
+async fn add_one(mut session: Session<Shop>) {
+    *session.points.get_mut() += 1;
+}
+
+async fn read(session: Session<Shop>) -> String {
+    session.points.get().to_string()
+}
+
+/// A site whose layer waits no longer than by default, and a visitor who has ten points.
+async fn shop() -> (Site<MemoryStore>, Visitor) {
+    let site = patient_no_longer(Site::in_memory());
+    let visitor = customer(&site).await;
+    (site, visitor)
+}
+
+fn patient_no_longer<S: Store>(site: Site<S>) -> Site<S> {
+    site.with(|layer| layer.deadline(DEADLINE))
+}
+
+async fn customer(site: &Site<impl Store>) -> Visitor {
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Shop>| session.points.set(10))
+        .await;
+    site.store.round_trips();
+    visitor
+}
+
+async fn points(site: &Site<impl Store>, visitor: &Visitor) -> Option<String> {
+    site.payload(visitor, "points").await
+}
+
+/// The session is not available: the client is told so, and nothing else.
+fn assert_busy(reply: &Reply) {
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.body, BUSY);
+    assert!(reply.set_cookies().is_empty());
+}
+
+// ---- the store fails
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_at_load_is_503_within_the_deadline_and_costs_nothing() {
+    for fault in [
+        Fault::Before,
+        Fault::After,
+        Fault::Full,
+        Fault::Slow(10 * DEADLINE),
+    ] {
+        let (site, mut visitor) = shop().await;
+        let id = visitor.id();
+        site.store.always(Some(fault));
+        let begun = Instant::now();
+        assert_busy(&visitor.visit(add_one).await);
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{fault:?}: {:?}",
+            begun.elapsed()
+        );
+        let optional = async |session: Option<Session<Shop>>| session.is_none().to_string();
+        assert_busy(&visitor.visit(optional).await);
+        assert_eq!(
+            visitor.visit(async || "unaffected").await.body,
+            "unaffected"
+        );
+        site.store.always(None);
+        assert_eq!(visitor.id(), id);
+        assert_eq!(visitor.visit(read).await.body, "10");
+    }
+}
+
+/// The faults of a commit, and by how much it raises the points in the end; `None` for a 503.
+const AT_COMMIT: &[(&[Fault], Option<u32>)] = &[
+    (&[Fault::Before], Some(1)),
+    (&[Fault::After], Some(1)),
+    (&[Fault::After, Fault::Before, Fault::After], Some(1)),
+    (
+        &[Fault::Slow(Duration::from_millis(500)), Fault::None],
+        Some(1),
+    ),
+    (&[Fault::After, Fault::Slow(Duration::from_secs(20))], None),
+    (&[Fault::Full], None),
+];
+
+async fn a_commit_that_fails_is_repeated_and_applied_once(site: Site<impl Store>) {
+    let site = patient_no_longer(site);
+    for (faults, more) in AT_COMMIT {
+        let mut visitor = customer(&site).await;
+        let store = Arc::clone(&site.store);
+        let handler = async move |session: Session<Shop>| {
+            store.plan(faults.iter().copied());
+            add_one(session).await;
+        };
+        let reply = visitor.visit(handler).await;
+        match more {
+            Some(more) => {
+                assert_eq!(reply.status, StatusCode::OK, "{faults:?}");
+                assert_eq!(points(&site, &visitor).await, Some((10 + more).to_string()));
+            }
+            None => assert_busy(&reply),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_at_commit_is_503_within_the_deadline() {
+    for fault in [
+        Fault::Before,
+        Fault::After,
+        Fault::Slow(10 * DEADLINE),
+        Fault::Late(10 * DEADLINE),
+    ] {
+        let (site, mut visitor) = shop().await;
+        let mut guest = site.visitor();
+        for visitor in [&mut visitor, &mut guest] {
+            let store = Arc::clone(&site.store);
+            let handler = async move |session: Session<Shop>| {
+                store.always(Some(fault));
+                add_one(session).await;
+            };
+            let begun = Instant::now();
+            assert_busy(&visitor.visit(handler).await);
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{fault:?}: {:?}",
+                begun.elapsed()
+            );
+            site.store.always(None);
+        }
+        assert_eq!(guest.browser.id(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_that_is_never_answered_is_not_applied_twice() {
+    let lost = [
+        Fault::After,
+        Fault::Late(10 * DEADLINE),
+        Fault::Before,
+        Fault::Slow(10 * DEADLINE),
+    ];
+    for fault in lost {
+        for between in [0, 1] {
+            let (site, mut visitor) = shop().await;
+            let (store, other) = (Arc::clone(&site.store), visitor.clone());
+            let handler = async move |mut session: Session<Shop>| {
+                *session.points.get_mut() += 1;
+                store.always(Some(fault));
+                assert!(
+                    session
+                        .save()
+                        .await
+                        .is_err_and(|error| error.is_unavailable())
+                );
+                store.always(None);
+                if between == 1 {
+                    other.clone().visit(add_one).await;
+                }
+                *session.points.get_mut() += 1;
+            };
+            assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+            let expected = Some((12 + between).to_string());
+            assert_eq!(points(&site, &visitor).await, expected, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_is_never_answered_leaves_the_old_id_good() {
+    for fault in [Fault::After, Fault::Before, Fault::Late(10 * DEADLINE)] {
+        let (site, mut visitor) = shop().await;
+        let store = Arc::clone(&site.store);
+        let handler = async move |mut session: Session<Shop>| {
+            *session.points.get_mut() += 1;
+            store.always(Some(fault));
+            session.rotate().await
+        };
+        assert_busy(&visitor.visit(handler).await);
+        site.store.always(None);
+        let now = visitor.visit(read).await.body;
+        assert_eq!(
+            now,
+            if fault == Fault::Before { "10" } else { "11" },
+            "{fault:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_was_issued_is_sent_though_a_later_commit_fails() {
+    let (site, mut customer) = shop().await;
+    let mut guest = site.visitor();
+    let before = customer.id();
+    for visitor in [&mut customer, &mut guest] {
+        let store = Arc::clone(&site.store);
+        let handler = async move |mut session: Session<Shop>| {
+            session.text.set("saved".to_owned());
+            assert_eq!(session.save().await?, Saved::Written);
+            session.rotate().await?;
+            session.text.set("lost".to_owned());
+            store.always(Some(Fault::Before));
+            Ok::<_, Error>(())
+        };
+        let reply = visitor.visit(handler).await;
+        site.store.always(None);
+        assert_eq!(
+            (reply.status, reply.set_cookies().len()),
+            (StatusCode::SERVICE_UNAVAILABLE, 1)
+        );
+        assert_eq!(
+            site.payload(visitor, "text").await.as_deref(),
+            Some("\"saved\"")
+        );
+    }
+    assert_ne!(customer.id(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_that_never_settles_is_503_within_the_deadline() {
+    let (site, mut visitor) = shop().await;
+    let logs = Logs::capture();
+    site.store.at_commits(Some(Fault::Contested));
+    let begun = Instant::now();
+    assert_busy(&visitor.visit(add_one).await);
+    assert!(
+        (DEADLINE..PATIENCE).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(
+        logs.lines(
+            "ERROR",
+            "a conflict could not be settled before the deadline"
+        ),
+        1
+    );
+}
+
+/// Fills the store with sessions until one is refused, and says what each was.
+async fn fill(site: &Site<impl Store>) -> Vec<Visitor> {
+    let mut visitors = Vec::new();
+    loop {
+        let mut visitor = site.visitor();
+        let large = async |mut session: Session<Shop>| session.text.set("x".repeat(20_000));
+        let reply = visitor.visit(large).await;
+        if reply.status != StatusCode::OK {
+            assert_busy(&reply);
+            return visitors;
+        }
+        visitors.push(visitor);
+    }
+}
+
+async fn a_full_store_refuses_what_is_new_and_keeps_what_it_has(site: Site<impl Store>) {
+    async fn size(session: Session<Shop>) -> String {
+        session.text.get().len().to_string()
+    }
+    let mut visitors = fill(&site).await;
+    assert!(visitors.len() > 10, "{}", visitors.len());
+    for visitor in &mut visitors {
+        assert_eq!(visitor.visit(size).await.body, "20000");
+    }
+    let delete = async |mut session: Session<Shop>| session.delete("done").await;
+    for visitor in &mut visitors {
+        assert_eq!(visitor.visit(delete).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_full_store_in_memory() {
+    let store = |clock| {
+        MemoryStore::new()
+            .with_clock(clock)
+            .with_capacity_bytes(400_000)
+    };
+    a_full_store_refuses_what_is_new_and_keeps_what_it_has(Site::new(store)).await;
+}
+
+#[tokio::test]
+async fn a_full_store_in_a_file() {
+    let folder = session_tests::TempDir::new().expect("a scratch folder");
+    let options = |clock| SqliteStore::options().clock(clock).max_bytes(1 << 20);
+    let site = Site::new(|clock| {
+        options(clock)
+            .open(folder.path().join("db"))
+            .expect("a fresh file")
+    });
+    a_full_store_refuses_what_is_new_and_keeps_what_it_has(site).await;
+}
+
+// ---- the app fails
+
+#[tokio::test]
+async fn without_the_layer_it_is_500_and_the_log_says_what_to_write() {
+    let logs = Logs::capture();
+    let reply = Browser::new(Router::new().route("/", get(read)))
+        .get("/")
+        .await;
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(reply.body, "Something went wrong with the session.");
+    assert_eq!(
+        logs.lines(
+            "ERROR",
+            "add `.layer(SessionLayer::new(store))` to the router"
+        ),
+        1
+    );
+}
+
+type Act = fn(&mut ShopSession);
+
+/// Two handlers that set values which cannot be stored: at the end of the request, and on `save`.
+fn setting(act: Act) -> [MethodRouter; 2] {
+    [
+        any(async move |mut session: Session<Shop>| act(&mut session)),
+        any(async move |mut session: Session<Shop>| {
+            act(&mut session);
+            session.save().await.map(|_| ())
+        }),
+    ]
+}
+
+/// The largest value that a field holds.
+const KIB_256: usize = 256 << 10;
+
+/// Text that takes so many bytes as JSON.
+fn text(bytes: usize) -> String {
+    "x".repeat(bytes - 2)
+}
+
+/// What is set, and the status.
+const TOO_MUCH: &[(Act, StatusCode)] = &[
+    (|s| s.text.set(text(KIB_256)), StatusCode::OK),
+    (
+        |s| s.text.set(text(KIB_256 + 1)),
+        StatusCode::PAYLOAD_TOO_LARGE,
+    ),
+    (|s| fill_up(s, 0), StatusCode::OK),
+    (|s| fill_up(s, 1), StatusCode::PAYLOAD_TOO_LARGE),
+    (|s| s.ratio.set(f64::NAN), StatusCode::INTERNAL_SERVER_ERROR),
+];
+
+/// Fills a session that has nothing but ten points to 1 MiB and so many bytes more.
+fn fill_up(s: &mut ShopSession, beyond: usize) {
+    let names = "textmoreeven_moreyet_more".len();
+    let points = "points".len() + 2;
+    let created = "@created".len() + 13;
+    s.text.set(text(KIB_256));
+    s.more.set(text(KIB_256));
+    s.even_more.set(text(KIB_256));
+    s.yet_more
+        .set(text(KIB_256 - names - points - created + beyond));
+}
+
+async fn what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written(
+    site: Site<impl Store>,
+) {
+    for (act, status) in TOO_MUCH {
+        for handler in setting(*act) {
+            let mut visitor = customer(&site).await;
+            let before = site.record(&visitor).await;
+            let reply = visitor.visit(handler.clone()).await;
+            assert_eq!(reply.status, *status, "{}", reply.body);
+            assert!(reply.set_cookies().is_empty());
+            assert_eq!(
+                site.record(&visitor).await == before,
+                *status != StatusCode::OK
+            );
+            let reply = site.visitor().visit(handler).await;
+            assert_eq!(
+                reply.set_cookies().is_empty(),
+                reply.status != StatusCode::OK
+            );
+        }
+    }
+}
+
+async fn a_handle_that_cannot_be_saved_keeps_its_changes_to_be_mended(site: Site<impl Store>) {
+    let mut visitor = customer(&site).await;
+    let handler = async |mut session: Session<Shop>| {
+        session.more.set("kept".to_owned());
+        session.text.set(text(KIB_256 + 1));
+        assert!(
+            session
+                .save()
+                .await
+                .is_err_and(|error| error.is_too_large())
+        );
+        assert_eq!(session.text.get().len(), KIB_256 - 1);
+        session.text.set("mended".to_owned());
+        assert_eq!(session.save().await?, Saved::Written);
+
+        fill_up(&mut session, 1);
+        assert!(
+            session
+                .save()
+                .await
+                .is_err_and(|error| error.is_too_large())
+        );
+        session.more.set("kept".to_owned());
+        assert_eq!(session.save().await?, Saved::Written);
+
+        session.ratio.set(f64::INFINITY);
+        session.lapsing.set("kept".to_owned());
+        assert!(session.save().await.is_err_and(|error| error.is_encode()));
+        session.ratio.set(0.5);
+        Ok::<_, Error>(())
+    };
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+    for (field, expected) in [
+        ("more", "\"kept\""),
+        ("lapsing", "\"kept\""),
+        ("ratio", "0.5"),
+    ] {
+        assert_eq!(
+            site.payload(&visitor, field).await.as_deref(),
+            Some(expected)
+        );
+    }
+}
+
+/// The cap is on what there is after the change: what goes makes room, and what has lapsed.
+async fn a_session_that_is_full_takes_one_thing_in_place_of_another(site: Site<impl Store>) {
+    let mut visitor = site.visitor();
+    let full = async |mut session: Session<Shop>| {
+        fill_up(&mut session, 0);
+        session.text.clear();
+        session.lapsing.set(text(KIB_256 - 100));
+    };
+    assert_eq!(visitor.visit(full).await.status, StatusCode::OK);
+    let swap = async |mut session: Session<Shop>| {
+        session.more.clear();
+        session.text.set(text(KIB_256));
+    };
+    assert_eq!(visitor.visit(swap).await.status, StatusCode::OK);
+    site.clock.advance(Duration::from_secs(60 * 60));
+    let again = async |mut session: Session<Shop>| session.lapsing.set(text(KIB_256 - 100));
+    assert_eq!(visitor.visit(again).await.status, StatusCode::OK);
+}
+
+// ---- nothing leaks
+
+/// Part of every value that must not show.
+const CANARY: &str = "canary";
+
+/// A value that says more than it should when it cannot be written.
+#[derive(Debug, Default, Deserialize)]
+struct Talkative(String);
+
+impl Serialize for Talkative {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_str() {
+            "" => to.serialize_str(""),
+            secret => Err(S::Error::custom(format!("cannot write {secret}"))),
+        }
+    }
+}
+
+#[derive(Session)]
+struct Secrets {
+    password: String,
+    #[merge(append)]
+    notes: Vec<String>,
+    #[merge(reject)]
+    exclusive: String,
+    #[flash]
+    notice: Option<String>,
+    talkative: Talkative,
+    number: u32,
+}
+
+/// A store that logs all that goes through it, as an app might.
+struct Chatty<S>(S);
+
+impl<S: Store> Store for Chatty<S> {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        let answer = self.0.load(key).await;
+        trace!(?key, ?answer);
+        answer
+    }
+
+    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
+        let answer = self.0.commit(key, change).await;
+        trace!(?key, ?change, ?answer);
+        answer
+    }
+
+    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        self.0.owned_by(owner).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        self.0.sweep(limit).await
+    }
+}
+
+fn secret() -> String {
+    CANARY.to_owned()
+}
+
+/// Handlers that end in all kinds of ways, and log what they can.
+fn revealing() -> Vec<MethodRouter> {
+    fn log(session: &Session<Secrets>) {
+        trace!(?session, id = ?session.id(), ended = ?session.ended(), cells = ?**session);
+    }
+    fn log_error(error: &Error) {
+        trace!(?error, %error, source = ?error.source());
+    }
+    vec![
+        any(async |mut session: Session<Secrets>| {
+            log(&session);
+            session.password.set(secret());
+            session.notes.get_mut().push(secret());
+            session.notice.set(secret());
+            log(&session);
+            let saved = session.save().await;
+            trace!(?saved);
+            log(&session);
+        }),
+        any(
+            async |session: PassiveSession<Secrets>, mut handles: Handles| {
+                trace!(?session);
+                handles.open::<Secrets>().await.exclusive.set(secret());
+                let mut other = handles.open::<Secrets>().await;
+                other.exclusive.set(format!("{CANARY} 2"));
+                drop(session);
+            },
+        ),
+        any(async |mut handles: Handles| {
+            let (mut a, mut b) = (
+                handles.open::<Secrets>().await,
+                handles.open::<Secrets>().await,
+            );
+            a.exclusive.set(secret());
+            b.exclusive.set(format!("{CANARY} 2"));
+        }),
+        any(async |mut session: Session<Secrets>| {
+            session.talkative.set(Talkative(secret()));
+            session.save().await.inspect_err(log_error).map(|_| ())
+        }),
+        any(async |mut session: Session<Secrets>| session.talkative.set(Talkative(secret()))),
+        any(async |mut session: Session<Secrets>| {
+            session.password.set(CANARY.repeat(50_000));
+            session.save().await.inspect_err(log_error).map(|_| ())
+        }),
+        any(async |session: Session<Secrets>| {
+            let error = session.number.try_get().expect_err("it is planted");
+            trace!(?error, %error, source = ?error.source());
+        }),
+        any(async |mut session: Session<Secrets>| session.rotate().await),
+        any(async |mut session: Session<Secrets>| {
+            let claimed = session.notice.claim().await;
+            claimed.inspect_err(log_error).map(|_| ())
+        }),
+        any(async |mut handles: Handles| {
+            let (mut old, mut other) = (
+                handles.open::<Secrets>().await,
+                handles.open::<Secrets>().await,
+            );
+            old.password.set(format!("{CANARY} 2"));
+            other.delete("done").await.inspect_err(log_error)?;
+            Ok::<_, Error>(())
+        }),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_id_key_or_value_shows_in_logs_debug_or_errors() {
+    let logs = Logs::capture();
+    let site = Site::new(|clock| Chatty(MemoryStore::new().with_clock(clock)));
+    let site = patient_no_longer(site).with(SessionLayer::bind_user_agent);
+    let mut secrets = vec![CANARY.to_owned()];
+    for fault in [
+        None,
+        Some(Fault::Before),
+        Some(Fault::After),
+        Some(Fault::Full),
+    ] {
+        let mut visitor = site.visitor();
+        for (step, handler) in revealing().into_iter().enumerate() {
+            site.store.at_commits(None);
+            if step == 1 {
+                site.plant(&visitor, "number", "\"canary\"").await;
+            }
+            site.store
+                .at_commits(fault.filter(|_| visitor.browser.id().is_some()));
+            let reply = visitor.visit(handler).await;
+            assert!(!reply.body.contains(CANARY));
+            trace!(headers = ?reply.headers, layer = ?site.layer);
+            secrets.extend(visitor.browser.id().map(str::to_owned));
+        }
+    }
+    site.store.at_commits(None);
+    let mut thief = site.visitor();
+    thief.visit(revealing().swap_remove(0)).await;
+    secrets.push(thief.id());
+    let stolen = Request::builder()
+        .header(USER_AGENT, CANARY)
+        .body(Body::empty());
+    thief.send(stolen.expect("it is one"), read).await;
+    let twice = format!("__Host-id={CANARY}; __Host-id={CANARY}");
+    Visitor::of(site.layer.clone())
+        .presenting(&twice)
+        .visit(read)
+        .await;
+
+    let keys = secrets
+        .iter()
+        .filter_map(|id| SessionId::parse(id.as_bytes()));
+    let digests: Vec<String> = keys.map(|id| digest(&Key::from(&id))).collect();
+    assert!(digests.len() > 10);
+    let text = logs.text();
+    for secret in secrets.iter().chain(&digests) {
+        let shown = text.lines().find(|line| line.contains(secret.as_str()));
+        assert_eq!(shown, None, "{secret}");
+    }
+    for logged in [
+        "session error",
+        "could not be folded",
+        "another client",
+        "ended or replaced",
+    ] {
+        assert!(text.contains(logged), "the scenario covers {logged:?}");
+    }
+}
+
+/// The first 12 digits of a key's hash, of which four bytes may show.
+fn digest(key: &Key) -> String {
+    let text = key.to_string();
+    let (_, hash) = text.split_once('}').expect("a session's key");
+    hash[..12].to_owned()
+}
+
+on_each_store! {
+    a_commit_that_fails_is_repeated_and_applied_once,
+    what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written,
+    a_handle_that_cannot_be_saved_keeps_its_changes_to_be_mended,
+    a_session_that_is_full_takes_one_thing_in_place_of_another,
+}
