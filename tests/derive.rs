@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use session_runtime::{Schema, Session, Sides};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use session_runtime::{Merge, Occasion, Schema, Session, Sides};
 use session_tests::Site;
 
 /// Every attribute, every rule.
@@ -28,6 +30,16 @@ struct Everything {
     least: Option<u32>,
     #[merge(deep)]
     settings: BTreeMap<String, BTreeMap<String, bool>>,
+    #[merge(by_key = product.sku)]
+    lines: Vec<Line>,
+    #[merge(left_precedent)]
+    left: Value,
+    #[merge(right_precedent)]
+    right: Value,
+    #[merge(storage_precedent)]
+    storage: Value,
+    #[merge(retainment_precedent)]
+    retainment: Value,
     #[merge(reject)]
     order: Option<u64>,
     #[merge(with = longest)]
@@ -59,6 +71,73 @@ fn longest(sides: Sides<String>) -> String {
     } else {
         theirs
     }
+}
+
+/// A value whose parts merge, by every rule that a part can have.
+#[derive(Debug, Merge, PartialEq, Serialize, Deserialize)]
+struct Line {
+    product: Product,
+    #[merge(user)]
+    price: Option<u32>,
+    #[merge(guest)]
+    color: Option<String>,
+    #[merge(append)]
+    notes: Vec<String>,
+    #[merge(union)]
+    tags: BTreeSet<String>,
+    #[merge(sum)]
+    quantity: u32,
+    #[merge(max)]
+    changed: u64,
+    #[merge(min)]
+    added: u64,
+    #[merge(deep)]
+    packing: Packing,
+    #[merge(by_key = product.sku)]
+    parts: Vec<Self>,
+    #[merge(storage_precedent)]
+    extras: Value,
+    #[merge(with = longest)]
+    engraving: String,
+}
+
+/// No rules: the later writer wins on each field alone. No `Default`, and no `Clone`.
+#[derive(Debug, Merge, PartialEq, Serialize, Deserialize)]
+struct Product {
+    sku: String,
+    /// A deprecated field.
+    #[deprecated = "nobody asks"]
+    weight: f32,
+}
+
+/// Fields that are called as keywords, or as things in macro output.
+#[derive(Debug, Default, Merge, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Packing {
+    #[merge(max)]
+    r#type: u32,
+    base: u32,
+    ours: u32,
+    theirs: u32,
+    occasion: u32,
+    sides: u32,
+    item: u32,
+    __session: u32,
+}
+
+/// Nothing to merge.
+#[derive(Debug, Merge, PartialEq)]
+struct Empty {}
+
+/// Is made of its like.
+#[derive(Merge, PartialEq)]
+struct Tree {
+    #[merge(with = more)]
+    branches: Vec<Self>,
+}
+
+fn more(sides: Sides<Vec<Tree>>) -> Vec<Tree> {
+    let sides = [sides.ours, sides.theirs].map(Option::unwrap_or_default);
+    sides.into_iter().max_by_key(Vec::len).unwrap_or_default()
 }
 
 fn counted(names: Vec<String>) -> BTreeMap<String, u8> {
@@ -122,7 +201,7 @@ pub mod public {
 mod shadowed {
     #![allow(dead_code, unused_macros, non_camel_case_types)]
 
-    use ::session_runtime::Session;
+    use ::session_runtime::{Merge, Session};
 
     mod std {}
     mod core {}
@@ -167,6 +246,17 @@ mod shadowed {
     }
 
     impl<T> Everywhere for T {}
+
+    #[derive(Merge, PartialEq)]
+    pub(super) struct Part {
+        #[merge(sum)]
+        pub(super) visits: i32,
+        #[merge(with = first)]
+        pub(super) number: i32,
+        pub(super) plain: i32,
+        #[merge(by_key = plain)]
+        pub(super) parts: ::std::vec::Vec<Part>,
+    }
 
     #[derive(Session)]
     #[session(ttl = "1h", absolute = "1d")]
@@ -214,6 +304,37 @@ schema! {
         cart: BTreeMap<String, u32> = BTreeMap::from([("apple".to_owned(), 1)]), sum;
         best: u32 = 1 + 2, max;
     }
+}
+
+/// A part that a macro writes.
+macro_rules! part {
+    ($name:ident { $($field:ident: $ty:ty, $rule:ident;)* }) => {
+        /// Made by a macro.
+        #[derive(Debug, Merge, PartialEq)]
+        struct $name {
+            $(
+                #[merge($rule)]
+                $field: $ty,
+            )*
+        }
+    };
+}
+
+part! {
+    Counted {
+        hits: u32, sum;
+        best: u32, max;
+    }
+}
+
+/// What both requests make of what they changed.
+fn conflict<T: Merge>(base: T, ours: T, theirs: T) -> Option<T> {
+    T::merge(Sides {
+        base: Some(base),
+        ours: Some(ours),
+        theirs: Some(theirs),
+        occasion: Occasion::Conflict,
+    })
 }
 
 /// What a derived struct says of itself.
@@ -277,6 +398,11 @@ async fn every_field_is_stored_under_its_name_and_read_back() {
                 best: 9,
                 least: Some(1),
                 settings: BTreeMap::new(),
+                lines: vec![],
+                left: json!(1),
+                right: json!([2]),
+                storage: json!({"three": 3}),
+                retainment: Value::Null,
                 order: Some(7),
                 query: "pears".to_owned(),
                 checkout: Some("paying".to_owned()),
@@ -452,6 +578,77 @@ async fn names_in_scope_do_not_matter() {
         )
     };
     assert_eq!(visitor.visit(read).await.body, "1 hello 2 3");
+}
+
+#[test]
+fn parts_can_be_called_anything() {
+    let packing = |r#type, base, ours| Packing {
+        r#type,
+        base,
+        ours,
+        ..Packing::default()
+    };
+    let merged = conflict(packing(1, 1, 1), packing(2, 2, 1), packing(3, 1, 3));
+    assert_eq!(merged, Some(packing(3, 2, 3)));
+    assert_eq!(conflict(Empty {}, Empty {}, Empty {}), Some(Empty {}));
+    let tree = |branches| Tree { branches };
+    let pair = || vec![tree(vec![]), tree(vec![])];
+    let merged = conflict(tree(vec![]), tree(vec![tree(vec![])]), tree(pair()));
+    assert!(merged == Some(tree(pair())));
+    let counted = |hits, best| Counted { hits, best };
+    let merged = conflict(counted(1, 1), counted(2, 2), counted(3, 3));
+    assert_eq!(merged, Some(counted(4, 3)));
+}
+
+#[test]
+fn names_in_scope_do_not_matter_to_parts() {
+    use shadowed::Part;
+
+    let part = |visits, number, plain| Part {
+        visits,
+        number,
+        plain,
+        parts: vec![],
+    };
+    let merged = conflict(part(1, 1, 1), part(2, 2, 2), part(3, 3, 1));
+    assert!(merged == Some(part(4, 3, 2)));
+}
+
+#[test]
+fn parts_merge_by_their_rules() {
+    let line = |quantity, weight, engraving: &str| {
+        #[allow(deprecated)]
+        let product = Product {
+            sku: "ring".to_owned(),
+            weight,
+        };
+        Line {
+            product,
+            price: Some(quantity),
+            color: None,
+            notes: vec![engraving.to_owned()],
+            tags: BTreeSet::from([engraving.to_owned()]),
+            quantity,
+            changed: quantity.into(),
+            added: quantity.into(),
+            packing: Packing::default(),
+            parts: vec![],
+            extras: json!({"a": quantity}),
+            engraving: engraving.to_owned(),
+        }
+    };
+    let merged = conflict(line(5, 1.0, "a"), line(6, 2.0, "bc"), line(7, 1.0, "d"));
+    let expected = Line {
+        price: Some(6),
+        notes: ["a", "d", "bc"].map(str::to_owned).to_vec(),
+        tags: ["bc", "d"].map(str::to_owned).into(),
+        quantity: 8,
+        changed: 7,
+        added: 6,
+        extras: json!({"a": 6}),
+        ..line(0, 2.0, "bc")
+    };
+    assert_eq!(merged, Some(expected));
 }
 
 #[tokio::test]

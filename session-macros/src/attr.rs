@@ -6,7 +6,9 @@ use syn::parse::ParseStream;
 use syn::{Attribute, Error, ExprPath, LitStr, Meta, Result, Token, Type, parenthesized};
 
 use crate::error::Errors;
-use crate::keys::{self, IN_UPGRADE, ON_FIELD, ON_STRUCT, RULES, usage};
+use crate::keys::{
+    self, IN_UPGRADE, ON_FIELD, ON_PART, ON_STRUCT, Place, RULES, RULES_OF_PART, usage,
+};
 use crate::list;
 use crate::value::{self, Duration, Rule};
 
@@ -98,7 +100,7 @@ impl FieldOptions {
             keys::SESSION => list::keys(attr, &ON_FIELD, |key, input| self.set(key, input)),
             keys::EXPIRE => put(&mut self.expire, name, expire(attr, name)?),
             keys::FLASH => put(&mut self.flash, name, ()).and_then(|()| flash(attr, name)),
-            keys::MERGE => put(&mut self.merge, name, merge(attr)?),
+            keys::MERGE => put(&mut self.merge, name, merge(attr, &RULES)?),
             _ => Ok(()),
         }
     }
@@ -110,6 +112,37 @@ impl FieldOptions {
             keys::DEFAULT => put(&mut self.default, key, value::expression(key, input)?),
             keys::UPGRADE => put(&mut self.upgrade, key, upgrade(key, input)?),
             _ => Err(ON_FIELD.unknown(key)),
+        }
+    }
+}
+
+/// The rule that the attributes of a part name.
+pub(crate) fn rule_of_part(attrs: &[Attribute], errors: &mut Errors) -> Option<Given<Rule>> {
+    let mut rule = None;
+    for attr in attrs {
+        errors.keep(attribute_of_part(attr, &mut rule));
+    }
+    rule
+}
+
+fn attribute_of_part(attr: &Attribute, rule: &mut Option<Given<Rule>>) -> Result<()> {
+    let Some(name) = attr.path().get_ident() else {
+        return Ok(());
+    };
+    match name.to_string().as_str() {
+        keys::MERGE => put(rule, name, merge(attr, &RULES_OF_PART)?),
+        keys::SESSION | keys::EXPIRE | keys::FLASH => Err(ON_PART.unknown(name)),
+        _ => Ok(()),
+    }
+}
+
+/// Attributes that are for a field, on the struct that has it.
+pub(crate) fn none_of_parts(attrs: &[Attribute], errors: &mut Errors) {
+    for name in attrs.iter().filter_map(|attr| attr.path().get_ident()) {
+        match name.to_string().as_str() {
+            keys::MERGE => errors.push(Error::new_spanned(name, keys::MERGE_ON_PARTS)),
+            keys::SESSION | keys::EXPIRE | keys::FLASH => errors.push(ON_PART.unknown(name)),
+            _ => {}
         }
     }
 }
@@ -166,9 +199,9 @@ fn sliding(input: ParseStream<'_>) -> Result<Option<Ident>> {
 }
 
 /// `#[merge(rule)]`.
-fn merge(attr: &Attribute) -> Result<Rule> {
-    let expected = format!("`#[merge(rule)]`\n{}", RULES.list());
-    list::arguments(attr, expected, value::rule)
+fn merge(attr: &Attribute, place: &Place) -> Result<Rule> {
+    let expected = format!("`#[merge(rule)]`\n{}", place.list());
+    list::arguments(attr, expected, |input| value::rule(place, input))
 }
 
 /// `(from = Old, with = path)`.

@@ -1,13 +1,14 @@
 //! The schema → cells, rows, and the table of them.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Attribute, ExprPath, Generics};
+use syn::spanned::Spanned;
+use syn::{Attribute, ExprPath, Generics, Type};
 
 use crate::attr::{Given, StructOptions};
 use crate::model::{Field, Schema};
-use crate::value::{Duration, Rule};
+use crate::value::{Duration, FieldPath, Rule};
 
 /// All of it:
 ///
@@ -71,10 +72,7 @@ pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
 pub(crate) fn cells_ident(schema: &Schema<'_>) -> Ident {
     let name = &schema.input.ident;
     // Points at the user's name, but is the macro's own: lints and suggestions leave it alone.
-    format_ident!(
-        "{name}Session",
-        span = Span::call_site().located_at(name.span())
-    )
+    format_ident!("{name}Session", span = blaming(name))
 }
 
 /// The attributes that a generated item has in common with what it is made of.
@@ -158,30 +156,52 @@ fn flash(field: &Field<'_>) -> Option<TokenStream> {
     field.is_flash().then(|| quote! { flash() })
 }
 
-/// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`
+/// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`, or `reject()`
 fn merge(field: &Field<'_>, rule: Option<&Rule>) -> Option<TokenStream> {
-    let ty = field.ty;
-    Some(match rule? {
-        Rule::Named(rule) => {
-            // The rule's own span would have the compiler blame the rule for a type that it does not fit.
-            let rule = Ident::new(&rule.to_string(), Span::call_site());
-            quote! { merge(__session::rules::#rule::<#ty>) }
-        }
-        Rule::Reject => quote! { reject() },
-        Rule::With(path) => merge_with(field, path),
-    })
+    let function = function(rule?, field.ty);
+    Some(function.map_or_else(|| quote! { reject() }, |rule| quote! { merge(#rule) }))
 }
 
-/// `merge({ const __RULE: fn(Sides<String>) -> String = longest; |sides| Some(__RULE(sides)) })`
-fn merge_with(field: &Field<'_>, path: &ExprPath) -> TokenStream {
-    let ty = field.ty;
-    let sides = quote! { ::session_runtime::Sides<#ty> };
-    quote! {
-        merge({
-            const __RULE: fn(#sides) -> #ty = #path;
-            |sides| __session::core::option::Option::Some(__RULE(sides))
-        })
+/// A rule as `fn(Sides<T>) -> Option<T>`, if it is one.
+pub(crate) fn function(rule: &Rule, ty: &Type) -> Option<TokenStream> {
+    match rule {
+        Rule::Named(name) => Some(named(&name.to_string(), ty)),
+        Rule::Reject => None,
+        Rule::ByKey(field) => Some(by_key(field, ty)),
+        Rule::With(path) => Some(with(path, ty)),
     }
+}
+
+/// `__session::rules::sum::<BTreeMap<String, u32>>`
+pub(crate) fn named(rule: &str, ty: &Type) -> TokenStream {
+    // The rule's own span would have the compiler blame the rule for a type that it does not fit.
+    let rule = Ident::new(rule, Span::call_site());
+    quote! { __session::rules::#rule::<#ty> }
+}
+
+/// `|sides| __session::rules::Keyed::by_key(sides, |item| &item.sku)`
+fn by_key(field: &FieldPath, ty: &Type) -> TokenStream {
+    // Has the compiler blame the type, also for what its items lack.
+    quote_spanned! { blaming(ty)=>
+        |sides| __session::rules::Keyed::by_key(sides, |item| &item.#field)
+    }
+}
+
+/// `|sides| { let __rule: fn(Sides<String>) -> String = longest; Some(__rule(sides)) }`
+fn with(path: &ExprPath, ty: &Type) -> TokenStream {
+    // Has the compiler say that the function is to fit the field's type.
+    let function = quote_spanned! { blaming(ty)=> fn(::session_runtime::Sides<#ty>) -> #ty };
+    quote! {
+        |sides| {
+            let __rule: #function = #path;
+            __session::core::option::Option::Some(__rule(sides))
+        }
+    }
+}
+
+/// The place of the user's tokens, for the macro's own.
+fn blaming(tokens: &impl Spanned) -> Span {
+    Span::call_site().located_at(tokens.span())
 }
 
 /// `decode({ const __UPGRADE: fn(Old) -> New = path; |payload| decode_or_upgrade(payload, __UPGRADE) })`

@@ -28,7 +28,8 @@ pub(crate) const WITH: &str = "with";
 // The flag of `#[expire(…)]`.
 pub(crate) const SLIDING: &str = "sliding";
 
-// The rule that is no function.
+// The rules that are more than the name of a function; so is `with`.
+pub(crate) const BY_KEY: &str = "by_key";
 pub(crate) const REJECT: &str = "reject";
 
 /// A place where words are known.
@@ -110,18 +111,80 @@ pub(crate) const IN_UPGRADE: Place = Place {
     elsewhere: &[],
 };
 
+/// What becomes of a part that names no rule; it has no name in attributes.
+pub(crate) const LATER: &str = "later";
+
+/// The rules that any place knows.
+macro_rules! rules {
+    ($($more:expr),*) => {
+        &[
+            "user", "guest", "append", "union", "sum", "max", "min", "deep", "left_precedent",
+            "right_precedent", "storage_precedent", "retainment_precedent", $($more),*
+        ]
+    };
+}
+
+/// Above a field of a session.
 pub(crate) const RULES: Place = Place {
     kind: "merge rule",
     example: WITH,
-    known: &[
-        "user", "guest", "append", "union", "sum", "max", "min", "deep", REJECT, WITH,
-    ],
+    known: rules![REJECT, BY_KEY, WITH],
     elsewhere: &[],
+};
+
+/// For every field of a session.
+pub(crate) const RULES_OF_STRUCT: Place = Place {
+    kind: "merge rule",
+    example: MERGE,
+    known: rules![REJECT],
+    elsewhere: &[
+        (
+            BY_KEY,
+            "`by_key` is for a field, since it names a field of the list's items: write `#[merge(by_key = …)]` above it",
+        ),
+        (
+            WITH,
+            "`with` is for a field, since it names a function of the field's type: write `#[merge(with = …)]` above it",
+        ),
+    ],
+};
+
+/// Above a field of a struct that derives `Merge`.
+pub(crate) const RULES_OF_PART: Place = Place {
+    kind: "merge rule",
+    example: WITH,
+    known: rules![BY_KEY, WITH],
+    elsewhere: &[(
+        REJECT,
+        "`reject` refuses a request, which only a field of the session can: write `#[merge(reject)]` above that field",
+    )],
+};
+
+/// What is no part of `#[derive(Merge)]`.
+pub(crate) const ON_PART: Place = Place {
+    kind: "attribute of a part",
+    example: MERGE,
+    known: &[MERGE],
+    elsewhere: &[
+        (
+            SESSION,
+            "`session` is for a struct that derives `Session`: here `#[serde(…)]` says how a field is stored, and `#[merge(…)]` how it merges",
+        ),
+        (
+            EXPIRE,
+            "only a field of the session expires, whole: write `#[expire(…)]` above that field",
+        ),
+        (
+            FLASH,
+            "only a field of the session is a flash, whole: write `#[flash]` above that field",
+        ),
+    ],
 };
 
 pub(crate) const MERGE_ON_STRUCT: &str = "the rule for every field of a struct is a key: `#[session(merge = sum)]`; for one field write `#[merge(sum)]` above it";
 
-pub(crate) const WITH_ON_STRUCT: &str = "`with` is for a field, since it names a function of the field's type: write `#[merge(with = …)]` above it";
+pub(crate) const MERGE_ON_PARTS: &str =
+    "a rule stands above the field that it is for: move `#[merge(…)]` there";
 
 impl Place {
     pub(crate) fn knows(&self, word: &Ident) -> bool {
@@ -165,6 +228,7 @@ pub(crate) fn usage(word: &str) -> &'static str {
         DEFAULT => "default = expression",
         UPGRADE => "upgrade(from = OldType, with = function)",
         FROM => "from = OldType",
+        BY_KEY => "by_key = field",
         WITH => "with = function",
         SLIDING => "#[expire(\"1h\", sliding)]",
         _ => "…",

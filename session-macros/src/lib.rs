@@ -1,4 +1,5 @@
-//! The derive macro of session-runtime. Its attributes are listed under [`Session`](macro@Session).
+//! The derive macros of session-runtime: [`Session`](macro@Session), which lists the attributes and rules, and
+//! [`Merge`](macro@Merge) for what is in its fields.
 
 mod attr;
 mod check;
@@ -7,6 +8,7 @@ mod error;
 mod expand;
 mod keys;
 mod list;
+mod merge;
 mod model;
 mod skeleton;
 mod value;
@@ -106,7 +108,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `append` | sequences | both additions, in order |
 /// | `union` | sets, and sequences | both additions, without either's removals |
 /// | `max`, `min` | types that implement `Ord` | the greatest, the least |
-/// | `deep` | maps, and types that implement `Merge` | key by key |
+/// | `deep` | maps, JSON, and types that [derive `Merge`](macro@Merge) | key by key, field by field |
+/// | `by_key = field` | a `Vec` of such types | items whose `field` is equal merge, as their type says |
+/// | `left_precedent`, `right_precedent`, `storage_precedent`, `retainment_precedent` | `serde_json::Value` | below |
 /// | `reject` | any type | the later request fails with a conflict, and writes nothing |
 /// | `with = function` | any type | what `fn(Sides<T>) -> T` makes of them |
 ///
@@ -129,6 +133,24 @@ use syn::{DeriveInput, parse_macro_input};
 /// }
 /// ```
 ///
+/// The later writer of two requests is the one that commits later.
+///
+/// With `by_key`, the account's lines (or those stored by now) come first, in their order, and then what the
+/// other side has added, in its own. A line that one side removed is gone, unless the other has changed it. If a key is there
+/// twice, each side's first goes with the other's first, the second with the second. The field can be one of an item's field,
+/// `by_key = product.sku`, or have a number, `by_key = 0`.
+///
+/// The four rules for JSON differ at login alone: between requests they are `deep`. Two objects merge key by
+/// key, to any depth, and two arrays are joined. Of other pairs, where the account has a *left* value and the
+/// guest a *right* one,
+///
+/// | rule | keeps |
+/// |---|---|
+/// | `left_precedent` | the left; what is right is added if the left is an array |
+/// | `right_precedent` | the right; what is left goes before it if the right is an array |
+/// | `storage_precedent` | the one that can hold more, an object before an array before a scalar; an array takes a scalar in; of two scalars the left |
+/// | `retainment_precedent` | both: in an object if either is one, with items under their own text; else in an array |
+///
 /// # Durations
 ///
 /// Whole numbers with their units, longest first or not: `"90s"`, `"15m"`, `"2h 30m"`, `"7 days"`, `"500ms"`.
@@ -146,6 +168,44 @@ use syn::{DeriveInput, parse_macro_input};
 #[proc_macro_derive(Session, attributes(session, expire, flash, merge))]
 pub fn session(input: TokenStream) -> TokenStream {
     derive(&parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Merges a struct with named fields, each field by a rule of its own.
+///
+/// It is for the values *in* a session's fields, and implements the trait `session_runtime::Merge`, which the
+/// rules `deep` and `by_key` ask for.
+///
+/// ```
+/// use session_runtime::{Merge, Session};
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     #[merge(by_key = sku)]
+///     cart: Vec<Line>,
+/// }
+///
+/// #[derive(Merge, PartialEq, serde::Serialize, serde::Deserialize)]
+/// struct Line {
+///     sku: String,
+///     #[merge(sum)]
+///     quantity: u32,
+///     #[merge(max)]
+///     added_at: u64,
+/// }
+/// ```
+///
+/// The rules are those of [`Session`](macro@Session#rules), but for `reject`, which is for a whole field of the session. A field
+/// without a rule is the later writer's, and at login the guest's. If only one side has changed a field, no rule is
+/// asked: its value stands.
+///
+/// If one side removed the whole value and the other has changed it, the change stands, whichever came first: what is
+/// there in vain can be removed again, what is gone is gone. If a rule leaves nothing of one field (as the
+/// `Merge` of an app can), nothing is left of the whole.
+///
+/// Fields implement `PartialEq`, and so does the struct.
+#[proc_macro_derive(Merge, attributes(merge, session, expire, flash))]
+pub fn merge(input: TokenStream) -> TokenStream {
+    merge::derive(&parse_macro_input!(input as DeriveInput)).into()
 }
 
 /// Parse, model, check, expand.

@@ -5,10 +5,19 @@
 use insta::assert_snapshot;
 use proc_macro2::TokenStream;
 use quote::quote;
+use syn::DeriveInput;
 
 fn expand(input: TokenStream) -> String {
+    expand_by(crate::derive, input)
+}
+
+fn expand_merge(input: TokenStream) -> String {
+    expand_by(crate::merge::derive, input)
+}
+
+fn expand_by(derive: fn(&DeriveInput) -> TokenStream, input: TokenStream) -> String {
     let input = syn::parse2(input).expect("the input is a struct");
-    let expansion = crate::derive(&input);
+    let expansion = derive(&input);
     prettyplease::unparse(&syn::parse2(expansion).expect("the expansion is Rust"))
 }
 
@@ -34,6 +43,8 @@ fn every_option() {
             order: Option<u64>,
             #[merge(with = rules::longest)]
             query: String,
+            #[merge(by_key = product.sku)]
+            lines: Vec<Line>,
             #[expire("15m")]
             checkout: Option<Checkout>,
             #[expire("1h 30m", sliding)]
@@ -116,11 +127,36 @@ fn the_skeleton_of_a_struct_with_parameters_has_them_too() {
     }));
 }
 
+#[test]
+fn parts() {
+    assert_snapshot!(expand_merge(quote! {
+        struct Line {
+            sku: String,
+            #[merge(sum)]
+            quantity: u32,
+            #[merge(with = rules::longest)]
+            r#type: String,
+            #[merge(by_key = 0)]
+            extras: Vec<(Extra, u8)>,
+        }
+    }));
+}
+
+#[test]
+fn faulty_parts_expand_to_a_skeleton() {
+    assert_snapshot!(expand_merge(quote! {
+        #[merge(sum)]
+        enum Line<Item> {
+            Item(Item),
+        }
+    }));
+}
+
 /// Every sequence of up to `length` of these tokens.
 fn token_soups(length: usize) -> Vec<String> {
-    const TOKENS: [&str; 13] = [
-        ",", "=", "::", "<", "ttl", "with", "default", "upgrade", "sum", "\"1h\"", "1", "(from =)",
-        "()",
+    const TOKENS: [&str; 15] = [
+        ",", "=", "::", "<", ".", "ttl", "with", "by_key", "default", "upgrade", "sum", "\"1h\"",
+        "1", "(from =)", "()",
     ];
     let mut soups = vec![String::new()];
     let mut longest = soups.clone();
@@ -140,6 +176,7 @@ fn no_attribute_makes_the_macro_panic_or_hang() {
             let shop = format!("{attribute} struct Shop {{ {attribute} cart: u32 }}");
             let input = syn::parse_str(&shop).expect("the input is a struct");
             let _ = crate::derive(&input);
+            let _ = crate::merge::derive(&input);
         }
     }
 }

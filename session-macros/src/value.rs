@@ -4,10 +4,13 @@ use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{AngleBracketedGenericArguments, Error, ExprPath, LitInt, LitStr, Result, Token, Type};
+use syn::punctuated::Punctuated;
+use syn::{
+    AngleBracketedGenericArguments, Error, ExprPath, LitInt, LitStr, Member, Result, Token, Type,
+};
 
 use crate::duration;
-use crate::keys::{self, RULES, usage};
+use crate::keys::{self, Place, RULES_OF_STRUCT, usage};
 
 /// A duration, and the text it was written as.
 pub(crate) struct Duration {
@@ -21,9 +24,14 @@ pub(crate) enum Rule {
     Named(Ident),
     /// `reject`.
     Reject,
+    /// A field of the list's items.
+    ByKey(FieldPath),
     /// A function of the app.
     With(ExprPath),
 }
+
+/// `sku`, or `product.sku`.
+pub(crate) type FieldPath = Punctuated<Member, Token![.]>;
 
 /// `= "text"`.
 pub(crate) fn text(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
@@ -80,11 +88,13 @@ fn unquoted(number: &LitInt) -> Error {
     Error::new_spanned(number, fault)
 }
 
-/// `rule`, or `with = path`.
-pub(crate) fn rule(input: ParseStream<'_>) -> Result<Rule> {
-    let name = rule_name(input)?;
+/// `rule`, `by_key = field`, or `with = path`.
+pub(crate) fn rule(place: &Place, input: ParseStream<'_>) -> Result<Rule> {
+    let name = rule_name(place, input)?;
     let rule = if name == keys::WITH {
         Rule::With(path(&name, input)?)
+    } else if name == keys::BY_KEY {
+        Rule::ByKey(field(&name, input)?)
     } else {
         named_rule(name)
     };
@@ -98,25 +108,21 @@ pub(crate) fn rule(input: ParseStream<'_>) -> Result<Rule> {
 /// `= rule`.
 pub(crate) fn rule_of_struct(key: &Ident, input: ParseStream<'_>) -> Result<Rule> {
     equals(key, input)?;
-    let name = rule_name(input)?;
-    if name == keys::WITH {
-        return Err(Error::new_spanned(name, keys::WITH_ON_STRUCT));
-    }
-    Ok(named_rule(name))
+    rule_name(&RULES_OF_STRUCT, input).map(named_rule)
 }
 
-fn rule_name(input: ParseStream<'_>) -> Result<Ident> {
+fn rule_name(place: &Place, input: ParseStream<'_>) -> Result<Ident> {
     if input.peek(LitStr) {
         let text: LitStr = input.parse()?;
         let fault = format!("a rule is written without quotes: `{}`", text.value());
         return Err(Error::new_spanned(text, fault));
     }
     let rule = input.call(Ident::parse_any);
-    let rule = rule.map_err(|error| Error::new(error.span(), RULES.expected()))?;
-    if RULES.knows(&rule) {
+    let rule = rule.map_err(|error| Error::new(error.span(), place.expected()))?;
+    if place.knows(&rule) {
         Ok(rule)
     } else {
-        Err(RULES.unknown(&rule))
+        Err(place.unknown(&rule))
     }
 }
 
@@ -126,6 +132,14 @@ fn named_rule(name: Ident) -> Rule {
     } else {
         Rule::Named(name)
     }
+}
+
+/// `= field.of.an.item`.
+fn field(key: &Ident, input: ParseStream<'_>) -> Result<FieldPath> {
+    equals(key, input)?;
+    let path = FieldPath::parse_separated_nonempty(input);
+    let path = path.and_then(|path| ends(input).then_some(path).ok_or_else(|| input.error(key)));
+    path.map_err(expected("the name of a field of the list's items", key))
 }
 
 /// `= path::to::function`.

@@ -27,14 +27,14 @@ const ABANDONED: Duration = Duration::from_secs(10);
 
 /// For how long requests with an id that a login or logout has replaced are served as an empty guest who
 /// writes nothing, so that they cannot overwrite the newer id.
-const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
+pub(crate) const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
 
-/// A change to one field that waits for its commit.
+/// A change to one slot that waits for its commit.
 #[derive(Clone)]
 pub(crate) struct Pending {
     pub(crate) row: &'static dyn AnyRow,
     pub(crate) name: FieldName,
-    /// What it is based on, as stored, be it under an older name.
+    /// What it is based on, as stored.
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be there; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
@@ -108,9 +108,15 @@ impl Pending {
         })
     }
 
-    /// What `record` holds of the field, if that is there for a reader at `now`.
-    pub(crate) fn found_in<'a>(&self, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
-        live_slot(record, self.name.as_str(), self.row.aliases(), now)
+    /// What is stored of it: under its name, or under an older one.
+    pub(crate) fn stored_in<'r>(
+        &self,
+        record: &'r Record,
+        now: Timestamp,
+    ) -> Option<&'r Arc<Slot>> {
+        let older = self.row.aliases().iter().copied();
+        let mut names = std::iter::once(self.name.as_str()).chain(older);
+        names.find_map(|name| record.live_slot(name, now))
     }
 
     /// What is asked of the store: two things if the field was read under an older name.
@@ -129,18 +135,6 @@ impl Pending {
         };
         drop.into_iter().chain(change)
     }
-}
-
-/// The slot under its name, or else under an older one, if it is there for a reader at `now`.
-pub(crate) fn live_slot<'a>(
-    record: &'a Record,
-    name: &str,
-    aliases: &[&str],
-    now: Timestamp,
-) -> Option<&'a Arc<Slot>> {
-    let older = || aliases.iter().find_map(|alias| record.slot(alias));
-    let found = record.slot(name).or_else(older)?;
-    found.is_live(now).then_some(found)
 }
 
 pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
@@ -528,7 +522,7 @@ pub(crate) fn rebase(
 ) -> Result<Vec<Pending>, Error> {
     let mut rebased = Vec::with_capacity(pending.len());
     for change in pending {
-        let theirs = record.and_then(|record| change.found_in(record, now));
+        let theirs = record.and_then(|record| change.stored_in(record, now));
         let change = change.rebased(theirs)?;
         if change.is_change() {
             rebased.push(change);
@@ -658,10 +652,13 @@ pub(crate) enum Found {
     Ended(Ended),
     /// The client has just logged in or out, and will soon present a newer id.
     Superseded(Ended),
+    /// A login of the client is under way, or was broken off a moment ago.
+    Claimed(Key),
     /// A session that is frozen for a login that was never finished.
     Abandoned {
         key: Key,
         by: UserId,
+        at: Timestamp,
         record: Arc<Record>,
     },
 }
@@ -680,9 +677,16 @@ pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> 
             State::Moved(to) => key = to,
             State::Ended(reason) => return Ok(ended(reason, now.since(record.seen))),
             State::Claimed { at, .. } if now.since(at) < ABANDONED => {
-                return Ok(Found::Superseded(Ended::LoggedIn));
+                return Ok(Found::Claimed(key));
             }
-            State::Claimed { by, .. } => return Ok(Found::Abandoned { key, by, record }),
+            State::Claimed { by, at } => {
+                return Ok(Found::Abandoned {
+                    key,
+                    by,
+                    at,
+                    record,
+                });
+            }
         }
         if Instant::now() >= deadline {
             return Err(Error::timeout());
@@ -707,17 +711,19 @@ pub(crate) async fn look_up(config: &Config, key: &Key) -> Result<Option<Arc<Rec
     Ok(found.filter(live))
 }
 
-/// The record that is frozen under `key` for the login of `user`; `None` if that is over already.
+/// The record that is frozen under `key` for the login of `user`, and since when; `None` if that is over
+/// already.
 pub(crate) async fn claimed(
     config: &Config,
     key: &Key,
     user: &UserId,
-) -> Result<Option<Arc<Record>>, Error> {
+) -> Result<Option<(Timestamp, Arc<Record>)>, Error> {
     let deadline = Instant::now() + config.deadline;
     let found = within(deadline, config.store.load(key)).await?;
-    let ours =
-        |record: &Arc<Record>| matches!(&record.state, State::Claimed { by, .. } if by == user);
-    Ok(found.filter(ours))
+    Ok(found.and_then(|record| match &record.state {
+        State::Claimed { by, at } if by == user => Some((*at, record)),
+        _ => None,
+    }))
 }
 
 /// Asks for one change of the record under `key`, wherever it has moved.
@@ -726,7 +732,17 @@ pub(crate) async fn ask(
     key: &mut Key,
     change: &Change,
 ) -> Result<Committed, Error> {
-    let deadline = Instant::now() + config.deadline;
+    ask_until(config, key, change, Instant::now() + config.deadline).await
+}
+
+/// The same, no longer than until `latest`.
+pub(crate) async fn ask_until(
+    config: &Config,
+    key: &mut Key,
+    change: &Change,
+    latest: Instant,
+) -> Result<Committed, Error> {
+    let deadline = latest.min(Instant::now() + config.deadline);
     loop {
         match commit(config, key, change, deadline).await? {
             Committed::Moved(to) if Instant::now() < deadline => *key = to,

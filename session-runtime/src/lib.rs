@@ -61,3 +61,7 @@ pub use signature::Signature;
 /// Turns a struct into a typed session. See the crate's front page.
 #[cfg(feature = "derive")]
 pub use session_macros::Session;
+
+/// Merges a struct field by field. See the crate's front page.
+#[cfg(feature = "derive")]
+pub use session_macros::Merge;

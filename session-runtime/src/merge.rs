@@ -3,6 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
 
+mod by_key;
+mod precedent;
+
+pub use by_key::Keyed;
+pub use precedent::{left_precedent, retainment_precedent, right_precedent, storage_precedent};
+
 /// What a merge is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,7 +64,7 @@ impl<T: PartialEq> Sides<T> {
 }
 
 /// No rule: the later writer wins.
-pub(crate) fn later<T>(sides: Sides<T>) -> Option<T> {
+pub fn later<T>(sides: Sides<T>) -> Option<T> {
     sides.ours
 }
 
@@ -114,6 +120,36 @@ pub fn union<T: Union>(sides: Sides<T>) -> Option<T> {
 /// `deep`: per key or per field.
 pub fn deep<T: Merge>(sides: Sides<T>) -> Option<T> {
     T::merge(sides)
+}
+
+/// What `#[derive(Merge)]` makes of a struct: its `parts` are merged if both sides have it. A change outlives
+/// a removal, whichever came first.
+pub fn field_by_field<T>(
+    sides: Sides<T>,
+    parts: impl FnOnce(Option<T>, T, T, Occasion) -> Option<T>,
+) -> Option<T> {
+    match (sides.ours, sides.theirs) {
+        (Some(ours), Some(theirs)) => parts(sides.base, ours, theirs, sides.occasion),
+        (ours, theirs) => ours.or(theirs),
+    }
+}
+
+/// What becomes of one of those parts.
+pub fn part<T: PartialEq>(
+    rule: fn(Sides<T>) -> Option<T>,
+    base: Option<T>,
+    ours: T,
+    theirs: T,
+    occasion: Occasion,
+) -> Option<T> {
+    let (ours, theirs) = (Some(ours), Some(theirs));
+    let sides = Sides {
+        base,
+        ours,
+        theirs,
+        occasion,
+    };
+    sides.settle(rule)
 }
 
 /// Types that the rules `max` and `min` are for: those that implement `Ord`.
@@ -272,32 +308,51 @@ union_of_sets! {
     HashSet<T, S>, [T: Eq + Hash, S: BuildHasher + Default];
 }
 
-/// Types that the rule `deep` is for: maps, and structs of the app that say how their parts merge.
+/// Types whose parts merge, which the rules `deep` and `by_key` are for: maps, and structs of the app.
 ///
 /// It is implemented for the plain types (the later writer wins), for maps (per key, and on within the
-/// values), and for [`serde_json::Value`] (objects per key).
+/// values), and for [`serde_json::Value`] (objects per key). For a struct it is derived:
+///
+/// ```
+/// use session_runtime::{Merge, Session};
+///
+/// #[derive(Session)]
+/// struct Shop {
+///     #[merge(by_key = sku)]
+///     cart: Vec<Line>,
+/// }
+///
+/// #[derive(Merge, PartialEq, serde::Serialize, serde::Deserialize)]
+/// struct Line {
+///     sku: String,
+///     #[merge(sum)]
+///     quantity: u32,
+///     #[merge(max)]
+///     added_at: u64,
+/// }
+/// ```
+///
+/// Or written by hand, for what no rule says:
 ///
 /// ```
 /// use session_runtime::{Merge, Sides};
 ///
 /// #[derive(PartialEq)]
-/// struct Line {
-///     quantity: u32,
+/// struct Progress {
+///     percent: u8,
 /// }
 ///
-/// impl Merge for Line {
+/// impl Merge for Progress {
 ///     fn merge(sides: Sides<Self>) -> Option<Self> {
-///         let quantity = |side: Option<Self>| side.map_or(0, |line| line.quantity);
-///         let (base, ours) = (quantity(sides.base), quantity(sides.ours));
-///         let quantity = (quantity(sides.theirs) + ours).saturating_sub(base);
-///         Some(Self { quantity })
+///         let further = sides.ours.into_iter().chain(sides.theirs);
+///         further.max_by_key(|progress| progress.percent)
 ///     }
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "the rule `deep` does not fit the type `{Self}`",
+    message = "nothing says how the parts of `{Self}` merge",
     label = "does not implement `Merge`",
-    note = "`deep` is for maps and for types that implement `session_runtime::Merge`; implement it, or name another rule"
+    note = "`deep` and `by_key` merge part by part; derive `session_runtime::Merge` for a struct of yours, or name another rule"
 )]
 pub trait Merge: Sized + PartialEq {
     /// What becomes of a value that both sides changed; `None` removes it.

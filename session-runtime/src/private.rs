@@ -2,6 +2,7 @@
 
 pub use crate::error::Error;
 pub use crate::field::{Field, Flash};
+pub use crate::merge::{Merge, Sides, field_by_field, part};
 pub use crate::schema::{
     Absent, Cell, Harvest, Lifetime, Opener, Row, RowOf, Schema, Visitor, decode_or_upgrade, row,
 };
@@ -9,5 +10,8 @@ pub use core;
 
 /// The rules, by their names in `#[merge(…)]`.
 pub mod rules {
-    pub use crate::merge::{append, deep, guest, max, min, sum, union, user};
+    pub use crate::merge::{
+        Keyed, append, deep, guest, later, left_precedent, max, min, retainment_precedent,
+        right_precedent, storage_precedent, sum, union, user,
+    };
 }

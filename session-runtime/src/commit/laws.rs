@@ -7,10 +7,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::{Occasion, Timestamp, settle as settle_on};
+use super::{Timestamp, settle as settle_on};
 use crate::error::Error;
-use crate::merge;
+use crate::merge::{self, Occasion, Sides};
 use crate::record::Slot;
 use crate::schema::{AnyRow, Row};
 
@@ -31,7 +32,7 @@ impl<T> Merging<T>
 where
     T: Serialize + DeserializeOwned + Default + Send + Sync + PartialEq + Debug + 'static,
 {
-    fn by(rule: fn(merge::Sides<T>) -> Option<T>) -> Self {
+    fn by(rule: fn(Sides<T>) -> Option<T>) -> Self {
         Self(Row::new("field", T::default).merge(rule))
     }
 
@@ -63,8 +64,8 @@ where
         stored.map(|slot| self.0.decode_payload(slot.payload()).unwrap())
     }
 
-    fn is_the_same_in_any_order(&self, base: &T, writers: Vec<T>, shuffled: Vec<T>) {
-        assert_eq!(self.after(base, &writers), self.after(base, &shuffled));
+    fn is_the_same_in_any_order(&self, base: &T, writers: &[T], shuffled: &[T]) {
+        assert_eq!(self.after(base, writers), self.after(base, shuffled));
     }
 }
 
@@ -83,6 +84,37 @@ fn lists() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(0..10_u8, 0..8)
 }
 
+const PRECEDENTS: [fn(Sides<Value>) -> Option<Value>; 4] = [
+    merge::left_precedent,
+    merge::right_precedent,
+    merge::storage_precedent,
+    merge::retainment_precedent,
+];
+
+fn at_login<T>(rule: fn(Sides<T>) -> Option<T>, guest: Option<T>, user: Option<T>) -> Option<T> {
+    rule(Sides {
+        base: None,
+        ours: guest,
+        theirs: user,
+        occasion: Occasion::Login,
+    })
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<i8>().prop_map(Value::from),
+        "[a-c]".prop_map(Value::from)
+    ];
+    scalar.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map("[a-c]", inner, 0..3)
+                .prop_map(|object| Value::Object(object.into_iter().collect())),
+        ]
+    })
+}
+
 /// Values, and the same values in another order.
 fn shuffled<T: Clone + Debug>(
     one: impl Strategy<Value = T>,
@@ -98,6 +130,7 @@ proptest! {
         (c, d) in (prop::option::of(maps()), prop::option::of(maps())),
         (e, f) in (prop::option::of(sets()), prop::option::of(sets())),
         (g, h) in (prop::option::of(lists()), prop::option::of(lists())),
+        (i, j) in (prop::option::of(json()), prop::option::of(json())),
     ) {
         for rule in [merge::later, merge::user, merge::guest, merge::sum, merge::max, merge::min, merge::deep] {
             Merging::by(rule).leaves_alone_what_one_side_left_alone(a.as_ref(), b.as_ref());
@@ -111,8 +144,23 @@ proptest! {
         for rule in [merge::append, merge::union, merge::deep] {
             Merging::by(rule).leaves_alone_what_one_side_left_alone(g.as_ref(), h.as_ref());
         }
+        for rule in PRECEDENTS {
+            Merging::by(rule).leaves_alone_what_one_side_left_alone(i.as_ref(), j.as_ref());
+            prop_assert_eq!(at_login(rule, i.clone(), None), i.clone());
+            prop_assert_eq!(at_login(rule, None, i.clone()), i.clone());
+        }
         let refuses = Merging(Row::<i64>::new("field", i64::default).reject());
         refuses.leaves_alone_what_one_side_left_alone(a.as_ref(), b.as_ref());
+    }
+
+    #[test]
+    fn between_requests_a_rule_of_precedence_is_deep(
+        base in json(), ours in json(), theirs in json()
+    ) {
+        let settled = |rule| Merging::by(rule).settle(Some(&base), Some(&ours), Some(&theirs));
+        for rule in PRECEDENTS {
+            prop_assert_eq!(settled(rule), settled(merge::deep));
+        }
     }
 
     #[test]
@@ -121,7 +169,7 @@ proptest! {
     ) {
         let differences: i64 = writers.iter().map(|ours| ours - base).sum();
         prop_assert_eq!(Merging::by(merge::sum).after(&base, &writers), Some(base + differences));
-        Merging::by(merge::sum).is_the_same_in_any_order(&base, writers, others);
+        Merging::by(merge::sum).is_the_same_in_any_order(&base, &writers, &others);
     }
 
     #[test]
@@ -130,19 +178,21 @@ proptest! {
     ) {
         let add = |more: &Map| {
             let mut sum = base.clone();
-            more.iter().for_each(|(key, more)| *sum.entry(*key).or_default() += more);
+            for (key, more) in more {
+                *sum.entry(*key).or_default() += more;
+            }
             sum
         };
         let writers: Vec<Map> = additions.iter().map(add).collect();
-        let backwards = writers.iter().rev().cloned().collect();
-        Merging::by(merge::sum).is_the_same_in_any_order(&base, writers, backwards);
+        let backwards: Vec<Map> = writers.iter().rev().cloned().collect();
+        Merging::by(merge::sum).is_the_same_in_any_order(&base, &writers, &backwards);
     }
 
     #[test]
     fn unions_of_sets_come_out_the_same_in_any_order(
         base in sets(), (writers, others) in shuffled(sets())
     ) {
-        Merging::by(merge::union).is_the_same_in_any_order(&base, writers, others);
+        Merging::by(merge::union).is_the_same_in_any_order(&base, &writers, &others);
     }
 
     #[test]
@@ -151,11 +201,11 @@ proptest! {
     ) {
         let up: Vec<u16> = rise.iter().map(|more| base.saturating_add(*more)).collect();
         let down: Vec<u16> = rise.iter().map(|less| base.saturating_sub(*less)).collect();
-        let backwards = |values: &[u16]| values.iter().rev().copied().collect();
+        let backwards = |values: &[u16]| values.iter().rev().copied().collect::<Vec<_>>();
         prop_assert_eq!(Merging::by(merge::max).after(&base, &up), up.iter().max().copied());
         prop_assert_eq!(Merging::by(merge::min).after(&base, &down), down.iter().min().copied());
-        Merging::by(merge::max).is_the_same_in_any_order(&base, up.clone(), backwards(&up));
-        Merging::by(merge::min).is_the_same_in_any_order(&base, down.clone(), backwards(&down));
+        Merging::by(merge::max).is_the_same_in_any_order(&base, &up, &backwards(&up));
+        Merging::by(merge::min).is_the_same_in_any_order(&base, &down, &backwards(&down));
     }
 
     #[test]

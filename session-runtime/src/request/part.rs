@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Doubt, Pending, live_slot, same_payload, same_slot, settle};
+use crate::commit::{self, Doubt, Pending, same_payload, same_slot, settle};
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
@@ -56,40 +56,34 @@ impl Part {
             if let Some(base) = &pending.base {
                 seen.remove(base.name().as_str());
             }
-            match &pending.ours {
-                Some(slot) => seen.set(Arc::clone(slot)),
-                None => seen.remove(pending.name.as_str()),
+            if let Some(slot) = &pending.ours {
+                seen.set(Arc::clone(slot));
             }
         }
     }
 
-    /// Takes in that a field has become `ours`, seen from `base`, which is or was stored, be it under an older
-    /// name.
-    pub(super) fn change(
+    /// Takes in that a slot has become `ours`, seen from `base`.
+    pub(super) fn fold_slot(
         &mut self,
         row: &'static dyn AnyRow,
         base: Option<&Arc<Slot>>,
         ours: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let name = FieldName::fixed(row.name());
-        let stored = self.stored.as_deref();
-        let stored = stored
-            .and_then(|record| live_slot(record, row.name(), row.aliases(), now))
+        let mut change = Pending::of(row, None, None);
+        let record = self.stored.as_deref();
+        let stored = record
+            .and_then(|record| change.stored_in(record, now))
             .cloned();
-        let earlier = self.pending.iter().find(|pending| pending.name == name);
+        let mut pending = self.pending.iter();
+        let earlier = pending.find(|pending| pending.name == change.name);
         let (base_in_store, current) = match earlier {
             Some(pending) => (pending.base.clone(), pending.ours.clone()),
             None => (stored.clone(), stored),
         };
-        let ours = settle(row, base, ours, current.as_ref(), Occasion::Conflict)?;
-        self.replace(Pending {
-            row,
-            name,
-            base: base_in_store,
-            ours,
-            used_up: false,
-        });
+        change.ours = settle(row, base, ours, current.as_ref(), Occasion::Conflict)?;
+        change.base = base_in_store;
+        self.replace(change);
         Ok(())
     }
 
@@ -112,10 +106,9 @@ impl Part {
     }
 
     /// Whether this request has given the slot another value.
-    pub(super) fn has_set(&self, name: &str) -> bool {
+    pub(super) fn has_set(&self, name: &FieldName) -> bool {
         self.pending.iter().any(|pending| {
-            pending.name.as_str() == name
-                && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
+            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
         })
     }
 
@@ -146,8 +139,8 @@ impl Part {
                 return Ok(());
             }
             let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = pending.found_in(&record, now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
+            let theirs = pending.stored_in(&record, now).cloned();
+            self.replace(Pending { base, ..pending }.rebased(theirs.as_ref())?);
             Ok(())
         });
         self.found(key, record);

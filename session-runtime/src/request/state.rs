@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
+use crate::record::{Ended, FieldName, Record, Slot};
 use crate::schema::{AnyRow, Deed, Harvest, Lifetime};
 
 #[derive(Default)]
@@ -27,10 +27,12 @@ pub(super) struct State {
     pub(super) account: Option<Part>,
     /// The client has presented the id of the session's key, and not one that only leads to it.
     pub(super) presents: bool,
+    /// What the client presented is frozen, here: its login is under way, or was broken off.
+    pub(super) frozen: Option<Key>,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
-    pub(super) kept: Vec<&'static str>,
+    pub(super) kept: Vec<FieldName>,
     /// Why what was presented is no session.
     pub(super) ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
@@ -98,6 +100,7 @@ impl State {
     pub(super) fn forget(&mut self) {
         self.id = None;
         self.session = Part::default();
+        self.frozen = None;
         self.account = None;
         self.passing.clear();
         self.kept.clear();
@@ -136,49 +139,49 @@ impl State {
     }
 
     pub(super) fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
-        if self.barred.is_some() {
+        // A login still takes along what is set in a request that writes nothing by itself.
+        if self
+            .barred
+            .is_some_and(|barred| barred != Barred::Superseded)
+        {
             return Ok(());
         }
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
             (Deed::Changed | Deed::Slid, _) => {
-                let part = self.part(harvest.row);
-                part.change(harvest.row, base, harvest.ours.as_ref(), now)
+                let ours = harvest.ours.as_ref();
+                self.part(harvest.row)
+                    .fold_slot(harvest.row, base, ours, now)
             }
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
             }
-            (Deed::UsedUp, Some(base)) => self.use_up(harvest.row, base, now),
+            (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
             (Deed::Kept, Some(_)) => {
-                self.keep(harvest.row.name());
+                self.keep(&FieldName::fixed(harvest.row.name()));
                 Ok(())
             }
             (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
         }
     }
 
-    fn keep(&mut self, name: &'static str) {
+    fn keep(&mut self, name: &FieldName) {
         let pending = &mut self.session.pending;
-        pending.retain(|pending| !pending.used_up || pending.name.as_str() != name);
-        self.kept.push(name);
+        pending.retain(|pending| !pending.used_up || pending.name != *name);
+        self.kept.push(name.clone());
     }
 
     /// A flash was read. What this request keeps, or has set itself, stays.
-    fn use_up(
-        &mut self,
-        row: &'static dyn AnyRow,
-        base: &Arc<Slot>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let name = row.name();
-        if self.kept.contains(&name) || self.session.has_set(name) {
+    fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
+        let name = &FieldName::fixed(harvest.row.name());
+        if self.kept.contains(name) || self.session.has_set(name) {
             return Ok(());
         }
-        self.session.change(row, Some(base), None, now)?;
+        self.session.fold_slot(harvest.row, Some(base), None, now)?;
         for pending in &mut self.session.pending {
-            pending.used_up |= pending.name.as_str() == name;
+            pending.used_up |= pending.name == *name;
         }
         Ok(())
     }
@@ -193,7 +196,7 @@ impl State {
         match found {
             Found::Live(key, record) => self.session.refreshed(key, record, now)?,
             Found::Ended(reason) | Found::Superseded(reason) => self.lost(reason),
-            Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
+            Found::Claimed(_) | Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
         }
         match (&mut self.account, account) {
             (Some(part), Some((key, record))) => part.refreshed(key, record, now),

@@ -5,7 +5,7 @@ use session_runtime::Session;
 struct Shop {
     #[merge(smu)]
     cart: u32,
-    #[merge(left_precedent)]
+    #[merge(left_precedence)]
     json: Vec<String>,
 }
 

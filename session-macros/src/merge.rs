@@ -1,0 +1,158 @@
+//! `#[derive(Merge)]`: a struct that merges field by field.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote;
+use syn::{
+    Data, DeriveInput, Error, Fields, FieldsNamed, Generics, Index, Result, Type, parse_quote,
+};
+
+use crate::attr::{self, Given};
+use crate::error::Errors;
+use crate::expand;
+use crate::keys;
+use crate::value::Rule;
+
+/// A field of the struct, and the rule that it names.
+struct Part<'a> {
+    ident: &'a Ident,
+    ty: &'a Type,
+    rule: Option<Given<Rule>>,
+}
+
+/// Read, check, expand.
+pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
+    let mut errors = Errors::default();
+    attr::none_of_parts(&input.attrs, &mut errors);
+    errors.keep(no_parameters(input));
+    let named = errors.keep(named_fields(input));
+    let fields = named.into_iter().flat_map(|fields| &fields.named);
+    let parts: Vec<_> = fields
+        .filter_map(|field| Part::read(field, &mut errors))
+        .collect();
+    match errors.report() {
+        None => expansion(input, &parts),
+        Some(faults) => skeleton(input, &faults),
+    }
+}
+
+impl<'a> Part<'a> {
+    fn read(field: &'a syn::Field, errors: &mut Errors) -> Option<Self> {
+        let ident = field.ident.as_ref()?;
+        let mut faults = Errors::default();
+        let rule = attr::rule_of_part(&field.attrs, &mut faults);
+        errors.of_field(ident, faults);
+        let ty = &field.ty;
+        Some(Self { ident, ty, rule })
+    }
+}
+
+/// Whether another type's values are equal, or merge, is not known here.
+fn no_parameters(input: &DeriveInput) -> Result<()> {
+    let (name, params) = (&input.ident, &input.generics.params);
+    if params.is_empty() {
+        return Ok(());
+    }
+    let fault = format!(
+        "`Merge` is derived for one type, without type parameters or lifetimes: implement it for `{name}` by hand"
+    );
+    Err(Error::new_spanned(params, fault))
+}
+
+/// The fields, if it is a struct that has named ones.
+fn named_fields(input: &DeriveInput) -> Result<&FieldsNamed> {
+    let name = &input.ident;
+    let instead = match &input.data {
+        Data::Struct(data) => match &data.fields {
+            Fields::Named(named) => return Ok(named),
+            Fields::Unnamed(_) => format!(
+                "parts merge under their names: name the fields of `{name}`, or implement `Merge` for it by hand"
+            ),
+            Fields::Unit => format!("a struct without fields is written `struct {name} {{}}`"),
+        },
+        Data::Enum(_) | Data::Union(_) => format!(
+            "only a struct has parts to merge: write a rule for the whole value above the field that holds `{name}`, \
+             like `#[merge(user)]`, or implement `Merge` for it by hand"
+        ),
+    };
+    Err(Error::new_spanned(name, instead))
+}
+
+/// All of it:
+///
+/// ```text
+/// const _: () = {
+///     use ::session_runtime::private as __session;
+///     impl __session::Merge for Line {
+///         fn merge(sides: __session::Sides<Self>) -> Option<Self> {
+///             __session::field_by_field(sides, |base, ours, theirs, occasion| {
+///                 let base = match base {
+///                     Some(base) => (Some(base.sku), Some(base.quantity),),
+///                     None => (None, None,),
+///                 };
+///                 Some(Self {
+///                     sku: __session::part::<String>(…)?,
+///                     quantity: __session::part::<u32>(…)?,
+///                 })
+///             })
+///         }
+///     }
+/// };
+/// ```
+fn expansion(input: &DeriveInput, parts: &[Part<'_>]) -> TokenStream {
+    let option = quote! { __session::core::option::Option };
+    let idents = parts.iter().map(|part| part.ident);
+    let absent = parts.iter().map(|_| quote! { #option::None });
+    let merged = parts.iter().enumerate().map(|(at, part)| merged(at, part));
+    let body = quote! {
+        __session::field_by_field(sides, |base, ours, theirs, occasion| {
+            let base = match base {
+                #option::Some(base) => (#(#option::Some(base.#idents),)*),
+                #option::None => (#(#absent,)*),
+            };
+            #option::Some(Self { #(#merged,)* })
+        })
+    };
+    implementation(input, &input.generics, &body)
+}
+
+/// `sku: __session::part::<String>(__session::rules::later::<String>, base.0, ours.sku, theirs.sku, occasion)?`
+fn merged(at: usize, Part { ident, ty, rule }: &Part<'_>) -> TokenStream {
+    let base = Index::from(at);
+    let rule = rule.as_ref();
+    let rule = rule.and_then(|rule| expand::function(&rule.value, ty));
+    let rule = rule.unwrap_or_else(|| expand::named(keys::LATER, ty));
+    quote! {
+        #ident: __session::part::<#ty>(#rule, base.#base, ours.#ident, theirs.#ident, occasion)?
+    }
+}
+
+/// What a faulty struct expands to: the faults, and an implementation that is never run.
+fn skeleton(input: &DeriveInput, faults: &TokenStream) -> TokenStream {
+    let mut generics = input.generics.clone();
+    if !generics.params.is_empty() {
+        // What the trait asks of its types cannot be known of a type with parameters.
+        let bounds = &mut generics.make_where_clause().predicates;
+        bounds.push(parse_quote!(Self: __session::core::cmp::PartialEq));
+    }
+    let implementation = implementation(input, &generics, &quote! { loop {} });
+    quote! { #faults #implementation }
+}
+
+fn implementation(input: &DeriveInput, generics: &Generics, body: &TokenStream) -> TokenStream {
+    let name = &input.ident;
+    let (parameters, arguments, bounds) = generics.split_for_impl();
+    quote! {
+        #[allow(deprecated, unused_variables)]
+        const _: () = {
+            use ::session_runtime::private as __session;
+            #[automatically_derived]
+            impl #parameters __session::Merge for #name #arguments #bounds {
+                fn merge(
+                    sides: __session::Sides<Self>,
+                ) -> __session::core::option::Option<Self> {
+                    #body
+                }
+            }
+        };
+    }
+}

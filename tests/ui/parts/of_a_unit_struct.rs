@@ -1,0 +1,6 @@
+use session_runtime::Merge;
+
+#[derive(Merge, PartialEq)]
+struct Nothing;
+
+fn main() {}
