@@ -355,18 +355,25 @@ impl Request {
         Err(Error::unsettled())
     }
 
-    /// What follows the user of a session, if it is a user's.
-    pub(super) async fn account_of(&self, session: &Record) -> Result<Option<Part>, Error> {
-        let Some(user) = fact(session, &facts::USER) else {
-            return Ok(None);
+    /// Looks up what follows the user, once, for a schema that has such fields.
+    pub(crate) async fn load_account(&self) -> Result<(), Error> {
+        let _gate = self.gate().await?;
+        let Some(user) = self.unread_account() else {
+            return Ok(());
         };
-        let key = Key::User(UserId::from(user));
-        let stored = commit::look_up(&self.config, &key).await?;
-        Ok(Some(Part {
-            key: Some(key),
-            stored,
-            ..Part::default()
-        }))
+        let stored = commit::look_up(&self.config, &user).await?;
+        if let Some(account) = &mut self.state().account {
+            account.stored = stored;
+            account.unread = false;
+        }
+        Ok(())
+    }
+
+    /// The key of what follows the user, if somebody is logged in and it was not looked up yet.
+    pub(crate) fn unread_account(&self) -> Option<Key> {
+        let state = self.state();
+        let account = state.account.as_ref().filter(|account| account.unread)?;
+        account.key.clone()
     }
 
     /// What is under a key. A claim that was abandoned is settled first.
@@ -489,6 +496,16 @@ impl Request {
         }
         Ok(())
     }
+}
+
+/// What follows the user of a session, if somebody is logged in. It is not looked up yet.
+pub(super) fn account_of(session: &Record) -> Option<Part> {
+    let user = fact(session, &facts::USER)?;
+    Some(Part {
+        key: Some(Key::User(UserId::from(user))),
+        unread: true,
+        ..Part::default()
+    })
 }
 
 fn new_account(now: Timestamp) -> Arc<Record> {

@@ -19,6 +19,8 @@ pub(super) struct Part {
     pub(super) key: Option<Key>,
     /// The record as last seen in the store.
     pub(super) stored: Option<Arc<Record>>,
+    /// The record was not looked up, since no schema has asked for it.
+    pub(super) unread: bool,
     pub(super) pending: Vec<Pending>,
     /// What the commit that is under way, or was the last, writes: a pending change that comes to nothing may
     /// have to undo it.
@@ -37,6 +39,7 @@ impl Part {
     pub(super) fn found(&mut self, key: Key, record: Arc<Record>) {
         self.key = Some(key);
         self.stored = Some(record);
+        self.unread = false;
     }
 
     pub(super) fn slots(&self) -> &[Arc<Slot>] {
