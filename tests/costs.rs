@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, StatusCode};
 use session_runtime::store::MemoryStore;
 use session_runtime::transport::HeaderTransport;
 use session_runtime::{Error, PassiveSession, Saved, Session};
-use session_tests::{Handles, Site, Visitor};
+use session_tests::{Fault, Handles, Site, Visitor};
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -165,6 +165,12 @@ async fn two_extractors_in_one_request_load_once() {
     let (site, mut visitor) = shop().await;
     let both = async |_: Session<Shop>, _: PassiveSession<Shop>, _: Option<Session<Shop>>| {};
     assert_eq!(cost(&site, &mut visitor, both).await, [1, 0, 0]);
+    let at_once = async |mut one: Handles, mut other: Handles| {
+        let (one, other) = tokio::join!(one.open::<Shop>(), other.open::<Shop>());
+        assert_eq!((one.visits.get(), other.visits.get()), (&1, &1));
+    };
+    site.store.plan([Fault::Slow(Duration::from_millis(10))]);
+    assert_eq!(cost(&site, &mut visitor, at_once).await, [1, 0, 0]);
 }
 
 #[tokio::test]

@@ -344,6 +344,13 @@ async fn a_slower_request_never_moves_the_expiry_earlier(site: Site<impl Store>)
     slower_than(&mut visitor, longer).await;
     assert_eq!(around(&site, &visitor, there, 5 * HOUR).await, LAPSES);
 
+    // Nor if what it would extend has been extended further meanwhile, though nothing conflicts.
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(HOUR / 2);
+    let lounge = async |mut session: Session<Lounge>| session.seat.set(1);
+    slower_than(&mut visitor, lounge).await;
+    assert_eq!(around(&site, &visitor, there, 3 * HOUR).await, LAPSES);
+
     // Nor does a schema of a shorter life.
     let site = site.with(|layer| layer.ttl(MINUTE));
     let mut visitor = cashier(&site).await.moved_to(&site.layer);

@@ -27,7 +27,7 @@ const ABANDONED: Duration = Duration::from_secs(10);
 
 /// For how long requests with an id that a login or logout has replaced are served as an empty guest who
 /// writes nothing, so that they cannot overwrite the newer id.
-const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
+pub(crate) const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
 
 /// A change to one slot that waits for its commit.
 #[derive(Clone)]
@@ -108,15 +108,32 @@ impl Pending {
         })
     }
 
-    pub(crate) fn to_change(&self) -> Option<SlotChange> {
-        match (self.base.clone(), self.ours.clone()) {
-            (None, None) => None,
-            (Some(base), None) => Some(SlotChange::drop(base)),
+    /// What is stored of it: under its name, or under an older one.
+    pub(crate) fn stored_in<'r>(
+        &self,
+        record: &'r Record,
+        now: Timestamp,
+    ) -> Option<&'r Arc<Slot>> {
+        let older = self.row.aliases().iter().copied();
+        let mut names = std::iter::once(self.name.as_str()).chain(older);
+        names.find_map(|name| record.live_slot(name, now))
+    }
+
+    /// What is asked of the store: two things if the field was read under an older name.
+    pub(crate) fn to_changes(&self) -> impl Iterator<Item = SlotChange> + use<> {
+        let (drop, change) = match (self.base.clone(), self.ours.clone()) {
+            (None, None) => (None, None),
+            (Some(base), None) => (Some(SlotChange::drop(base)), None),
+            (Some(base), Some(ours)) if base.name() != ours.name() => (
+                Some(SlotChange::drop(base)),
+                Some(SlotChange::set(None, ours)),
+            ),
             (Some(base), Some(ours)) if base.signature() == ours.signature() => {
-                Some(SlotChange::retime(base, ours.expires()))
+                (None, Some(SlotChange::retime(base, ours.expires())))
             }
-            (base, Some(ours)) => Some(SlotChange::set(base, ours)),
-        }
+            (base, Some(ours)) => (None, Some(SlotChange::set(base, ours))),
+        };
+        drop.into_iter().chain(change)
     }
 }
 
@@ -434,7 +451,7 @@ impl<'a> Commit<'a> {
             None => Kind::Update,
         };
         let mut change = Change::new(kind, now);
-        change.slots = self.pending.iter().filter_map(Pending::to_change).collect();
+        change.slots = self.pending.iter().flat_map(Pending::to_changes).collect();
         check_sizes(self.config, Some(&self.record), &change.slots)?;
         if change.slots.is_empty() && self.successor.is_none() && !self.is_due(now) {
             return Ok(None);
@@ -481,7 +498,7 @@ impl<'a> Commit<'a> {
         change.retire = leads.clone().map(|key| (key, change.now + GRACE));
         if self.successor.is_some() {
             let pending = Pending::fact(&facts::MOVED_FROM, from, Some(&self.key.to_string()));
-            change.slots.extend(pending.to_change());
+            change.slots.extend(pending.to_changes());
         } else if let Some(from) = from.filter(|_| leads.is_some()) {
             change.slots.push(SlotChange::drop(from));
         }
@@ -505,7 +522,7 @@ pub(crate) fn rebase(
 ) -> Result<Vec<Pending>, Error> {
     let mut rebased = Vec::with_capacity(pending.len());
     for change in pending {
-        let theirs = record.and_then(|record| record.live_slot(change.name.as_str(), now));
+        let theirs = record.and_then(|record| change.stored_in(record, now));
         let change = change.rebased(theirs)?;
         if change.is_change() {
             rebased.push(change);
@@ -576,7 +593,7 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
     change.slots = pending
         .iter()
         .chain([&created])
-        .filter_map(Pending::to_change)
+        .flat_map(Pending::to_changes)
         .collect();
     check_sizes(config, None, &change.slots)?;
     let ttl = pending
@@ -635,10 +652,13 @@ pub(crate) enum Found {
     Ended(Ended),
     /// The client has just logged in or out, and will soon present a newer id.
     Superseded(Ended),
+    /// A login of the client is under way, or was broken off a moment ago.
+    Claimed(Key),
     /// A session that is frozen for a login that was never finished.
     Abandoned {
         key: Key,
         by: UserId,
+        at: Timestamp,
         record: Arc<Record>,
     },
 }
@@ -657,9 +677,16 @@ pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> 
             State::Moved(to) => key = to,
             State::Ended(reason) => return Ok(ended(reason, now.since(record.seen))),
             State::Claimed { at, .. } if now.since(at) < ABANDONED => {
-                return Ok(Found::Superseded(Ended::LoggedIn));
+                return Ok(Found::Claimed(key));
             }
-            State::Claimed { by, .. } => return Ok(Found::Abandoned { key, by, record }),
+            State::Claimed { by, at } => {
+                return Ok(Found::Abandoned {
+                    key,
+                    by,
+                    at,
+                    record,
+                });
+            }
         }
         if Instant::now() >= deadline {
             return Err(Error::timeout());
@@ -684,17 +711,19 @@ pub(crate) async fn look_up(config: &Config, key: &Key) -> Result<Option<Arc<Rec
     Ok(found.filter(live))
 }
 
-/// The record that is frozen under `key` for the login of `user`; `None` if that is over already.
+/// The record that is frozen under `key` for the login of `user`, and since when; `None` if that is over
+/// already.
 pub(crate) async fn claimed(
     config: &Config,
     key: &Key,
     user: &UserId,
-) -> Result<Option<Arc<Record>>, Error> {
+) -> Result<Option<(Timestamp, Arc<Record>)>, Error> {
     let deadline = Instant::now() + config.deadline;
     let found = within(deadline, config.store.load(key)).await?;
-    let ours =
-        |record: &Arc<Record>| matches!(&record.state, State::Claimed { by, .. } if by == user);
-    Ok(found.filter(ours))
+    Ok(found.and_then(|record| match &record.state {
+        State::Claimed { by, at } if by == user => Some((*at, record)),
+        _ => None,
+    }))
 }
 
 /// Asks for one change of the record under `key`, wherever it has moved.
@@ -703,7 +732,17 @@ pub(crate) async fn ask(
     key: &mut Key,
     change: &Change,
 ) -> Result<Committed, Error> {
-    let deadline = Instant::now() + config.deadline;
+    ask_until(config, key, change, Instant::now() + config.deadline).await
+}
+
+/// The same, no longer than until `latest`.
+pub(crate) async fn ask_until(
+    config: &Config,
+    key: &mut Key,
+    change: &Change,
+    latest: Instant,
+) -> Result<Committed, Error> {
+    let deadline = latest.min(Instant::now() + config.deadline);
     loop {
         match commit(config, key, change, deadline).await? {
             Committed::Moved(to) if Instant::now() < deadline => *key = to,

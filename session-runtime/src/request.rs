@@ -146,6 +146,12 @@ impl Request {
                 state.ended = Some(reason);
                 state.barred = Some(Barred::Superseded);
             }
+            Found::Claimed(key) => {
+                let mut state = self.state();
+                state.ended = Some(Ended::LoggedIn);
+                state.barred = Some(Barred::Superseded);
+                state.frozen = Some(key);
+            }
             Found::Ended(reason) => self.state().ended = Some(reason),
             Found::Abandoned { .. } => self.state().ended = Some(Ended::LoggedIn),
         }

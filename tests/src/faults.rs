@@ -82,6 +82,11 @@ impl<S: Store> FaultStore<S> {
         self.planned().at_commits = fault;
     }
 
+    /// Nothing goes wrong any more.
+    pub fn heal(&self) {
+        *self.planned() = Plan::default();
+    }
+
     fn planned(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -80,16 +80,35 @@ impl<S: Store> Store for Held<S> {
     }
 }
 
-/// A way through all choices, depth first.
+/// A way through all choices, depth first; or through some, at random.
 #[derive(Debug, Default)]
 pub struct Choices {
+    /// How many ways through are left to try, and what the next is drawn from.
+    sample: Option<(usize, u64)>,
     /// What was chosen at each step, and of how many.
     taken: Vec<(usize, usize)>,
     step: usize,
 }
 
 impl Choices {
+    /// This many ways through, drawn at random, though the same each time.
+    pub fn sample(count: usize) -> Self {
+        Self {
+            sample: Some((count, 1)),
+            ..Self::default()
+        }
+    }
+
     fn choose(&mut self, of: usize) -> usize {
+        if let Some((_, seed)) = &mut self.sample {
+            // Knuth's MMIX.
+            *seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let choice = usize::try_from(*seed >> 33).unwrap_or(0) % of;
+            self.taken.push((choice, of));
+            return choice;
+        }
         if self.step == self.taken.len() {
             self.taken.push((0, of));
         }
@@ -102,6 +121,11 @@ impl Choices {
     /// Goes back to the start, to choose otherwise than ever before. `false` if nothing is left to choose.
     pub fn again(&mut self) -> bool {
         self.step = 0;
+        if let Some((left, _)) = &mut self.sample {
+            *left = left.saturating_sub(1);
+            self.taken.clear();
+            return *left > 0;
+        }
         while let Some((choice, of)) = self.taken.pop() {
             if choice + 1 < of {
                 self.taken.push((choice + 1, of));

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::part::Part;
 use super::{Barred, Phase, Request};
-use crate::change::{Change, Committed, Expiry, Kind};
+use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
-use crate::commit::{self, Found, Pending, check_sizes, fact, settle};
+use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, settle};
 use crate::error::Error;
 use crate::id::to_hex;
 use crate::key::{Key, UserId};
@@ -47,25 +47,51 @@ struct Gathered {
     frozen: Option<(Key, Arc<Record>)>,
     /// What this request has changed, on top of that.
     pending: Vec<Pending>,
+    /// The session that is to be ended.
+    ends: Option<Key>,
+    /// Until when it may be credited.
+    credit_by: Option<Instant>,
 }
 
 impl Gathered {
-    /// The mark that says that the frozen record has been credited.
+    /// The mark that says that a guest's frozen record has been credited.
     fn mark(&self) -> Option<String> {
-        self.frozen.as_ref().map(|(key, _)| format!("{MARK}{key}"))
+        let (key, _) = self.frozen.as_ref().filter(|_| !self.is_of_a_user())?;
+        Some(mark_of(key))
+    }
+
+    /// The session was a user's already: what follows the user is in the user's record.
+    fn is_of_a_user(&self) -> bool {
+        let frozen = self.frozen.as_ref();
+        frozen.is_some_and(|(_, record)| fact(record, &facts::USER).is_some())
     }
 
     /// The slots, with what this request has changed.
     fn slots(&self, now: Timestamp) -> Record {
-        let mut part = Part {
-            pending: self.pending.clone(),
-            ..Part::default()
-        };
-        part.stored = self.frozen.as_ref().map(|(_, record)| Arc::clone(record));
         let mut slots = Record::new(now, now);
-        part.show(&mut slots);
+        if let Some((_, record)) = &self.frozen {
+            slots = slots.with_slots(record.slots().iter().cloned());
+        }
+        for pending in &self.pending {
+            match &pending.ours {
+                Some(slot) => slots.set(Arc::clone(slot)),
+                None => slots.remove(pending.name.as_str()),
+            }
+        }
         slots
     }
+}
+
+/// The slot of a user's record that says that the guest's record under `key` has been credited.
+fn mark_of(key: &Key) -> String {
+    format!("{MARK}{key}")
+}
+
+/// Whether a mark is there.
+fn is_credited(account: Option<&Arc<Record>>, mark: Option<&str>) -> bool {
+    account
+        .zip(mark)
+        .is_some_and(|(account, mark)| account.slot(mark).is_some())
 }
 
 /// The row that knows a slot of that name, be it an older one.
@@ -90,16 +116,14 @@ impl Request {
             return Err(Error::too_late());
         }
         self.save_account().await?;
-        let old = self.state().session.key.clone();
-        let began = Instant::now();
-        let gathered = self.gather(user).await?;
-        let account = self.credit(user, &gathered, rows, began).await?;
+        let gathered = self.gather(&user).await?;
+        let account = self.credit(user, &gathered, rows).await?;
         let epoch = account
             .as_deref()
             .and_then(|record| fact(record, &facts::EPOCH));
         let carried = carried(&gathered, rows, self.config.now());
         self.open_session(user, account, carried).await?;
-        if let Some(old) = old {
+        if let Some(old) = gathered.ends {
             commit::end(&self.config, old, Ended::LoggedIn).await?;
         }
         self.check_epoch(user, epoch).await
@@ -120,49 +144,76 @@ impl Request {
         self.write_account().await.map(drop)
     }
 
-    /// What the session brings along, frozen if it is a guest's. Another user's brings nothing.
+    /// What the session brings along, frozen. Another user's brings nothing.
     async fn gather(&self, user: &UserId) -> Result<Gathered, Error> {
         let (key, stored, pending) = {
-            let session = &self.state().session;
-            (
-                session.key.clone(),
-                session.stored.clone(),
-                session.pending.clone(),
-            )
+            let state = self.state();
+            let session = &state.session;
+            let key = session.key.clone().or_else(|| state.frozen.clone());
+            (key, session.stored.clone(), session.pending.clone())
         };
-        let (Some(key), Some(record)) = (key, stored) else {
+        let Some(mut key) = key else {
             return Ok(Gathered {
-                frozen: None,
                 pending,
+                ..Gathered::default()
             });
         };
-        match fact(&record, &facts::USER) {
-            Some(other) if other != user.as_str() => Ok(Gathered::default()),
-            Some(_) => Ok(Gathered {
-                frozen: Some((key, record)),
-                pending,
-            }),
-            None => {
-                let frozen = self.claim_for(user, key).await?;
-                Ok(Gathered { frozen, pending })
-            }
+        if stored
+            .as_deref()
+            .is_some_and(|record| is_of_another(user, record))
+        {
+            return Ok(Gathered {
+                ends: Some(key),
+                ..Gathered::default()
+            });
+        }
+        let claim = Change::new(Kind::Claim(user.clone()), self.config.now());
+        let claimed = match commit::ask(&self.config, &mut key, &claim).await? {
+            Committed::Applied => commit::claimed(&self.config, &key, user).await?,
+            _ => None,
+        };
+        match claimed {
+            Some((at, record)) => self.gather_claimed(key, at, record, &pending),
+            None => self.gather_lost(user, key, stored, pending).await,
         }
     }
 
-    /// Freezes a guest's record. `None` if it is over, or claimed for another user.
-    async fn claim_for(
+    fn gather_claimed(
+        &self,
+        key: Key,
+        at: Timestamp,
+        record: Arc<Record>,
+        pending: &[Pending],
+    ) -> Result<Gathered, Error> {
+        let now = self.config.now();
+        let left = CREDIT_WITHIN.saturating_sub(now.since(at));
+        Ok(Gathered {
+            pending: commit::rebase(pending, Some(&record), now)?,
+            ends: Some(key.clone()),
+            frozen: Some((key, record)),
+            credit_by: Some(Instant::now() + left),
+        })
+    }
+
+    /// The session is over, or claimed for another user. If it was credited to this one, by a login in another
+    /// tab, what this request knows of it goes along; else only what this request has of its own.
+    async fn gather_lost(
         &self,
         user: &UserId,
-        mut key: Key,
-    ) -> Result<Option<(Key, Arc<Record>)>, Error> {
-        let claim = Change::new(Kind::Claim(user.clone()), self.config.now());
-        match commit::ask(&self.config, &mut key, &claim).await? {
-            Committed::Applied => {
-                let frozen = commit::claimed(&self.config, &key, user).await?;
-                Ok(frozen.map(|record| (key, record)))
-            }
-            _ => Ok(None),
+        key: Key,
+        stored: Option<Arc<Record>>,
+        mut pending: Vec<Pending>,
+    ) -> Result<Gathered, Error> {
+        let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
+        let credited = is_credited(account.as_ref(), Some(&mark_of(&key)));
+        if !credited {
+            pending.retain(|pending| pending.base.is_none());
         }
+        Ok(Gathered {
+            frozen: stored.filter(|_| credited).map(|record| (key, record)),
+            pending,
+            ..Gathered::default()
+        })
     }
 
     /// Merges what was gathered into the user's record, once. The record that comes of it.
@@ -171,23 +222,31 @@ impl Request {
         user: &UserId,
         gathered: &Gathered,
         rows: &Rows,
-        began: Instant,
     ) -> Result<Option<Arc<Record>>, Error> {
         let mut key = Key::User(user.clone());
         let mut account = commit::look_up(&self.config, &key).await?;
-        while began.elapsed() < CREDIT_WITHIN {
+        let credited = is_credited(account.as_ref(), gathered.mark().as_deref());
+        let deadline = gathered.credit_by.filter(|_| !credited);
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + CREDIT_WITHIN);
+        while Instant::now() < deadline {
             let change = self.plan_credit(account.as_ref(), gathered, rows)?;
             let Some(change) = change else {
                 return Ok(account);
             };
-            match commit::ask(&self.config, &mut key, &change).await? {
+            let answer = commit::ask_until(&self.config, &mut key, &change, deadline);
+            match answer.await? {
                 Committed::Applied => {
                     let mut record = account.unwrap_or_else(|| new_account(change.now));
                     change.apply(Arc::make_mut(&mut record));
                     return Ok(Some(record));
                 }
                 Committed::Conflict(record) => account = Some(record),
-                _ => account = commit::look_up(&self.config, &key).await?,
+                Committed::Gone => account = None,
+                // The user has just been deleted, if there is nothing to be found.
+                _ => match commit::look_up(&self.config, &key).await? {
+                    Some(record) => account = Some(record),
+                    None => break,
+                },
             }
         }
         Err(Error::unsettled())
@@ -208,21 +267,24 @@ impl Request {
         };
         let mut change = Change::new(kind, now);
         change.expiry = Expiry::Set(FOREVER);
-        let mark = gathered.mark().filter(|_| !is_session_of_a_user(gathered));
-        let credited = |mark: &String| account.is_some_and(|account| account.slot(mark).is_some());
-        let pending = if mark.as_ref().is_some_and(credited) {
-            follow_up(account, gathered, now)?
+        let mark = gathered.mark();
+        let pending = if is_credited(account, mark.as_deref()) {
+            follow_up(account, gathered, rows, now)?
         } else {
             let mut pending = credits(account, gathered, rows, now)?;
             pending.extend(mark.map(|mark| self.mark(mark, gathered, now)));
             pending
         };
-        change.slots = pending.iter().filter_map(Pending::to_change).collect();
+        change.slots = pending.iter().flat_map(Pending::to_changes).collect();
         if account.is_none() {
-            change.slots.extend(epoch().to_change());
+            change.slots.extend(epoch().to_changes());
         }
+        if change.slots.is_empty() {
+            return Ok(None);
+        }
+        change.slots.extend(lapsed_marks(account, now));
         check_sizes(&self.config, account.map(AsRef::as_ref), &change.slots)?;
-        Ok((!change.slots.is_empty()).then_some(change))
+        Ok(Some(change))
     }
 
     /// Says in the user's record that a guest's record has been credited, for as long as that could be
@@ -310,13 +372,20 @@ impl Request {
     /// What is under a key. A claim that was abandoned is settled first.
     pub(super) async fn find(&self, key: Key) -> Result<Found, Error> {
         let found = commit::find(&self.config, key).await?;
-        let Found::Abandoned { key, by, record } = &found else {
+        let Found::Abandoned {
+            key,
+            by,
+            at,
+            record,
+        } = &found
+        else {
             return Ok(found);
         };
         let account = commit::look_up(&self.config, &Key::User(by.clone())).await?;
-        let mark = format!("{MARK}{key}");
-        let credited = account.is_some_and(|account| account.slot(&mark).is_some());
-        if credited {
+        if is_credited(account.as_ref(), Some(&mark_of(key))) {
+            if self.config.now().since(*at) < SUPERSEDED {
+                return Ok(Found::Claimed(key.clone())); // what stays with the browser waits for another try
+            }
             commit::end(&self.config, key.clone(), Ended::LoggedIn).await?;
         } else {
             tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
@@ -400,17 +469,16 @@ impl Request {
         let mut key = user.clone();
         while let Some(account) = commit::look_up(&self.config, user).await? {
             let now = self.config.now();
-            if account.slot(&mark).is_some() || Instant::now() >= deadline {
+            if is_credited(Some(&account), Some(&mark)) {
                 break;
             }
-            let ours = Arc::new(slot.named(FieldName::fixed(row.name())));
-            let credited = credit_slot(row, Some(&account), &ours, now)?;
-            let mark = self.mark(mark.clone(), &Gathered::default(), now);
+            if Instant::now() >= deadline {
+                return Err(Error::unsettled());
+            }
+            let mut credits = credit_slot(row, Some(&account), slot, now)?;
+            credits.push(self.mark(mark.clone(), &Gathered::default(), now));
             let mut change = Change::new(Kind::Update, now);
-            change.slots = [credited, mark]
-                .iter()
-                .filter_map(Pending::to_change)
-                .collect();
+            change.slots = credits.iter().flat_map(Pending::to_changes).collect();
             if commit::ask(&self.config, &mut key, &change).await? == Committed::Applied {
                 break;
             }
@@ -429,18 +497,18 @@ fn new_account(now: Timestamp) -> Arc<Record> {
 
 /// A value for a new user's record that no revocation has had yet.
 fn epoch() -> Pending {
-    let random: [u8; 16] = rand::random();
-    let text: [u8; 32] = to_hex(random);
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Pending::fact(&facts::EPOCH, None, Some(&text))
+    Pending::fact(&facts::EPOCH, None, Some(&random_text()))
 }
 
-/// The session was a user's already: what follows the user is in the user's record.
-fn is_session_of_a_user(gathered: &Gathered) -> bool {
-    gathered
-        .frozen
-        .as_ref()
-        .is_some_and(|(_, record)| fact(record, &facts::USER).is_some())
+fn random_text() -> String {
+    let random: [u8; 16] = rand::random();
+    let text: [u8; 32] = to_hex(random);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Whether a session is another user's.
+fn is_of_another(user: &UserId, session: &Record) -> bool {
+    fact(session, &facts::USER).is_some_and(|other| other != user.as_str())
 }
 
 /// What was gathered of fields that follow the user, merged into the account with nothing as base.
@@ -450,55 +518,88 @@ fn credits(
     rows: &Rows,
     now: Timestamp,
 ) -> Result<Vec<Pending>, Error> {
-    if is_session_of_a_user(gathered) {
+    if gathered.is_of_a_user() {
         return Ok(Vec::new());
     }
     let slots = gathered.slots(now);
-    let live = slots.slots().iter().filter(|slot| slot.is_live(now));
-    live.filter_map(|slot| Some((row_of(rows, slot.name().as_str())?, slot)))
-        .filter(|(row, _)| row.follows())
-        .map(|(row, slot)| {
-            let slot = Arc::new(slot.named(FieldName::fixed(row.name())));
-            credit_slot(row, account, &slot, now)
-        })
-        .collect()
+    let mut credits = Vec::new();
+    for row in rows.iter().filter(|row| row.follows()) {
+        if let Some(slot) = slot_of(*row, &slots, now) {
+            credits.extend(credit_slot(*row, account, slot, now)?);
+        }
+    }
+    Ok(credits)
 }
 
-/// One slot of a guest, merged into the account. A rule that refuses leaves the account as it is.
+/// The slot that a reader of the field finds, be it under an older name.
+fn slot_of<'a>(row: &dyn AnyRow, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
+    let names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
+    names.filter_map(|name| record.live_slot(name, now)).next()
+}
+
+/// One slot of a guest, merged into the account, under the field's present name.
 fn credit_slot(
     row: &'static dyn AnyRow,
     account: Option<&Arc<Record>>,
     ours: &Arc<Slot>,
     now: Timestamp,
-) -> Result<Pending, Error> {
-    let theirs = account.and_then(|account| account.live_slot(row.name(), now));
-    let merged = match settle(row, None, Some(ours), theirs, Occasion::Login) {
-        Err(error) if error.is_conflict() => theirs.cloned(),
-        merged => merged?,
-    };
-    Ok(Pending::of(row, theirs.cloned(), merged))
+) -> Result<Vec<Pending>, Error> {
+    let name = FieldName::fixed(row.name());
+    let renamed = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));
+    let stored = account.and_then(|account| slot_of(row, account, now));
+    let theirs = stored.map(renamed);
+    let merged = settle(
+        row,
+        None,
+        Some(&renamed(ours)),
+        theirs.as_ref(),
+        Occasion::Login,
+    )?;
+    let older = stored.filter(|stored| *stored.name() != name);
+    let base = theirs.filter(|_| older.is_none());
+    let mut credits = vec![Pending::of(row, base, merged)];
+    credits
+        .extend(older.map(|slot| Pending::raw(slot.name().clone(), Some(Arc::clone(slot)), None)));
+    Ok(credits)
 }
 
 /// The frozen record has been credited by another login of the same user: what this request changed on top
-/// of it is an ordinary change.
+/// of it comes on top of that.
 fn follow_up(
     account: Option<&Arc<Record>>,
     gathered: &Gathered,
+    rows: &Rows,
     now: Timestamp,
 ) -> Result<Vec<Pending>, Error> {
-    let follows: Vec<Pending> = gathered
-        .pending
-        .iter()
-        .filter(|pending| pending.row.follows())
-        .cloned()
-        .collect();
+    let follows =
+        |pending: &&Pending| row_of(rows, pending.name.as_str()).is_some_and(|row| row.follows());
+    let follows: Vec<Pending> = gathered.pending.iter().filter(follows).cloned().collect();
     commit::rebase(&follows, account, now)
+}
+
+/// Takes out the marks of guests that can be presented no more.
+fn lapsed_marks(
+    account: Option<&Arc<Record>>,
+    now: Timestamp,
+) -> impl Iterator<Item = SlotChange> + '_ {
+    let slots = account.into_iter().flat_map(|account| account.slots());
+    let lapsed =
+        slots.filter(move |slot| slot.name().as_str().starts_with(MARK) && !slot.is_live(now));
+    lapsed.map(|slot| SlotChange {
+        name: slot.name().clone(),
+        base: None, // lapsed is absent
+        to: SlotOp::Drop,
+    })
 }
 
 /// What goes along into the new session: what stays with the browser, and what this process has no rule for,
 /// which waits for one that has.
 fn carried(gathered: &Gathered, rows: &Rows, now: Timestamp) -> Vec<Pending> {
-    let from = gathered.frozen.as_ref().map(|(key, _)| key.to_string());
+    // Where it comes from tells what waits in one session from what waits in another.
+    let from = match &gathered.frozen {
+        Some((key, _)) => key.to_string(),
+        None => random_text(),
+    };
     let slots = gathered.slots(now);
     let live = slots.slots().iter().filter(|slot| slot.is_live(now));
     live.filter_map(|slot| {
@@ -509,10 +610,7 @@ fn carried(gathered: &Gathered, rows: &Rows, now: Timestamp) -> Vec<Pending> {
             Some(_) => slot.name().clone(),
             None if name == facts::TTL.name() || name.starts_with(WAITING) => slot.name().clone(),
             None if name.starts_with('@') => return None,
-            None => FieldName::from(format!(
-                "{WAITING}{}/{name}",
-                from.as_deref().unwrap_or("new")
-            )),
+            None => FieldName::from(format!("{WAITING}{from}/{name}")),
         };
         let slot = Arc::new(slot.named(name.clone()));
         Some(Pending::raw(name, None, Some(slot)))

@@ -53,9 +53,11 @@ impl Part {
             seen.set(Arc::clone(slot));
         }
         for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            match &pending.ours {
-                Some(slot) => seen.set(Arc::clone(slot)),
-                None => seen.remove(pending.name.as_str()),
+            if let Some(base) = &pending.base {
+                seen.remove(base.name().as_str());
+            }
+            if let Some(slot) = &pending.ours {
+                seen.set(Arc::clone(slot));
             }
         }
     }
@@ -68,26 +70,20 @@ impl Part {
         ours: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else {
-            return Ok(());
-        };
-        let record = self.stored.as_ref();
+        let mut change = Pending::of(row, None, None);
+        let record = self.stored.as_deref();
         let stored = record
-            .and_then(|record| record.live_slot(name.as_str(), now))
+            .and_then(|record| change.stored_in(record, now))
             .cloned();
-        let earlier = self.pending.iter().find(|pending| pending.name == name);
+        let mut pending = self.pending.iter();
+        let earlier = pending.find(|pending| pending.name == change.name);
         let (base_in_store, current) = match earlier {
             Some(pending) => (pending.base.clone(), pending.ours.clone()),
             None => (stored.clone(), stored),
         };
-        let ours = settle(row, base, ours, current.as_ref(), Occasion::Conflict)?;
-        self.replace(Pending {
-            row,
-            name,
-            base: base_in_store,
-            ours,
-            used_up: false,
-        });
+        change.ours = settle(row, base, ours, current.as_ref(), Occasion::Conflict)?;
+        change.base = base_in_store;
+        self.replace(change);
         Ok(())
     }
 
@@ -143,8 +139,8 @@ impl Part {
                 return Ok(());
             }
             let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
+            let theirs = pending.stored_in(&record, now).cloned();
+            self.replace(Pending { base, ..pending }.rebased(theirs.as_ref())?);
             Ok(())
         });
         self.found(key, record);

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) account: Option<Part>,
     /// The client has presented the id of the session's key, and not one that only leads to it.
     pub(super) presents: bool,
+    /// What the client presented is frozen, here: its login is under way, or was broken off.
+    pub(super) frozen: Option<Key>,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
@@ -98,6 +100,7 @@ impl State {
     pub(super) fn forget(&mut self) {
         self.id = None;
         self.session = Part::default();
+        self.frozen = None;
         self.account = None;
         self.passing.clear();
         self.kept.clear();
@@ -136,20 +139,28 @@ impl State {
     }
 
     pub(super) fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
-        if self.barred.is_some() {
+        // A login still takes along what is set in a request that writes nothing by itself.
+        if self
+            .barred
+            .is_some_and(|barred| barred != Barred::Superseded)
+        {
             return Ok(());
         }
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
-            (Deed::Changed | Deed::Slid, _) => self.fold_change(harvest, base, now),
+            (Deed::Changed | Deed::Slid, _) => {
+                let ours = harvest.ours.as_ref();
+                self.part(harvest.row)
+                    .fold_slot(harvest.row, base, ours, now)
+            }
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
             }
             (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
-            (Deed::Kept, Some(base)) => {
-                self.keep(base.name());
+            (Deed::Kept, Some(_)) => {
+                self.keep(&FieldName::fixed(harvest.row.name()));
                 Ok(())
             }
             (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
@@ -164,7 +175,7 @@ impl State {
 
     /// A flash was read. What this request keeps, or has set itself, stays.
     fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
-        let name = base.name();
+        let name = &FieldName::fixed(harvest.row.name());
         if self.kept.contains(name) || self.session.has_set(name) {
             return Ok(());
         }
@@ -173,25 +184,6 @@ impl State {
             pending.used_up |= pending.name == *name;
         }
         Ok(())
-    }
-
-    fn fold_change(
-        &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
-        let (row, ours) = (harvest.row, harvest.ours.as_ref());
-        let part = self.part(row);
-        match base.filter(|base| Some(base.name().as_str()) != written) {
-            // It was read under an older name, and is written under the present one.
-            Some(old) if written.is_some() => {
-                part.fold_slot(row, Some(old), None, now)?;
-                part.fold_slot(row, None, ours, now)
-            }
-            _ => part.fold_slot(row, base, ours, now),
-        }
     }
 
     /// What was looked up again.
@@ -204,7 +196,7 @@ impl State {
         match found {
             Found::Live(key, record) => self.session.refreshed(key, record, now)?,
             Found::Ended(reason) | Found::Superseded(reason) => self.lost(reason),
-            Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
+            Found::Claimed(_) | Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
         }
         match (&mut self.account, account) {
             (Some(part), Some((key, record))) => part.refreshed(key, record, now),

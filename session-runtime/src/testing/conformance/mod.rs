@@ -6,6 +6,7 @@ use super::TestClock;
 use crate::store::Store;
 
 mod bytes;
+mod claims;
 mod outcomes;
 mod owners;
 mod races;
@@ -125,7 +126,26 @@ cases! {
         an_end_with_a_stale_slot_conflicts,
         user_records_behave_like_sessions,
     }
+    claims {
+        a_claim_is_there_for_whoever_loads,
+        a_claimed_record_is_changed_no_more,
+        a_claim_is_had_again_by_its_user_alone,
+        a_claim_of_no_live_record_is_gone,
+        a_claimed_record_can_be_ended,
+        a_released_record_is_live_again,
+        releasing_a_live_record_changes_nothing,
+        a_released_record_can_be_claimed_by_another,
+        a_claim_follows_no_move,
+        a_claimed_record_keeps_its_owner,
+        a_claimed_record_lapses_in_its_time,
+        a_repeated_claim_is_applied_once,
+        a_repeated_release_is_applied_once,
+        users_of_unusual_names_claim,
+        one_of_many_users_claims,
+        nothing_is_written_after_the_claim,
+    }
     slots {
+        a_lapsed_slot_is_dropped_as_absent,
         a_slot_is_set_from_the_value_it_is_based_on,
         a_stale_slot_conflicts_and_shows_the_record,
         a_slot_based_on_absence_must_be_absent,

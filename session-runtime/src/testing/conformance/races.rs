@@ -8,10 +8,10 @@ use crate::key::Key;
 use crate::record::{Ended, Record, Slot, State};
 use crate::store::Store;
 
-const TASKS: usize = 64;
+pub(super) const TASKS: usize = 64;
 
 /// Runs one task per number and gathers what they return.
-async fn race<S, F, Fut>(trial: &Trial<S>, task: F) -> Vec<Fut::Output>
+pub(super) async fn race<S, F, Fut>(trial: &Trial<S>, task: F) -> Vec<Fut::Output>
 where
     S: Store,
     F: Fn(Trial<S>, usize) -> Fut,
@@ -31,7 +31,7 @@ where
     outcomes
 }
 
-fn applied(outcomes: &[Committed]) -> usize {
+pub(super) fn applied(outcomes: &[Committed]) -> usize {
     outcomes
         .iter()
         .filter(|outcome| **outcome == Committed::Applied)

@@ -1,7 +1,7 @@
 //! Slots: each is compared and set by itself, and a change is whole.
 
 use super::trial::{MINUTE, MS, SECOND, Trial, drop_slot, just_before, retime, set, slot};
-use crate::change::Change;
+use crate::change::{Change, SlotChange};
 use crate::record::Slot;
 use crate::signature::Signature;
 use crate::store::Store;
@@ -188,6 +188,25 @@ pub(super) async fn a_lapsed_slot_counts_as_absent<S: Store>(trial: &Trial<S>) {
         &trial.slot(&key, "code").await,
         &next,
     );
+}
+
+pub(super) async fn a_lapsed_slot_is_dropped_as_absent<S: Store>(trial: &Trial<S>) {
+    let old = Slot::new("code", "1", Some(trial.now() + MINUTE));
+    let key = trial.session(&[old.clone(), slot("n", "1")]).await;
+    let change = || {
+        trial.update([SlotChange {
+            base: None,
+            ..drop_slot(&old)
+        }])
+    };
+    trial
+        .conflict("while it is there, it is not absent", &key, &change())
+        .await;
+    trial.clock.advance(MINUTE);
+    trial.apply(&key, &change()).await;
+    let record = trial.record(&key).await;
+    trial.check("nothing of it is left", record.slot("code").is_none());
+    trial.check("the others are", record.slot("n").is_some());
 }
 
 pub(super) async fn a_lapsed_slot_guards_as_absent<S: Store>(trial: &Trial<S>) {

@@ -1,0 +1,1167 @@
+//! Users: what a login and a logout do, and what follows whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::handler::Handler;
+use http::StatusCode;
+use session_runtime::store::{MemoryStore, Store};
+use session_runtime::{Change, Committed, Ended, Error, Key, Kind, Record, Saved, Session, Slot};
+use session_runtime::{SlotChange, State, Timestamp, UserId};
+use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Session)]
+struct Shop {
+    #[session(default = "plain".to_owned())]
+    theme: String,
+    #[flash]
+    notice: Option<String>,
+    #[merge(append)]
+    seen: Vec<u32>,
+    #[merge(sum)]
+    points: u32,
+}
+
+/// Another crate's struct, in the same session.
+#[derive(Session)]
+#[session(prefix = "club")]
+struct Club {
+    badge: String,
+    #[merge(sum)]
+    stamps: u32,
+}
+
+/// What `shown` says to whom nothing is shown.
+const NOTHING: &str = "guest [] 0 plain";
+
+async fn shown(session: Session<Shop>) -> String {
+    let user = session.user();
+    assert_eq!(user.is_some(), session.authenticated_at().is_some());
+    let user = user.as_ref().map_or("guest", UserId::as_str);
+    let (seen, points) = (session.seen.get(), session.points.get());
+    format!("{user} {seen:?} {points} {}", session.theme.get())
+}
+
+async fn club(session: Session<Club>) -> String {
+    format!("{} {}", session.stamps.get(), session.badge.get())
+}
+
+async fn why(session: Session<Shop>) -> String {
+    format!("{:?}", session.ended())
+}
+
+async fn logout(mut session: Session<Shop>) -> Result<(), Error> {
+    session.logout().await
+}
+
+fn add(session: &mut Session<Shop>, number: u32) {
+    session.seen.get_mut().push(number);
+    *session.points.get_mut() += number;
+}
+
+/// Puts a number into what follows the user.
+async fn gather(visitor: &mut Visitor, number: u32) -> Reply {
+    let handler = async move |mut session: Session<Shop>| add(&mut session, number);
+    visitor.visit(handler).await
+}
+
+async fn paint(visitor: &mut Visitor, theme: &'static str) {
+    let handler = async move |mut session: Session<Shop>| session.theme.set(theme.to_owned());
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+}
+
+async fn join_club(visitor: &mut Visitor, stamps: u32, badge: &'static str) {
+    let handler = async move |mut session: Session<Club>| {
+        *session.stamps.get_mut() += stamps;
+        session.badge.set(badge.to_owned());
+    };
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+}
+
+async fn try_login(visitor: &mut Visitor, user: impl Into<UserId>) -> Reply {
+    let user = user.into();
+    let handler = async move |mut session: Session<Shop>| session.login(user).await;
+    visitor.visit(handler).await
+}
+
+/// Logs in, which gives a new id and sets one cookie.
+async fn login(visitor: &mut Visitor, user: impl Into<UserId>) {
+    let old = visitor.id();
+    let reply = try_login(visitor, user).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(reply.set_cookies().len(), 1);
+    assert_ne!(visitor.id(), old);
+}
+
+/// A browser in which a user is logged in who has gathered these numbers.
+async fn user(site: &Site<impl Store>, user: impl Into<UserId>, numbers: &[u32]) -> Visitor {
+    let mut visitor = site.visitor();
+    login(&mut visitor, user).await;
+    for number in numbers {
+        gather(&mut visitor, *number).await;
+    }
+    visitor
+}
+
+/// A browser of a guest who has gathered these numbers.
+async fn guest(site: &Site<impl Store>, numbers: &[u32]) -> Visitor {
+    let mut visitor = site.visitor();
+    paint(&mut visitor, "dark").await;
+    for number in numbers {
+        gather(&mut visitor, *number).await;
+    }
+    visitor
+}
+
+/// Sends a request that succeeds and sets no cookie, and says what came back.
+async fn quietly<T: 'static>(visitor: &mut Visitor, handler: impl Handler<T, ()>) -> String {
+    let reply = visitor.visit(handler).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert!(reply.set_cookies().is_empty(), "{:?}", reply.set_cookies());
+    reply.body
+}
+
+async fn load(site: &Site<impl Store>, key: &Key) -> Option<Arc<Record>> {
+    site.store.inner().load(key).await.unwrap()
+}
+
+/// What is stored of a user.
+async fn account(site: &Site<impl Store>, user: impl Into<UserId>) -> String {
+    let record = load(site, &Key::User(user.into())).await;
+    let field = |name: &str| {
+        let slot = record.as_ref()?.live_slot(name, site.now())?;
+        Some(String::from_utf8_lossy(slot.payload()).into_owned())
+    };
+    format!(
+        "{} {}",
+        field("seen").unwrap_or_default(),
+        field("points").unwrap_or_default()
+    )
+}
+
+async fn commit(site: &Site<impl Store>, key: &Key, change: Change) {
+    let committed = site.store.inner().commit(key, &change).await.unwrap();
+    assert_eq!(committed, Committed::Applied);
+}
+
+/// Puts bytes into a user's record, as another version of the app would.
+async fn plant(site: &Site<impl Store>, user: &str, name: &str, payload: &str) {
+    let key = Key::User(user.into());
+    let record = load(site, &key).await.unwrap();
+    let slot = Arc::new(Slot::new(name, payload.to_owned(), None));
+    let mut change = Change::new(Kind::Update, site.now());
+    change.slots = vec![SlotChange::set(record.slot(name).cloned(), slot)];
+    commit(site, &key, change).await;
+}
+
+on_each_store!(
+    each_field_is_merged_by_its_rule_and_an_untouched_one_overwrites_nothing,
+    a_login_gives_a_new_id_and_the_old_one_opens_nothing,
+    a_logout_ends_the_session_and_keeps_what_is_the_users,
+    a_planted_id_shows_nothing_of_the_user,
+    what_follows_the_user_is_live_in_every_browser,
+    a_login_as_another_user_starts_clean,
+    a_second_login_of_the_user_doubles_nothing,
+    changes_made_before_the_login_in_its_request_count,
+    a_request_of_a_user_costs_one_more_load_and_a_commit_only_for_what_changed,
+    logins_that_race_credit_the_guest_once,
+    whatever_fails_amid_a_login_the_guest_is_credited_once,
+    an_abandoned_login_is_settled_by_the_next_who_comes,
+    what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
+    what_waits_is_credited_once_whatever_fails,
+    what_waits_of_unsaved_guests_is_kept_apart,
+    fields_of_a_newer_version_survive_a_login_through_an_older_one,
+    a_login_overwrites_nothing_it_cannot_read,
+    a_login_finds_what_the_user_has_under_an_older_name,
+    a_late_commit_writes_nothing_to_a_session_that_was_logged_out,
+    a_deleted_user_is_not_brought_back,
+    logins_leave_nothing_behind_for_good,
+);
+
+type Amounts = BTreeMap<String, u32>;
+
+#[derive(Session)]
+struct Rules {
+    plain: u32,
+    #[flash]
+    flash: Option<u32>,
+    #[merge(reject)]
+    reject: u32,
+    #[merge(user)]
+    user: u32,
+    #[merge(guest)]
+    guest: u32,
+    #[merge(append)]
+    append: Vec<u32>,
+    #[merge(union)]
+    union: BTreeSet<u32>,
+    #[merge(sum)]
+    sum: u32,
+    #[merge(sum)]
+    sums: Amounts,
+    #[merge(max)]
+    max: u32,
+    #[merge(min)]
+    min: u32,
+    #[merge(deep)]
+    deep: BTreeMap<String, Amounts>,
+    #[merge(with = both)]
+    with: String,
+}
+
+fn both(sides: session_runtime::Sides<String>) -> String {
+    assert!(sides.base.is_none(), "nothing is the base at login");
+    let [theirs, ours] = [sides.theirs, sides.ours].map(Option::unwrap_or_default);
+    format!("{theirs}+{ours}")
+}
+
+/// What every field of `Rules` is set to, given one number.
+fn values(number: u32) -> Rules {
+    let amounts: Amounts = [("both".to_owned(), number), (format!("{number}"), number)].into();
+    Rules {
+        plain: number,
+        flash: Some(number),
+        reject: number,
+        user: number,
+        guest: number,
+        append: vec![0, number],
+        union: [0, number].into(),
+        sum: number,
+        sums: amounts.clone(),
+        max: number,
+        min: number,
+        deep: [("all".to_owned(), amounts)].into(),
+        with: number.to_string(),
+    }
+}
+
+async fn every_field(session: Session<Rules>) -> String {
+    format!(
+        "plain {} flash {:?} reject {} user {} guest {} append {:?} union {:?} sum {} sums {:?} \
+         max {} min {} deep {:?} with {}",
+        session.plain.get(),
+        session.flash.peek(),
+        session.reject.get(),
+        session.user.get(),
+        session.guest.get(),
+        session.append.get(),
+        session.union.get(),
+        session.sum.get(),
+        session.sums.get(),
+        session.max.get(),
+        session.min.get(),
+        session.deep.get(),
+        session.with.get(),
+    )
+}
+
+async fn each_field_is_merged_by_its_rule_and_an_untouched_one_overwrites_nothing(
+    site: Site<impl Store>,
+) {
+    let set = |number| async move |mut session: Session<Rules>| session.assign(values(number));
+    let enter = async |mut session: Session<Rules>| session.login("ada").await;
+
+    // The first login finds no account: all is the guest's.
+    let mut first = site.visitor();
+    first.visit(set(5)).await;
+    assert_eq!(first.visit(enter).await.set_cookies().len(), 1);
+    let fives = "user 5 guest 5 append [0, 5] union {0, 5} sum 5 sums {\"5\": 5, \"both\": 5} max 5 \
+                 min 5 deep {\"all\": {\"5\": 5, \"both\": 5}} with 5";
+    let with_the_browser = "plain 5 flash Some(5) reject 5";
+    assert_eq!(
+        quietly(&mut first, every_field).await,
+        format!("{with_the_browser} {fives}")
+    );
+
+    // A guest who has touched nothing of it overwrites nothing.
+    let mut second = site.visitor();
+    let plain = async |mut session: Session<Rules>| {
+        session.plain.set(9);
+        session.sum.get_mut();
+        session.guest.get_mut();
+    };
+    second.visit(plain).await;
+    assert_eq!(second.visit(enter).await.set_cookies().len(), 1);
+    assert_eq!(
+        quietly(&mut second, every_field).await,
+        format!("plain 9 flash None reject 0 {fives}")
+    );
+
+    // Where both have something, the rule decides.
+    let mut third = site.visitor();
+    third.visit(set(3)).await;
+    assert_eq!(third.visit(enter).await.set_cookies().len(), 1);
+    assert_eq!(
+        quietly(&mut third, every_field).await,
+        "plain 3 flash Some(3) reject 3 user 5 guest 3 append [0, 5, 0, 3] union {0, 3, 5} sum 8 \
+         sums {\"3\": 3, \"5\": 5, \"both\": 8} max 5 min 3 deep {\"all\": {\"3\": 3, \"5\": 5, \"both\": 3}} \
+         with 5+3"
+    );
+    let stored = load(&site, &Key::User("ada".into())).await.unwrap();
+    for name in ["plain", "flash", "reject"] {
+        assert!(stored.slot(name).is_none(), "{name} is never migrated");
+    }
+}
+
+async fn a_login_gives_a_new_id_and_the_old_one_opens_nothing(site: Site<impl Store>) {
+    let mut visitor = guest(&site, &[1]).await;
+    let mut old = visitor.clone();
+    let tag = old.id()[..4].to_owned();
+    login(&mut visitor, "ada").await;
+    assert_ne!(visitor.id()[..4], tag, "nothing of the old id is left");
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 dark");
+    let tombstone = site.record(&old).await.unwrap();
+    assert_eq!(tombstone.state, State::Ended(Ended::LoggedIn));
+    assert!(tombstone.slots().is_empty());
+
+    // For five minutes whoever still carries the old id writes nothing and is sent no cookie.
+    for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE - 10 * SECOND - MS] {
+        site.clock.advance(wait);
+        assert_eq!(quietly(&mut old, shown).await, NOTHING);
+        assert_eq!(quietly(&mut old, why).await, "Some(LoggedIn)");
+        site.store.round_trips();
+        let all = async |mut session: Session<Shop>| {
+            add(&mut session, 9);
+            session.theme.set("loud".to_owned());
+            session.notice.set("Hello".to_owned());
+            session.rotate().await.unwrap();
+            assert_eq!(session.save().await.unwrap(), Saved::Ended);
+            session.delete("over").await.unwrap();
+            add(&mut session, 9);
+        };
+        quietly(&mut old, all).await;
+        assert_eq!(site.store.round_trips(), (1, 0));
+    }
+    site.clock.advance(MS);
+    assert_eq!(quietly(&mut old, why).await, "Some(LoggedIn)");
+    assert_eq!(gather(&mut old, 7).await.set_cookies().len(), 1);
+    assert_eq!(quietly(&mut old, shown).await, "guest [7] 7 plain");
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 dark");
+}
+
+async fn a_logout_ends_the_session_and_keeps_what_is_the_users(site: Site<impl Store>) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    paint(&mut visitor, "dark").await;
+    let mut old = visitor.clone();
+    let leave = async |mut session: Session<Shop>| {
+        add(&mut session, 2);
+        session.logout().await.unwrap();
+        assert_eq!((session.user(), session.id()), (None, None));
+        assert_eq!(session.points.get(), &0);
+    };
+    let reply = visitor.visit(leave).await;
+    assert_eq!(reply.set_cookies().len(), 1);
+    assert_eq!(visitor.id(), "", "the cookie is removed");
+    assert_eq!(quietly(&mut visitor, shown).await, NOTHING);
+    for wait in [Duration::ZERO, 5 * MINUTE - MS] {
+        site.clock.advance(wait);
+        assert_eq!(quietly(&mut old, shown).await, NOTHING);
+        assert_eq!(quietly(&mut old, why).await, "Some(LoggedOut)");
+        assert!(gather(&mut old, 9).await.set_cookies().is_empty());
+    }
+    site.clock.advance(MS);
+    assert_eq!(quietly(&mut old, why).await, "Some(LoggedOut)");
+    assert_eq!(gather(&mut old, 7).await.set_cookies().len(), 1);
+    assert_eq!(quietly(&mut old, shown).await, "guest [7] 7 plain");
+
+    // What was changed in the logout's own request was the user's, too.
+    site.clock.advance(90 * DAY);
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1, 2] 3 plain");
+
+    // A logout followed by a change begins a new guest session.
+    let anew = async |mut session: Session<Shop>| {
+        session.logout().await.unwrap();
+        add(&mut session, 4);
+    };
+    assert_eq!(visitor.visit(anew).await.set_cookies().len(), 1);
+    assert_eq!(quietly(&mut visitor, shown).await, "guest [4] 4 plain");
+    assert_eq!(account(&site, "ada").await, "[1,2] 3");
+}
+
+async fn a_planted_id_shows_nothing_of_the_user(site: Site<impl Store>) {
+    let ada = user(&site, "ada", &[1000]).await;
+    for round in 0..50 {
+        let attacker = guest(&site, &[]).await;
+        let mut victim = attacker.clone();
+        let mut replays = JoinSet::new();
+        for _ in 0..4 {
+            let mut attacker = attacker.clone();
+            replays.spawn(async move {
+                for _ in 0..5 {
+                    let seen = quietly(&mut attacker, shown).await;
+                    assert!([NOTHING, "guest [] 0 dark"].contains(&&*seen), "{seen}");
+                }
+            });
+        }
+        login(&mut victim, "ada").await;
+        while let Some(replay) = replays.join_next().await {
+            replay.unwrap();
+        }
+        for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE, HOUR] {
+            site.clock.advance(wait);
+            let mut attacker = attacker.clone();
+            assert_eq!(quietly(&mut attacker, shown).await, NOTHING, "{round}");
+            assert_eq!(quietly(&mut attacker, club).await, "0 ");
+            gather(&mut attacker, 1).await;
+            let seen = attacker.visit(shown).await.body;
+            assert!([NOTHING, "guest [1] 1 plain"].contains(&&*seen), "{seen}");
+        }
+    }
+    assert_eq!(account(&site, "ada").await, "[1000] 1000");
+    drop(ada);
+}
+
+async fn what_follows_the_user_is_live_in_every_browser(site: Site<impl Store>) {
+    const EACH: u32 = 5;
+    let (mut phone, mut desk) = (user(&site, "ada", &[]).await, user(&site, "ada", &[]).await);
+    paint(&mut desk, "dark").await;
+    gather(&mut phone, 1).await;
+    assert_eq!(quietly(&mut desk, shown).await, "ada [1] 1 dark");
+    gather(&mut desk, 2).await;
+    assert_eq!(quietly(&mut phone, shown).await, "ada [1, 2] 3 plain");
+
+    // In one request, too: a refresh shows what the other browser has added, under what was added here.
+    let mut other = desk.clone();
+    let overlapping = async move |mut session: Session<Shop>| {
+        add(&mut session, 3);
+        gather(&mut other, 4).await;
+        session.refresh().await.unwrap();
+        format!("{:?} {}", session.seen.get(), session.points.get())
+    };
+    assert_eq!(quietly(&mut phone, overlapping).await, "[1, 2, 4, 3] 10");
+    assert_eq!(account(&site, "ada").await, "[1,2,4,3] 10");
+
+    let mut tasks = JoinSet::new();
+    for task in 0..64 {
+        let mut tab = [&phone, &desk][task % 2].clone();
+        tasks.spawn(async move {
+            for _ in 0..EACH {
+                let count = async |mut session: Session<Shop>| *session.points.get_mut() += 1;
+                quietly(&mut tab, count).await;
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    let points = 10 + 64 * EACH;
+    for (browser, theme) in [(&mut phone, "plain"), (&mut desk, "dark")] {
+        let expected = format!("ada [1, 2, 4, 3] {points} {theme}");
+        assert_eq!(quietly(browser, shown).await, expected);
+    }
+}
+
+async fn a_login_as_another_user_starts_clean(site: Site<impl Store>) {
+    let mut visitor = guest(&site, &[1]).await;
+    join_club(&mut visitor, 3, "gold").await;
+    let note = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+    visitor.visit(note).await;
+    login(&mut visitor, "ada").await;
+    let mut old = visitor.clone();
+    let change = async |mut session: Session<Shop>| {
+        add(&mut session, 2);
+        session.theme.set("loud".to_owned());
+        session.set_ttl(HOUR);
+        session.login("bob").await.unwrap();
+        assert_eq!(session.user(), Some("bob".into()));
+        assert_eq!((session.seen.get().len(), session.points.get()), (0, &0));
+        assert_eq!(session.theme.get(), "plain");
+        assert_eq!(session.notice.peek(), &None);
+    };
+    assert_eq!(visitor.visit(change).await.set_cookies().len(), 1);
+    assert_eq!(quietly(&mut visitor, shown).await, "bob [] 0 plain");
+    assert_eq!(quietly(&mut visitor, club).await, "0 ");
+    let names = |record: &Record| {
+        let names = record
+            .slots()
+            .iter()
+            .map(|slot| slot.name().as_str().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let record = site.record(&visitor).await.unwrap();
+    assert_eq!(names(&record), ["@authenticated", "@created", "@user"]);
+    let bob = load(&site, &Key::User("bob".into())).await.unwrap();
+    assert_eq!(names(&bob), ["@epoch"]);
+    assert_eq!(quietly(&mut old, why).await, "Some(LoggedIn)");
+    assert_eq!(quietly(&mut old, shown).await, NOTHING);
+    assert_eq!(
+        account(&site, "ada").await,
+        "[1,2] 3",
+        "what was changed before was the first user's"
+    );
+}
+
+async fn a_second_login_of_the_user_doubles_nothing(site: Site<impl Store>) {
+    let mut visitor = guest(&site, &[1]).await;
+    login(&mut visitor, "ada").await;
+    gather(&mut visitor, 2).await;
+    let mut old = visitor.clone();
+    for _ in 0..3 {
+        login(&mut visitor, "ada").await;
+        assert_eq!(quietly(&mut visitor, shown).await, "ada [1, 2] 3 dark");
+        assert_eq!(quietly(&mut old, shown).await, NOTHING);
+    }
+    let twice = async |mut session: Session<Shop>| {
+        add(&mut session, 4);
+        session.login("ada").await.unwrap();
+        add(&mut session, 8);
+        session.login("ada").await.unwrap();
+        session.id().unwrap().expose().to_owned()
+    };
+    let reply = visitor.visit(twice).await;
+    assert_eq!(reply.set_cookies().len(), 1);
+    assert_eq!(
+        reply.body,
+        visitor.id(),
+        "the last id is the one that is sent"
+    );
+    assert_eq!(
+        quietly(&mut visitor, shown).await,
+        "ada [1, 2, 4, 8] 15 dark"
+    );
+
+    // What another tab writes while the login's handler runs is not lost.
+    let mut tab = visitor.clone();
+    let slow = async move |mut session: Session<Shop>| {
+        paint(&mut tab, "loud").await;
+        gather(&mut tab, 16).await;
+        session.login("ada").await.unwrap();
+    };
+    visitor.visit(slow).await;
+    assert_eq!(
+        quietly(&mut visitor, shown).await,
+        "ada [1, 2, 4, 8, 16] 31 loud"
+    );
+
+    // What was gathered after a logout is merged by the next login.
+    visitor.visit(logout).await;
+    gather(&mut visitor, 32).await;
+    login(&mut visitor, "ada").await;
+    assert_eq!(
+        quietly(&mut visitor, shown).await,
+        "ada [1, 2, 4, 8, 16, 32] 63 plain"
+    );
+}
+
+async fn changes_made_before_the_login_in_its_request_count(site: Site<impl Store>) {
+    for stored in [false, true] {
+        let name = format!("ada {stored}");
+        drop(user(&site, &*name, &[1]).await);
+        let mut visitor = site.visitor();
+        if stored {
+            visitor = guest(&site, &[2]).await;
+            let note = async |mut session: Session<Shop>| session.notice.set("Read me".to_owned());
+            visitor.visit(note).await;
+        }
+        let user = UserId::new(&*name);
+        let enter = async move |mut handles: Handles| {
+            let mut other = handles.open::<Club>().await;
+            other.stamps.set(6);
+            drop(other);
+            let mut session = handles.open::<Shop>().await;
+            assert_eq!(session.notice.get().is_some(), stored);
+            add(&mut session, 4);
+            session.theme.set("loud".to_owned());
+            session.set_ttl(4 * HOUR);
+            session.login(user).await.unwrap();
+            add(&mut session, 8);
+            assert_eq!(session.theme.get(), "loud");
+            format!("{:?} {}", session.seen.get(), session.points.get())
+        };
+        let reply = visitor.visit(enter).await;
+        assert_eq!(reply.set_cookies().len(), 1);
+        let (seen, points) = if stored {
+            ("[1, 2, 4, 8]", 15)
+        } else {
+            ("[1, 4, 8]", 13)
+        };
+        assert_eq!(reply.body, format!("{seen} {points}"));
+        let expected = format!("{name} {seen} {points} loud");
+        assert_eq!(quietly(&mut visitor, shown).await, expected);
+        assert_eq!(quietly(&mut visitor, club).await, "6 ");
+        let notice = async |session: Session<Shop>| format!("{:?}", session.notice.peek());
+        assert_eq!(quietly(&mut visitor, notice).await, "None", "it was read");
+        site.clock.advance(3 * HOUR);
+        assert_eq!(
+            quietly(&mut visitor, shown).await,
+            expected,
+            "it lives longer"
+        );
+    }
+}
+
+/// The loads and commits of a request.
+async fn cost<T: 'static>(
+    site: &Site<impl Store>,
+    visitor: &mut Visitor,
+    handler: impl Handler<T, ()>,
+) -> (usize, usize) {
+    site.store.round_trips();
+    let reply = visitor.visit(handler).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    site.store.round_trips()
+}
+
+async fn a_request_of_a_user_costs_one_more_load_and_a_commit_only_for_what_changed(
+    site: Site<impl Store>,
+) {
+    let theme = async |mut session: Session<Shop>| session.theme.set("loud".to_owned());
+    let follows = async |mut session: Session<Shop>| add(&mut session, 1);
+    let all = async |mut session: Session<Shop>| {
+        add(&mut session, 1);
+        session.theme.set("mild".to_owned());
+    };
+    let borrows = async |mut session: Session<Shop>| {
+        session.theme.get_mut();
+        session.points.get_mut();
+        session.seen.get_mut();
+    };
+    let mut visitor = guest(&site, &[1]).await;
+    assert_eq!(cost(&site, &mut visitor, shown).await, (1, 0));
+    let enter = async |mut session: Session<Shop>| session.login("ada").await;
+    assert_eq!(
+        cost(&site, &mut visitor, enter).await,
+        (4, 4),
+        "claim, credit, open, end"
+    );
+    assert_eq!(cost(&site, &mut visitor, async || ()).await, (0, 0));
+    assert_eq!(cost(&site, &mut visitor, shown).await, (2, 0));
+    assert_eq!(cost(&site, &mut visitor, club).await, (2, 0));
+    assert_eq!(cost(&site, &mut visitor, borrows).await, (2, 0));
+    assert_eq!(cost(&site, &mut visitor, theme).await, (2, 1));
+    assert_eq!(cost(&site, &mut visitor, follows).await, (2, 1));
+    assert_eq!(cost(&site, &mut visitor, all).await, (2, 2));
+    assert_eq!(cost(&site, &mut visitor, logout).await, (2, 1));
+}
+
+async fn logins_that_race_credit_the_guest_once(site: Site<impl Store>) {
+    for race in 0..150 {
+        let name = format!("ada {race}");
+        let one = guest(&site, &[1]).await;
+        let barrier = Arc::new(Barrier::new(2));
+        let mut tabs = JoinSet::new();
+        for _ in 0..2 {
+            let mut tab = one.clone();
+            // In every other race, both have loaded before either logs in.
+            let barrier = (race % 2 == 0).then(|| Arc::clone(&barrier));
+            let user = UserId::new(&*name);
+            tabs.spawn(async move {
+                let handler = async move |mut session: Session<Shop>| {
+                    if let Some(barrier) = barrier {
+                        barrier.wait().await;
+                    }
+                    session.login(user).await
+                };
+                let reply = tab.visit(handler).await;
+                assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+                tab
+            });
+        }
+        while let Some(tab) = tabs.join_next().await {
+            let cart = quietly(&mut tab.unwrap(), shown).await;
+            assert!(cart.starts_with(&format!("{name} [1] 1 ")), "{cart}");
+        }
+        assert_eq!(account(&site, &*name).await, "[1] 1");
+        assert_eq!(quietly(&mut one.clone(), shown).await, NOTHING);
+    }
+}
+
+/// Logs a guest in who has 2, as a user who has 1, while the `call`th call and all later ones fail.
+async fn fail_at(
+    site: &Site<impl Store>,
+    name: &str,
+    (call, fault): (usize, Fault),
+) -> (Visitor, Visitor) {
+    drop(user(site, name, &[1]).await);
+    let guest = guest(site, &[2]).await;
+    let hasty = site.layer.clone().deadline(30 * MS);
+    let mut visitor = guest.moved_to(&hasty);
+    let before = std::iter::repeat_n(Fault::None, call);
+    site.store.plan(before.chain([fault]));
+    site.store.always(Some(Fault::Before));
+    let reply = try_login(&mut visitor, name).await;
+    site.store.heal();
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    (visitor.moved_to(&site.layer), guest)
+}
+
+/// How many calls a guest's login makes.
+async fn calls(site: &Site<impl Store>) -> usize {
+    let mut visitor = guest(site, &[2]).await;
+    site.store.round_trips();
+    login(&mut visitor, "somebody").await;
+    let (loads, commits) = site.store.round_trips();
+    loads + commits
+}
+
+async fn whatever_fails_amid_a_login_the_guest_is_credited_once(site: Site<impl Store>) {
+    for call in 0..calls(&site).await {
+        for fault in [Fault::Before, Fault::After] {
+            for wait in [Duration::ZERO, 5 * SECOND, 11 * SECOND] {
+                let name = format!("{fault:?} at call {call}, tried again after {wait:?}");
+                let (mut visitor, mut guest) = fail_at(&site, &name, (call, fault)).await;
+                site.clock.advance(wait);
+                login(&mut visitor, &*name).await;
+                let expected = format!("{name} [1, 2] 3 dark");
+                assert_eq!(quietly(&mut visitor, shown).await, expected);
+                assert_eq!(account(&site, &*name).await, "[1,2] 3");
+                for wait in [Duration::ZERO, 11 * SECOND, 6 * MINUTE] {
+                    site.clock.advance(wait);
+                    assert_eq!(quietly(&mut guest, shown).await, NOTHING, "{name}");
+                }
+                assert_eq!(quietly(&mut guest, why).await, "Some(LoggedIn)", "{name}");
+                // And once more, since what is credited already must not come again.
+                login(&mut visitor, &*name).await;
+                assert_eq!(quietly(&mut visitor, shown).await, expected);
+            }
+        }
+    }
+}
+
+async fn an_abandoned_login_is_settled_by_the_next_who_comes(site: Site<impl Store>) {
+    let (mut released, mut ended) = (0, 0);
+    for call in 0..calls(&site).await {
+        for fault in [Fault::Before, Fault::After] {
+            let name = format!("{fault:?} at call {call}");
+            let (_, mut guest) = fail_at(&site, &name, (call, fault)).await;
+            site.clock.advance(10 * SECOND - MS);
+            if matches!(
+                site.record(&guest).await.unwrap().state,
+                State::Claimed { .. }
+            ) {
+                assert_eq!(quietly(&mut guest, shown).await, NOTHING, "{name}");
+                assert!(gather(&mut guest, 9).await.set_cookies().is_empty());
+            }
+            site.clock.advance(MS);
+            let settled = quietly(&mut guest, shown).await;
+            if settled == NOTHING {
+                ended += 1;
+                assert_eq!(account(&site, &*name).await, "[1,2] 3", "{name}");
+                site.clock.advance(5 * MINUTE);
+                assert_eq!(quietly(&mut guest, shown).await, NOTHING, "{name}");
+                let tombstone = site.record(&guest).await.unwrap();
+                assert_eq!(tombstone.state, State::Ended(Ended::LoggedIn), "{name}");
+                continue;
+            }
+            released += 1;
+            assert_eq!(settled, "guest [2] 2 dark", "{name}");
+            assert_eq!(account(&site, &*name).await, "[1] 1", "{name}");
+            // The guest goes on, and logs in as somebody else.
+            assert!(gather(&mut guest, 3).await.set_cookies().is_empty());
+            let other = format!("another than {name}");
+            login(&mut guest, &*other).await;
+            assert_eq!(account(&site, &*other).await, "[2,3] 5");
+            assert_eq!(account(&site, &*name).await, "[1] 1", "{name}");
+        }
+    }
+    assert!(released > 3 && ended > 3, "{released} {ended}");
+}
+
+async fn what_no_rule_is_known_of_waits_for_a_schema_that_knows_it(site: Site<impl Store>) {
+    let mut desk = user(&site, "ada", &[]).await;
+    join_club(&mut desk, 5, "silver").await;
+
+    let mut visitor = guest(&site, &[1]).await;
+    join_club(&mut visitor, 2, "gold").await;
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 dark");
+    assert_eq!(quietly(&mut desk, club).await, "5 silver", "it waits");
+    login(&mut visitor, "ada").await; // waits on
+    let stamp = async |mut session: Session<Club>| *session.stamps.get_mut() += 10;
+    quietly(&mut visitor, stamp).await;
+    assert_eq!(quietly(&mut visitor, club).await, "17 gold");
+    assert_eq!(quietly(&mut desk, club).await, "17 silver");
+    assert_eq!(
+        cost(&site, &mut visitor, club).await,
+        (2, 0),
+        "that was once"
+    );
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, club).await, "17 gold");
+
+    // Requests that overlap take it in once.
+    for race in 1..=20 {
+        let mut visitor = site.visitor();
+        join_club(&mut visitor, 1, "gold").await;
+        login(&mut visitor, "ada").await;
+        let mut tabs = JoinSet::new();
+        for _ in 0..4 {
+            let mut tab = visitor.clone();
+            tabs.spawn(async move { quietly(&mut tab, club).await });
+        }
+        while let Some(tab) = tabs.join_next().await {
+            assert_eq!(tab.unwrap(), format!("{} gold", 17 + race));
+        }
+    }
+
+    // A login as another user leaves what waits behind.
+    let mut visitor = guest(&site, &[]).await;
+    join_club(&mut visitor, 100, "gold").await;
+    login(&mut visitor, "ada").await;
+    login(&mut visitor, "bob").await;
+    assert_eq!(quietly(&mut visitor, club).await, "0 ");
+    assert_eq!(quietly(&mut desk, club).await, "37 silver");
+}
+
+async fn what_waits_is_credited_once_whatever_fails(site: Site<impl Store>) {
+    let mut desk = user(&site, "ada", &[]).await;
+    join_club(&mut desk, 5, "silver").await;
+    let waiting = async || {
+        let mut visitor = site.visitor();
+        join_club(&mut visitor, 1, "gold").await;
+        login(&mut visitor, "ada").await;
+        visitor
+    };
+    let (loads, commits) = cost(&site, &mut waiting().await, club).await;
+    let mut stamps = 6;
+    let hasty = site.layer.clone().deadline(30 * MS);
+    for call in 0..loads + commits {
+        for fault in [Fault::Before, Fault::After] {
+            let visitor = waiting().await;
+            let before = std::iter::repeat_n(Fault::None, call);
+            site.store.plan(before.chain([fault]));
+            site.store.always(Some(Fault::Before));
+            let reply = visitor.moved_to(&hasty).visit(club).await;
+            assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+            site.store.heal();
+            stamps += 1;
+            for _ in 0..2 {
+                let seen = quietly(&mut visitor.clone(), club).await;
+                assert_eq!(seen, format!("{stamps} gold"), "{fault:?} at call {call}");
+            }
+            assert_eq!(quietly(&mut desk, club).await, format!("{stamps} silver"));
+        }
+    }
+}
+
+async fn what_waits_of_unsaved_guests_is_kept_apart(site: Site<impl Store>) {
+    let enter = async |mut handles: Handles| {
+        handles.open::<Club>().await.stamps.set(3);
+        handles.open::<Shop>().await.login("ada").await
+    };
+    for count in 1..=3 {
+        let mut visitor = site.visitor();
+        visitor.visit(enter).await;
+        let seen = quietly(&mut visitor, club).await;
+        assert_eq!(seen, format!("{} ", 3 * count));
+    }
+}
+
+/// `Shop`, one release on.
+#[derive(Session)]
+struct NewShop {
+    #[session(default = "plain".to_owned())]
+    theme: String,
+    #[merge(append)]
+    seen: Vec<u32>,
+    #[merge(sum)]
+    points: u32,
+    #[merge(sum)]
+    stars: u32,
+    color: String,
+}
+
+async fn new_shown(session: Session<NewShop>) -> String {
+    let (seen, points) = (session.seen.get(), session.points.get());
+    let (stars, color) = (session.stars.get(), session.color.get());
+    format!("{seen:?} {points} {} {stars} {color}", session.theme.get())
+}
+
+async fn fields_of_a_newer_version_survive_a_login_through_an_older_one(site: Site<impl Store>) {
+    let change = async |mut session: Session<NewShop>| {
+        session.theme.set("dark".to_owned());
+        session.seen.get_mut().push(1);
+        *session.stars.get_mut() += 4;
+        session.color.set("red".to_owned());
+    };
+    for logins in 1..=3 {
+        let mut visitor = site.visitor();
+        visitor.visit(change).await;
+        login(&mut visitor, "ada").await;
+        let seen = vec![1; logins];
+        let old = quietly(&mut visitor, shown).await;
+        assert_eq!(old, format!("ada {seen:?} 0 dark"));
+        for _ in 0..2 {
+            let new = quietly(&mut visitor, new_shown).await;
+            assert_eq!(new, format!("{seen:?} 0 dark {} red", 4 * logins));
+            quietly(&mut visitor, shown).await;
+        }
+    }
+}
+
+async fn a_login_overwrites_nothing_it_cannot_read(site: Site<impl Store>) {
+    drop(user(&site, "ada", &[]).await);
+    plant(&site, "ada", "points", "\"many\"").await;
+    plant(&site, "ada", "club.stamps", "\"many\"").await;
+    let mut visitor = guest(&site, &[1]).await;
+    join_club(&mut visitor, 2, "gold").await;
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 0 dark");
+    assert_eq!(quietly(&mut visitor, club).await, "0 gold");
+    assert_eq!(account(&site, "ada").await, "[1] \"many\"");
+    let stored = load(&site, &Key::User("ada".into())).await.unwrap();
+    let stamps = stored.slot("club.stamps").unwrap();
+    assert_eq!(stamps.payload(), &"\"many\"");
+}
+
+/// `Shop`, with a field renamed.
+#[derive(Session)]
+struct Renamed {
+    #[merge(append)]
+    #[session(alias = "seen")]
+    viewed: Vec<u32>,
+}
+
+async fn a_login_finds_what_the_user_has_under_an_older_name(site: Site<impl Store>) {
+    let viewed = async |session: Session<Renamed>| format!("{:?}", session.viewed.get());
+    let view = async |mut session: Session<Renamed>| session.viewed.get_mut().push(3);
+    let enter = async |mut session: Session<Renamed>| session.login("ada").await;
+    drop(user(&site, "ada", &[1]).await);
+    let mut older = guest(&site, &[2]).await;
+    let mut newer = site.visitor();
+    newer.visit(view).await;
+    newer.visit(enter).await;
+    assert_eq!(quietly(&mut newer, viewed).await, "[1, 3]");
+    older.visit(enter).await;
+    assert_eq!(quietly(&mut older, viewed).await, "[1, 3, 2]");
+}
+
+async fn a_late_commit_writes_nothing_to_a_session_that_was_logged_out(site: Site<impl Store>) {
+    let ends = async |visitor: &mut Visitor, by: &str| match by {
+        "logout" => assert_eq!(visitor.visit(logout).await.set_cookies().len(), 1),
+        user => login(visitor, user).await,
+    };
+    for by in ["logout", "ada", "bob"] {
+        for saves in [false, true] {
+            let mut visitor = user(&site, "ada", &[]).await;
+            let mut tab = visitor.clone();
+            let slow = async move |mut session: Session<Shop>| {
+                ends(&mut tab, by).await;
+                session.theme.set("late".to_owned());
+                session.notice.set("late".to_owned());
+                if saves {
+                    assert_eq!(session.save().await.unwrap(), Saved::Ended);
+                    session.theme.set("later".to_owned());
+                }
+                tab.id()
+            };
+            let newer = quietly(&mut visitor, slow).await;
+            let tombstone = site.record(&visitor).await.unwrap();
+            assert!(matches!(tombstone.state, State::Ended(_)));
+            assert!(tombstone.slots().is_empty());
+            assert_eq!(quietly(&mut visitor, shown).await, NOTHING);
+            if by != "logout" {
+                let newer = quietly(&mut visitor.presenting(&newer), shown).await;
+                assert_eq!(newer, format!("{by} [] 0 plain"));
+            }
+        }
+    }
+}
+
+/// Ends a user's record, as whoever deletes the user does.
+async fn delete_user(store: &impl Store, user: &str, now: Timestamp) {
+    let reason = Ended::Deleted("account closed".to_owned());
+    let change = Change::new(Kind::End(reason), now);
+    let deleted = store.commit(&Key::User(user.into()), &change).await;
+    assert_eq!(deleted.unwrap(), Committed::Applied);
+}
+
+async fn a_deleted_user_is_not_brought_back(site: Site<impl Store>) {
+    let is_gone = async |user: &str| {
+        let record = load(&site, &Key::User(user.into())).await.unwrap();
+        assert!(matches!(record.state, State::Ended(_)));
+        assert!(record.slots().is_empty());
+    };
+    for saves in [false, true] {
+        let name = format!("ada {saves}");
+        let mut visitor = user(&site, &*name, &[1]).await;
+        let (store, now, user) = (Arc::clone(&site.store), site.now(), name.clone());
+        let late = async move |mut session: Session<Shop>| {
+            delete_user(&store, &user, now).await;
+            add(&mut session, 2);
+            session.theme.set("loud".to_owned());
+            if saves {
+                assert_eq!(session.save().await.unwrap(), Saved::Written, "the theme");
+                assert_eq!((session.seen.get().len(), session.points.get()), (0, &0));
+                add(&mut session, 4);
+            }
+        };
+        quietly(&mut visitor, late).await;
+        is_gone(&name).await;
+        let shows = quietly(&mut visitor, shown).await;
+        assert_eq!(shows, format!("{name} [] 0 loud"), "defaults are read");
+        assert!(gather(&mut visitor, 8).await.set_cookies().is_empty());
+        is_gone(&name).await;
+        visitor.visit(logout).await;
+        is_gone(&name).await;
+    }
+}
+
+async fn logins_leave_nothing_behind_for_good(site: Site<impl Store>) {
+    let key = Key::User("ada".into());
+    let mut slots = BTreeSet::new();
+    for _ in 0..40 {
+        login(&mut guest(&site, &[]).await, "ada").await;
+        site.clock.advance(10 * DAY);
+        slots.insert(load(&site, &key).await.unwrap().slots().len());
+    }
+    assert!(slots.last() < Some(&8), "{slots:?}");
+}
+
+type Told = Pin<Box<dyn Future<Output = String> + Send>>;
+type Aim = fn(Session<Shop>) -> Told;
+
+/// Adds a number and logs in.
+fn enter<const N: u32>(mut session: Session<Shop>) -> Told {
+    Box::pin(async move {
+        add(&mut session, N);
+        session.login("ada").await.expect("the store answers");
+        format!("{N} true")
+    })
+}
+
+/// Adds a number and saves. Says whether that was written.
+fn write<const N: u32>(mut session: Session<Shop>) -> Told {
+    Box::pin(async move {
+        add(&mut session, N);
+        let saved = session.save().await.expect("the store answers");
+        format!("{N} {}", saved == Saved::Written)
+    })
+}
+
+/// Logs in as somebody else.
+fn enter_as_bob(mut session: Session<Shop>) -> Told {
+    Box::pin(async move {
+        session.login("bob").await.expect("the store answers");
+        String::new()
+    })
+}
+
+/// Sends these at once from tabs of one guest, their calls of the store in the order chosen. What they were told,
+/// and the tabs. With `loaded`, all have loaded the session before any goes on.
+async fn pursue(
+    site: &Site<Held<MemoryStore>>,
+    guest: &Visitor,
+    (aims, loaded): (&[Aim], bool),
+    choices: &mut Choices,
+) -> Vec<(String, Visitor)> {
+    let barrier = Arc::new(Barrier::new(aims.len()));
+    let mut tasks = JoinSet::new();
+    for &aim in aims {
+        let mut tab = guest.clone();
+        let barrier = loaded.then(|| Arc::clone(&barrier));
+        tasks.spawn(async move {
+            let handler = async move |session: Session<Shop>| {
+                if let Some(barrier) = barrier {
+                    barrier.wait().await;
+                }
+                aim(session).await
+            };
+            let reply = tab.visit(handler).await;
+            assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+            (reply.body, tab)
+        });
+    }
+    site.store.inner().run(tasks, choices).await
+}
+
+/// Whether `shown` shows exactly these numbers, once each, in any order.
+fn holds(shown: &str, numbers: &BTreeSet<u32>) -> bool {
+    let words = shown.split(['[', ']', ' ', ',']);
+    let mut found: Vec<u32> = words.filter_map(|word| word.parse().ok()).collect();
+    let points = found.pop();
+    found.sort_unstable();
+    points == Some(numbers.iter().sum()) && found.iter().eq(numbers)
+}
+
+/// Sends these at once from tabs of a guest who has 1, in many orders, and looks whether exactly what they were
+/// told is kept.
+async fn nothing_is_lost_or_doubled(aims: &[Aim], loaded: bool, mut choices: Choices) -> usize {
+    let mut orders = 0;
+    while orders == 0 || choices.again() {
+        orders += 1;
+        let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
+        let guest = guest(&site, &[1]).await;
+        let ended = pursue(&site, &guest, (aims, loaded), &mut choices).await;
+        let mut kept: BTreeSet<u32> = [1].into();
+        for (told, _) in &ended {
+            let number = told.strip_suffix(" true");
+            kept.extend(number.map(|number| number.parse::<u32>().unwrap()));
+        }
+        for (told, mut tab) in ended {
+            let seen = tab.visit(shown).await.body;
+            if tab.id() == guest.id() {
+                assert_eq!(seen, NOTHING, "{told} {choices:?}");
+            } else {
+                assert!(holds(&seen, &kept), "{told} {seen} {kept:?} {choices:?}");
+                assert!(
+                    !loaded || seen.ends_with("dark"),
+                    "{told} {seen} {choices:?}"
+                );
+            }
+        }
+        assert_eq!(guest.clone().visit(shown).await.body, NOTHING);
+    }
+    orders
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_no_order_is_what_a_guest_writes_during_the_login_lost_or_doubled() {
+    for (loaded, least) in [(false, 10), (true, 15)] {
+        let aims: [Aim; 2] = [enter::<2>, write::<4>];
+        let orders = nothing_is_lost_or_doubled(&aims, loaded, Choices::default()).await;
+        assert!(orders >= least, "only {orders} orders");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_hardly_any_order_do_two_logins_lose_or_double_anything() {
+    for loaded in [false, true] {
+        let aims: [Aim; 2] = [enter::<2>, enter::<4>];
+        nothing_is_lost_or_doubled(&aims, loaded, Choices::sample(400)).await;
+        let aims: [Aim; 3] = [enter::<2>, enter::<4>, write::<8>];
+        nothing_is_lost_or_doubled(&aims, loaded, Choices::sample(400)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "takes half a minute: cargo test -p session-tests --test users -- --ignored"]
+async fn in_no_order_do_two_logins_lose_or_double_anything() {
+    let aims: [Aim; 2] = [enter::<2>, enter::<4>];
+    assert!(nothing_is_lost_or_doubled(&aims, true, Choices::default()).await > 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_hardly_any_order_does_a_guest_become_two_users() {
+    for loaded in [false, true] {
+        let (mut choices, mut orders) = (Choices::sample(400), 0);
+        let mut winners = BTreeSet::new();
+        while orders == 0 || choices.again() {
+            orders += 1;
+            let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
+            let guest = guest(&site, &[1]).await;
+            let aims: [Aim; 2] = [enter::<2>, enter_as_bob];
+            pursue(&site, &guest, (&aims, loaded), &mut choices).await;
+            let (ada, bob) = (account(&site, "ada").await, account(&site, "bob").await);
+            match (&*ada, &*bob) {
+                ("[1,2] 3", " ") => winners.insert("ada"),
+                // What was added on top of what has become bob's goes where that goes.
+                (" " | "[2] 2", "[1] 1") => winners.insert("bob"),
+                accounts => panic!("{accounts:?} {choices:?}"),
+            };
+            assert_eq!(guest.clone().visit(shown).await.body, NOTHING);
+        }
+        assert_eq!(winners.len(), 2, "loaded: {loaded}");
+    }
+}
