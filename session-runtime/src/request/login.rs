@@ -116,7 +116,7 @@ impl Request {
             return Err(Error::too_late());
         }
         self.save_account().await?;
-        let gathered = self.gather(&user).await?;
+        let gathered = self.gather(user).await?;
         let account = self.credit(user, &gathered, rows).await?;
         let epoch = account
             .as_deref()
@@ -533,8 +533,8 @@ fn credits(
 
 /// The slot that a reader of the field finds, be it under an older name.
 fn slot_of<'a>(row: &dyn AnyRow, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
-    let names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
-    names.filter_map(|name| record.live_slot(name, now)).next()
+    let mut names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
+    names.find_map(|name| record.live_slot(name, now))
 }
 
 /// One slot of a guest, merged into the account, under the field's present name.
@@ -572,7 +572,7 @@ fn follow_up(
     now: Timestamp,
 ) -> Result<Vec<Pending>, Error> {
     let follows =
-        |pending: &&Pending| row_of(rows, pending.name.as_str()).is_some_and(|row| row.follows());
+        |pending: &&Pending| row_of(rows, pending.name.as_str()).is_some_and(AnyRow::follows);
     let follows: Vec<Pending> = gathered.pending.iter().filter(follows).cloned().collect();
     commit::rebase(&follows, account, now)
 }
