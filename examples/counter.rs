@@ -12,7 +12,7 @@ struct Visits {
 
 async fn visit(mut session: Session<Visits>) -> String {
     *session.count.get_mut() += 1;
-    format!("You have been here {} times.", session.count.get())
+    format!("Visits so far: {}", session.count.get())
 }
 
 #[tokio::main]

@@ -122,17 +122,17 @@ async fn add(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Am
     let held = session.cart.get().get(&sku).copied().unwrap_or(0);
     let name = product.name;
     if quantity == 0 {
-        session.notice.set(Some(Notice::problem(format!(
+        session.notice.set(Notice::problem(format!(
             "How many of the {name} shall it be?"
-        ))));
+        )));
     } else if held.saturating_add(quantity) > MOST {
-        session.notice.set(Some(Notice::problem(too_many(product))));
+        session.notice.set(Notice::problem(too_many(product)));
     } else {
         *session.cart.get_mut().entry(sku).or_default() += quantity;
-        session.notice.set(Some(Notice::done(match quantity {
+        session.notice.set(Notice::done(match quantity {
             1 => format!("{name}: one more in your cart."),
             _ => format!("{name}: {quantity} more in your cart."),
-        })));
+        }));
     }
     Redirect::to("/cart").into_response()
 }
@@ -144,16 +144,16 @@ async fn set(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Am
     let name = product.name;
     if quantity == 0 {
         session.cart.get_mut().remove(&sku);
-        session.notice.set(Some(Notice::done(format!(
-            "{name}: taken out of your cart."
-        ))));
+        session
+            .notice
+            .set(Notice::done(format!("{name}: taken out of your cart.")));
     } else if quantity > MOST {
-        session.notice.set(Some(Notice::problem(too_many(product))));
+        session.notice.set(Notice::problem(too_many(product)));
     } else {
         session.cart.get_mut().insert(sku, quantity);
-        session.notice.set(Some(Notice::done(format!(
-            "{name}: {quantity} in your cart."
-        ))));
+        session
+            .notice
+            .set(Notice::done(format!("{name}: {quantity} in your cart.")));
     }
     Redirect::to("/cart").into_response()
 }
@@ -173,9 +173,9 @@ struct Item {
 async fn remove(mut session: Session<Shop>, Form(Item { sku }): Form<Item>) -> Redirect {
     if session.cart.get_mut().remove(&sku).is_some() {
         let name = catalogue::find(&sku).map_or("It", |product| product.name);
-        session.notice.set(Some(Notice::done(format!(
-            "{name}: taken out of your cart."
-        ))));
+        session
+            .notice
+            .set(Notice::done(format!("{name}: taken out of your cart.")));
     }
     Redirect::to("/cart")
 }

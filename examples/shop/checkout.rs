@@ -96,7 +96,7 @@ async fn ask(State(patience): State<Patience>, mut session: Session<Shop>) -> Re
 
 fn to_the_cart(session: &mut Session<Shop>) -> Response {
     let text = "Your cart is empty, so there is nothing to check out yet.";
-    session.notice.set(Some(Notice::problem(text)));
+    session.notice.set(Notice::problem(text));
     Redirect::to("/cart").into_response()
 }
 
@@ -117,7 +117,7 @@ async fn answer(
         };
         return (StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)).into_response();
     }
-    session.checkout.set(Some(address));
+    session.checkout.set(address);
     if let Patience(Some(lifetime)) = patience {
         session.checkout.expire_in(lifetime);
     }
@@ -219,7 +219,7 @@ async fn place(
     let total = Bill::of(session.cart.get(), page::currency(&session)).total;
     if total.to_string() != agreed.total {
         let text = "Your cart has changed meanwhile. Please look again before you order.";
-        session.notice.set(Some(Notice::problem(text)));
+        session.notice.set(Notice::problem(text));
         return Ok(Redirect::to("/checkout/review").into_response());
     }
     // Of two clicks on the button, exactly one gets the address.
@@ -254,7 +254,7 @@ struct Thanks {
 async fn order(mut session: Session<Shop>) -> Response {
     let Some(order) = session.order.get().clone() else {
         let text = "There is no recent order in this browser. We show an order for an hour.";
-        session.notice.set(Some(Notice::problem(text)));
+        session.notice.set(Notice::problem(text));
         return Redirect::to("/cart").into_response();
     };
     page::show(&Thanks {
