@@ -468,6 +468,18 @@ async fn of_several_schemas_in_one_session_the_longest_lifetimes_count() {
 }
 
 #[tokio::test]
+async fn a_schema_that_says_nothing_asks_for_what_the_layer_says() {
+    let both = async |mut till: Session<Till>, mut plain: Session<Plain>| {
+        till.total.set(1);
+        plain.clicks.set(1);
+    };
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor.visit(both).await;
+    assert_eq!(around(&site, &visitor, there, 2 * HOUR).await, LAPSES);
+}
+
+#[tokio::test]
 async fn a_sliding_field_is_written_once_per_tenth_of_its_lifetime() {
     let site = Site::in_memory();
     let mut visitor = cashier(&site).await;

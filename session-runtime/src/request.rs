@@ -57,7 +57,6 @@ pub(crate) struct Request {
 
 /// What came of [`Session::save`](crate::Session::save).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "the session may have ended meanwhile, and the changes with it"]
 pub enum Saved {
     /// What was changed is in the store.
     Written,
@@ -175,7 +174,12 @@ impl Request {
     /// Takes note that a schema with these lifetimes is in use; `touch` if that counts as use of the session.
     pub(crate) fn uses(&self, lifetime: Lifetime, touch: bool) {
         let mut state = self.state();
-        state.lifetime = state.lifetime.longest(lifetime);
+        let (ttl, absolute) = self.config.lifetimes(lifetime);
+        let asked = Lifetime {
+            ttl: Some(ttl),
+            absolute: Some(absolute),
+        };
+        state.lifetime = state.lifetime.longest(asked);
         state.touch |= touch;
     }
 
