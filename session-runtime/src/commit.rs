@@ -34,7 +34,7 @@ pub(crate) const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct Pending {
     pub(crate) row: &'static dyn AnyRow,
     pub(crate) name: FieldName,
-    /// What it is based on, as stored.
+    /// What it is based on, as stored: maybe under an older name.
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be there; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
@@ -92,15 +92,10 @@ impl Pending {
     }
 
     /// The same change, based on what is in the store by now.
-    pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
-        let base = self.base.as_ref();
-        let ours = settle(
-            self.row,
-            base,
-            self.ours.as_ref(),
-            theirs,
-            Occasion::Conflict,
-        )?;
+    pub(crate) fn rebased(&self, record: Option<&Record>, now: Timestamp) -> Result<Self, Error> {
+        let (base, ours) = (self.base.as_ref(), self.ours.as_ref());
+        let theirs = record.and_then(|record| found(self.row, self.name.as_str(), record, now));
+        let ours = settle(self.row, base, ours, theirs, Occasion::Conflict)?;
         Ok(Self {
             base: theirs.cloned(),
             ours,
@@ -108,16 +103,41 @@ impl Pending {
         })
     }
 
-    pub(crate) fn to_change(&self) -> Option<SlotChange> {
-        match (self.base.clone(), self.ours.clone()) {
-            (None, None) => None,
-            (Some(base), None) => Some(SlotChange::drop(base)),
-            (Some(base), Some(ours)) if base.signature() == ours.signature() => {
-                Some(SlotChange::retime(base, ours.expires()))
-            }
-            (base, Some(ours)) => Some(SlotChange::set(base, ours)),
-        }
+    /// The base, if it goes by an older name.
+    pub(crate) fn older(&self) -> Option<&Arc<Slot>> {
+        self.base.as_ref().filter(|base| *base.name() != self.name)
     }
+
+    /// One change; two where an older name gives way to the present one.
+    pub(crate) fn to_changes(&self) -> impl Iterator<Item = SlotChange> + use<> {
+        let one = |change| [Some(change), None];
+        let changes = match (self.base.clone(), self.ours.clone()) {
+            (None, None) => [None, None],
+            (Some(base), None) => one(SlotChange::drop(base)),
+            (Some(base), Some(ours)) if base.signature() == ours.signature() => {
+                one(SlotChange::retime(base, ours.expires()))
+            }
+            (Some(base), Some(ours)) if self.older().is_some() => [
+                Some(SlotChange::drop(base)),
+                Some(SlotChange::set(None, ours)),
+            ],
+            (base, Some(ours)) => one(SlotChange::set(base, ours)),
+        };
+        changes.into_iter().flatten()
+    }
+}
+
+/// What a record has for a slot of that row and name: maybe under an older one.
+pub(crate) fn found<'a>(
+    row: &dyn AnyRow,
+    name: &str,
+    record: &'a Record,
+    now: Timestamp,
+) -> Option<&'a Arc<Slot>> {
+    record.live_slot(name, now).or_else(|| {
+        let mut older = row.aliases().iter();
+        older.find_map(|older| record.live_slot(older, now))
+    })
 }
 
 pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
@@ -434,7 +454,7 @@ impl<'a> Commit<'a> {
             None => Kind::Update,
         };
         let mut change = Change::new(kind, now);
-        change.slots = self.pending.iter().filter_map(Pending::to_change).collect();
+        change.slots = self.pending.iter().flat_map(Pending::to_changes).collect();
         check_sizes(self.config, Some(&self.record), &change.slots)?;
         if change.slots.is_empty() && self.successor.is_none() && !self.is_due(now) {
             return Ok(None);
@@ -481,7 +501,7 @@ impl<'a> Commit<'a> {
         change.retire = leads.clone().map(|key| (key, change.now + GRACE));
         if self.successor.is_some() {
             let pending = Pending::fact(&facts::MOVED_FROM, from, Some(&self.key.to_string()));
-            change.slots.extend(pending.to_change());
+            change.slots.extend(pending.to_changes());
         } else if let Some(from) = from.filter(|_| leads.is_some()) {
             change.slots.push(SlotChange::drop(from));
         }
@@ -505,8 +525,7 @@ pub(crate) fn rebase(
 ) -> Result<Vec<Pending>, Error> {
     let mut rebased = Vec::with_capacity(pending.len());
     for change in pending {
-        let theirs = record.and_then(|record| record.live_slot(change.name.as_str(), now));
-        let change = change.rebased(theirs)?;
+        let change = change.rebased(record.map(AsRef::as_ref), now)?;
         if change.is_change() {
             rebased.push(change);
         }
@@ -576,7 +595,7 @@ fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<C
     change.slots = pending
         .iter()
         .chain([&created])
-        .filter_map(Pending::to_change)
+        .flat_map(Pending::to_changes)
         .collect();
     check_sizes(config, None, &change.slots)?;
     let ttl = pending

@@ -16,7 +16,7 @@ use super::part::Part;
 use super::{Barred, Phase, Request};
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
-use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, settle};
+use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, found, settle};
 use crate::error::Error;
 use crate::id::to_hex;
 use crate::key::{Key, UserId};
@@ -73,6 +73,9 @@ impl Gathered {
             slots = slots.with_slots(record.slots().iter().cloned());
         }
         for pending in &self.pending {
+            if let Some(older) = pending.older() {
+                slots.remove(older.name().as_str());
+            }
             match &pending.ours {
                 Some(slot) => slots.set(Arc::clone(slot)),
                 None => slots.remove(pending.name.as_str()),
@@ -116,7 +119,7 @@ impl Request {
             return Err(Error::too_late());
         }
         self.save_account().await?;
-        let gathered = self.gather(&user).await?;
+        let gathered = self.gather(user).await?;
         let account = self.credit(user, &gathered, rows).await?;
         let epoch = account
             .as_deref()
@@ -275,9 +278,9 @@ impl Request {
             pending.extend(mark.map(|mark| self.mark(mark, gathered, now)));
             pending
         };
-        change.slots = pending.iter().filter_map(Pending::to_change).collect();
+        change.slots = pending.iter().flat_map(Pending::to_changes).collect();
         if account.is_none() {
-            change.slots.extend(epoch().to_change());
+            change.slots.extend(epoch().to_changes());
         }
         if change.slots.is_empty() {
             return Ok(None);
@@ -478,7 +481,7 @@ impl Request {
             let mut credits = credit_slot(row, Some(&account), slot, now)?;
             credits.push(self.mark(mark.clone(), &Gathered::default(), now));
             let mut change = Change::new(Kind::Update, now);
-            change.slots = credits.iter().filter_map(Pending::to_change).collect();
+            change.slots = credits.iter().flat_map(Pending::to_changes).collect();
             if commit::ask(&self.config, &mut key, &change).await? == Committed::Applied {
                 break;
             }
@@ -524,17 +527,11 @@ fn credits(
     let slots = gathered.slots(now);
     let mut credits = Vec::new();
     for row in rows.iter().filter(|row| row.follows()) {
-        if let Some(slot) = slot_of(*row, &slots, now) {
+        if let Some(slot) = found(*row, row.name(), &slots, now) {
             credits.extend(credit_slot(*row, account, slot, now)?);
         }
     }
     Ok(credits)
-}
-
-/// The slot that a reader of the field finds, be it under an older name.
-fn slot_of<'a>(row: &dyn AnyRow, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
-    let names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
-    names.filter_map(|name| record.live_slot(name, now)).next()
 }
 
 /// One slot of a guest, merged into the account, under the field's present name.
@@ -546,7 +543,7 @@ fn credit_slot(
 ) -> Result<Vec<Pending>, Error> {
     let name = FieldName::fixed(row.name());
     let renamed = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));
-    let stored = account.and_then(|account| slot_of(row, account, now));
+    let stored = account.and_then(|account| found(row, row.name(), account, now));
     let theirs = stored.map(renamed);
     let merged = settle(
         row,
@@ -572,7 +569,7 @@ fn follow_up(
     now: Timestamp,
 ) -> Result<Vec<Pending>, Error> {
     let follows =
-        |pending: &&Pending| row_of(rows, pending.name.as_str()).is_some_and(|row| row.follows());
+        |pending: &&Pending| row_of(rows, pending.name.as_str()).is_some_and(AnyRow::follows);
     let follows: Vec<Pending> = gathered.pending.iter().filter(follows).cloned().collect();
     commit::rebase(&follows, account, now)
 }

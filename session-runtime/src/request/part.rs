@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Doubt, Pending, same_payload, same_slot, settle};
+use crate::commit::{self, Doubt, Pending, found, same_payload, same_slot, settle};
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
@@ -53,6 +53,9 @@ impl Part {
             seen.set(Arc::clone(slot));
         }
         for pending in self.pending.iter().filter(|pending| !pending.used_up) {
+            if let Some(older) = pending.older() {
+                seen.remove(older.name().as_str());
+            }
             match &pending.ours {
                 Some(slot) => seen.set(Arc::clone(slot)),
                 None => seen.remove(pending.name.as_str()),
@@ -60,7 +63,7 @@ impl Part {
         }
     }
 
-    /// Takes in that a slot has become `ours`, seen from `base`.
+    /// Takes in that a field's slot has become `ours`, seen from `base`.
     pub(super) fn fold_slot(
         &mut self,
         row: &'static dyn AnyRow,
@@ -68,12 +71,10 @@ impl Part {
         ours: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let Some(name) = ours.or(base).map(|slot| slot.name().clone()) else {
-            return Ok(());
-        };
-        let record = self.stored.as_ref();
+        let name = FieldName::fixed(row.name());
+        let record = self.stored.as_deref();
         let stored = record
-            .and_then(|record| record.live_slot(name.as_str(), now))
+            .and_then(|record| found(row, row.name(), record, now))
             .cloned();
         let earlier = self.pending.iter().find(|pending| pending.name == name);
         let (base_in_store, current) = match earlier {
@@ -110,9 +111,10 @@ impl Part {
     }
 
     /// Whether this request has given the slot another value.
-    pub(super) fn has_set(&self, name: &FieldName) -> bool {
+    pub(super) fn has_set(&self, name: &str) -> bool {
         self.pending.iter().any(|pending| {
-            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
+            pending.name.as_str() == name
+                && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
         })
     }
 
@@ -143,8 +145,7 @@ impl Part {
                 return Ok(());
             }
             let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            let theirs = record.live_slot(pending.name.as_str(), now);
-            self.replace(Pending { base, ..pending }.rebased(theirs)?);
+            self.replace(Pending { base, ..pending }.rebased(Some(&record), now)?);
             Ok(())
         });
         self.found(key, record);

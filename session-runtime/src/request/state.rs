@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
-use crate::record::{Ended, FieldName, Record, Slot};
+use crate::record::{Ended, Record, Slot};
 use crate::schema::{AnyRow, Deed, Harvest, Lifetime};
 
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(super) struct State {
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
-    pub(super) kept: Vec<FieldName>,
+    pub(super) kept: Vec<&'static str>,
     /// Why what was presented is no session.
     pub(super) ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
@@ -149,56 +149,40 @@ impl State {
         let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
-            (Deed::Changed | Deed::Slid, _) => self.fold_change(harvest, base, now),
+            (Deed::Changed | Deed::Slid, _) => {
+                let part = self.part(harvest.row);
+                part.fold_slot(harvest.row, base, harvest.ours.as_ref(), now)
+            }
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
                 Ok(())
             }
             (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
-            (Deed::Kept, Some(base)) => {
-                self.keep(base.name());
+            (Deed::Kept, Some(_)) => {
+                self.keep(harvest.row.name());
                 Ok(())
             }
             (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
         }
     }
 
-    fn keep(&mut self, name: &FieldName) {
+    fn keep(&mut self, name: &'static str) {
         let pending = &mut self.session.pending;
-        pending.retain(|pending| !pending.used_up || pending.name != *name);
-        self.kept.push(name.clone());
+        pending.retain(|pending| !pending.used_up || pending.name.as_str() != name);
+        self.kept.push(name);
     }
 
     /// A flash was read. What this request keeps, or has set itself, stays.
     fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
-        let name = base.name();
-        if self.kept.contains(name) || self.session.has_set(name) {
+        let name = harvest.row.name();
+        if self.kept.contains(&name) || self.session.has_set(name) {
             return Ok(());
         }
         self.session.fold_slot(harvest.row, Some(base), None, now)?;
         for pending in &mut self.session.pending {
-            pending.used_up |= pending.name == *name;
+            pending.used_up |= pending.name.as_str() == name;
         }
         Ok(())
-    }
-
-    fn fold_change(
-        &mut self,
-        harvest: &Harvest,
-        base: Option<&Arc<Slot>>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let written = harvest.ours.as_ref().map(|slot| slot.name().as_str());
-        let (row, ours) = (harvest.row, harvest.ours.as_ref());
-        let part = self.part(row);
-        match base.filter(|base| Some(base.name().as_str()) != written) {
-            // It was read under an older name, and is written under the present one.
-            Some(old) if written.is_some() => {
-                part.fold_slot(row, Some(old), None, now)?;
-                part.fold_slot(row, None, ours, now)
-            }
-            _ => part.fold_slot(row, base, ours, now),
-        }
     }
 
     /// What was looked up again.
