@@ -39,6 +39,8 @@ struct Shop {
     #[expire("1h")]
     lapsing: String,
     ratio: f64,
+    #[merge(reject)]
+    seat: u32,
 }
 
 async fn add_one(mut session: Session<Shop>) {
@@ -205,6 +207,28 @@ async fn a_save_that_is_never_answered_is_not_applied_twice() {
             let expected = Some((12 + between).to_string());
             assert_eq!(points(&site, &visitor).await, expected, "{fault:?}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_that_is_never_answered_is_not_credited_twice_at_login() {
+    for fault in [Fault::After, Fault::Before] {
+        let (site, mut visitor) = shop().await;
+        let store = Arc::clone(&site.store);
+        let handler = async move |mut session: Session<Shop>| {
+            *session.points.get_mut() += 1;
+            store.always(Some(fault));
+            assert!(
+                session
+                    .save()
+                    .await
+                    .is_err_and(|error| error.is_unavailable())
+            );
+            store.always(None);
+            session.login("ada").await
+        };
+        assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+        assert_eq!(visitor.visit(read).await.body, "11", "{fault:?}");
     }
 }
 
@@ -415,6 +439,30 @@ async fn what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written(
                 reply.status != StatusCode::OK
             );
         }
+    }
+}
+
+async fn what_is_refused_of_a_session_is_not_written_of_its_user_either(site: Site<impl Store>) {
+    let (too_large, changed) = (StatusCode::PAYLOAD_TOO_LARGE, StatusCode::CONFLICT);
+    for (status, conflicts) in [(too_large, false), (changed, true)] {
+        let mut visitor = customer(&site).await;
+        visitor
+            .visit(async |mut session: Session<Shop>| session.login("ada").await)
+            .await;
+        let before = visitor.visit(read).await.body;
+        let tab = visitor.clone();
+        let handler = async move |mut session: Session<Shop>| {
+            *session.points.get_mut() += 1;
+            if conflicts {
+                let reserve = async |mut session: Session<Shop>| session.seat.set(1);
+                tab.clone().visit(reserve).await;
+                session.seat.set(2);
+            } else {
+                session.text.set(text(KIB_256 + 1));
+            }
+        };
+        assert_eq!(visitor.visit(handler).await.status, status);
+        assert_eq!(visitor.visit(read).await.body, before, "{status}");
     }
 }
 
@@ -678,5 +726,6 @@ on_each_store! {
     a_commit_that_fails_is_repeated_and_applied_once,
     what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written,
     a_handle_that_cannot_be_saved_keeps_its_changes_to_be_mended,
+    what_is_refused_of_a_session_is_not_written_of_its_user_either,
     a_session_that_is_full_takes_one_thing_in_place_of_another,
 }

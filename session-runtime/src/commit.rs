@@ -538,6 +538,9 @@ pub(crate) fn check_sizes(
     record: Option<&Record>,
     slots: &[SlotChange],
 ) -> Result<(), Error> {
+    if slots.is_empty() {
+        return Ok(());
+    }
     let held = |name: &str| record.and_then(|record| record.slot(name));
     let mut after = record.map_or(0, Record::size);
     let mut grows = false;

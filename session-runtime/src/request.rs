@@ -404,10 +404,13 @@ impl Request {
         .await
     }
 
-    /// Commits what is pending: of the user first, then of the session. Whoever calls it holds the gate.
+    /// Commits what is pending. What can be refused goes first, so that nothing is written then. Whoever calls it
+    /// holds the gate.
     async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
-        let credited = self.write_account().await?;
+        let checked = self.account_mut(|account| account.check_sizes(&self.config));
+        checked.unwrap_or(Ok(()))?;
         let saved = self.write_session(successor).await?;
+        let credited = self.write_account().await?;
         Ok(saved.or(credited))
     }
 

@@ -119,6 +119,7 @@ impl Request {
             return Err(Error::too_late());
         }
         self.save_account().await?;
+        let _ = self.settle_doubt().await?;
         let gathered = self.gather(user).await?;
         let account = self.credit(user, &gathered, rows).await?;
         let epoch = account

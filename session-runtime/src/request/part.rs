@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::commit::{self, Doubt, Pending, found, same_payload, same_slot, settle};
+use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
@@ -108,6 +109,12 @@ impl Part {
             stored: self.key.clone().zip(self.stored.clone()),
             pending: self.pending.clone(),
         }
+    }
+
+    /// Whether there is room for what is pending.
+    pub(super) fn check_sizes(&self, config: &Config) -> Result<(), Error> {
+        let changes: Vec<_> = self.pending.iter().flat_map(Pending::to_changes).collect();
+        commit::check_sizes(config, self.stored.as_deref(), &changes)
     }
 
     /// Whether this request has given the slot another value.
