@@ -398,6 +398,21 @@ async fn a_field_that_was_renamed_merges_on_from_its_older_name(site: Site<impl 
     }
 }
 
+async fn a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one(
+    site: Site<impl Store>,
+) {
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Before>| session.basket.set(5))
+        .await;
+    let handler = async |mut session: Session<After>| {
+        session.cart.clear();
+        session.login("ada").await?;
+        Ok::<_, Error>(session.cart.get().to_string())
+    };
+    assert_eq!(visitor.visit(handler).await.body, "0");
+}
+
 async fn two_handles_of_a_field_that_was_renamed_merge(site: Site<impl Store>) {
     let mut visitor = site.visitor();
     visitor
@@ -660,5 +675,6 @@ on_each_store! {
     where_values_conflict_expiries_are_merged_too,
     requests_that_write_different_fields_never_conflict,
     a_field_that_was_renamed_merges_on_from_its_older_name,
+    a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one,
     two_handles_of_a_field_that_was_renamed_merge,
 }

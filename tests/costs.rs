@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, StatusCode};
 use session_runtime::store::MemoryStore;
 use session_runtime::transport::HeaderTransport;
 use session_runtime::{Error, PassiveSession, Saved, Session};
-use session_tests::{Handles, Site, Visitor};
+use session_tests::{Fault, Handles, Site, Visitor};
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -165,6 +165,50 @@ async fn two_extractors_in_one_request_load_once() {
     let (site, mut visitor) = shop().await;
     let both = async |_: Session<Shop>, _: PassiveSession<Shop>, _: Option<Session<Shop>>| {};
     assert_eq!(cost(&site, &mut visitor, both).await, [1, 0, 0]);
+    let at_once = async |mut one: Handles, mut other: Handles| {
+        let (one, other) = tokio::join!(one.open::<Shop>(), other.open::<Shop>());
+        assert_eq!((one.visits.get(), other.visits.get()), (&1, &1));
+    };
+    site.store.plan([Fault::Slow(Duration::from_millis(10))]);
+    assert_eq!(cost(&site, &mut visitor, at_once).await, [1, 0, 0]);
+}
+
+#[derive(Session)]
+struct Member {
+    page: u32,
+    #[merge(sum)]
+    points: u32,
+}
+
+#[tokio::test]
+async fn what_follows_the_user_costs_one_more_load_and_if_it_changed_one_more_commit() {
+    let (site, mut visitor) = shop().await;
+    let login = async |mut session: Session<Member>| session.login("ada").await;
+    assert_eq!(visitor.visit(login).await.set_cookies().len(), 1);
+    visitor.visit(look).await; // takes in what the schema that logged in did not know
+    let read = async |session: Session<Member>| session.page.get().to_string();
+    let turn = async |mut session: Session<Member>| *session.page.get_mut() += 1;
+    let score = async |mut session: Session<Member>| *session.points.get_mut() += 1;
+    let borrow = async |mut session: Session<Member>| *session.points.get_mut() += 0;
+    let both = async |mut session: Session<Member>| {
+        *session.page.get_mut() += 1;
+        *session.points.get_mut() += 1;
+    };
+    for (what, handler, costs) in [
+        ("a schema of which nothing follows", any(look), [1, 0, 0]),
+        ("read", any(read), [2, 0, 0]),
+        ("borrowed", any(borrow), [2, 0, 0]),
+        ("changed, but nothing that follows", any(turn), [2, 1, 0]),
+        ("changed what follows alone", any(score), [2, 1, 0]),
+        ("changed both", any(both), [2, 2, 0]),
+        (
+            "a schema of which nothing follows, changed",
+            any(count),
+            [1, 1, 0],
+        ),
+    ] {
+        assert_eq!(cost(&site, &mut visitor, handler).await, costs, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -213,9 +213,14 @@ async fn only_what_sets_a_field_starts_its_lifetime_anew(site: Site<impl Store>)
 
 async fn a_sliding_field_lives_on_while_it_is_read(site: Site<impl Store>) {
     let mut visitor = cashier(&site).await;
-    for _ in 0..5 {
+    let uses: [Does; 3] = [
+        |till| assert!(till.desk.get().is_some()),
+        |till| assert!(till.desk.get_mut().is_some()),
+        |till| assert!(till.desk.try_get().is_ok()),
+    ];
+    for does in uses {
         site.clock.advance(15 * MINUTE);
-        till(&mut visitor, |till| assert!(till.desk.get().is_some())).await;
+        till(&mut visitor, does).await;
     }
     // Neither looking whether it is there nor using another field is using it.
     site.clock.advance(15 * MINUTE);
@@ -343,6 +348,13 @@ async fn a_slower_request_never_moves_the_expiry_earlier(site: Site<impl Store>)
     let longer = async |mut session: Session<Till>| session.set_ttl(5 * HOUR);
     slower_than(&mut visitor, longer).await;
     assert_eq!(around(&site, &visitor, there, 5 * HOUR).await, LAPSES);
+
+    // Nor if what it would extend has been extended further meanwhile, though nothing conflicts.
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(HOUR / 2);
+    let lounge = async |mut session: Session<Lounge>| session.seat.set(1);
+    slower_than(&mut visitor, lounge).await;
+    assert_eq!(around(&site, &visitor, there, 3 * HOUR).await, LAPSES);
 
     // Nor does a schema of a shorter life.
     let site = site.with(|layer| layer.ttl(MINUTE));

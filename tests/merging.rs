@@ -229,6 +229,15 @@ fn a_line_that_one_side_removed_goes_unless_the_other_changed_it() {
 }
 
 #[test]
+fn of_keys_that_are_there_twice_the_first_goes_with_the_first() {
+    let base = [line(1, 1, 0), line(1, 5, 0)];
+    let ours = [line(1, 2, 0), line(1, 5, 0)];
+    let theirs = [line(1, 1, 0), line(1, 6, 0)];
+    let merged = [line(1, 2, 0), line(1, 6, 0)];
+    assert_eq!(merged_lines(&base, &ours, &theirs), merged);
+}
+
+#[test]
 fn a_change_outlives_a_removal_whichever_came_first() {
     let sides = |ours, theirs| Sides {
         base: Some(line(1, 2, 0)),

@@ -389,6 +389,70 @@ async fn a_merge_never_overwrites_what_it_cannot_decode() {
     assert_eq!(meanwhile.payload(&visitor, "page_size").await.unwrap(), "5");
 }
 
+#[derive(Session)]
+struct OldGame {
+    points: u32,
+    seen: Vec<u32>,
+}
+
+#[derive(Session)]
+struct Game {
+    #[merge(sum)]
+    #[session(alias = "points")]
+    score: u32,
+    #[merge(append)]
+    #[session(alias = "seen")]
+    levels: Vec<u32>,
+}
+
+fn play(game: &mut GameSession, level: u32) {
+    *game.score.get_mut() += 1;
+    game.levels.get_mut().push(level);
+}
+
+#[tokio::test]
+async fn a_field_that_is_renamed_while_another_writes_it_is_merged_under_the_new_name() {
+    async fn new_app(mut session: Session<Game>) {
+        play(session.fields(), 2);
+    }
+    async fn old_app(mut session: Session<OldGame>) {
+        *session.points.get_mut() += 1;
+        session.seen.get_mut().push(2);
+    }
+    async fn other_handle(mut one: Session<Game>, mut other: Session<Game>) {
+        play(one.fields(), 2);
+        drop(one);
+        play(other.fields(), 3);
+    }
+    let amid = |mut tab: Visitor, meanwhile: MethodRouter| {
+        any(async move |mut session: Session<Game>| {
+            play(session.fields(), 3);
+            visit(&mut tab, meanwhile).await;
+        })
+    };
+    let site = Site::in_memory();
+    for writers in [
+        "two new requests",
+        "an old and a new request",
+        "two handles",
+    ] {
+        let mut visitor = regular(&site).await;
+        site.plant(&visitor, "points", "5").await;
+        site.plant(&visitor, "seen", "[1]").await;
+        let handler = match writers {
+            "two handles" => any(other_handle),
+            "two new requests" => amid(visitor.clone(), any(new_app)),
+            _ => amid(visitor.clone(), any(old_app)),
+        };
+        visit(&mut visitor, handler).await;
+        let mut stored = Vec::new();
+        for name in ["score", "levels", "points", "seen"] {
+            stored.push(site.payload(&visitor, name).await.unwrap_or_default());
+        }
+        assert_eq!(stored, ["7", "[1,2,3]", "", ""], "{writers}");
+    }
+}
+
 #[tokio::test]
 async fn a_field_without_a_value_has_its_default_and_keeps_nothing() {
     let site = Site::in_memory();

@@ -1,5 +1,7 @@
 //! Users: what a login and a logout do, and what follows whom.
 
+#![allow(clippy::unchecked_time_subtraction)] // a test that subtracts too much has failed
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -1019,6 +1021,46 @@ async fn logins_leave_nothing_behind_for_good(site: Site<impl Store>) {
     assert!(slots.last() < Some(&8), "{slots:?}");
 }
 
+#[tokio::test]
+async fn a_login_does_not_credit_what_is_about_to_be_given_back() {
+    let site = Site::in_memory();
+    let (mut visitor, mut guest) = fail_at(&site, "ada", (1, Fault::After)).await;
+    site.clock.advance(8 * SECOND);
+    let reply = try_login(&mut visitor, "ada").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+    site.clock.advance(2 * SECOND);
+    assert_eq!(quietly(&mut guest, shown).await, "guest [2] 2 dark");
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1, 2] 3 dark");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_takes_too_long_credits_nothing() {
+    let site = Site::in_memory();
+    drop(user(&site, "ada", &[1]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    let calls = [Fault::None; 4].into_iter();
+    site.store.plan(calls.chain([Fault::Slow(9 * SECOND)])); // the credit
+    let reply = try_login(&mut visitor, "ada").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    site.clock.advance(10 * SECOND);
+    assert_eq!(quietly(&mut visitor, shown).await, "guest [2] 2 dark");
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_deleted_a_moment_ago_cannot_log_in_and_is_told_at_once() {
+    let site = Site::in_memory();
+    let visitor = user(&site, "ada", &[1]).await;
+    delete_user(&*site.store, "ada", site.now()).await;
+    site.store.round_trips();
+    let reply = try_login(&mut visitor.clone(), "ada").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    let (loads, commits) = site.store.round_trips();
+    assert!(loads + commits < 10, "{loads} {commits}");
+}
+
 type Told = Pin<Box<dyn Future<Output = String> + Send>>;
 type Aim = fn(Session<Shop>) -> Told;
 
@@ -1136,7 +1178,6 @@ async fn in_hardly_any_order_do_two_logins_lose_or_double_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "takes half a minute: cargo test -p session-tests --test users -- --ignored"]
 async fn in_no_order_do_two_logins_lose_or_double_anything() {
     let aims: [Aim; 2] = [enter::<2>, enter::<4>];
     assert!(nothing_is_lost_or_doubled(&aims, true, Choices::default()).await > 1000);

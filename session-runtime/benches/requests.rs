@@ -53,7 +53,7 @@ struct Wide {
 }
 
 mod ours {
-    use super::*;
+    use super::{MemoryStore, Router, Session, SessionLayer, Wide, get};
 
     async fn untouched() -> &'static str {
         "ok"
@@ -110,7 +110,7 @@ mod ours {
 }
 
 mod theirs {
-    use super::*;
+    use super::{Router, get};
     use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
 
     async fn untouched() -> &'static str {
@@ -160,7 +160,7 @@ mod theirs {
 }
 
 mod plain {
-    use super::*;
+    use super::{Router, get};
 
     async fn ok() -> &'static str {
         "ok"
@@ -316,9 +316,9 @@ fn main() {
         let apps = [plain::app(), ours::app(), theirs::app()];
         let mut contenders = apps.map(|app| Contender::new(&runtime, app, case));
         for _ in 0..ROUNDS {
-            contenders
-                .iter_mut()
-                .for_each(|contender| contender.round(&runtime));
+            for contender in &mut contenders {
+                contender.round(&runtime);
+            }
         }
         let allocations = contenders
             .each_ref()

@@ -34,7 +34,7 @@ pub(crate) const SUPERSEDED: Duration = Duration::from_secs(5 * 60);
 pub(crate) struct Pending {
     pub(crate) row: &'static dyn AnyRow,
     pub(crate) name: FieldName,
-    /// What it is based on, as stored: maybe under an older name.
+    /// What it is based on, as stored.
     pub(crate) base: Option<Arc<Slot>>,
     /// What is to be there; `None` takes it out.
     pub(crate) ours: Option<Arc<Slot>>,
@@ -92,10 +92,15 @@ impl Pending {
     }
 
     /// The same change, based on what is in the store by now.
-    pub(crate) fn rebased(&self, record: Option<&Record>, now: Timestamp) -> Result<Self, Error> {
-        let (base, ours) = (self.base.as_ref(), self.ours.as_ref());
-        let theirs = record.and_then(|record| found(self.row, self.name.as_str(), record, now));
-        let ours = settle(self.row, base, ours, theirs, Occasion::Conflict)?;
+    pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
+        let base = self.base.as_ref();
+        let ours = settle(
+            self.row,
+            base,
+            self.ours.as_ref(),
+            theirs,
+            Occasion::Conflict,
+        )?;
         Ok(Self {
             base: theirs.cloned(),
             ours,
@@ -103,41 +108,33 @@ impl Pending {
         })
     }
 
-    /// The base, if it goes by an older name.
-    pub(crate) fn older(&self) -> Option<&Arc<Slot>> {
-        self.base.as_ref().filter(|base| *base.name() != self.name)
+    /// What is stored of it: under its name, or under an older one.
+    pub(crate) fn stored_in<'r>(
+        &self,
+        record: &'r Record,
+        now: Timestamp,
+    ) -> Option<&'r Arc<Slot>> {
+        let older = self.row.aliases().iter().copied();
+        let mut names = std::iter::once(self.name.as_str()).chain(older);
+        names.find_map(|name| record.live_slot(name, now))
     }
 
-    /// One change; two where an older name gives way to the present one.
+    /// What is asked of the store: two things if the field was read under an older name.
     pub(crate) fn to_changes(&self) -> impl Iterator<Item = SlotChange> + use<> {
-        let one = |change| [Some(change), None];
-        let changes = match (self.base.clone(), self.ours.clone()) {
-            (None, None) => [None, None],
-            (Some(base), None) => one(SlotChange::drop(base)),
-            (Some(base), Some(ours)) if base.signature() == ours.signature() => {
-                one(SlotChange::retime(base, ours.expires()))
-            }
-            (Some(base), Some(ours)) if self.older().is_some() => [
+        let (drop, change) = match (self.base.clone(), self.ours.clone()) {
+            (None, None) => (None, None),
+            (Some(base), None) => (Some(SlotChange::drop(base)), None),
+            (Some(base), Some(ours)) if base.name() != ours.name() => (
                 Some(SlotChange::drop(base)),
                 Some(SlotChange::set(None, ours)),
-            ],
-            (base, Some(ours)) => one(SlotChange::set(base, ours)),
+            ),
+            (Some(base), Some(ours)) if base.signature() == ours.signature() => {
+                (None, Some(SlotChange::retime(base, ours.expires())))
+            }
+            (base, Some(ours)) => (None, Some(SlotChange::set(base, ours))),
         };
-        changes.into_iter().flatten()
+        drop.into_iter().chain(change)
     }
-}
-
-/// What a record has for a slot of that row and name: maybe under an older one.
-pub(crate) fn found<'a>(
-    row: &dyn AnyRow,
-    name: &str,
-    record: &'a Record,
-    now: Timestamp,
-) -> Option<&'a Arc<Slot>> {
-    record.live_slot(name, now).or_else(|| {
-        let mut older = row.aliases().iter();
-        older.find_map(|older| record.live_slot(older, now))
-    })
 }
 
 pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
@@ -525,7 +522,8 @@ pub(crate) fn rebase(
 ) -> Result<Vec<Pending>, Error> {
     let mut rebased = Vec::with_capacity(pending.len());
     for change in pending {
-        let change = change.rebased(record.map(AsRef::as_ref), now)?;
+        let theirs = record.and_then(|record| change.stored_in(record, now));
+        let change = change.rebased(theirs)?;
         if change.is_change() {
             rebased.push(change);
         }

@@ -73,9 +73,7 @@ impl<T> Field<T> {
 
     /// The value; the default while the field is absent.
     pub fn get(&self) -> &T {
-        if self.row.slides().is_some() {
-            self.marks.raise(Marks::USED);
-        }
+        self.slide();
         &self.opened().value
     }
 
@@ -83,6 +81,7 @@ impl<T> Field<T> {
     ///
     /// If it is the same at the end of the request, nothing is written.
     pub fn get_mut(&mut self) -> &mut T {
+        self.slide();
         self.marks.raise(Marks::BORROWED);
         &mut self.opened_mut().value
     }
@@ -153,6 +152,13 @@ impl<T> Field<T> {
     /// When the field lapses; `None` if it lives as long as the session, or is absent.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expiry().map(Into::into)
+    }
+
+    /// It is used, which lets a sliding field live on.
+    fn slide(&self) {
+        if self.row.slides().is_some() {
+            self.marks.raise(Marks::USED);
+        }
     }
 
     fn live(&mut self, lifetime: Lifetime) {

@@ -132,12 +132,11 @@ impl Request {
         match self.find(presented.clone()).await? {
             Found::Live(key, record) => match client.differs(&record, &self.config) {
                 None => {
-                    let account = self.account_of(&record).await?;
                     let mut state = self.state();
                     state.presents = key == presented;
                     state.id = Some(id);
+                    state.account = login::account_of(&record);
                     state.session.found(key, record);
-                    state.account = account;
                 }
                 Some(reason) => self.evict(key, reason).await,
             },

@@ -52,6 +52,12 @@ impl<S: Schema> Session<S> {
             generation,
             borrowed: false,
         };
+        if session.request.unread_account().is_some()
+            && rows::<S>(&session.cells).iter().any(|row| row.follows())
+        {
+            session.request.load_account().await?;
+            session.reopen();
+        }
         if session.request.knows_waiting(&|| rows::<S>(&session.cells)) {
             let rows = rows::<S>(&session.cells);
             session.request.adopt(&rows).await?;

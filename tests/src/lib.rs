@@ -1,18 +1,24 @@
-//! What the tests share: a browser without a window, a store that counts and fails on demand, and a site of
-//! both.
+//! What the tests share: a browser without a window, a store that counts and fails on demand, a site of both; the
+//! example shop as a process, and Chromium.
 
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
 mod browser;
+mod chrome;
 mod faults;
 mod logs;
+mod process;
 mod schedule;
 mod site;
+mod tools;
 
 pub use browser::{Browser, Reply};
+pub use chrome::{Chrome, Screen};
 pub use faults::{Fault, FaultStore};
 pub use logs::Logs;
+pub use process::{Guest, Page, Shop};
 pub use schedule::{Choices, Held};
 pub use site::{Handles, Site, Visitor};
 pub use tempfile::TempDir;
+pub use tools::require;

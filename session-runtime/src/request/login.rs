@@ -16,7 +16,7 @@ use super::part::Part;
 use super::{Barred, Phase, Request};
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
-use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, found, settle};
+use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, settle};
 use crate::error::Error;
 use crate::id::to_hex;
 use crate::key::{Key, UserId};
@@ -73,12 +73,11 @@ impl Gathered {
             slots = slots.with_slots(record.slots().iter().cloned());
         }
         for pending in &self.pending {
-            if let Some(older) = pending.older() {
-                slots.remove(older.name().as_str());
+            if let Some(base) = &pending.base {
+                slots.remove(base.name().as_str()); // maybe an older one
             }
-            match &pending.ours {
-                Some(slot) => slots.set(Arc::clone(slot)),
-                None => slots.remove(pending.name.as_str()),
+            if let Some(slot) = &pending.ours {
+                slots.set(Arc::clone(slot));
             }
         }
         slots
@@ -359,18 +358,25 @@ impl Request {
         Err(Error::unsettled())
     }
 
-    /// What follows the user of a session, if it is a user's.
-    pub(super) async fn account_of(&self, session: &Record) -> Result<Option<Part>, Error> {
-        let Some(user) = fact(session, &facts::USER) else {
-            return Ok(None);
+    /// Looks up what follows the user, once, for a schema that has such fields.
+    pub(crate) async fn load_account(&self) -> Result<(), Error> {
+        let _gate = self.gate().await?;
+        let Some(user) = self.unread_account() else {
+            return Ok(());
         };
-        let key = Key::User(UserId::from(user));
-        let stored = commit::look_up(&self.config, &key).await?;
-        Ok(Some(Part {
-            key: Some(key),
-            stored,
-            ..Part::default()
-        }))
+        let stored = commit::look_up(&self.config, &user).await?;
+        if let Some(account) = &mut self.state().account {
+            account.stored = stored;
+            account.unread = false;
+        }
+        Ok(())
+    }
+
+    /// The key of what follows the user, if somebody is logged in and it was not looked up yet.
+    pub(crate) fn unread_account(&self) -> Option<Key> {
+        let state = self.state();
+        let account = state.account.as_ref().filter(|account| account.unread)?;
+        account.key.clone()
     }
 
     /// What is under a key. A claim that was abandoned is settled first.
@@ -495,6 +501,16 @@ impl Request {
     }
 }
 
+/// What follows the user of a session, if somebody is logged in. It is not looked up yet.
+pub(super) fn account_of(session: &Record) -> Option<Part> {
+    let user = fact(session, &facts::USER)?;
+    Some(Part {
+        key: Some(Key::User(UserId::from(user))),
+        unread: true,
+        ..Part::default()
+    })
+}
+
 fn new_account(now: Timestamp) -> Arc<Record> {
     Arc::new(Record::new(now, FOREVER))
 }
@@ -528,11 +544,17 @@ fn credits(
     let slots = gathered.slots(now);
     let mut credits = Vec::new();
     for row in rows.iter().filter(|row| row.follows()) {
-        if let Some(slot) = found(*row, row.name(), &slots, now) {
+        if let Some(slot) = slot_of(*row, &slots, now) {
             credits.extend(credit_slot(*row, account, slot, now)?);
         }
     }
     Ok(credits)
+}
+
+/// The slot that a reader of the field finds, be it under an older name.
+fn slot_of<'a>(row: &dyn AnyRow, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
+    let mut names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
+    names.find_map(|name| record.live_slot(name, now))
 }
 
 /// One slot of a guest, merged into the account, under the field's present name.
@@ -544,7 +566,7 @@ fn credit_slot(
 ) -> Result<Vec<Pending>, Error> {
     let name = FieldName::fixed(row.name());
     let renamed = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));
-    let stored = account.and_then(|account| found(row, row.name(), account, now));
+    let stored = account.and_then(|account| slot_of(row, account, now));
     let theirs = stored.map(renamed);
     let merged = settle(
         row,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Doubt, Pending, found, same_payload, same_slot, settle};
+use crate::commit::{self, Doubt, Pending, same_payload, same_slot, settle};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
@@ -20,6 +20,8 @@ pub(super) struct Part {
     pub(super) key: Option<Key>,
     /// The record as last seen in the store.
     pub(super) stored: Option<Arc<Record>>,
+    /// The record was not looked up, since no schema has asked for it.
+    pub(super) unread: bool,
     pub(super) pending: Vec<Pending>,
     /// What the commit that is under way, or was the last, writes: a pending change that comes to nothing may
     /// have to undo it.
@@ -38,6 +40,7 @@ impl Part {
     pub(super) fn found(&mut self, key: Key, record: Arc<Record>) {
         self.key = Some(key);
         self.stored = Some(record);
+        self.unread = false;
     }
 
     pub(super) fn slots(&self) -> &[Arc<Slot>] {
@@ -54,17 +57,16 @@ impl Part {
             seen.set(Arc::clone(slot));
         }
         for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            if let Some(older) = pending.older() {
-                seen.remove(older.name().as_str());
+            if let Some(base) = &pending.base {
+                seen.remove(base.name().as_str());
             }
-            match &pending.ours {
-                Some(slot) => seen.set(Arc::clone(slot)),
-                None => seen.remove(pending.name.as_str()),
+            if let Some(slot) = &pending.ours {
+                seen.set(Arc::clone(slot));
             }
         }
     }
 
-    /// Takes in that a field's slot has become `ours`, seen from `base`.
+    /// Takes in that a slot has become `ours`, seen from `base`.
     pub(super) fn fold_slot(
         &mut self,
         row: &'static dyn AnyRow,
@@ -72,24 +74,20 @@ impl Part {
         ours: Option<&Arc<Slot>>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let name = FieldName::fixed(row.name());
+        let mut change = Pending::of(row, None, None);
         let record = self.stored.as_deref();
         let stored = record
-            .and_then(|record| found(row, row.name(), record, now))
+            .and_then(|record| change.stored_in(record, now))
             .cloned();
-        let earlier = self.pending.iter().find(|pending| pending.name == name);
+        let mut pending = self.pending.iter();
+        let earlier = pending.find(|pending| pending.name == change.name);
         let (base_in_store, current) = match earlier {
             Some(pending) => (pending.base.clone(), pending.ours.clone()),
             None => (stored.clone(), stored),
         };
-        let ours = settle(row, base, ours, current.as_ref(), Occasion::Conflict)?;
-        self.replace(Pending {
-            row,
-            name,
-            base: base_in_store,
-            ours,
-            used_up: false,
-        });
+        change.ours = settle(row, base, ours, current.as_ref(), Occasion::Conflict)?;
+        change.base = base_in_store;
+        self.replace(change);
         Ok(())
     }
 
@@ -118,10 +116,9 @@ impl Part {
     }
 
     /// Whether this request has given the slot another value.
-    pub(super) fn has_set(&self, name: &str) -> bool {
+    pub(super) fn has_set(&self, name: &FieldName) -> bool {
         self.pending.iter().any(|pending| {
-            pending.name.as_str() == name
-                && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
+            pending.name == *name && !same_payload(pending.ours.as_ref(), pending.base.as_ref())
         })
     }
 
@@ -152,7 +149,8 @@ impl Part {
                 return Ok(());
             }
             let base = sent.map_or(pending.base.clone(), |sent| sent.ours.clone());
-            self.replace(Pending { base, ..pending }.rebased(Some(&record), now)?);
+            let theirs = pending.stored_in(&record, now).cloned();
+            self.replace(Pending { base, ..pending }.rebased(theirs.as_ref())?);
             Ok(())
         });
         self.found(key, record);

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
+use crate::record::{Ended, FieldName, Record, Slot};
 use crate::schema::{AnyRow, Deed, Harvest, Lifetime};
 
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(super) struct State {
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
-    pub(super) kept: Vec<&'static str>,
+    pub(super) kept: Vec<FieldName>,
     /// Why what was presented is no session.
     pub(super) ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
@@ -150,8 +150,9 @@ impl State {
         let base = harvest.base.as_ref().filter(|base| !shown(base));
         match (harvest.deed, base) {
             (Deed::Changed | Deed::Slid, _) => {
-                let part = self.part(harvest.row);
-                part.fold_slot(harvest.row, base, harvest.ours.as_ref(), now)
+                let ours = harvest.ours.as_ref();
+                self.part(harvest.row)
+                    .fold_slot(harvest.row, base, ours, now)
             }
             (Deed::Passing, _) => {
                 self.passing.extend(harvest.ours.clone());
@@ -159,28 +160,28 @@ impl State {
             }
             (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
             (Deed::Kept, Some(_)) => {
-                self.keep(harvest.row.name());
+                self.keep(&FieldName::fixed(harvest.row.name()));
                 Ok(())
             }
             (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
         }
     }
 
-    fn keep(&mut self, name: &'static str) {
+    fn keep(&mut self, name: &FieldName) {
         let pending = &mut self.session.pending;
-        pending.retain(|pending| !pending.used_up || pending.name.as_str() != name);
-        self.kept.push(name);
+        pending.retain(|pending| !pending.used_up || pending.name != *name);
+        self.kept.push(name.clone());
     }
 
     /// A flash was read. What this request keeps, or has set itself, stays.
     fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
-        let name = harvest.row.name();
-        if self.kept.contains(&name) || self.session.has_set(name) {
+        let name = &FieldName::fixed(harvest.row.name());
+        if self.kept.contains(name) || self.session.has_set(name) {
             return Ok(());
         }
         self.session.fold_slot(harvest.row, Some(base), None, now)?;
         for pending in &mut self.session.pending {
-            pending.used_up |= pending.name.as_str() == name;
+            pending.used_up |= pending.name == *name;
         }
         Ok(())
     }

@@ -1,0 +1,265 @@
+//! From a cart to an order: the address, a last look, and thanks.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Form, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use session_runtime::{Error, Session};
+
+use crate::cart::Bill;
+use crate::page::{self, Frame};
+use crate::shop::{Address, Notice, Order, Shop};
+use crate::when::When;
+
+/// How long an address is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Patience(Option<Duration>);
+
+impl Patience {
+    /// Another lifetime than the session declares.
+    pub(crate) fn of(lifetime: Duration) -> Self {
+        Self(Some(lifetime))
+    }
+
+    fn words(self) -> String {
+        page::minutes(self.0.unwrap_or(Duration::from_secs(15 * 60)))
+    }
+}
+
+/// No line of an address is longer, in characters.
+const LONGEST: usize = 80;
+
+const COUNTRIES: [&str; 8] = [
+    "Austria",
+    "France",
+    "Germany",
+    "Ireland",
+    "Japan",
+    "Switzerland",
+    "United Kingdom",
+    "United States",
+];
+
+pub(crate) fn routes(patience: Patience) -> Router {
+    Router::new()
+        .route("/checkout", get(ask).post(answer))
+        .route("/checkout/review", get(review))
+        .route("/checkout/place", post(place))
+        .route("/order", get(order))
+        .with_state(patience)
+}
+
+#[derive(Template)]
+#[template(path = "checkout.html")]
+struct Ask {
+    frame: Frame,
+    bill: Bill,
+    address: Address,
+    problems: BTreeMap<&'static str, &'static str>,
+    countries: [&'static str; 8],
+    longest: usize,
+    patience: String,
+}
+
+impl Ask {
+    fn new(session: &Session<Shop>, address: Address, patience: Patience) -> Self {
+        let frame = Frame::of(session, "/checkout");
+        Self {
+            bill: Bill::of(session.cart.get(), frame.currency),
+            frame,
+            address,
+            problems: BTreeMap::new(),
+            countries: COUNTRIES,
+            longest: LONGEST,
+            patience: patience.words(),
+        }
+    }
+
+    fn problem(&self, field: &str) -> Option<&&'static str> {
+        self.problems.get(field)
+    }
+}
+
+async fn ask(State(patience): State<Patience>, mut session: Session<Shop>) -> Response {
+    if session.cart.get().is_empty() {
+        return to_the_cart(&mut session);
+    }
+    let address = session.checkout.peek().clone().unwrap_or_default();
+    page::show(&Ask::new(&session, address, patience))
+}
+
+fn to_the_cart(session: &mut Session<Shop>) -> Response {
+    let text = "Your cart is empty, so there is nothing to check out yet.";
+    session.notice.set(Notice::problem(text));
+    Redirect::to("/cart").into_response()
+}
+
+async fn answer(
+    State(patience): State<Patience>,
+    mut session: Session<Shop>,
+    Form(address): Form<Address>,
+) -> Response {
+    if session.cart.get().is_empty() {
+        return to_the_cart(&mut session);
+    }
+    let address = address.trimmed();
+    let problems = problems(&address);
+    if !problems.is_empty() {
+        let page = Ask {
+            problems,
+            ..Ask::new(&session, address, patience)
+        };
+        return (StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)).into_response();
+    }
+    session.checkout.set(address);
+    if let Patience(Some(lifetime)) = patience {
+        session.checkout.expire_in(lifetime);
+    }
+    Redirect::to("/checkout/review").into_response()
+}
+
+impl Address {
+    fn trimmed(self) -> Self {
+        let trim = |text: String| text.trim().to_owned();
+        Self {
+            name: trim(self.name),
+            street: trim(self.street),
+            postcode: trim(self.postcode),
+            town: trim(self.town),
+            country: trim(self.country),
+        }
+    }
+}
+
+/// What is wrong with an address, by field.
+fn problems(address: &Address) -> BTreeMap<&'static str, &'static str> {
+    let lines = [
+        ("name", &address.name, "Who is it for?"),
+        ("street", &address.street, "Which street, and which number?"),
+        ("postcode", &address.postcode, "The postcode is missing."),
+        ("town", &address.town, "Which town?"),
+    ];
+    let mut problems = BTreeMap::new();
+    for (field, text, question) in lines {
+        if text.is_empty() {
+            problems.insert(field, question);
+        } else if text.chars().count() > LONGEST {
+            problems.insert(field, "That does not fit on a label. Can you shorten it?");
+        }
+    }
+    if !COUNTRIES.contains(&address.country.as_str()) {
+        problems.insert("country", "We do not send things there, sorry.");
+    }
+    problems
+}
+
+#[derive(Template)]
+#[template(path = "review.html")]
+struct Review {
+    frame: Frame,
+    bill: Bill,
+    address: Address,
+    until: Option<When>,
+}
+
+async fn review(State(patience): State<Patience>, mut session: Session<Shop>) -> Response {
+    if session.cart.get().is_empty() {
+        return to_the_cart(&mut session);
+    }
+    let Some(address) = session.checkout.peek().clone() else {
+        return lapsed(&session, patience);
+    };
+    let frame = Frame::of(&session, "/checkout/review");
+    page::show(&Review {
+        bill: Bill::of(session.cart.get(), frame.currency),
+        frame,
+        address,
+        until: session.checkout.expires_at().map(When::new),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "lapsed.html")]
+struct Lapsed {
+    frame: Frame,
+    patience: String,
+    ordered: bool,
+}
+
+/// There is no address any more, or never was one.
+fn lapsed(session: &Session<Shop>, patience: Patience) -> Response {
+    let page = Lapsed {
+        frame: Frame::of(session, "/checkout/review"),
+        patience: patience.words(),
+        ordered: session.order.is_present(),
+    };
+    (StatusCode::GONE, page::show(&page)).into_response()
+}
+
+/// What the visitor saw when they pressed the button.
+#[derive(Deserialize)]
+struct Agreed {
+    total: String,
+}
+
+async fn place(
+    State(patience): State<Patience>,
+    mut session: Session<Shop>,
+    Form(agreed): Form<Agreed>,
+) -> Result<Response, Error> {
+    if session.cart.get().is_empty() {
+        return Ok(Redirect::to("/order").into_response());
+    }
+    let total = Bill::of(session.cart.get(), page::currency(&session)).total;
+    if total.to_string() != agreed.total {
+        let text = "Your cart has changed meanwhile. Please look again before you order.";
+        session.notice.set(Notice::problem(text));
+        return Ok(Redirect::to("/checkout/review").into_response());
+    }
+    // Of two clicks on the button, exactly one gets the address.
+    let Some(address) = session.checkout.claim().await?.flatten() else {
+        return Ok(lapsed(&session, patience));
+    };
+    let items = session.cart.take();
+    session.order.set(Some(Order {
+        number: order_number(),
+        items,
+        total,
+        address,
+    }));
+    Ok(Redirect::to("/order").into_response())
+}
+
+/// Good enough to be read out on the telephone.
+fn order_number() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    format!("SM-{:04}-{:04}", millis / 10_000 % 10_000, millis % 10_000)
+}
+
+#[derive(Template)]
+#[template(path = "order.html")]
+struct Thanks {
+    frame: Frame,
+    bill: Bill,
+    order: Order,
+}
+
+async fn order(mut session: Session<Shop>) -> Response {
+    let Some(order) = session.order.get().clone() else {
+        let text = "There is no recent order in this browser. We show an order for an hour.";
+        session.notice.set(Notice::problem(text));
+        return Redirect::to("/cart").into_response();
+    };
+    page::show(&Thanks {
+        frame: Frame::of(&session, "/order"),
+        bill: Bill::of(&order.items, order.total.currency),
+        order,
+    })
+}

@@ -1,0 +1,128 @@
+//! A small web shop: a typed session in an app of several pages. `cargo run --example shop`
+//!
+//! Begin with `shop.rs`, where the session is declared; the pages are in `browse.rs`, `cart.rs`, `checkout.rs`
+//! and `visit.rs`.
+#![expect(clippy::print_stdout, reason = "it says where the shop is")]
+
+mod args;
+mod assets;
+mod browse;
+mod cart;
+mod catalogue;
+mod checkout;
+mod errors;
+mod money;
+mod page;
+mod shop;
+mod visit;
+mod when;
+
+use std::future::IntoFuture;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Router, middleware};
+use session_runtime::SessionLayer;
+use session_runtime::store::{MemoryStore, OpenError, SqliteStore};
+use tokio::net::TcpListener;
+
+use args::{Args, Place};
+use checkout::Patience;
+
+/// No form of this shop is longer.
+const LARGEST_FORM: usize = 16 * 1024;
+
+/// How long requests may take that are under way when the shop closes.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let args = match Args::parse(std::env::args().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            print!("{}", args::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(refusal) => {
+            eprintln!("shop: {refusal}\n\n{}", args::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match run(&args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("shop: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<(), String> {
+    let store = &args.store;
+    let sessions = sessions(store).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error} ({})", cause.unwrap_or_default())
+    })?;
+    let address = &args.address;
+    let listener = TcpListener::bind(address.as_str()).await.map_err(|error| {
+        format!("cannot listen on {address}: {error} (`--address 127.0.0.1:0` takes any free port)")
+    })?;
+    let bound = listener.local_addr().map_err(|error| error.to_string())?;
+
+    println!("The shop is open at http://{bound}");
+    println!("Sessions are kept in {store}.");
+    println!("It speaks plain http, so the session cookie is not `Secure`: for development only.");
+    println!("Ctrl-C closes it.");
+
+    let app = app(sessions, args.patience);
+    let serving = axum::serve(listener, app).with_graceful_shutdown(closing());
+    tokio::select! {
+        served = serving.into_future() => served.map_err(|error| error.to_string())?,
+        () = async { closing().await; tokio::time::sleep(CLOSING_TIME).await } => {}
+    }
+    println!("The shop is closed.");
+    Ok(())
+}
+
+fn sessions(store: &Place) -> Result<SessionLayer, OpenError> {
+    let layer = match store {
+        Place::Memory => SessionLayer::new(MemoryStore::new()),
+        Place::Sqlite(path) => SessionLayer::new(SqliteStore::open(path)?),
+    };
+    Ok(layer.insecure())
+}
+
+fn app(sessions: SessionLayer, patience: Patience) -> Router {
+    Router::new()
+        .merge(browse::routes())
+        .merge(cart::routes())
+        .merge(checkout::routes(patience))
+        .merge(visit::routes())
+        .layer(sessions)
+        .merge(assets::routes())
+        .layer(DefaultBodyLimit::max(LARGEST_FORM))
+        // Outermost, since the session layer has errors of its own.
+        .layer(middleware::map_response(errors::dress))
+}
+
+/// Ctrl-C, or what a service manager sends.
+async fn closing() {
+    #[cfg(unix)]
+    let terminated = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => drop(terminated.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,84 @@
+//! What each page has around its own part.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+use session_runtime::{Ended, Session};
+
+use crate::catalogue::Product;
+use crate::money::{Currency, Money};
+use crate::shop::{Notice, Shop};
+
+/// The frame: how full the cart is, which currency is chosen, and what there is to say.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// The page's own address, where choosing a currency leads back to.
+    pub(crate) here: String,
+    pub(crate) items: u32,
+    pub(crate) currency: Currency,
+    pub(crate) currencies: [Currency; 5],
+    pub(crate) notice: Option<Notice>,
+    pub(crate) ended: Option<String>,
+}
+
+impl Frame {
+    /// Reads the notice, which uses it up: whatever page is shown next says it, and no other.
+    pub(crate) fn of(session: &Session<Shop>, here: impl Into<String>) -> Self {
+        let quantities = session.cart.get().values();
+        Self {
+            here: here.into(),
+            items: quantities.fold(0, |items, quantity| items.saturating_add(*quantity)),
+            currency: currency(session),
+            currencies: Currency::ALL,
+            notice: session.notice.get().clone(),
+            ended: session.ended().as_ref().map(explain),
+        }
+    }
+
+    pub(crate) fn price(&self, product: &Product) -> Money {
+        product.price.to(self.currency)
+    }
+}
+
+/// The currency of choice.
+pub(crate) fn currency(session: &Session<Shop>) -> Currency {
+    session.currency.get().unwrap_or_default()
+}
+
+/// Why the visitor's session is gone, in the shop's words.
+fn explain(ended: &Ended) -> String {
+    match ended {
+        Ended::Expired => {
+            "We no longer have your cart: it keeps for two weeks after your last visit.".to_owned()
+        }
+        Ended::Deleted(reason) => format!("Your last visit has ended: {reason}."),
+        Ended::Revoked => "Your last visit was ended from another device.".to_owned(),
+        Ended::AddressDiffers | Ended::UserAgentDiffers => {
+            "Your session was opened from somewhere else, so we have closed it to be safe."
+                .to_owned()
+        }
+        Ended::Malformed => "Your browser sent a session that is none of ours.".to_owned(),
+        _ => "Your last session has ended.".to_owned(),
+    }
+}
+
+/// A template as a response.
+pub(crate) fn show(page: &impl Template) -> Response {
+    match page.render() {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// A round duration in words, for texts.
+pub(crate) fn minutes(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds % 60 == 0 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
+}

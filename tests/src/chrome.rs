@@ -1,0 +1,246 @@
+//! Chromium without a window, driven through chromedriver.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+use thirtyfour::common::capabilities::chrome::ChromeCapabilities;
+use thirtyfour::prelude::*;
+
+use crate::tools::require;
+
+/// The size of the window, and so the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// 1280 pixels wide, with scripts switched off: a page is to work without.
+    Desktop,
+    /// 390 pixels wide, with a finger for a mouse.
+    Phone,
+}
+
+/// A browser with a profile of its own, which is gone when it drops.
+#[derive(Debug)]
+pub struct Chrome {
+    // Before `web`, which would wait for an answer from a browser that does not give one.
+    _driver: Driver,
+    /// The page, and what one can do with it.
+    pub web: WebDriver,
+    screen: Screen,
+    _profile: TempDir,
+}
+
+impl Chrome {
+    /// Starts a browser. `None` if this machine has none; see [`require`].
+    ///
+    /// # Panics
+    ///
+    /// If it is there and does not start.
+    pub async fn open(screen: Screen) -> Option<Self> {
+        let chromedriver = require("chromedriver")?;
+        let chromium = require("chromium")?;
+        let driver = Driver::start(&chromedriver);
+        let profile = TempDir::new().expect("a scratch folder");
+        let capabilities = capabilities(&chromium, profile.path(), screen).expect("JSON");
+        let server = format!("http://127.0.0.1:{}", driver.port);
+        let web = WebDriver::new(server, capabilities)
+            .await
+            .expect("Chromium starts");
+        Some(Self {
+            web,
+            screen,
+            _driver: driver,
+            _profile: profile,
+        })
+    }
+
+    /// Looks at a page: it must fit the screen. Saves a picture of it where `SCREENSHOTS` names a folder.
+    ///
+    /// # Panics
+    ///
+    /// If it can only be read by scrolling sideways.
+    pub async fn look(&self, name: &str) {
+        let root = self.web.find(By::Css("html")).await.expect("a page");
+        let (scroll, client) = (
+            number(&root, "scrollWidth").await,
+            number(&root, "clientWidth").await,
+        );
+        assert!(
+            scroll <= client,
+            "{name} is {scroll} pixels wide on a screen of {client}"
+        );
+        if let Some(folder) = env::var_os("SCREENSHOTS") {
+            let screen = format!("{:?}", self.screen).to_lowercase();
+            let path = Path::new(&folder).join(format!("{name}-{screen}.png"));
+            let height = number(&root, "scrollHeight").await + 150;
+            self.resize(height).await;
+            let saved = self.web.screenshot(&path).await;
+            saved.expect("the picture can be saved");
+            self.resize(HEIGHT).await;
+        }
+    }
+
+    /// The window's height. A phone's is what it is.
+    async fn resize(&self, height: u32) {
+        let resized = self.web.set_window_rect(0, 0, 1280, height).await;
+        resized.expect("a window has a size");
+    }
+
+    /// The text of an element; `None` if the page has none.
+    pub async fn text(&self, css: &str) -> Option<String> {
+        self.web.find(By::Css(css)).await.ok()?.text().await.ok()
+    }
+
+    /// Clicks on an element, and waits for the page that this leads to.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such element, or it leads nowhere.
+    pub async fn click(&self, css: &str) {
+        let element = self.web.find(By::Css(css)).await;
+        let element = element.unwrap_or_else(|_| panic!("no `{css}`"));
+        let before = self.web.find(By::Css("html")).await.expect("a page");
+        element
+            .click()
+            .await
+            .unwrap_or_else(|error| panic!("`{css}`: {error}"));
+        // The click returns when the form is sent, which may be before its answer is there.
+        let started = Instant::now();
+        while !self.has_left(&before).await {
+            let waited = started.elapsed();
+            assert!(waited < PATIENCE, "`{css}` leads nowhere");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether another page is there, and all of it.
+    async fn has_left(&self, before: &WebElement) -> bool {
+        let Ok(html) = self.web.find(By::Css("html")).await else {
+            return false;
+        };
+        let ready = self.web.execute("return document.readyState", []).await;
+        let ready = ready.and_then(|state| state.convert::<String>());
+        html.element_id() != before.element_id() && ready.is_ok_and(|state| state == "complete")
+    }
+
+    /// Writes into a field, over what is in it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such field.
+    pub async fn fill(&self, css: &str, text: &str) {
+        let field = self.web.find(By::Css(css)).await;
+        let field = field.unwrap_or_else(|_| panic!("no `{css}`"));
+        if field.tag_name().await.is_ok_and(|tag| tag == "input") {
+            field.clear().await.expect("a field can be emptied");
+        }
+        field.send_keys(text).await.expect("a field can be filled");
+    }
+
+    /// Ends the browser in good order.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer.
+    pub async fn quit(self) {
+        self.web.quit().await.expect("Chromium ends");
+    }
+}
+
+async fn number(element: &WebElement, property: &str) -> u32 {
+    let value = element.prop(property).await.expect("a page");
+    value
+        .and_then(|value| value.parse().ok())
+        .expect("a number")
+}
+
+fn capabilities(
+    chromium: &Path,
+    profile: &Path,
+    screen: Screen,
+) -> WebDriverResult<ChromeCapabilities> {
+    let mut capabilities = DesiredCapabilities::chrome();
+    capabilities.set_binary(&chromium.to_string_lossy())?;
+    for flag in [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--hide-scrollbars",
+        // Clicks would miss what is still scrolling.
+        "--force-prefers-reduced-motion",
+        "--window-size=1280,1000",
+    ] {
+        capabilities.add_arg(flag)?;
+    }
+    capabilities.add_arg(&format!("--user-data-dir={}", profile.display()))?;
+    match screen {
+        Screen::Desktop => {
+            let no_scripts = json!({ "profile.managed_default_content_settings.javascript": 2 });
+            capabilities.add_experimental_option("prefs", no_scripts)?;
+        }
+        // Not without scripts: chromedriver's taps hang then.
+        Screen::Phone => {
+            let seen_whole = env::var_os("SCREENSHOTS").is_some();
+            let height = if seen_whole { 2400 } else { 844 };
+            let size = json!({ "width": 390, "height": height, "pixelRatio": 1.0 });
+            let phone = json!({ "deviceMetrics": size });
+            capabilities.add_experimental_option("mobileEmulation", phone)?;
+        }
+    }
+    Ok(capabilities)
+}
+
+/// A page that is not there by then does not come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The window's, in pixels.
+const HEIGHT: u32 = 1000;
+
+/// A running chromedriver.
+#[derive(Debug)]
+struct Driver {
+    process: Child,
+    port: u16,
+}
+
+impl Driver {
+    fn start(chromedriver: &PathBuf) -> Self {
+        let mut process = Command::new(chromedriver)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // The browser's too, which would outlive it.
+            .process_group(0)
+            .spawn()
+            .expect("chromedriver starts");
+        let stdout = process.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let port = lines
+            .find_map(|line| {
+                let (_, port) = line.split_once("started successfully on port ")?;
+                port.trim_end_matches('.').parse().ok()
+            })
+            .expect("chromedriver says its port");
+        thread::spawn(move || lines.for_each(drop));
+        Self { process, port }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let group = format!("kill -KILL -{}", self.process.id());
+        drop(Command::new("sh").args(["-c", &group]).status());
+        drop(self.process.wait());
+    }
+}
