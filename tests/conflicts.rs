@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::routing::any;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Ended, Error, Session, Sides, State};
-use session_tests::{Choices, Held, Reply, Site, Visitor, on_each_store};
+use session_tests::{Choices, Handles, Held, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -357,6 +358,76 @@ async fn where_values_conflict_expiries_are_merged_too(site: Site<impl Store>) {
     }
 }
 
+/// A struct before one of its fields was renamed, and after.
+#[derive(Session)]
+struct Before {
+    #[merge(sum)]
+    basket: u32,
+}
+
+#[derive(Session)]
+struct After {
+    #[merge(sum)]
+    #[session(alias = "basket")]
+    cart: u32,
+}
+
+async fn fill_basket(mut session: Session<Before>) {
+    *session.basket.get_mut() += 1;
+}
+
+async fn fill_cart(mut session: Session<After>) {
+    *session.cart.get_mut() += 1;
+}
+
+async fn a_field_that_was_renamed_merges_on_from_its_older_name(site: Site<impl Store>) {
+    let others = [any(fill_cart), any(fill_basket)];
+    for other in others {
+        let mut visitor = site.visitor();
+        visitor
+            .visit(async |mut session: Session<Before>| session.basket.set(5))
+            .await;
+        let tab = visitor.clone();
+        let handler = async move |session: Session<After>| {
+            tab.clone().visit(other).await;
+            fill_cart(session).await;
+        };
+        assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+        assert_eq!(site.payload(&visitor, "cart").await.as_deref(), Some("7"));
+        assert_eq!(site.payload(&visitor, "basket").await, None);
+    }
+}
+
+async fn a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one(
+    site: Site<impl Store>,
+) {
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Before>| session.basket.set(5))
+        .await;
+    let handler = async |mut session: Session<After>| {
+        session.cart.clear();
+        session.login("ada").await?;
+        Ok::<_, Error>(session.cart.get().to_string())
+    };
+    assert_eq!(visitor.visit(handler).await.body, "0");
+}
+
+async fn two_handles_of_a_field_that_was_renamed_merge(site: Site<impl Store>) {
+    let mut visitor = site.visitor();
+    visitor
+        .visit(async |mut session: Session<Before>| session.basket.set(5))
+        .await;
+    let handler = async |mut handles: Handles| {
+        let (a, b) = (handles.open().await, handles.open().await);
+        fill_cart(a).await;
+        fill_cart(b).await;
+    };
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+    assert_eq!(site.payload(&visitor, "cart").await.as_deref(), Some("7"));
+    assert_eq!(site.payload(&visitor, "basket").await, None);
+}
+
 macro_rules! fields {
     ($($field:ident)*) => {
         /// A struct of many fields.
@@ -603,4 +674,7 @@ on_each_store! {
     a_conflict_under_reject_is_409_and_writes_nothing,
     where_values_conflict_expiries_are_merged_too,
     requests_that_write_different_fields_never_conflict,
+    a_field_that_was_renamed_merges_on_from_its_older_name,
+    a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one,
+    two_handles_of_a_field_that_was_renamed_merge,
 }

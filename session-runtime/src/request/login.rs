@@ -73,9 +73,11 @@ impl Gathered {
             slots = slots.with_slots(record.slots().iter().cloned());
         }
         for pending in &self.pending {
-            match &pending.ours {
-                Some(slot) => slots.set(Arc::clone(slot)),
-                None => slots.remove(pending.name.as_str()),
+            if let Some(base) = &pending.base {
+                slots.remove(base.name().as_str()); // maybe an older one
+            }
+            if let Some(slot) = &pending.ours {
+                slots.set(Arc::clone(slot));
             }
         }
         slots
