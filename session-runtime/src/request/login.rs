@@ -126,10 +126,25 @@ impl Request {
             .and_then(|record| fact(record, &facts::EPOCH));
         let carried = carried(&gathered, rows, self.config.now());
         self.open_session(user, account, carried).await?;
+        if let Err(error) = self.check_epoch(user, epoch).await {
+            self.withdraw().await;
+            return Err(error);
+        }
         if let Some(old) = gathered.ends {
             commit::end(&self.config, old, Ended::LoggedIn).await?;
         }
-        self.check_epoch(user, epoch).await
+        Ok(())
+    }
+
+    /// Takes back a session that could not be verified: its id is not sent. If it cannot be ended in the
+    /// store, nobody knows how to open it.
+    async fn withdraw(&self) {
+        if let Err(error) = self.end(Ended::Revoked).await {
+            tracing::warn!(%error, "a login that failed leaves a session behind that nobody can open");
+        }
+        let mut state = self.state();
+        state.forget();
+        state.notice = None;
     }
 
     /// Ends the session; the user's record stays.
@@ -347,15 +362,14 @@ impl Request {
     /// If all of the user's sessions were revoked while this one was made, it must not slip through.
     async fn check_epoch(&self, user: &UserId, epoch: Option<String>) -> Result<(), Error> {
         let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
-        if account
+        let now = account
             .as_deref()
-            .and_then(|record| fact(record, &facts::EPOCH))
-            == epoch
-        {
-            return Ok(());
+            .and_then(|record| fact(record, &facts::EPOCH));
+        if now == epoch {
+            Ok(())
+        } else {
+            Err(Error::unsettled())
         }
-        self.end(Ended::Revoked).await?;
-        Err(Error::unsettled())
     }
 
     /// Looks up what follows the user, once, for a schema that has such fields.
