@@ -51,13 +51,7 @@ impl Pending {
     ) -> Self {
         let payload = value.and_then(|value| row.encode_value(value).ok());
         let ours = payload.map(|payload| row.slot(payload, None));
-        Self {
-            row,
-            name: FieldName::fixed(row.name()),
-            base,
-            ours,
-            used_up: false,
-        }
+        Self::of(row, base, ours)
     }
 
     /// Sets a field.
@@ -114,9 +108,17 @@ impl Pending {
         record: &'r Record,
         now: Timestamp,
     ) -> Option<&'r Arc<Slot>> {
-        let older = self.row.aliases().iter().copied();
-        let mut names = std::iter::once(self.name.as_str()).chain(older);
-        names.find_map(|name| record.live_slot(name, now))
+        stored_under(self.name.as_str(), self.row, record, now)
+    }
+
+    /// Makes it seen in `record`.
+    pub(crate) fn show(&self, record: &mut Record) {
+        if let Some(base) = &self.base {
+            record.remove(base.name().as_str()); // maybe an older name
+        }
+        if let Some(slot) = &self.ours {
+            record.set(Arc::clone(slot));
+        }
     }
 
     /// What is asked of the store: two things if the field was read under an older name.
@@ -135,6 +137,17 @@ impl Pending {
         };
         drop.into_iter().chain(change)
     }
+}
+
+/// The slot that a reader of the field finds: under `name`, or under an older one.
+pub(crate) fn stored_under<'r>(
+    name: &str,
+    row: &dyn AnyRow,
+    record: &'r Record,
+    now: Timestamp,
+) -> Option<&'r Arc<Slot>> {
+    let mut names = std::iter::once(name).chain(row.aliases().iter().copied());
+    names.find_map(|name| record.live_slot(name, now))
 }
 
 pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {

@@ -16,7 +16,7 @@ use super::part::Part;
 use super::{Barred, Phase, Request};
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
-use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, settle};
+use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, settle, stored_under};
 use crate::error::Error;
 use crate::id::to_hex;
 use crate::key::{Key, UserId};
@@ -73,12 +73,7 @@ impl Gathered {
             slots = slots.with_slots(record.slots().iter().cloned());
         }
         for pending in &self.pending {
-            if let Some(base) = &pending.base {
-                slots.remove(base.name().as_str()); // maybe an older one
-            }
-            if let Some(slot) = &pending.ours {
-                slots.set(Arc::clone(slot));
-            }
+            pending.show(&mut slots);
         }
         slots
     }
@@ -121,9 +116,7 @@ impl Request {
         let _ = self.settle_doubt().await?;
         let gathered = self.gather(user).await?;
         let account = self.credit(user, &gathered, rows).await?;
-        let epoch = account
-            .as_deref()
-            .and_then(|record| fact(record, &facts::EPOCH));
+        let epoch = epoch_of(account.as_deref());
         let carried = carried(&gathered, rows, self.config.now());
         self.open_session(user, account, carried).await?;
         if let Err(error) = self.check_epoch(user, epoch).await {
@@ -362,10 +355,7 @@ impl Request {
     /// If all of the user's sessions were revoked while this one was made, it must not slip through.
     async fn check_epoch(&self, user: &UserId, epoch: Option<String>) -> Result<(), Error> {
         let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
-        let now = account
-            .as_deref()
-            .and_then(|record| fact(record, &facts::EPOCH));
-        if now == epoch {
+        if epoch_of(account.as_deref()) == epoch {
             Ok(())
         } else {
             Err(Error::unsettled())
@@ -534,6 +524,10 @@ fn epoch() -> Pending {
     Pending::fact(&facts::EPOCH, None, Some(&random_text()))
 }
 
+fn epoch_of(account: Option<&Record>) -> Option<String> {
+    fact(account?, &facts::EPOCH)
+}
+
 fn random_text() -> String {
     let random: [u8; 16] = rand::random();
     let text: [u8; 32] = to_hex(random);
@@ -558,17 +552,11 @@ fn credits(
     let slots = gathered.slots(now);
     let mut credits = Vec::new();
     for row in rows.iter().filter(|row| row.follows()) {
-        if let Some(slot) = slot_of(*row, &slots, now) {
+        if let Some(slot) = stored_under(row.name(), *row, &slots, now) {
             credits.extend(credit_slot(*row, account, slot, now)?);
         }
     }
     Ok(credits)
-}
-
-/// The slot that a reader of the field finds, be it under an older name.
-fn slot_of<'a>(row: &dyn AnyRow, record: &'a Record, now: Timestamp) -> Option<&'a Arc<Slot>> {
-    let mut names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
-    names.find_map(|name| record.live_slot(name, now))
 }
 
 /// One slot of a guest, merged into the account, under the field's present name.
@@ -580,7 +568,7 @@ fn credit_slot(
 ) -> Result<Vec<Pending>, Error> {
     let name = FieldName::fixed(row.name());
     let renamed = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));
-    let stored = account.and_then(|account| slot_of(row, account, now));
+    let stored = account.and_then(|account| stored_under(row.name(), row, account, now));
     let theirs = stored.map(renamed);
     let merged = settle(
         row,

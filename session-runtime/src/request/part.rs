@@ -57,12 +57,7 @@ impl Part {
             seen.set(Arc::clone(slot));
         }
         for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            if let Some(base) = &pending.base {
-                seen.remove(base.name().as_str());
-            }
-            if let Some(slot) = &pending.ours {
-                seen.set(Arc::clone(slot));
-            }
+            pending.show(seen);
         }
     }
 
