@@ -386,7 +386,7 @@ async fn a_stepped_clock_extends_nothing_and_deletes_nothing(site: Site<impl Sto
             }
             till(&mut visitor, |till| _ = (till.total.get(), till.desk.get())).await;
             till(&mut visitor, |till| _ = till.total.get_mut()).await;
-            assert_eq!(site.store.sweep(1000).await.unwrap(), 0);
+            assert_eq!(site.store.sweep(1000).await.unwrap().deleted, 0);
             assert_eq!(
                 site.record(&visitor).await,
                 before,

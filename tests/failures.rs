@@ -11,7 +11,7 @@ use http::header::USER_AGENT;
 use http::{Request, StatusCode};
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
-use session_runtime::store::{MemoryStore, SqliteStore, Store, StoreError};
+use session_runtime::store::{MemoryStore, SqliteStore, Store, StoreError, Swept};
 use session_runtime::{
     Change, Committed, Error, Key, PassiveSession, Record, Saved, Session, SessionId, SessionLayer,
     UserId,
@@ -580,7 +580,7 @@ impl<S: Store> Store for Chatty<S> {
         self.0.owned_by(owner).await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         self.0.sweep(limit).await
     }
 }

@@ -396,6 +396,11 @@ async fn a_planted_id_shows_nothing_of_the_user(site: Site<impl Store>) {
     for round in 0..50 {
         let attacker = guest(&site, &[]).await;
         let mut victim = attacker.clone();
+        if round % 2 == 1 {
+            // The planted id leads on to the victim's, until that is presented and for ten seconds more.
+            let rotate = async |mut session: Session<Shop>| session.rotate().await;
+            assert_eq!(victim.visit(rotate).await.set_cookies().len(), 1);
+        }
         let mut replays = JoinSet::new();
         for _ in 0..4 {
             let mut attacker = attacker.clone();
@@ -492,7 +497,10 @@ async fn a_login_as_another_user_starts_clean(site: Site<impl Store>) {
         names.collect::<Vec<_>>()
     };
     let record = site.record(&visitor).await.unwrap();
-    assert_eq!(names(&record), ["@authenticated", "@created", "@user"]);
+    assert_eq!(
+        names(&record),
+        ["@authenticated", "@created", "@device", "@user"]
+    );
     let bob = load(&site, &Key::User("bob".into())).await.unwrap();
     assert_eq!(names(&bob), ["@epoch"]);
     assert_eq!(quietly(&mut old, why).await, "Some(LoggedIn)");
@@ -633,9 +641,14 @@ async fn a_request_of_a_user_costs_one_more_load_and_a_commit_only_for_what_chan
     assert_eq!(cost(&site, &mut visitor, shown).await, (1, 0));
     let enter = async |mut session: Session<Shop>| session.login("ada").await;
     assert_eq!(
+        cost(&site, &mut guest(&site, &[1]).await, enter).await,
+        (3, 6),
+        "the user's record is made"
+    );
+    assert_eq!(
         cost(&site, &mut visitor, enter).await,
-        (4, 4),
-        "claim, credit, open, end"
+        (3, 5),
+        "claim, credit, open, verify, end"
     );
     assert_eq!(cost(&site, &mut visitor, async || ()).await, (0, 0));
     assert_eq!(cost(&site, &mut visitor, shown).await, (2, 0));
@@ -648,7 +661,7 @@ async fn a_request_of_a_user_costs_one_more_load_and_a_commit_only_for_what_chan
 }
 
 async fn logins_that_race_credit_the_guest_once(site: Site<impl Store>) {
-    for race in 0..150 {
+    for race in 0..250 {
         let name = format!("ada {race}");
         let one = guest(&site, &[1]).await;
         let barrier = Arc::new(Barrier::new(2));
@@ -700,6 +713,7 @@ async fn fail_at(
 
 /// How many calls a guest's login makes.
 async fn calls(site: &Site<impl Store>) -> usize {
+    drop(user(site, "somebody", &[]).await);
     let mut visitor = guest(site, &[2]).await;
     site.store.round_trips();
     login(&mut visitor, "somebody").await;
@@ -1024,7 +1038,7 @@ async fn logins_leave_nothing_behind_for_good(site: Site<impl Store>) {
 #[tokio::test]
 async fn a_login_does_not_credit_what_is_about_to_be_given_back() {
     let site = Site::in_memory();
-    let (mut visitor, mut guest) = fail_at(&site, "ada", (1, Fault::After)).await;
+    let (mut visitor, mut guest) = fail_at(&site, "ada", (2, Fault::After)).await; // the claim
     site.clock.advance(8 * SECOND);
     let reply = try_login(&mut visitor, "ada").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -1049,16 +1063,13 @@ async fn a_login_that_takes_too_long_credits_nothing() {
     assert_eq!(account(&site, "ada").await, "[1] 1");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_user_deleted_a_moment_ago_cannot_log_in_and_is_told_at_once() {
+#[tokio::test]
+async fn a_user_deleted_a_moment_ago_starts_from_nothing() {
     let site = Site::in_memory();
-    let visitor = user(&site, "ada", &[1]).await;
+    let mut visitor = user(&site, "ada", &[1]).await;
     delete_user(&*site.store, "ada", site.now()).await;
-    site.store.round_trips();
-    let reply = try_login(&mut visitor.clone(), "ada").await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    let (loads, commits) = site.store.round_trips();
-    assert!(loads + commits < 10, "{loads} {commits}");
+    login(&mut visitor, "ada").await;
+    assert_eq!(account(&site, "ada").await, " ", "nothing is stored");
 }
 
 type Told = Pin<Box<dyn Future<Output = String> + Send>>;
@@ -1128,12 +1139,15 @@ fn holds(shown: &str, numbers: &BTreeSet<u32>) -> bool {
 }
 
 /// Sends these at once from tabs of a guest who has 1, in many orders, and looks whether exactly what they were
-/// told is kept.
+/// told is kept. In samples, it is the user's first login.
 async fn nothing_is_lost_or_doubled(aims: &[Aim], loaded: bool, mut choices: Choices) -> usize {
     let mut orders = 0;
     while orders == 0 || choices.again() {
         orders += 1;
         let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
+        if !choices.is_sample() {
+            drop(user(&site, "ada", &[]).await);
+        }
         let guest = guest(&site, &[1]).await;
         let ended = pursue(&site, &guest, (aims, loaded), &mut choices).await;
         let mut kept: BTreeSet<u32> = [1].into();

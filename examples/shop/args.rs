@@ -5,13 +5,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::checkout::Patience;
+use crate::stores::Place;
 
 /// What `--help` says.
 pub(crate) const USAGE: &str = "\
-Usage: shop [--store STORE] [--address HOST:PORT] [--hurry SECONDS]
+Usage: shop [--store STORE] [--accounts FILE] [--address HOST:PORT] [--hurry SECONDS]
 
   --store sqlite:PATH   sessions in a file, kept across restarts (default: sqlite:shop.db)
+  --store redis://HOST  sessions on a Redis or Valkey server, which several shops may share
+  --store postgres://USER@HOST/DATABASE
+                        sessions in PostgreSQL, which several shops may share, too
   --store memory        sessions in memory, gone when the shop closes
+  --accounts FILE       who may sign in, with what password (default: in memory with `--store memory`, else
+                        shop.accounts.db, beside the sessions if they are in a file)
   --address HOST:PORT   where to listen (default: 127.0.0.1:3000; port 0 takes any free one)
   --hurry SECONDS       checkouts lapse after so long instead of 15 minutes, to see it happen
   --help                this text
@@ -21,25 +27,25 @@ Usage: shop [--store STORE] [--address HOST:PORT] [--hurry SECONDS]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Args {
     pub(crate) store: Place,
+    pub(crate) accounts: Ledger,
     pub(crate) address: String,
     pub(crate) patience: Patience,
 }
 
-/// Where sessions are kept.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+/// Where accounts are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ledger {
     Memory,
-    Sqlite(PathBuf),
+    File(PathBuf),
 }
 
 impl Args {
     /// `None` if help was asked for.
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Option<Self>, String> {
-        let mut args = Self {
-            store: Place::Sqlite("shop.db".into()),
-            address: "127.0.0.1:3000".to_owned(),
-            patience: Patience::default(),
-        };
+        let mut store = Place::Sqlite("shop.db".into());
+        let mut accounts = None;
+        let mut address = "127.0.0.1:3000".to_owned();
+        let mut patience = Patience::default();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let (option, value) = match word.split_once('=') {
@@ -54,39 +60,45 @@ impl Args {
             };
             match option.as_str() {
                 "--help" | "-h" => return Ok(None),
-                "--store" => args.store = place(&value()?)?,
-                "--address" => args.address = value()?,
-                "--hurry" => args.patience = patience(&value()?)?,
+                "--store" => store = Place::parse(&value()?)?,
+                "--accounts" => accounts = Some(Ledger::File(value()?.into())),
+                "--address" => address = value()?,
+                "--hurry" => patience = seconds(&value()?)?,
                 _ => return Err(format!("`{option}` is no option of the shop")),
             }
         }
-        Ok(Some(args))
+        Ok(Some(Self {
+            accounts: accounts.unwrap_or_else(|| Ledger::beside(&store)),
+            store,
+            address,
+            patience,
+        }))
     }
 }
 
-fn place(text: &str) -> Result<Place, String> {
-    match text.split_once(':') {
-        None if text == "memory" => Ok(Place::Memory),
-        Some(("sqlite", path)) if !path.is_empty() => Ok(Place::Sqlite(path.into())),
-        Some(("sqlite", _)) => Err("`--store sqlite:` lacks the path of its file".to_owned()),
-        _ => Err(format!(
-            "`{text}` is no store: `memory` is one, and `sqlite:` followed by a path"
-        )),
+impl Ledger {
+    /// Where accounts are kept unless told otherwise.
+    fn beside(store: &Place) -> Self {
+        match store {
+            Place::Memory => Self::Memory,
+            Place::Sqlite(path) => Self::File(path.with_extension("accounts.db")),
+            Place::Redis(_) | Place::Postgres(_) => Self::File("shop.accounts.db".into()),
+        }
     }
 }
 
-fn patience(text: &str) -> Result<Patience, String> {
+fn seconds(text: &str) -> Result<Patience, String> {
     match text.parse() {
         Ok(seconds) if seconds > 0 => Ok(Patience::of(Duration::from_secs(seconds))),
         _ => Err(format!("`--hurry {text}` is no number of seconds")),
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory, until the shop closes"),
-            Self::Sqlite(path) => write!(f, "the file {}", path.display()),
+            Self::File(path) => write!(f, "the file {}", path.display()),
         }
     }
 }
@@ -103,6 +115,7 @@ mod tests {
     fn without_options_carts_are_kept_in_a_file() {
         let args = parse("").unwrap().unwrap();
         assert_eq!(args.store, Place::Sqlite("shop.db".into()));
+        assert_eq!(args.accounts, Ledger::File("shop.accounts.db".into()));
         assert_eq!(args.address, "127.0.0.1:3000");
     }
 
@@ -117,12 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn accounts_are_kept_as_long_as_sessions_unless_told_otherwise() {
+        let accounts = |line| parse(line).unwrap().unwrap().accounts;
+        assert_eq!(accounts("--store memory"), Ledger::Memory);
+        let beside = accounts("--store sqlite:/srv/tea.db");
+        assert_eq!(beside, Ledger::File("/srv/tea.accounts.db".into()));
+        let told = accounts("--accounts a.db --store memory");
+        assert_eq!(told, Ledger::File("a.db".into()));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let refusal = |line| parse(line).unwrap_err();
         assert!(refusal("--sotre memory").contains("`--sotre`"));
         assert!(refusal("--store").contains("lacks its value"));
-        assert!(refusal("--store mongo:x").contains("`mongo:x` is no store"));
-        assert!(refusal("--store sqlite:").contains("path"));
+        assert!(refusal("--store mongo:x").contains("`mongo` is no store"));
         assert!(refusal("--hurry soon").contains("seconds"));
         assert_eq!(parse("--store memory --help"), Ok(None));
     }

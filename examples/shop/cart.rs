@@ -158,6 +158,21 @@ async fn set(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Am
     Redirect::to("/cart").into_response()
 }
 
+/// Two carts that became one may hold more of a thing than is sold. Takes out what is too much, and says so.
+pub(crate) fn trim(session: &mut Session<Shop>) -> Option<String> {
+    let too_many = |quantity: &u32| *quantity > MOST;
+    if !session.cart.get().values().any(too_many) {
+        return None;
+    }
+    let cart = session.cart.get_mut();
+    for quantity in cart.values_mut() {
+        *quantity = MOST.min(*quantity);
+    }
+    Some(format!(
+        "We can pack {MOST} of one thing for one customer, so some of it has stayed on the shelf."
+    ))
+}
+
 fn too_many(product: &Product) -> String {
     format!(
         "{}: we can pack {MOST} for one customer, and not more.",

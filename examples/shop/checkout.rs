@@ -1,6 +1,7 @@
 //! From a cart to an order: the address, a last look, and thanks.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
@@ -12,7 +13,7 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use session_runtime::{Error, Session};
 
-use crate::cart::Bill;
+use crate::cart::{self, Bill};
 use crate::page::{self, Frame};
 use crate::shop::{Address, Notice, Order, Shop};
 use crate::when::When;
@@ -87,17 +88,22 @@ impl Ask {
 }
 
 async fn ask(State(patience): State<Patience>, mut session: Session<Shop>) -> Response {
-    if session.cart.get().is_empty() {
-        return to_the_cart(&mut session);
+    if let Some(refusal) = not_yet(&mut session) {
+        return refusal;
     }
     let address = session.checkout.peek().clone().unwrap_or_default();
     page::show(&Ask::new(&session, address, patience))
 }
 
-fn to_the_cart(session: &mut Session<Shop>) -> Response {
-    let text = "Your cart is empty, so there is nothing to check out yet.";
+/// What has to be seen to in the cart before it can be checked out.
+fn not_yet(session: &mut Session<Shop>) -> Option<Response> {
+    let text = if session.cart.get().is_empty() {
+        "Your cart is empty, so there is nothing to check out yet.".to_owned()
+    } else {
+        cart::trim(session)?
+    };
     session.notice.set(Notice::problem(text));
-    Redirect::to("/cart").into_response()
+    Some(Redirect::to("/cart").into_response())
 }
 
 async fn answer(
@@ -105,8 +111,8 @@ async fn answer(
     mut session: Session<Shop>,
     Form(address): Form<Address>,
 ) -> Response {
-    if session.cart.get().is_empty() {
-        return to_the_cart(&mut session);
+    if let Some(refusal) = not_yet(&mut session) {
+        return refusal;
     }
     let address = address.trimmed();
     let problems = problems(&address);
@@ -169,8 +175,8 @@ struct Review {
 }
 
 async fn review(State(patience): State<Patience>, mut session: Session<Shop>) -> Response {
-    if session.cart.get().is_empty() {
-        return to_the_cart(&mut session);
+    if let Some(refusal) = not_yet(&mut session) {
+        return refusal;
     }
     let Some(address) = session.checkout.peek().clone() else {
         return lapsed(&session, patience);
@@ -216,6 +222,9 @@ async fn place(
     if session.cart.get().is_empty() {
         return Ok(Redirect::to("/order").into_response());
     }
+    if let Some(refusal) = not_yet(&mut session) {
+        return Ok(refusal);
+    }
     let total = Bill::of(session.cart.get(), page::currency(&session)).total;
     if total.to_string() != agreed.total {
         let text = "Your cart has changed meanwhile. Please look again before you order.";
@@ -227,20 +236,31 @@ async fn place(
         return Ok(lapsed(&session, patience));
     };
     let items = session.cart.take();
+    let number = order_number();
     session.order.set(Some(Order {
-        number: order_number(),
+        number: number.clone(),
         items,
         total,
         address,
     }));
+    // Of two devices of one customer, exactly one gets the cart.
+    session.save().await?;
+    if session
+        .order
+        .get()
+        .as_ref()
+        .is_some_and(|order| order.number != number)
+    {
+        let text = "You have just ordered this cart from another device. Here is that order.";
+        session.notice.set(Notice::problem(text));
+    }
     Ok(Redirect::to("/order").into_response())
 }
 
-/// Good enough to be read out on the telephone.
+/// Good enough to be read out on the telephone, and says nothing of how many orders there are.
 fn order_number() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since.map_or(0, |since| since.as_millis());
-    format!("SM-{:04}-{:04}", millis / 10_000 % 10_000, millis % 10_000)
+    let random = RandomState::new().hash_one(SystemTime::now());
+    format!("SM-{:04}-{:04}", random / 10_000 % 10_000, random % 10_000)
 }
 
 #[derive(Template)]
@@ -253,7 +273,7 @@ struct Thanks {
 
 async fn order(mut session: Session<Shop>) -> Response {
     let Some(order) = session.order.get().clone() else {
-        let text = "There is no recent order in this browser. We show an order for an hour.";
+        let text = "There is no recent order. We show an order for an hour.";
         session.notice.set(Notice::problem(text));
         return Redirect::to("/cart").into_response();
     };

@@ -7,7 +7,41 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use session_runtime::Error;
+
+use crate::accounts::Fault;
+
+/// What a handler cannot do anything about: the session store's, or the accounts'.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Session(Error),
+    Accounts(Fault),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Session(error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Accounts(fault)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Session(error) => error.into_response(),
+            Self::Accounts(fault) => {
+                tracing::error!(error = %fault, "the accounts are not available");
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
+            }
+        }
+    }
+}
 
 /// Nothing is run, and nothing comes from elsewhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -57,6 +91,10 @@ fn page(status: StatusCode) -> Page {
             "We have looked everywhere",
             "There is no such thing on our shelves, and no such page either. It may have been sold out for good.",
         ),
+        StatusCode::FORBIDDEN => (
+            "That came from elsewhere",
+            "Only forms on our own pages can change anything here, and this one was on somebody else's. Nothing has changed.",
+        ),
         StatusCode::METHOD_NOT_ALLOWED => (
             "That door opens the other way",
             "This address only takes what a form sends it. Please start from one of our pages.",
@@ -71,7 +109,7 @@ fn page(status: StatusCode) -> Page {
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "Back in a moment",
-            "We cannot get at your cart just now. It is not lost; please try again shortly.",
+            "We cannot get at our books just now. Nothing in your cart is lost; please try again shortly.",
         ),
         status if status.is_client_error() => (
             "We could not make sense of that",

@@ -1,37 +1,50 @@
 //! A small web shop: a typed session in an app of several pages. `cargo run --example shop`
 //!
-//! Begin with `shop.rs`, where the session is declared; the pages are in `browse.rs`, `cart.rs`, `checkout.rs`
-//! and `visit.rs`.
+//! Begin with `shop.rs`, where the session is declared; the pages are in `browse.rs`, `cart.rs`, `checkout.rs`,
+//! `sign_in.rs`,
+//! `account.rs` and `visit.rs`.
 #![expect(clippy::print_stdout, reason = "it says where the shop is")]
 
+mod account;
+mod accounts;
+mod agent;
 mod args;
 mod assets;
 mod browse;
 mod cart;
 mod catalogue;
 mod checkout;
+mod credentials;
 mod errors;
 mod money;
+mod origin;
 mod page;
 mod shop;
+mod sign_in;
+mod stores;
 mod visit;
 mod when;
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::{Router, middleware};
-use session_runtime::SessionLayer;
-use session_runtime::store::{MemoryStore, OpenError, SqliteStore};
+use session_runtime::{SessionLayer, WhenFull};
 use tokio::net::TcpListener;
 
-use args::{Args, Place};
+use accounts::Accounts;
+use args::Args;
 use checkout::Patience;
+use stores::Place;
 
 /// No form of this shop is longer.
 const LARGEST_FORM: usize = 16 * 1024;
+
+/// Who signs in on one more is signed out on the one that has been signed in on for longest.
+const MOST_DEVICES: usize = 10;
 
 /// How long requests may take that are under way when the shop closes.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
@@ -63,10 +76,15 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), String> {
     let store = &args.store;
-    let sessions = sessions(store).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        format!("{error} ({})", cause.unwrap_or_default())
-    })?;
+    let sessions = sessions(store).await?;
+    let ledger = &args.accounts;
+    let accounts = Accounts::open(ledger)
+        .map_err(|error| format!("accounts cannot be kept in {ledger}: {error}"))?;
+    if let Err(failure) = account::see_all_out(&accounts, &sessions.sessions()).await {
+        return Err(format!(
+            "who was leaving could not be seen out: {failure:?}"
+        ));
+    }
     let address = &args.address;
     let listener = TcpListener::bind(address.as_str()).await.map_err(|error| {
         format!("cannot listen on {address}: {error} (`--address 127.0.0.1:0` takes any free port)")
@@ -75,10 +93,12 @@ async fn run(args: &Args) -> Result<(), String> {
 
     println!("The shop is open at http://{bound}");
     println!("Sessions are kept in {store}.");
+    println!("Accounts are kept in {ledger}.");
     println!("It speaks plain http, so the session cookie is not `Secure`: for development only.");
     println!("Ctrl-C closes it.");
 
-    let app = app(sessions, args.patience);
+    let app = app(sessions, accounts, args.patience);
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, app).with_graceful_shutdown(closing());
     tokio::select! {
         served = serving.into_future() => served.map_err(|error| error.to_string())?,
@@ -88,22 +108,25 @@ async fn run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-fn sessions(store: &Place) -> Result<SessionLayer, OpenError> {
-    let layer = match store {
-        Place::Memory => SessionLayer::new(MemoryStore::new()),
-        Place::Sqlite(path) => SessionLayer::new(SqliteStore::open(path)?),
-    };
-    Ok(layer.insecure())
+async fn sessions(store: &Place) -> Result<SessionLayer, String> {
+    let layer = store.open().await?.insecure().client_address(|request| {
+        let peer: &ConnectInfo<SocketAddr> = request.extensions.get()?;
+        Some(peer.0.ip())
+    });
+    Ok(layer.max_sessions(MOST_DEVICES, WhenFull::EndOldest))
 }
 
-fn app(sessions: SessionLayer, patience: Patience) -> Router {
+fn app(sessions: SessionLayer, accounts: Accounts, patience: Patience) -> Router {
     Router::new()
         .merge(browse::routes())
         .merge(cart::routes())
         .merge(checkout::routes(patience))
+        .merge(sign_in::routes(accounts.clone()))
+        .merge(account::routes(accounts))
         .merge(visit::routes())
         .layer(sessions)
         .merge(assets::routes())
+        .layer(middleware::from_fn(origin::check))
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
         // Outermost, since the session layer has errors of its own.
         .layer(middleware::map_response(errors::dress))

@@ -40,7 +40,7 @@ struct Row {
     lifetime: &'static str,
     /// What becomes of two values, in words and as declared.
     merge: &'static str,
-    attributes: &'static str,
+    attributes: &'static [&'static str],
 }
 
 /// Passive: having a look does not extend what is looked at.
@@ -55,7 +55,19 @@ async fn visit(session: PassiveSession<Shop>) -> Response {
     })
 }
 
+/// Each field, those that follow whoever signs in first.
 fn fields(session: &Session<Shop>) -> Vec<Row> {
+    let mut fields = following(session);
+    fields.extend(staying(session));
+    fields
+}
+
+fn following(session: &Session<Shop>) -> Vec<Row> {
+    let kept = if session.user().is_some() {
+        "as long as your account, on every device"
+    } else {
+        "as long as the session"
+    };
     vec![
         Row {
             name: "cart",
@@ -72,9 +84,9 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
                 }
             }),
             lapses: session.cart.expires_at().map(When::new),
-            lifetime: "as long as the session",
+            lifetime: kept,
             merge: "quantities add up",
-            attributes: "#[merge(sum)]",
+            attributes: &["#[merge(sum)]"],
         },
         Row {
             name: "currency",
@@ -84,9 +96,9 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
                 .get()
                 .map(|currency| currency.code().to_owned()),
             lapses: session.currency.expires_at().map(When::new),
-            lifetime: "as long as the session",
+            lifetime: kept,
             merge: "the later choice wins",
-            attributes: "#[merge(user)]",
+            attributes: &["#[merge(user)]"],
         },
         Row {
             name: "seen",
@@ -96,22 +108,9 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
                 seen.join(", ")
             }),
             lapses: session.seen.expires_at().map(When::new),
-            lifetime: "as long as the session",
+            lifetime: kept,
             merge: "both lists count",
-            attributes: "#[merge(union)]",
-        },
-        Row {
-            name: "checkout",
-            purpose: "Where your order is to go",
-            holds: session
-                .checkout
-                .peek()
-                .as_ref()
-                .map(|address| format!("{}, {}", address.name, address.town)),
-            lapses: session.checkout.expires_at().map(When::new),
-            lifetime: "15 minutes, or until the order is placed",
-            merge: "one order at most gets it",
-            attributes: "#[flash] #[expire(\"15m\")]",
+            attributes: &["#[merge(union)]"],
         },
         Row {
             name: "order",
@@ -123,8 +122,26 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
                 .map(|order| order.number.clone()),
             lapses: session.order.expires_at().map(When::new),
             lifetime: "an hour",
-            merge: "the later order is shown",
-            attributes: "#[expire(\"1h\")]",
+            merge: "the earlier order stands",
+            attributes: &["#[merge(with = standing)]", "#[expire(\"1h\")]"],
+        },
+    ]
+}
+
+fn staying(session: &Session<Shop>) -> Vec<Row> {
+    vec![
+        Row {
+            name: "checkout",
+            purpose: "Where your order is to go",
+            holds: session
+                .checkout
+                .peek()
+                .as_ref()
+                .map(|address| format!("{}, {}", address.name, address.town)),
+            lapses: session.checkout.expires_at().map(When::new),
+            lifetime: "15 minutes, or until the order is placed",
+            merge: "one order at most gets it",
+            attributes: &["#[flash]", "#[expire(\"15m\")]"],
         },
         Row {
             name: "notice",
@@ -137,7 +154,31 @@ fn fields(session: &Session<Shop>) -> Vec<Row> {
             lapses: session.notice.expires_at().map(When::new),
             lifetime: "until it has been shown once",
             merge: "the later one is shown",
-            attributes: "#[flash]",
+            attributes: &["#[flash]"],
+        },
+        Row {
+            name: "name",
+            purpose: "Who is signed in",
+            holds: session
+                .name
+                .is_present()
+                .then(|| session.name.get().clone()),
+            lapses: session.name.expires_at().map(When::new),
+            lifetime: "until you sign out",
+            merge: "the later one is shown",
+            attributes: &["(no rule)"],
+        },
+        Row {
+            name: "tries",
+            purpose: "Passwords tried in vain",
+            holds: session
+                .tries
+                .is_present()
+                .then(|| session.tries.get().to_string()),
+            lapses: session.tries.expires_at().map(When::new),
+            lifetime: "15 minutes after the last, or until one fits",
+            merge: "one counts, the other is refused",
+            attributes: &["#[merge(reject)]", "#[expire(\"15m\")]"],
         },
     ]
 }

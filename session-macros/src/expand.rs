@@ -223,6 +223,7 @@ fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
 ///     type Cells = ShopSession;
 ///     const LIFETIME: __session::Lifetime = __session::Lifetime::from_millis(None, None);
 ///     const READING_COUNTS: __session::core::primitive::bool = true;
+///     const ROWS: &'static [__session::RowOf] = &[…];
 ///     fn open(…) -> ShopSession { … }
 ///     fn visit(…) -> Result<(), Error> { … }
 ///     fn assign(self, …) { … }
@@ -232,13 +233,15 @@ fn implementation(schema: &Schema<'_>) -> TokenStream {
     let (name, cells) = (&schema.input.ident, cells_ident(schema));
     let lifetime = lifetime(schema);
     let reading_counts = schema.fields.iter().any(reading_counts);
-    let (open, visit, assign) = (open(schema), visit(schema), assign(schema));
+    let (rows, open) = (rows(schema), open(schema));
+    let (visit, assign) = (visit(schema), assign(schema));
     quote! {
         #[automatically_derived]
         impl __session::Schema for #name {
             type Cells = #cells;
             const LIFETIME: __session::Lifetime = #lifetime;
             const READING_COUNTS: __session::core::primitive::bool = #reading_counts;
+            #rows
             #open
             #visit
             #assign
@@ -264,6 +267,14 @@ fn millis(lifetime: Option<&Given<Duration>>) -> TokenStream {
 
 fn reading_counts(field: &Field<'_>) -> bool {
     field.is_flash() || field.sliding().is_some()
+}
+
+/// `const ROWS: &'static [__session::RowOf] = &[__session::RowOf::new(&__row_cart)];`
+fn rows(schema: &Schema<'_>) -> TokenStream {
+    let rows = schema.fields.iter().map(row_ident);
+    quote! {
+        const ROWS: &'static [__session::RowOf] = &[#(__session::RowOf::new(&#rows)),*];
+    }
 }
 
 /// The cells, in the order of their stored names, which is the order of a record's slots:

@@ -51,6 +51,7 @@ fn implementation(schema: &Schema<'_>, generics: Generics) -> TokenStream {
                 __session::core::option::Option::None,
             );
             const READING_COUNTS: __session::core::primitive::bool = false;
+            const ROWS: &'static [__session::RowOf] = &[];
             fn open(_: &mut __session::Opener<'_>) -> Self::Cells {
                 loop {}
             }

@@ -80,7 +80,7 @@ pub struct Change {
 /// What a [`Change`] does to the record as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Creates it.
+    /// Creates it. The tombstone of a record that has ended is no hindrance: what is created has nothing of it.
     Create,
     /// Changes it.
     Update,
@@ -92,8 +92,9 @@ pub enum Kind {
     /// Freezes it for the login of one user: from then on it can be ended or released, and nothing else. A
     /// second claim for the same user is answered [`Committed::Applied`], one for another [`Committed::Gone`].
     Claim(UserId),
-    /// Lets go of a claim. A record that is live already stays as it is.
-    Release,
+    /// Lets go of the claim that was made at this time. A record that is live already stays as it is, and
+    /// another claim is answered [`Committed::Gone`].
+    Release(Timestamp),
 }
 
 /// What a [`Change`] does to the record's expiry.
@@ -203,6 +204,7 @@ impl Change {
         let current = current.filter(|record| record.is_live(self.now));
         match (&self.kind, current) {
             (Kind::Create, None) => None,
+            (Kind::Create, Some(record)) if matches!(record.state, State::Ended(_)) => None,
             (Kind::Create, Some(_)) => Some(Committed::Exists),
             (_, None) => Some(Committed::Gone),
             (_, Some(record)) => match &record.state {
@@ -211,15 +213,16 @@ impl Change {
                 }
                 State::Moved(to) => Some(Committed::Moved(to.clone())),
                 State::Ended(_) => Some(Committed::Gone),
-                State::Claimed { by, .. } => self.decide_on_claimed(by),
+                State::Claimed { by, at } => self.decide_on_claimed(by, *at),
             },
         }
     }
 
-    /// What speaks against applying this to a record that is frozen for the login of `by`.
-    fn decide_on_claimed(&self, by: &UserId) -> Option<Committed> {
+    /// What speaks against applying this to a record that is frozen, since `at`, for the login of `by`.
+    fn decide_on_claimed(&self, by: &UserId, at: Timestamp) -> Option<Committed> {
         match &self.kind {
-            Kind::End(_) | Kind::Release => None,
+            Kind::End(_) => None,
+            Kind::Release(claim) if *claim == at => None,
             Kind::Claim(user) if user == by => Some(Committed::Applied),
             _ => Some(Committed::Gone),
         }
@@ -262,7 +265,7 @@ impl Change {
                     at: self.now,
                 }
             }
-            Kind::Release => record.state = State::Live,
+            Kind::Release(_) => record.state = State::Live,
             _ => {}
         }
         record.seen = record.seen.max(self.now);
@@ -279,7 +282,7 @@ impl Change {
     /// What is left under the key after a move or an end; `None` for the other kinds.
     pub fn tombstone(&self) -> Option<Record> {
         let (state, expires) = match &self.kind {
-            Kind::Create | Kind::Update | Kind::Claim(_) | Kind::Release => return None,
+            Kind::Create | Kind::Update | Kind::Claim(_) | Kind::Release(_) => return None,
             Kind::Move(to, until) => (State::Moved(to.clone()), *until),
             Kind::End(reason) => (State::Ended(reason.clone()), self.now + TOMBSTONE),
         };

@@ -10,7 +10,8 @@ use http::response;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::clock::{Clock, SystemClock, Timestamp, Watch};
-use crate::key::Key;
+use crate::event::{EventKind, Herald};
+use crate::key::{Key, UserId};
 use crate::schema::Lifetime;
 use crate::store::AnyStore;
 use crate::transport::Transport;
@@ -33,6 +34,21 @@ const QUEUES: u8 = 64;
 type AddressOf = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
 type CommitIf = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
+/// What a login does that finds the user's number of sessions at its limit.
+///
+/// ```
+/// use session_runtime::{SessionLayer, WhenFull, store::MemoryStore};
+/// let layer = SessionLayer::new(MemoryStore::new()).max_sessions(3, WhenFull::EndOldest);
+/// # let _ = layer;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It fails: [`Error::is_too_many_sessions`](crate::Error::is_too_many_sessions).
+    Refuse,
+    /// It ends the user's oldest session.
+    EndOldest,
+}
+
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) store: Arc<dyn AnyStore>,
@@ -45,7 +61,12 @@ pub(crate) struct Config {
     pub(crate) max_field: usize,
     pub(crate) max_record: usize,
     pub(crate) sweep_every: Option<Duration>,
+    /// Whether what follows the user is credited at a login.
+    pub(crate) migrate: bool,
+    pub(crate) max_sessions: Option<(usize, WhenFull)>,
+    pub(crate) herald: Herald,
     pub(crate) address_of: Option<Arc<AddressOf>>,
+    pub(crate) bind_address: bool,
     pub(crate) bind_user_agent: bool,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
     /// Whether the sweeping task has been started.
@@ -59,6 +80,10 @@ impl Config {
         Self {
             store,
             transport,
+            herald: Herald {
+                listener: None,
+                clock: Arc::clone(&clock),
+            },
             watch: Arc::new(Watch::new(Arc::clone(&clock))),
             clock,
             ttl: TTL,
@@ -67,7 +92,10 @@ impl Config {
             max_field: MAX_FIELD,
             max_record: MAX_RECORD,
             sweep_every: Some(SWEEP_EVERY),
+            migrate: true,
+            max_sessions: None,
             address_of: None,
+            bind_address: false,
             bind_user_agent: false,
             commit_if: None,
             sweeping: Arc::new(Once::new()),
@@ -77,11 +105,17 @@ impl Config {
 
     pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
         self.watch = Arc::new(Watch::new(Arc::clone(&clock)));
+        self.herald.clock = Arc::clone(&clock);
         self.clock = clock;
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Tells the app what has happened to a session.
+    pub(crate) fn tell(&self, kind: EventKind, key: &Key, user: Option<&UserId>) {
+        self.herald.tell(kind, key, user);
     }
 
     /// The lifetimes of a session whose schemas ask for `wish`.
@@ -111,7 +145,10 @@ impl fmt::Debug for Config {
             .field("max_field", &self.max_field)
             .field("max_record", &self.max_record)
             .field("sweep_every", &self.sweep_every)
-            .field("bind_address", &self.address_of.is_some())
+            .field("migrate", &self.migrate)
+            .field("max_sessions", &self.max_sessions)
+            .field("on_event", &self.herald.listener.is_some())
+            .field("bind_address", &self.bind_address)
             .field("bind_user_agent", &self.bind_user_agent)
             .finish_non_exhaustive()
     }

@@ -61,6 +61,8 @@ enum Kind {
     },
     Random,
     TooLate,
+    Revoked,
+    TooManySessions,
 }
 
 impl Error {
@@ -122,6 +124,14 @@ impl Error {
         Self::new(Kind::TooLate, None)
     }
 
+    pub(crate) fn revoked() -> Self {
+        Self::new(Kind::Revoked, None)
+    }
+
+    pub(crate) fn too_many_sessions() -> Self {
+        Self::new(Kind::TooManySessions, None)
+    }
+
     /// The task that committed is gone: it panicked, or the runtime is shutting down.
     pub(crate) fn lost(task: tokio::task::JoinError) -> Self {
         Self::new(Kind::Unavailable, Some(Box::new(task)))
@@ -133,6 +143,11 @@ impl Error {
             self.0.kind,
             Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled
         )
+    }
+
+    /// Whether it is sure that nothing was written. Else nobody knows.
+    pub(crate) fn is_definite(&self) -> bool {
+        !matches!(self.0.kind, Kind::Unavailable | Kind::Timeout)
     }
 
     /// The store did not answer before the deadline.
@@ -149,6 +164,12 @@ impl Error {
     /// A field or the record is over its limit.
     pub fn is_too_large(&self) -> bool {
         matches!(self.0.kind, Kind::TooLarge { .. })
+    }
+
+    /// Whether a login was refused because the user has as many sessions as
+    /// [`SessionLayer::max_sessions`](crate::SessionLayer::max_sessions) allows. Nothing of the guest is lost.
+    pub fn is_too_many_sessions(&self) -> bool {
+        self.0.kind == Kind::TooManySessions
     }
 
     /// A field's value has no JSON form, such as NaN or a map whose keys are not text.
@@ -175,13 +196,22 @@ impl Error {
     /// What the client is told: a status, and a sentence that gives nothing away.
     fn answer(&self) -> (StatusCode, &'static str) {
         match self.0.kind {
-            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled | Kind::Random => (
+            Kind::Unavailable
+            | Kind::Timeout
+            | Kind::Full
+            | Kind::Unsettled
+            | Kind::Random
+            | Kind::Revoked => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The session is not available just now. Please try again.",
             ),
             Kind::Rejected { .. } => (
                 StatusCode::CONFLICT,
                 "Something else changed this at the same time. Please try again.",
+            ),
+            Kind::TooManySessions => (
+                StatusCode::FORBIDDEN,
+                "You are logged in in too many places. Please log out in one of them.",
             ),
             Kind::TooLarge { .. } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -215,6 +245,12 @@ impl fmt::Display for Error {
             }
             Kind::Encode { field } => write!(f, "the value of `{field}` has no JSON form"),
             Kind::Random => f.write_str("the operating system's random generator failed"),
+            Kind::Revoked => f.write_str(
+                "all sessions of the user were revoked, or the user was deleted, while the login was under way",
+            ),
+            Kind::TooManySessions => f.write_str(
+                "the user has as many sessions as `SessionLayer::max_sessions` allows",
+            ),
             Kind::TooLate => f.write_str(
                 "the response has left already, so no new session id can be sent: create or rotate the session before responding",
             ),

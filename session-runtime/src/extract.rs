@@ -9,13 +9,16 @@ use crate::error::Error;
 use crate::request::Request;
 use crate::schema::Schema;
 use crate::session::{PassiveSession, Session};
+use crate::sessions::Sessions;
+
+/// What the layer has put into the request.
+fn request_of(parts: &Parts) -> Result<&Arc<Request>, Error> {
+    parts.extensions.get().ok_or_else(Error::missing_layer)
+}
 
 /// Loads the session, once per request, and opens it as `S`.
 async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Error> {
-    let request = parts
-        .extensions
-        .get::<Arc<Request>>()
-        .ok_or_else(Error::missing_layer)?;
+    let request = request_of(parts)?;
     request.load(parts).await?;
     request.uses(S::LIFETIME, touch);
     Session::open(Arc::clone(request)).await
@@ -36,6 +39,15 @@ impl<S: Schema, A: Sync> OptionalFromRequestParts<A> for Session<S> {
     async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Option<Self>, Error> {
         let session = extract::<S>(parts, true).await?;
         Ok((!session.is_new()).then_some(session))
+    }
+}
+
+impl<A: Sync> FromRequestParts<A> for Sessions {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Self, Error> {
+        let request = request_of(parts)?;
+        Ok(Self::new(Arc::clone(&request.config)))
     }
 }
 

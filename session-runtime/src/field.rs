@@ -9,7 +9,7 @@ use crate::commit::{same_payload, same_slot};
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::record::Slot;
-use crate::schema::{AnyRow, Cell, Deed, Harvest, Opener, Row, RowOf};
+use crate::schema::{AnyRow, Cell, Deed, Harvest, Opener, Row};
 
 mod flash;
 mod marks;
@@ -331,10 +331,6 @@ impl<T: Send + Sync + 'static> Field<T> {
 impl<T: Send + Sync + 'static> Cell for Field<T> {
     fn name(&self) -> &'static str {
         self.row.name()
-    }
-
-    fn row(&self) -> RowOf {
-        RowOf(self.row)
     }
 
     fn facts(&self) -> (bool, Option<Timestamp>) {

@@ -45,6 +45,16 @@ const LOGGED_IN: u8 = 8;
 const LOGGED_OUT: u8 = 9;
 const CLAIMED: u8 = 10;
 
+/// How many bytes of a frame tell its state, but for a text in it.
+#[cfg(feature = "sqlite")]
+pub(crate) const STATE: u32 = 2;
+
+/// Whether the frame that begins so is of a record that nobody has ended or moved.
+#[cfg(feature = "sqlite")]
+pub(crate) fn is_open(start: &[u8]) -> bool {
+    matches!(start, [VERSION, LIVE | CLAIMED, ..])
+}
+
 /// The bytes to keep of `record`.
 pub(crate) fn encode(record: &Record) -> Vec<u8> {
     let slots = record.slots();

@@ -79,6 +79,12 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// A name that nothing else has: 128 random bits in hexadecimal. No secret.
+pub(crate) fn random_text() -> String {
+    let text: [u8; 32] = to_hex(rand::random::<[u8; 16]>());
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn to_hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -137,6 +137,23 @@ impl Key {
         }))
     }
 
+    /// The key of a session of the tower-sessions family. No id of ours has it: the text that is hashed is
+    /// shorter than one.
+    #[cfg(feature = "tower-sessions")]
+    pub(crate) fn foreign(id: i128) -> Self {
+        let digest: [u8; 32] = Sha256::new()
+            .chain_update("tower-sessions:")
+            .chain_update(id.to_le_bytes())
+            .finalize()
+            .into();
+        let tag = to_hex([digest[0], digest[1]]);
+        Self::Session(SessionKey { tag, digest })
+    }
+
+    pub(crate) fn is_user(&self) -> bool {
+        matches!(self, Self::User(_))
+    }
+
     /// A number that spreads keys evenly, for choosing a shard or a stripe.
     pub(crate) fn spread(&self) -> u64 {
         match self {

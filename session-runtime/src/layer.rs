@@ -8,9 +8,11 @@ use http::{request, response};
 use tower_layer::Layer;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, WhenFull};
+use crate::event::Event;
 use crate::service::SessionService;
-use crate::store::Store;
+use crate::sessions::Sessions;
+use crate::store::{Store, UserStore, WithUsers};
 use crate::transport::Transport;
 
 /// Sessions for every route below it.
@@ -119,6 +121,16 @@ impl SessionLayer {
         mut self,
         address_of: impl Fn(&request::Parts) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
+        self.config_mut().bind_address = true;
+        self.client_address(address_of)
+    }
+
+    /// How to tell a client's address, for [`Device::address`](crate::Device::address). The session is not
+    /// bound to it: see [`bind_address`](Self::bind_address).
+    pub fn client_address(
+        mut self,
+        address_of: impl Fn(&request::Parts) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
         self.config_mut().address_of = Some(Arc::new(address_of));
         self
     }
@@ -154,6 +166,48 @@ impl SessionLayer {
     pub fn sweep_every(mut self, period: Option<Duration>) -> Self {
         self.config_mut().sweep_every = period;
         self
+    }
+
+    /// Whether a login merges what the guest has gathered into the user's fields: it does, by default. If not,
+    /// that is dropped with the guest's session; fields without a rule stay with the browser either way.
+    pub fn migrate(mut self, wanted: bool) -> Self {
+        self.config_mut().migrate = wanted;
+        self
+    }
+
+    /// Keeps what follows the users in the app's own table of them, instead of in the session store.
+    pub fn users(mut self, users: impl UserStore) -> Self {
+        let config = self.config_mut();
+        let sessions = Arc::clone(&config.store);
+        config.store = Arc::new(WithUsers { users, sessions });
+        self
+    }
+
+    /// How many sessions one user may have, and what a login does that would be one too many. As many as they
+    /// like, by default.
+    ///
+    /// The number holds however many logins race. It costs a login one look at each of the user's sessions and
+    /// three small commits. A login that breaks off blocks its place for ten seconds.
+    pub fn max_sessions(mut self, limit: usize, when_full: WhenFull) -> Self {
+        self.config_mut().max_sessions = Some((limit.max(1), when_full));
+        self
+    }
+
+    /// Calls `listener` with what happens to sessions, for audit logs or to clean up after them. One, the last
+    /// that is given.
+    ///
+    /// Each event is told once, by the process that the store has told first, also where many share the
+    /// store; should that process die at this very moment, it is not told at all. The request waits for
+    /// `listener`: what takes time belongs into a channel.
+    pub fn on_event(mut self, listener: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.config_mut().herald.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// All sessions of any user, for tasks outside of requests. Handlers extract [`Sessions`]. Settings that are
+    /// made later do not reach it.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(Arc::clone(&self.config))
     }
 
     /// Another clock than the system's, for tests.

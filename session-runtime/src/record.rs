@@ -166,6 +166,13 @@ pub enum State {
     },
 }
 
+impl State {
+    /// Whether nobody has ended or moved the record: it is live, or frozen for a login.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Live | Self::Claimed { .. })
+    }
+}
+
 /// Why a session is no longer there.
 ///
 /// ```

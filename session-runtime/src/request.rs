@@ -3,9 +3,7 @@
 //! Every handle is a small transaction over it. Loading and committing go one at a time, behind `gate`; what
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
-use std::cell::Cell;
 use std::fmt;
-use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,40 +11,29 @@ use http::request::Parts;
 use http::{StatusCode, response};
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Found, Outcome, Pending, Policy, fact};
+use crate::commit::{self, Commit, Found, Pending, fact};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::{Key, UserId};
 use crate::observe;
-use crate::record::{Ended, Slot};
+use crate::record::{Ended, Record, Slot};
 use crate::schema::{Deed, Harvest, Lifetime, facts};
 use crate::task::to_its_end;
 use crate::transport::{Notice, Presented};
 
 mod client;
+mod fold;
 mod login;
 mod part;
+mod seat;
 mod state;
+mod waiting;
+mod write;
 
 use client::Client;
 pub(crate) use login::Rows;
-use part::Part;
-use state::{Barred, Phase, State, Taken, Told, is_fact};
-
-thread_local! {
-    /// The request whose handler this thread is running.
-    static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
-}
-
-/// While it lives, its thread runs a handler. It remembers which one the thread ran before.
-pub(crate) struct Running(*const Request);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        RUNNING.set(self.0);
-    }
-}
+use state::{Barred, Phase, State, Taken, Told};
 
 /// One request's session.
 pub(crate) struct Request {
@@ -137,7 +124,7 @@ impl Request {
                     state.account = login::account_of(&record);
                     state.session.found(key, record);
                 }
-                Some(reason) => self.evict(key, reason).await,
+                Some(reason) => self.evict(key, &record, reason).await,
             },
             Found::Superseded(reason) => {
                 let mut state = self.state();
@@ -157,9 +144,10 @@ impl Request {
     }
 
     /// Ends a session that someone else than its owner seems to hold.
-    async fn evict(&self, key: Key, reason: Ended) {
+    async fn evict(&self, key: Key, record: &Record, reason: Ended) {
+        let owner = login::owner_of(record);
         tracing::warn!(session = ?key, ?reason, "a session is ended: it is presented by another client than it is bound to");
-        let removed = commit::end(&self.config, key, reason.clone()).await;
+        let removed = commit::end(&self.config, key, reason.clone(), owner.as_ref()).await;
         let mut state = self.state();
         state.ended = Some(reason);
         match removed {
@@ -181,102 +169,6 @@ impl Request {
         };
         state.lifetime = state.lifetime.longest(asked);
         state.touch |= touch;
-    }
-
-    /// Calls `open` with the slots as the request sees them now, and says which generation that is.
-    pub(crate) fn view<T>(&self, now: Timestamp, open: impl FnOnce(&[Arc<Slot>]) -> T) -> (T, u32) {
-        let state = self.state();
-        let cells = match state.seen_by_handles(now) {
-            Some(seen) => open(seen.slots()),
-            None => open(state.session.slots()),
-        };
-        (cells, state.generation)
-    }
-
-    /// Refuses fields that are too large for any commit.
-    pub(crate) fn check_fields(&self, harvest: &[Harvest]) -> Result<(), Error> {
-        let limit = self.config.max_field;
-        let too_large = |slot: &&Arc<Slot>| slot.payload().len() > limit;
-        match harvest
-            .iter()
-            .filter_map(|harvest| harvest.ours.as_ref())
-            .find(too_large)
-        {
-            Some(slot) => Err(Error::field_too_large(slot, limit)),
-            None => Ok(()),
-        }
-    }
-
-    /// Folds in what a handle did. Refuses where another handle of this request changed the same field, and
-    /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
-    /// ended or replaced meanwhile, and what it did is dropped.
-    pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
-        self.fold_into(&mut self.state(), generation, harvest)
-    }
-
-    fn fold_into(
-        &self,
-        state: &mut State,
-        generation: u32,
-        harvest: &[Harvest],
-    ) -> Result<bool, Error> {
-        let now = self.config.now();
-        if generation != state.generation {
-            if !harvest.is_empty() {
-                observe::outdated(harvest.len());
-            }
-            return Ok(false);
-        }
-        let before = (!harvest.is_empty()).then(|| state.pending());
-        let believed =
-            |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
-        let folded = harvest
-            .iter()
-            .filter(believed)
-            .try_for_each(|harvest| state.fold(harvest, now));
-        if let (Err(_), Some(before)) = (&folded, before) {
-            state.restore(before);
-        }
-        folded.map(|()| true)
-    }
-
-    /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
-    /// that has left, the log.
-    pub(crate) fn fold_dropped(&self, generation: u32, harvest: Result<Vec<Harvest>, Error>) {
-        let mut state = self.state();
-        let folded = match harvest {
-            Ok(harvest) => match state.phase {
-                Phase::Running => self.fold_into(&mut state, generation, &harvest).map(drop),
-                Phase::Closed => return unsaved(&harvest),
-                Phase::Cancelled => return,
-            },
-            Err(error) => Err(error),
-        };
-        if let Err(error) = folded {
-            tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
-            state.failure.get_or_insert(error);
-        }
-    }
-
-    /// Marks this thread as running the handler, until what it returns is dropped.
-    pub(crate) fn run(&self) -> Running {
-        Running(RUNNING.replace(self))
-    }
-
-    /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task
-    /// beside it is its own affair: the handler may well have an answer to it.
-    pub(crate) fn panicked(&self) {
-        if ptr::eq(RUNNING.get(), self) {
-            self.state().barred = Some(Barred::Panicked);
-        }
-    }
-
-    /// The service dropped the request before there was a response.
-    pub(crate) fn cancel(&self) {
-        let mut state = self.state();
-        if state.phase == Phase::Running {
-            state.phase = Phase::Cancelled;
-        }
     }
 
     /// Whether another request changed the session is looked up now, and changes go on top of that.
@@ -371,9 +263,13 @@ impl Request {
 
     /// Ends the session. Whoever calls it holds the gate.
     async fn end(&self, reason: Ended) -> Result<(), Error> {
-        let key = self.state().session.key.clone();
+        let (key, user) = {
+            let state = self.state();
+            let stored = state.session.stored.as_deref();
+            (state.session.key.clone(), stored.and_then(login::owner_of))
+        };
         let removed = match key.clone() {
-            Some(key) => commit::end(&self.config, key, reason.clone()).await?,
+            Some(key) => commit::end(&self.config, key, reason.clone(), user.as_ref()).await?,
             None => false,
         };
         let mut state = self.state();
@@ -407,133 +303,6 @@ impl Request {
         .await
     }
 
-    /// Commits what is pending. What can be refused goes first, so that nothing is written then. Whoever calls it
-    /// holds the gate.
-    async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
-        let checked = self.account_mut(|account| account.check_sizes(&self.config));
-        checked.unwrap_or(Ok(()))?;
-        let saved = self.write_session(successor).await?;
-        let credited = self.write_account().await?;
-        Ok(saved.or(credited))
-    }
-
-    async fn write_session(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
-        let settled = self.settle_doubt().await?;
-        let (batch, policy, presented, barred, client) = {
-            let mut state = self.state();
-            let batch = state.session.batch();
-            let policy = state.policy(&self.config);
-            (
-                batch,
-                policy,
-                state.presents,
-                state.barred.is_some(),
-                state.client.clone(),
-            )
-        };
-        match batch.stored {
-            _ if barred => Ok(Saved::Ended),
-            Some((key, record)) => {
-                let commit = Commit {
-                    config: &self.config,
-                    policy,
-                    key,
-                    record,
-                    pending: batch.pending,
-                    successor: successor.as_ref().map(Key::from),
-                    presented,
-                    asked: None,
-                };
-                Ok(self.run_commit(commit, successor).await?.or(settled))
-            }
-            None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
-            None => {
-                let mut pending = batch.pending;
-                pending.extend(client.iter().flat_map(Client::facts));
-                let (id, key, record) =
-                    commit::create(&self.config, policy, &pending, None).await?;
-                let outcome = Outcome::Done {
-                    key,
-                    record,
-                    written: true,
-                };
-                self.state().committed(outcome, Some(id), self.config.now())
-            }
-        }
-    }
-
-    /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
-    /// pending is on top of it, if it happened.
-    async fn settle_doubt(&self) -> Result<Saved, Error> {
-        let (doubt, policy, presented) = {
-            let mut state = self.state();
-            let policy = state.policy(&self.config);
-            (state.session.doubt.take(), policy, state.presents)
-        };
-        match doubt {
-            Some((doubt, issued)) => {
-                let commit = doubt.resume(&self.config, policy, presented);
-                self.run_commit(commit, issued).await
-            }
-            None => Ok(Saved::Unchanged),
-        }
-    }
-
-    async fn run_commit(
-        &self,
-        commit: Commit<'_>,
-        issued: Option<SessionId>,
-    ) -> Result<Saved, Error> {
-        match commit.run().await {
-            Ok(outcome) => self.state().committed(outcome, issued, self.config.now()),
-            Err(failure) => {
-                self.state().session.doubt = failure.doubt.map(|doubt| (doubt, issued));
-                Err(failure.error)
-            }
-        }
-    }
-
-    /// Commits what follows the user: what is in doubt first, then what is pending.
-    async fn write_account(&self) -> Result<Saved, Error> {
-        let doubt = self.account_mut(|account| account.doubt.take()).flatten();
-        let settled = match doubt {
-            Some((doubt, _)) => {
-                let policy = Policy::OF_ACCOUNTS;
-                self.run_credit(doubt.resume(&self.config, policy, false))
-                    .await?
-            }
-            None => Saved::Unchanged,
-        };
-        let Some(batch) = self
-            .account_mut(Part::batch)
-            .filter(|batch| !batch.pending.is_empty())
-        else {
-            return Ok(settled);
-        };
-        let Some((key, record)) = batch.stored else {
-            return self.state().credited(Outcome::Gone, self.config.now());
-        };
-        let commit = Commit::to_account(&self.config, key, record, batch.pending);
-        Ok(self.run_credit(commit).await?.or(settled))
-    }
-
-    fn account_mut<T>(&self, get: impl FnOnce(&mut Part) -> T) -> Option<T> {
-        let mut state = self.state();
-        let barred = state.barred.is_some();
-        state.account.as_mut().filter(|_| !barred).map(get)
-    }
-
-    async fn run_credit(&self, commit: Commit<'_>) -> Result<Saved, Error> {
-        match commit.run().await {
-            Ok(outcome) => self.state().credited(outcome, self.config.now()),
-            Err(failure) => {
-                let doubt = failure.doubt.map(|doubt| (doubt, None));
-                self.account_mut(|account| account.doubt = doubt);
-                Err(failure.error)
-            }
-        }
-    }
-
     /// Asks for another idle lifetime for this one session.
     pub(crate) fn set_ttl(&self, ttl: Duration) {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
@@ -550,10 +319,8 @@ impl Request {
         if let Some(client) = &mut state.client {
             client.unbound = true;
         }
-        for row in [&facts::ADDRESS, &facts::USER_AGENT] {
-            let base = state.session.stored_slot(row.name());
-            state.session.replace(Pending::fact(row, base, None));
-        }
+        let unbound = client::unbound(state.session.stored.as_deref());
+        state.session.replace(unbound);
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -568,9 +335,8 @@ impl Request {
                 .map(Timestamp::from_millis),
             updated: record.map(|record| record.updated),
             expires: record.map(|record| record.expires),
-            user: record
-                .and_then(|record| fact(record, &facts::USER))
-                .map(UserId::from),
+            user: record.and_then(login::owner_of),
+            device: record.and_then(|record| fact(record, &facts::DEVICE)),
             authenticated: record
                 .and_then(|record| fact(record, &facts::AUTHENTICATED))
                 .map(Timestamp::from_millis),
@@ -647,6 +413,7 @@ pub(crate) struct Facts {
     pub(crate) updated: Option<Timestamp>,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) user: Option<UserId>,
+    pub(crate) device: Option<String>,
     pub(crate) authenticated: Option<Timestamp>,
 }
 

@@ -35,6 +35,9 @@ pub trait Schema: Sized + Send + Sync + 'static {
     /// Whether reading alone can change the session: some field is a flash or slides.
     const READING_COUNTS: bool;
 
+    /// What is known of each field.
+    const ROWS: &'static [RowOf];
+
     /// Opens the cells over the request's slots.
     fn open(slots: &mut Opener<'_>) -> Self::Cells;
 
@@ -294,6 +297,11 @@ pub(crate) trait AnyRow: Send + Sync {
     /// Whether the field follows the user from device to device.
     fn follows(&self) -> bool;
 
+    /// Whether it is the field's name, or an older one.
+    fn knows(&self, name: &str) -> bool {
+        self.name() == name || self.aliases().contains(&name)
+    }
+
     /// What becomes of a value that both sides changed, as a slot that does not expire.
     ///
     /// # Errors
@@ -348,9 +356,6 @@ pub trait Cell {
     /// The stored name of its field.
     fn name(&self) -> &'static str;
 
-    /// What is known of its field.
-    fn row(&self) -> RowOf;
-
     /// Whether its field has a value, and when that lapses.
     fn facts(&self) -> (bool, Option<Timestamp>);
 
@@ -365,6 +370,13 @@ pub trait Cell {
 /// A row, in a type that no other crate can look into.
 #[derive(Clone, Copy)]
 pub struct RowOf(pub(crate) &'static dyn AnyRow);
+
+impl RowOf {
+    /// Of whatever type the field is.
+    pub const fn new<T: Send + Sync + 'static>(row: &'static Row<T>) -> Self {
+        Self(row)
+    }
+}
 
 impl fmt::Debug for RowOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -468,6 +480,8 @@ impl<'a> Opener<'a> {
 
 /// Rows of the session's own facts.
 pub(crate) mod facts {
+    use std::collections::BTreeMap;
+
     use super::Row;
 
     /// For slots of other names, which are carried as they are.
@@ -476,16 +490,25 @@ pub(crate) mod facts {
     pub(crate) static CREATED: Row<i64> = Row::new("@created", || 0);
     /// The lifetime this one session was given, in milliseconds.
     pub(crate) static TTL: Row<u64> = Row::new("@ttl", || 0);
-    /// The address it is bound to.
+    /// The address it was created from, or logged in from.
     pub(crate) static ADDRESS: Row<String> = Row::new("@address", String::new);
-    /// The user agent it is bound to.
+    /// The user agent that created it, or logged in.
     pub(crate) static USER_AGENT: Row<String> = Row::new("@user_agent", String::new);
+    /// It is bound to neither any more.
+    pub(crate) static UNBOUND: Row<bool> = Row::new("@unbound", || false);
+    /// What a user's session is called in lists of them; it survives rotation.
+    pub(crate) static DEVICE: Row<String> = Row::new("@device", String::new);
+    /// What the user calls it.
+    pub(crate) static LABEL: Row<String> = Row::new("@label", String::new);
     /// The user who is logged in.
     pub(crate) static USER: Row<String> = Row::new("@user", String::new);
     /// When that user logged in, in milliseconds since the Unix epoch.
     pub(crate) static AUTHENTICATED: Row<i64> = Row::new("@authenticated", || 0);
-    /// In a user's record: changes whenever all of the user's sessions are revoked.
+    /// In a user's record: see `commit::epoch`.
     pub(crate) static EPOCH: Row<String> = Row::new("@epoch", String::new);
+    /// In a user's record: devices that are about to log in, and since when, while their number is limited; those
+    /// that have done so, with a zero, until the next comes.
+    pub(crate) static SEATS: Row<BTreeMap<String, i64>> = Row::new("@seats", BTreeMap::new);
     /// The key it was moved from, until its own is first presented.
     pub(crate) static MOVED_FROM: Row<String> = Row::new("@moved_from", String::new);
 }

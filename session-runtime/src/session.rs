@@ -52,15 +52,12 @@ impl<S: Schema> Session<S> {
             generation,
             borrowed: false,
         };
-        if session.request.unread_account().is_some()
-            && rows::<S>(&session.cells).iter().any(|row| row.follows())
-        {
+        if session.request.unread_account().is_some() && S::ROWS.iter().any(|row| row.0.follows()) {
             session.request.load_account().await?;
             session.reopen();
         }
-        if session.request.knows_waiting(&|| rows::<S>(&session.cells)) {
-            let rows = rows::<S>(&session.cells);
-            session.request.adopt(&rows).await?;
+        if session.request.knows_waiting(S::ROWS) {
+            session.request.adopt(&rows::<S>()).await?;
             session.reopen();
         }
         Ok(session)
@@ -204,7 +201,7 @@ impl<S: Schema> Session<S> {
     pub async fn login(&mut self, user: impl Into<UserId>) -> Result<(), Error> {
         self.fold()?;
         let login = Arc::clone(&self.request)
-            .login(user.into(), rows::<S>(&self.cells))
+            .login(user.into(), rows::<S>())
             .await;
         self.reopen();
         login
@@ -221,6 +218,11 @@ impl<S: Schema> Session<S> {
         let logout = Arc::clone(&self.request).logout().await;
         self.reopen();
         logout
+    }
+
+    /// What this session is called towards [`Sessions`](crate::Sessions), once a user has logged in.
+    pub fn device(&self) -> Option<String> {
+        self.request.facts().device
     }
 
     /// Who is logged in.
@@ -273,15 +275,9 @@ impl<S: Schema> Session<S> {
     }
 }
 
-/// What is known of the fields of `S`.
-fn rows<S: Schema>(cells: &S::Cells) -> Rows {
-    let mut rows = Rows::new();
-    let listed = S::visit(cells, &mut |cell| {
-        rows.push(cell.row().0);
-        Ok(())
-    });
-    debug_assert!(listed.is_ok(), "listing rows does not fail");
-    rows
+/// The rows of a schema.
+fn rows<S: Schema>() -> Rows {
+    S::ROWS.iter().map(|row| row.0).collect()
 }
 
 fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {

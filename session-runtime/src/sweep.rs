@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::Causes;
-use crate::store::AnyStore;
+use crate::event::{EventKind, Herald};
+use crate::record::Ended;
+use crate::store::{AnyStore, Swept};
 
 /// At most so many records go in one call, so that requests get their turn.
 const BATCH: usize = 1000;
@@ -22,33 +24,55 @@ pub(crate) fn start(config: &Config) {
     else {
         return;
     };
-    let store = Arc::downgrade(&config.store);
+    let sweeper = Sweeper {
+        store: Arc::downgrade(&config.store),
+        herald: config.herald.clone(),
+    };
     config
         .sweeping
-        .call_once(|| drop(tokio::spawn(run(store, period))));
+        .call_once(|| drop(tokio::spawn(sweeper.run(period))));
 }
 
-async fn run(store: Weak<dyn AnyStore>, period: Duration) {
-    loop {
-        // Many instances that start together should not sweep together.
-        tokio::time::sleep(period.mul_f64(0.5 + rand::random::<f64>())).await;
-        let Some(store) = store.upgrade() else { return };
-        sweep(&*store).await;
+struct Sweeper {
+    store: Weak<dyn AnyStore>,
+    herald: Herald,
+}
+
+impl Sweeper {
+    async fn run(self, period: Duration) {
+        loop {
+            // Many instances that start together should not sweep together.
+            tokio::time::sleep(period.mul_f64(0.5 + rand::random::<f64>())).await;
+            let Some(store) = self.store.upgrade() else {
+                return;
+            };
+            self.sweep(&*store).await;
+        }
     }
-}
 
-async fn sweep(store: &dyn AnyStore) {
-    loop {
-        match store.sweep(BATCH).await {
-            Ok(swept) if swept >= BATCH => tokio::time::sleep(PAUSE).await,
-            Ok(swept) => {
-                tracing::debug!(swept, "expired sessions are swept");
-                return;
+    async fn sweep(&self, store: &dyn AnyStore) {
+        loop {
+            match store.sweep(BATCH).await {
+                Ok(swept) => {
+                    self.tell(&swept);
+                    tracing::debug!(swept = swept.deleted, "expired sessions are swept");
+                    if swept.deleted < BATCH {
+                        return;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %Causes(&error), "expired sessions could not be swept");
+                    return;
+                }
             }
-            Err(error) => {
-                tracing::warn!(error = %Causes(&error), "expired sessions could not be swept");
-                return;
-            }
+        }
+    }
+
+    fn tell(&self, swept: &Swept) {
+        for (key, user) in &swept.expired {
+            let kind = EventKind::Ended(Ended::Expired);
+            self.herald.tell(kind, key, user.as_ref());
         }
     }
 }

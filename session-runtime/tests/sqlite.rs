@@ -391,7 +391,7 @@ async fn a_full_file_refuses_new_sessions_and_keeps_the_live_ones() {
         apply(&store, key, &end(scratch.clock.now())).await;
     }
     scratch.clock.advance(TTL);
-    assert_eq!(store.sweep(1_000).await.unwrap(), keys.len() - 4);
+    assert_eq!(store.sweep(1_000).await.unwrap().deleted, keys.len() - 4);
     create(&store, scratch.clock.now(), &large).await;
 }
 

@@ -27,11 +27,10 @@ pub enum Screen {
 /// A browser with a profile of its own, which is gone when it drops.
 #[derive(Debug)]
 pub struct Chrome {
-    // Before `web`, which would wait for an answer from a browser that does not give one.
-    _driver: Driver,
     /// The page, and what one can do with it.
     pub web: WebDriver,
     screen: Screen,
+    _driver: Driver,
     _profile: TempDir,
 }
 
@@ -96,6 +95,24 @@ impl Chrome {
         self.web.find(By::Css(css)).await.ok()?.text().await.ok()
     }
 
+    /// What is in a field; `None` if the page has no such field.
+    pub async fn value(&self, css: &str) -> Option<String> {
+        let field = self.web.find(By::Css(css)).await.ok()?;
+        field.prop("value").await.ok()?
+    }
+
+    /// Clicks on an element that leads nowhere, such as one that folds.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such element.
+    pub async fn press(&self, css: &str) {
+        let element = self.web.find(By::Css(css)).await;
+        let element = element.unwrap_or_else(|_| panic!("no `{css}`"));
+        let pressed = element.click().await;
+        pressed.unwrap_or_else(|error| panic!("`{css}`: {error}"));
+    }
+
     /// Clicks on an element, and waits for the page that this leads to.
     ///
     /// # Panics
@@ -148,7 +165,15 @@ impl Chrome {
     ///
     /// If it does not answer.
     pub async fn quit(self) {
-        self.web.quit().await.expect("Chromium ends");
+        self.web.clone().quit().await.expect("Chromium ends");
+    }
+}
+
+impl Drop for Chrome {
+    fn drop(&mut self) {
+        // A test has failed. The browser is killed with its driver, so neither need be asked to end: that can take
+        // two minutes here.
+        drop(self.web.clone().leak());
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use session_runtime::store::{Store, StoreError};
+use session_runtime::store::{Store, StoreError, Swept};
 use session_runtime::{Change, Committed, Key, Record, UserId};
 
 /// What goes wrong with one call.
@@ -157,7 +157,7 @@ impl<S: Store> Store for FaultStore<S> {
         self.call(self.inner.owned_by(owner)).await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         self.call(self.inner.sweep(limit)).await
     }
 }

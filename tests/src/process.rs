@@ -4,14 +4,14 @@ use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
 
 /// A shop that does not open by then does not open.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running shop. It is killed when it drops.
 #[derive(Debug)]
 pub struct Shop {
-    process: Child,
+    process: Mutex<Child>,
     address: String,
     opened_in: Duration,
 }
@@ -51,7 +51,7 @@ impl Shop {
         let stdout = process.stdout.take().expect("it is piped");
         let address = printed_address(stdout);
         Self {
-            process,
+            process: Mutex::new(process),
             address,
             opened_in: started.elapsed(),
         }
@@ -77,9 +77,12 @@ impl Shop {
     /// # Panics
     ///
     /// If it cannot be asked.
-    pub fn close(mut self) -> ExitStatus {
-        signal("TERM", &self.process);
-        self.process.wait().expect("it was started")
+    pub fn close(self) -> ExitStatus {
+        let mut process = self.process();
+        let kill = format!("kill -TERM {}", process.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.expect("a shell").success(), "{kill}");
+        process.wait().expect("it was started")
     }
 
     /// `kill -9`, amid whatever it does.
@@ -88,21 +91,20 @@ impl Shop {
     ///
     /// If it is not there to be killed.
     pub fn kill(&self) {
-        signal("KILL", &self.process);
+        self.process().kill().expect("it is there");
     }
-}
 
-fn signal(name: &str, process: &Child) {
-    let kill = format!("kill -{name} {}", process.id());
-    let sent = Command::new("sh").args(["-c", &kill]).status();
-    assert!(sent.expect("a shell").success(), "{kill}");
+    fn process(&self) -> MutexGuard<'_, Child> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Shop {
     fn drop(&mut self) {
         // After `close` and `kill` there is none: no matter.
-        drop(self.process.kill());
-        drop(self.process.wait());
+        let mut process = self.process();
+        drop(process.kill());
+        drop(process.wait());
     }
 }
 
@@ -168,8 +170,14 @@ pub struct Page {
     pub status: StatusCode,
     /// Where a redirect leads.
     pub location: Option<String>,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The HTML.
     pub body: String,
+}
+
+fn client() -> ClientBuilder {
+    Client::builder().redirect(Policy::none()).timeout(PATIENCE)
 }
 
 impl Default for Guest {
@@ -185,15 +193,21 @@ impl Guest {
     ///
     /// Never in practice: the client has no settings that could be wrong.
     pub fn new() -> Self {
-        let client = Client::builder()
-            .redirect(Policy::none())
-            .timeout(PATIENCE)
-            .build()
-            .expect("the settings are fine");
         Self {
-            client,
+            client: client().build().expect("the settings are fine"),
             cookie: Mutex::default(),
         }
+    }
+
+    /// The same under another `User-Agent` than none.
+    ///
+    /// # Panics
+    ///
+    /// If that is no header.
+    #[must_use]
+    pub fn calling_itself(mut self, agent: &str) -> Self {
+        self.client = client().user_agent(agent).build().expect("a header");
+        self
     }
 
     /// `name=value`, as the shop has set it.
@@ -229,12 +243,34 @@ impl Guest {
     ///
     /// As [`get`](Self::get).
     pub async fn post(&self, shop: &Shop, path: &str, form: &str) -> reqwest::Result<Page> {
-        let request = self.client.post(shop.url(path)).body(form.to_owned());
-        self.send(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded"))
-            .await
+        self.send(self.form(shop, path, form)).await
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder) -> reqwest::Result<Page> {
+    /// The same with more headers.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn post_with(
+        &self,
+        shop: &Shop,
+        path: &str,
+        form: &str,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Page> {
+        let mut request = self.form(shop, path, form);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request).await
+    }
+
+    fn form(&self, shop: &Shop, path: &str, form: &str) -> RequestBuilder {
+        let request = self.client.post(shop.url(path)).body(form.to_owned());
+        request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+    }
+
+    async fn send(&self, mut request: RequestBuilder) -> reqwest::Result<Page> {
         if let Some(cookie) = self.cookie() {
             request = request.header(COOKIE, cookie);
         }
@@ -243,6 +279,7 @@ impl Guest {
         let location = response.headers().get(LOCATION);
         Ok(Page {
             status: response.status(),
+            headers: response.headers().clone(),
             location: location.and_then(|value| value.to_str().ok().map(str::to_owned)),
             body: response.text().await?,
         })

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use session_runtime::store::{Store, StoreError};
+use session_runtime::store::{Store, StoreError, Swept};
 use session_runtime::{Change, Committed, Key, Record, UserId};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -15,6 +15,8 @@ pub struct Held<S> {
     inner: S,
     on: AtomicBool,
     waiting: Mutex<Vec<oneshot::Sender<()>>>,
+    /// The keys of the calls that have gone through since it is held.
+    gone: Mutex<Vec<Key>>,
 }
 
 impl<S: Store> Held<S> {
@@ -24,6 +26,14 @@ impl<S: Store> Held<S> {
             inner: store,
             on: AtomicBool::new(false),
             waiting: Mutex::default(),
+            gone: Mutex::default(),
+        }
+    }
+
+    /// Waits until that many loads and commits of `key` have gone through since it is held.
+    pub async fn until(&self, count: usize, key: &Key) {
+        while self.gone().iter().filter(|gone| *gone == key).count() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -31,6 +41,7 @@ impl<S: Store> Held<S> {
     /// thread whose time is paused: that it moves on tells that all tasks wait.
     pub async fn run<T: 'static>(&self, mut tasks: JoinSet<T>, choices: &mut Choices) -> Vec<T> {
         self.on.store(true, Ordering::SeqCst);
+        self.gone().clear();
         let mut ended = Vec::new();
         while !tasks.is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -51,6 +62,10 @@ impl<S: Store> Held<S> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn gone(&self) -> MutexGuard<'_, Vec<Key>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn turn(&self) {
         if self.on.load(Ordering::SeqCst) {
             let (sender, receiver) = oneshot::channel();
@@ -63,19 +78,24 @@ impl<S: Store> Held<S> {
 impl<S: Store> Store for Held<S> {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         self.turn().await;
-        self.inner.load(key).await
+        let loaded = self.inner.load(key).await;
+        self.gone().push(key.clone());
+        loaded
     }
 
     async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
         self.turn().await;
-        self.inner.commit(key, change).await
+        let committed = self.inner.commit(key, change).await;
+        self.gone().push(key.clone());
+        committed
     }
 
     async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        self.turn().await;
         self.inner.owned_by(owner).await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         self.inner.sweep(limit).await
     }
 }
@@ -97,6 +117,11 @@ impl Choices {
             sample: Some((count, 1)),
             ..Self::default()
         }
+    }
+
+    /// Whether only some ways through are tried.
+    pub fn is_sample(&self) -> bool {
+        self.sample.is_some()
     }
 
     fn choose(&mut self, of: usize) -> usize {

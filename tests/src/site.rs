@@ -10,13 +10,13 @@ use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use http::Request;
 use http::request::Parts;
-use session_runtime::store::{MemoryStore, SqliteStore, Store};
+use session_runtime::store::{MemoryStore, PostgresStore, RedisStore, SqliteStore, Store};
 use session_runtime::testing::TestClock;
 use session_runtime::{Change, Clock, Committed, Key, Kind, Record, SessionId, Slot, SlotChange};
 use session_runtime::{Schema, Session, SessionLayer, Timestamp};
 use tempfile::TempDir;
 
-use crate::{Browser, FaultStore, Reply};
+use crate::{Browser, FaultStore, PostgresServer, RedisServer, Reply};
 
 /// A store whose calls are counted, a clock that stands still, and the layer over both.
 #[derive(Debug)]
@@ -63,11 +63,33 @@ impl Site<SqliteStore> {
     }
 }
 
+impl Site<RedisStore> {
+    /// A site on the Redis that the tests of this process share. `None` if this machine has none.
+    pub async fn on_redis() -> Option<Self> {
+        let store = RedisServer::shared()?.store().await;
+        Some(Self::new(|_| store))
+    }
+}
+
+impl Site<PostgresStore> {
+    /// A site on the PostgreSQL that the tests of this process share. `None` if this machine has none.
+    pub async fn on_postgres() -> Option<Self> {
+        let (server, clock) = (PostgresServer::shared()?, TestClock::new());
+        let store = server.store(clock.clone()).await;
+        Some(Self::at(clock, store))
+    }
+}
+
 impl<S: Store> Site<S> {
     /// A site on the store that `open` makes. Its layer waits long, since tests share a machine.
     pub fn new(open: impl FnOnce(TestClock) -> S) -> Self {
         let clock = TestClock::new();
-        let store = Arc::new(FaultStore::new(open(clock.clone())));
+        let store = open(clock.clone());
+        Self::at(clock, store)
+    }
+
+    fn at(clock: TestClock, store: S) -> Self {
+        let store = Arc::new(FaultStore::new(store));
         let layer = SessionLayer::new(Arc::clone(&store))
             .clock(clock.clone())
             .deadline(Duration::from_secs(60));
@@ -195,7 +217,8 @@ impl<A: Send + Sync> FromRequestParts<A> for Handles {
     }
 }
 
-/// Runs each `async fn test(site: Site<impl Store>)` on a site in memory and on one in a file.
+/// Runs each `async fn test(site: Site<impl Store>)` on a site of each store: in memory, in a file, on Redis and on
+/// PostgreSQL. On a machine that has no such server, the test says so and is over.
 #[macro_export]
 macro_rules! on_each_store {
     ($($test:ident),* $(,)?) => {
@@ -210,6 +233,24 @@ macro_rules! on_each_store {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 super::$test($crate::Site::in_a_file()).await;
+            })*
+        }
+
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                if let Some(site) = $crate::Site::on_redis().await {
+                    super::$test(site).await;
+                }
+            })*
+        }
+
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                if let Some(site) = $crate::Site::on_postgres().await {
+                    super::$test(site).await;
+                }
             })*
         }
     };

@@ -4,10 +4,16 @@ use std::env;
 use std::path::PathBuf;
 
 /// The Debian package of each program that tests use.
-const PACKAGES: [(&str, &str); 2] = [
+const PACKAGES: [(&str, &str); 5] = [
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
+    ("initdb", "postgresql"),
+    ("pgbouncer", "pgbouncer"),
+    ("redis-server", "redis-server"),
 ];
+
+/// Debian keeps a folder for each version of PostgreSQL, none of them on the PATH.
+const POSTGRES: &str = "/usr/lib/postgresql";
 
 /// Where a program is. `None`, and a line that says so, if this machine has none: the test is to return then.
 ///
@@ -20,6 +26,7 @@ pub fn require(program: &str) -> Option<PathBuf> {
     let found = env::var_os("PATH")
         .iter()
         .flat_map(env::split_paths)
+        .chain(postgres_folders())
         .map(|folder| folder.join(program))
         .find(|path| path.is_file());
     if found.is_none() {
@@ -31,4 +38,26 @@ pub fn require(program: &str) -> Option<PathBuf> {
         eprintln!("skipped: {lack}");
     }
     found
+}
+
+/// The newest first.
+fn postgres_folders() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir(POSTGRES).into_iter().flatten().flatten();
+    let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    folders.reverse();
+    folders
+}
+
+/// How many times as much a test is to do as it does by default: `SESSION_TEST_TIMES`. With 50, the tests that say
+/// so come to the numbers they would have if time were no matter.
+///
+/// # Panics
+///
+/// If that is no number.
+pub fn times() -> usize {
+    let times = env::var("SESSION_TEST_TIMES").ok();
+    times.map_or(1, |times| {
+        times.parse().expect("`SESSION_TEST_TIMES` is a number")
+    })
 }

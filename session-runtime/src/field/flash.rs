@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
-use crate::schema::{Cell, Harvest, Opener, Row, RowOf};
+use crate::schema::{Cell, Harvest, Opener, Row};
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -167,10 +167,6 @@ impl<T: Send + Sync + 'static> Flash<T> {
 impl<T: Send + Sync + 'static> Cell for Flash<T> {
     fn name(&self) -> &'static str {
         self.field.name()
-    }
-
-    fn row(&self) -> RowOf {
-        self.field.row()
     }
 
     fn facts(&self) -> (bool, Option<Timestamp>) {

@@ -1,7 +1,8 @@
-//! Who is asking, as far as sessions are bound to that.
+//! Who is asking: what sessions may be bound to, and what a user is told of a device.
 
 use std::net::IpAddr;
 
+use http::HeaderValue;
 use http::header::USER_AGENT;
 use http::request::Parts;
 
@@ -10,61 +11,82 @@ use crate::config::Config;
 use crate::record::{Ended, Record};
 use crate::schema::facts;
 
-/// What a session may be bound to.
+/// How much of a `User-Agent` is kept, in bytes.
+const AGENT: usize = 512;
+
+/// What the layer asks of a request about its client.
 #[derive(Clone, Default)]
 pub(super) struct Client {
-    /// Where it is, if sessions are bound to that and it could be told.
-    pub(super) address: Option<IpAddr>,
-    pub(super) user_agent: Option<String>,
-    /// The app has lifted the binding.
+    address: Option<IpAddr>,
+    agent: Option<HeaderValue>,
+    /// The handler has unbound the session before there was one.
     pub(super) unbound: bool,
 }
 
 impl Client {
     pub(super) fn of(parts: &Parts, config: &Config) -> Self {
-        let agent = || {
-            parts
-                .headers
-                .get(USER_AGENT)
-                .map_or(&b""[..], |agent| agent.as_bytes())
-        };
+        let address_of = config.address_of.as_ref();
         Self {
-            address: config
-                .address_of
-                .as_ref()
-                .and_then(|address_of| address_of(parts)),
-            user_agent: config
-                .bind_user_agent
-                .then(|| String::from_utf8_lossy(agent()).into_owned()),
+            address: address_of.and_then(|address_of| address_of(parts)),
+            agent: parts.headers.get(USER_AGENT).cloned(),
             unbound: false,
         }
     }
 
-    /// Why this is another client than the record is bound to, if it is.
+    /// Why this client must not have `record`, if there is a reason.
     pub(super) fn differs(&self, record: &Record, config: &Config) -> Option<Ended> {
-        let address = fact(record, &facts::ADDRESS).filter(|_| config.address_of.is_some());
-        if address.is_some_and(|bound| Some(bound) != self.address_text()) {
-            return Some(Ended::AddressDiffers);
+        let bound = |wanted, row| fact(record, row).filter(|_| wanted);
+        let address = bound(config.bind_address, &facts::ADDRESS);
+        let agent = bound(config.bind_user_agent, &facts::USER_AGENT);
+        if fact(record, &facts::UNBOUND).is_some() {
+            None
+        } else if address.is_some() && address != self.address_text() {
+            Some(Ended::AddressDiffers)
+        } else if agent.is_some_and(|bound| bound != self.agent_text()) {
+            Some(Ended::UserAgentDiffers)
+        } else {
+            None
         }
-        let agent = fact(record, &facts::USER_AGENT).filter(|_| config.bind_user_agent);
-        let differs = agent.is_some() && agent != self.user_agent;
-        differs.then_some(Ended::UserAgentDiffers)
     }
 
-    pub(super) fn address_text(&self) -> Option<String> {
+    fn address_text(&self) -> Option<String> {
         self.address.map(|address| address.to_string())
     }
 
-    /// What a session of this client is bound to.
-    pub(super) fn facts(&self) -> Vec<Pending> {
+    fn agent_text(&self) -> String {
+        let agent = self.agent.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        String::from_utf8_lossy(&agent[..agent.len().min(AGENT)]).into_owned()
+    }
+
+    /// What a guest's new session keeps of it: what it is bound to.
+    pub(super) fn facts(&self, config: &Config) -> Vec<Pending> {
+        let address = config.bind_address && !self.unbound;
+        let agent = config.bind_user_agent && !self.unbound;
+        self.kept(address, agent)
+    }
+
+    /// What the new session of a user keeps of it, bound or not, so that the user can tell devices apart.
+    pub(super) fn device(&self, config: &Config) -> Vec<Pending> {
+        let mut kept = self.kept(true, self.agent.is_some() || config.bind_user_agent);
         if self.unbound {
-            return Vec::new();
+            kept.push(unbound(None));
         }
-        let address = self.address_text();
+        kept
+    }
+
+    fn kept(&self, address: bool, agent: bool) -> Vec<Pending> {
+        let address = self.address_text().filter(|_| address);
+        let agent = agent.then(|| self.agent_text());
         let fact = |row, value: Option<&String>| Pending::fact(row, None, value);
         vec![
             fact(&facts::ADDRESS, address.as_ref()),
-            fact(&facts::USER_AGENT, self.user_agent.as_ref()),
+            fact(&facts::USER_AGENT, agent.as_ref()),
         ]
     }
+}
+
+/// Says that a session is bound to nothing any more.
+pub(super) fn unbound(record: Option<&Record>) -> Pending {
+    let base = record.and_then(|record| record.slot(facts::UNBOUND.name()));
+    Pending::fact(&facts::UNBOUND, base.cloned(), Some(&true))
 }

@@ -5,6 +5,9 @@
 //! together with a mark that says so; *open* a new session, owned by the user; *end* the guest's record. Whoever
 //! crashes in between leaves a claim behind. The next to load it looks for the mark: if it is there, the rest is
 //! done; if not, the record is given back to the guest.
+//!
+//! Before all that it makes sure of the user's record, and of the epoch in it: that is where a login begins. Who
+//! revokes all of the user's sessions from then on, or deletes the user, changes the epoch, and stops it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +19,17 @@ use super::part::Part;
 use super::{Barred, Phase, Request};
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
-use crate::commit::{self, Found, Pending, SUPERSEDED, check_sizes, fact, settle, stored_under};
+use crate::commit::{
+    self, Found, Pending, SUPERSEDED, check_sizes, epoch, fact, settle, stored_under,
+};
 use crate::error::Error;
-use crate::id::to_hex;
+use crate::event::EventKind;
+use crate::id::random_text;
 use crate::key::{Key, UserId};
 use crate::merge::Occasion;
 use crate::record::{Ended, FieldName, Record, Slot};
 use crate::schema::{AnyRow, facts};
+use crate::signature::Signature;
 use crate::task::to_its_end;
 
 /// Rows of the schema that the login goes through.
@@ -35,14 +42,39 @@ const CREDIT_WITHIN: Duration = Duration::from_secs(8);
 const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// Slots of a session that wait for a schema that knows them.
-const WAITING: &str = "@pending/";
+pub(super) const WAITING: &str = "@pending/";
 
 /// Slots of a user's record that say what has been credited.
-const MARK: &str = "@merged/";
+pub(super) const MARK: &str = "@merged/";
+
+/// One login.
+pub(super) struct Login<'a> {
+    pub(super) user: &'a UserId,
+    /// Rows of the schema that it goes through.
+    rows: &'a Rows,
+    /// What the new session is to be called.
+    pub(super) device: String,
+    /// The epoch of the user's record when it began: a slot that must not have changed.
+    epoch: (FieldName, Option<Signature>),
+    /// Until when its session lives if it does not get to its end. None where any may stay.
+    provisional: Option<Timestamp>,
+}
+
+impl Login<'_> {
+    /// Whether nobody has deleted the user, or revoked all sessions, since the login began.
+    pub(super) fn is_of_this_epoch(&self, account: &Record) -> bool {
+        epoch::unchanged(account) == self.epoch
+    }
+
+    /// Whether it took so long that its session is not there any more.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.provisional.is_some_and(|until| until <= now)
+    }
+}
 
 /// What a session brings to a login.
 #[derive(Default)]
-struct Gathered {
+pub(super) struct Gathered {
     /// The record, as frozen, and where.
     frozen: Option<(Key, Arc<Record>)>,
     /// What this request has changed, on top of that.
@@ -51,6 +83,10 @@ struct Gathered {
     ends: Option<Key>,
     /// Until when it may be credited.
     credit_by: Option<Instant>,
+    /// When this login claimed it. Not where it takes up the claim of another.
+    claimed: Option<Timestamp>,
+    /// Whose session it was.
+    owner: Option<UserId>,
 }
 
 impl Gathered {
@@ -63,7 +99,26 @@ impl Gathered {
     /// The session was a user's already: what follows the user is in the user's record.
     fn is_of_a_user(&self) -> bool {
         let frozen = self.frozen.as_ref();
-        frozen.is_some_and(|(_, record)| fact(record, &facts::USER).is_some())
+        frozen.is_some_and(|(_, record)| owner_of(record).is_some())
+    }
+
+    /// Puts what this request has changed on top of what is frozen.
+    fn settle(&mut self, now: Timestamp) -> Result<(), Error> {
+        if let Some((_, record)) = &self.frozen {
+            self.pending = commit::rebase(&self.pending, record, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether `account` says that the guest's frozen record has been credited.
+    fn is_credited_in(&self, account: &Record) -> bool {
+        self.mark().is_some_and(|mark| is_credited(account, &mark))
+    }
+
+    /// Where the session of the same user is that the new one takes the place of.
+    pub(super) fn replaces(&self) -> Option<&Key> {
+        let (key, _) = self.frozen.as_ref().filter(|_| self.is_of_a_user())?;
+        Some(key)
     }
 
     /// The slots, with what this request has changed.
@@ -80,21 +135,18 @@ impl Gathered {
 }
 
 /// The slot of a user's record that says that the guest's record under `key` has been credited.
-fn mark_of(key: &Key) -> String {
+pub(super) fn mark_of(key: &Key) -> String {
     format!("{MARK}{key}")
 }
 
 /// Whether a mark is there.
-fn is_credited(account: Option<&Arc<Record>>, mark: Option<&str>) -> bool {
-    account
-        .zip(mark)
-        .is_some_and(|(account, mark)| account.slot(mark).is_some())
+pub(super) fn is_credited(account: &Record, mark: &str) -> bool {
+    account.slot(mark).is_some()
 }
 
 /// The row that knows a slot of that name, be it an older one.
-fn row_of(rows: &Rows, name: &str) -> Option<&'static dyn AnyRow> {
-    let knows = |row: &&&'static dyn AnyRow| row.name() == name || row.aliases().contains(&name);
-    rows.iter().find(knows).copied()
+pub(super) fn row_of(rows: &Rows, name: &str) -> Option<&'static dyn AnyRow> {
+    rows.iter().find(|row| row.knows(name)).copied()
 }
 
 impl Request {
@@ -107,26 +159,86 @@ impl Request {
         .await
     }
 
-    /// The four commits. Whoever calls it holds the gate.
+    /// Whoever calls it holds the gate.
     async fn log_in(&self, user: &UserId, rows: &Rows) -> Result<(), Error> {
         if self.state().phase != Phase::Running {
             return Err(Error::too_late());
         }
         self.save_account().await?;
         let _ = self.settle_doubt().await?;
-        let gathered = self.gather(user).await?;
-        let account = self.credit(user, &gathered, rows).await?;
-        let epoch = epoch_of(account.as_deref());
-        let carried = carried(&gathered, rows, self.config.now());
-        self.open_session(user, account, carried).await?;
-        if let Err(error) = self.check_epoch(user, epoch).await {
+        let account = self.begin(user).await?;
+        let mut login = Login {
+            user,
+            rows,
+            device: random_text(),
+            epoch: epoch::unchanged(&account),
+            provisional: None,
+        };
+        login.provisional = self.take_seat(&login).await?;
+        let logged_in = self.complete(&login, account).await;
+        if let Err(error) = &logged_in {
+            self.vacate_seat(&login, error).await;
+        }
+        logged_in
+    }
+
+    /// The user's record as the login begins. A user who has none gets one: whoever deletes the user from then
+    /// on deletes that.
+    async fn begin(&self, user: &UserId) -> Result<Arc<Record>, Error> {
+        let mut key = Key::User(user.clone());
+        let deadline = Instant::now() + self.config.deadline;
+        while Instant::now() < deadline {
+            if let Some(account) = commit::look_up(&self.config, &key).await? {
+                return Ok(account);
+            }
+            let change = plan_account(self.config.now());
+            match commit::ask(&self.config, &mut key, &change).await? {
+                Committed::Applied => {
+                    let mut account = Record::new(change.now, FOREVER);
+                    change.apply(&mut account);
+                    return Ok(Arc::new(account));
+                }
+                Committed::Exists => {}
+                _ => return Err(Error::revoked()),
+            }
+        }
+        Err(Error::unsettled())
+    }
+
+    /// The four commits.
+    async fn complete(&self, login: &Login<'_>, account: Arc<Record>) -> Result<(), Error> {
+        let mut gathered = self.gather(login.user).await?;
+        let account = match self.credit(login, account, &mut gathered).await {
+            Ok(account) => account,
+            Err(error) => {
+                self.give_back(&gathered, &error).await;
+                return Err(error);
+            }
+        };
+        let carried = carried(&gathered, login.rows, self.config.now());
+        self.open_session(login, account, carried).await?;
+        if let Err(error) = self.verify(login, &gathered).await {
             self.withdraw().await;
             return Err(error);
         }
+        self.settle_in(login).await?;
         if let Some(old) = gathered.ends {
-            commit::end(&self.config, old, Ended::LoggedIn).await?;
+            commit::end(&self.config, old, Ended::LoggedIn, gathered.owner.as_ref()).await?;
         }
         Ok(())
+    }
+
+    /// The guest goes on at once where nothing can have been credited; else whoever loads the session next
+    /// looks whether it was.
+    async fn give_back(&self, gathered: &Gathered, error: &Error) {
+        let Some((key, _)) = gathered.frozen.as_ref().filter(|_| error.is_definite()) else {
+            return;
+        };
+        let Some(at) = gathered.claimed else { return };
+        let release = Change::new(Kind::Release(at), self.config.now());
+        if let Err(error) = commit::ask(&self.config, &mut key.clone(), &release).await {
+            tracing::warn!(%error, "a login failed, and its guest waits for ten seconds");
+        }
     }
 
     /// Takes back a session that could not be verified: its id is not sent. If it cannot be ended in the
@@ -175,6 +287,7 @@ impl Request {
         {
             return Ok(Gathered {
                 ends: Some(key),
+                owner: stored.as_deref().and_then(owner_of),
                 ..Gathered::default()
             });
         }
@@ -184,7 +297,10 @@ impl Request {
             _ => None,
         };
         match claimed {
-            Some((at, record)) => self.gather_claimed(key, at, record, &pending),
+            Some((at, record)) => {
+                let ours = at == claim.now;
+                Ok(self.gather_claimed(key, at, record, pending, ours))
+            }
             None => self.gather_lost(user, key, stored, pending).await,
         }
     }
@@ -194,16 +310,18 @@ impl Request {
         key: Key,
         at: Timestamp,
         record: Arc<Record>,
-        pending: &[Pending],
-    ) -> Result<Gathered, Error> {
-        let now = self.config.now();
-        let left = CREDIT_WITHIN.saturating_sub(now.since(at));
-        Ok(Gathered {
-            pending: commit::rebase(pending, Some(&record), now)?,
+        pending: Vec<Pending>,
+        ours: bool,
+    ) -> Gathered {
+        let left = CREDIT_WITHIN.saturating_sub(self.config.now().since(at));
+        Gathered {
+            pending,
             ends: Some(key.clone()),
+            owner: owner_of(&record),
             frozen: Some((key, record)),
             credit_by: Some(Instant::now() + left),
-        })
+            claimed: ours.then_some(at),
+        }
     }
 
     /// The session is over, or claimed for another user. If it was credited to this one, by a login in another
@@ -216,7 +334,8 @@ impl Request {
         mut pending: Vec<Pending>,
     ) -> Result<Gathered, Error> {
         let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
-        let credited = is_credited(account.as_ref(), Some(&mark_of(&key)));
+        let mark = mark_of(&key);
+        let credited = account.is_some_and(|account| is_credited(&account, &mark));
         if !credited {
             pending.retain(|pending| pending.base.is_none());
         }
@@ -230,77 +349,71 @@ impl Request {
     /// Merges what was gathered into the user's record, once. The record that comes of it.
     async fn credit(
         &self,
-        user: &UserId,
-        gathered: &Gathered,
-        rows: &Rows,
-    ) -> Result<Option<Arc<Record>>, Error> {
-        let mut key = Key::User(user.clone());
-        let mut account = commit::look_up(&self.config, &key).await?;
-        let credited = is_credited(account.as_ref(), gathered.mark().as_deref());
+        login: &Login<'_>,
+        mut account: Arc<Record>,
+        gathered: &mut Gathered,
+    ) -> Result<Arc<Record>, Error> {
+        gathered.settle(self.config.now())?;
+        let credited = gathered.is_credited_in(&account);
         let deadline = gathered.credit_by.filter(|_| !credited);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + CREDIT_WITHIN);
+        let mut key = Key::User(login.user.clone());
         while Instant::now() < deadline {
-            let change = self.plan_credit(account.as_ref(), gathered, rows)?;
-            let Some(change) = change else {
+            let Some(change) = self.plan_credit(&account, gathered, login.rows)? else {
                 return Ok(account);
             };
             let answer = commit::ask_until(&self.config, &mut key, &change, deadline);
             match answer.await? {
                 Committed::Applied => {
-                    let mut record = account.unwrap_or_else(|| new_account(change.now));
-                    change.apply(Arc::make_mut(&mut record));
-                    return Ok(Some(record));
+                    if credits_fields(&change) && !gathered.is_credited_in(&account) {
+                        self.tell_merged(gathered, login.user);
+                    }
+                    change.apply(Arc::make_mut(&mut account));
+                    return Ok(account);
                 }
-                Committed::Conflict(record) => account = Some(record),
-                Committed::Gone => account = None,
-                // The user has just been deleted, if there is nothing to be found.
-                _ => match commit::look_up(&self.config, &key).await? {
-                    Some(record) => account = Some(record),
-                    None => break,
-                },
+                Committed::Conflict(record) if login.is_of_this_epoch(&record) => account = record,
+                _ => return Err(Error::revoked()),
             }
         }
         Err(Error::unsettled())
     }
 
-    /// The change to the user's record; `None` if there is nothing to credit and the record is there.
+    fn tell_merged(&self, gathered: &Gathered, user: &UserId) {
+        if let Some((guest, _)) = &gathered.frozen {
+            self.config.tell(EventKind::Merged, guest, Some(user));
+        }
+    }
+
+    /// The change to the user's record; `None` if there is nothing to credit.
     fn plan_credit(
         &self,
-        account: Option<&Arc<Record>>,
+        account: &Record,
         gathered: &Gathered,
         rows: &Rows,
     ) -> Result<Option<Change>, Error> {
         let now = self.config.now();
-        let kind = if account.is_some() {
-            Kind::Update
-        } else {
-            Kind::Create
+        let credited = gathered.is_credited_in(account);
+        let mut pending = match (self.config.migrate, credited) {
+            (true, true) => follow_up(account, gathered, rows, now)?,
+            (true, false) => credits(account, gathered, rows, now)?,
+            (false, _) => Vec::new(),
         };
-        let mut change = Change::new(kind, now);
-        change.expiry = Expiry::Set(FOREVER);
-        let mark = gathered.mark();
-        let pending = if is_credited(account, mark.as_deref()) {
-            follow_up(account, gathered, rows, now)?
-        } else {
-            let mut pending = credits(account, gathered, rows, now)?;
-            pending.extend(mark.map(|mark| self.mark(mark, gathered, now)));
-            pending
-        };
+        let mark = gathered.mark().filter(|_| !credited);
+        pending.extend(mark.map(|mark| self.mark(mark, gathered, now)));
+        let mut change = Change::new(Kind::Update, now);
         change.slots = pending.iter().flat_map(Pending::to_changes).collect();
-        if account.is_none() {
-            change.slots.extend(epoch().to_changes());
-        }
         if change.slots.is_empty() {
             return Ok(None);
         }
         change.slots.extend(lapsed_marks(account, now));
-        check_sizes(&self.config, account.map(AsRef::as_ref), &change.slots)?;
+        change.unchanged.push(epoch::unchanged(account));
+        check_sizes(&self.config, Some(account), &change.slots)?;
         Ok(Some(change))
     }
 
     /// Says in the user's record that a guest's record has been credited, for as long as that could be
     /// presented.
-    fn mark(&self, name: String, gathered: &Gathered, now: Timestamp) -> Pending {
+    pub(super) fn mark(&self, name: String, gathered: &Gathered, now: Timestamp) -> Pending {
         let policy = self.state().policy(&self.config);
         let limit = gathered
             .frozen
@@ -317,27 +430,30 @@ impl Request {
     /// Creates the user's new session, and turns the request to it.
     async fn open_session(
         &self,
-        user: &UserId,
-        account: Option<Arc<Record>>,
+        login: &Login<'_>,
+        account: Arc<Record>,
         mut pending: Vec<Pending>,
     ) -> Result<(), Error> {
-        let now = self.config.now();
         let policy = {
             let state = self.state();
-            pending.extend(state.client.iter().flat_map(Client::facts));
+            let device = |client: &Client| client.device(&self.config);
+            pending.extend(state.client.iter().flat_map(device));
             state.policy(&self.config)
         };
-        pending.push(Pending::fact(
-            &facts::USER,
-            None,
-            Some(&user.as_str().to_owned()),
-        ));
-        pending.push(Pending::fact(
-            &facts::AUTHENTICATED,
-            None,
-            Some(&now.as_millis()),
-        ));
-        let (id, key, record) = commit::create(&self.config, policy, &pending, Some(user)).await?;
+        let (user, now) = (login.user, self.config.now());
+        pending.extend([
+            Pending::fact(&facts::USER, None, Some(&user.as_str().to_owned())),
+            Pending::fact(&facts::DEVICE, None, Some(&login.device)),
+            Pending::fact(&facts::AUTHENTICATED, None, Some(&now.as_millis())),
+        ]);
+        let create = commit::create(
+            &self.config,
+            policy,
+            &pending,
+            Some(user),
+            login.provisional,
+        );
+        let (id, key, record) = create.await?;
         let mut state = self.state();
         state.forget();
         state.ended = None;
@@ -345,21 +461,49 @@ impl Request {
         state.session.found(key, record);
         state.account = Some(Part {
             key: Some(Key::User(user.clone())),
-            stored: account,
+            stored: Some(account),
             ..Part::default()
         });
         state.issue(id);
         Ok(())
     }
 
-    /// If all of the user's sessions were revoked while this one was made, it must not slip through.
-    async fn check_epoch(&self, user: &UserId, epoch: Option<String>) -> Result<(), Error> {
-        let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
-        if epoch_of(account.as_deref()) == epoch {
-            Ok(())
-        } else {
-            Err(Error::unsettled())
+    /// If all of the user's sessions were revoked while this one was made, or another took its seat, it must
+    /// not slip through.
+    ///
+    /// The store is asked for a commit that changes nothing, and not for the record, which might come out of a
+    /// cache.
+    async fn verify(&self, login: &Login<'_>, gathered: &Gathered) -> Result<(), Error> {
+        if self.config.max_sessions.is_some() {
+            return self.leave_seat(login, gathered).await;
         }
+        let mut change = Change::new(Kind::Update, self.config.now());
+        change.unchanged.push(login.epoch.clone());
+        let mut user = Key::User(login.user.clone());
+        match commit::ask(&self.config, &mut user, &change).await? {
+            Committed::Applied => Ok(()),
+            _ => Err(Error::revoked()),
+        }
+    }
+
+    /// The session has its seat, and is to live as long as any. Should it not be known whether it does, the client
+    /// gets its id, and its next request sees to it.
+    async fn settle_in(&self, login: &Login<'_>) -> Result<(), Error> {
+        if login.provisional.is_none() {
+            return Ok(());
+        }
+        let (session, policy) = {
+            let state = self.state();
+            let session = state.session.key.clone().zip(state.session.stored.clone());
+            (session, state.policy(&self.config))
+        };
+        let (key, record) = session.ok_or_else(Error::revoked)?;
+        let Some(record) = commit::prolong(&self.config, policy, &key, record).await? else {
+            self.withdraw().await;
+            return Err(self.unseated());
+        };
+        self.state().session.found(key, record);
+        Ok(())
     }
 
     /// Looks up what follows the user, once, for a schema that has such fields.
@@ -396,152 +540,61 @@ impl Request {
             return Ok(found);
         };
         let account = commit::look_up(&self.config, &Key::User(by.clone())).await?;
-        if is_credited(account.as_ref(), Some(&mark_of(key))) {
+        let mark = mark_of(key);
+        if account.is_some_and(|account| is_credited(&account, &mark)) {
             if self.config.now().since(*at) < SUPERSEDED {
                 return Ok(Found::Claimed(key.clone())); // what stays with the browser waits for another try
             }
-            commit::end(&self.config, key.clone(), Ended::LoggedIn).await?;
+            let owner = owner_of(record);
+            commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
         } else {
             tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
-            let release = Change::new(Kind::Release, record.seen.max(self.config.now()));
+            let release = Change::new(Kind::Release(*at), record.seen.max(self.config.now()));
             commit::ask(&self.config, &mut key.clone(), &release).await?;
         }
         commit::find(&self.config, key.clone()).await
-    }
-
-    /// Whether slots wait in the session for a schema that knows them, and `rows` do.
-    pub(crate) fn knows_waiting(&self, rows: &dyn Fn() -> Rows) -> bool {
-        let state = self.state();
-        let waiting = |slot: &Arc<Slot>| slot.name().as_str().starts_with(WAITING);
-        if state.account.is_none() || !state.session.slots().iter().any(waiting) {
-            return false;
-        }
-        let rows = rows();
-        state
-            .session
-            .slots()
-            .iter()
-            .filter_map(waiting_for)
-            .any(|(_, name)| row_of(&rows, name).is_some())
-    }
-
-    /// Takes in slots that have waited since the login for a schema that knows them, each once.
-    pub(crate) async fn adopt(&self, rows: &Rows) -> Result<(), Error> {
-        let _gate = self.gate().await?;
-        let (stored, user) = {
-            let state = self.state();
-            let user = state
-                .account
-                .as_ref()
-                .and_then(|account| account.key.clone());
-            (state.session.stored.clone(), user)
-        };
-        let (Some(record), Some(user)) = (stored, user) else {
-            return Ok(());
-        };
-        for slot in record.slots() {
-            let Some((_, name)) = waiting_for(slot) else {
-                continue;
-            };
-            if let Some(row) = row_of(rows, name) {
-                self.adopt_slot(&user, row, slot).await?;
-            }
-        }
-        self.write(None).await.map(drop)
-    }
-
-    async fn adopt_slot(
-        &self,
-        user: &Key,
-        row: &'static dyn AnyRow,
-        slot: &Arc<Slot>,
-    ) -> Result<(), Error> {
-        if row.follows() {
-            self.credit_waiting(user, row, slot).await?;
-        }
-        let mut state = self.state();
-        let drop = Pending::raw(slot.name().clone(), Some(Arc::clone(slot)), None);
-        state.session.replace(drop);
-        if !row.follows() && state.session.stored_slot(row.name()).is_none() {
-            let plain = Arc::new(slot.named(FieldName::fixed(row.name())));
-            state
-                .session
-                .replace(Pending::raw(plain.name().clone(), None, Some(plain)));
-        }
-        Ok(())
-    }
-
-    /// Credits one slot that waited, together with a mark that says so.
-    async fn credit_waiting(
-        &self,
-        user: &Key,
-        row: &'static dyn AnyRow,
-        slot: &Arc<Slot>,
-    ) -> Result<(), Error> {
-        let mark = format!("{MARK}{}", slot.name().as_str());
-        let deadline = Instant::now() + self.config.deadline;
-        let mut key = user.clone();
-        while let Some(account) = commit::look_up(&self.config, user).await? {
-            let now = self.config.now();
-            if is_credited(Some(&account), Some(&mark)) {
-                break;
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::unsettled());
-            }
-            let mut credits = credit_slot(row, Some(&account), slot, now)?;
-            credits.push(self.mark(mark.clone(), &Gathered::default(), now));
-            let mut change = Change::new(Kind::Update, now);
-            change.slots = credits.iter().flat_map(Pending::to_changes).collect();
-            if commit::ask(&self.config, &mut key, &change).await? == Committed::Applied {
-                break;
-            }
-        }
-        let stored = commit::look_up(&self.config, user).await?;
-        if let (Some(account), Some(record)) = (&mut self.state().account, stored) {
-            account.refreshed(user.clone(), record, self.config.now())?;
-        }
-        Ok(())
     }
 }
 
 /// What follows the user of a session, if somebody is logged in. It is not looked up yet.
 pub(super) fn account_of(session: &Record) -> Option<Part> {
-    let user = fact(session, &facts::USER)?;
+    let user = owner_of(session)?;
     Some(Part {
-        key: Some(Key::User(UserId::from(user))),
+        key: Some(Key::User(user)),
         unread: true,
         ..Part::default()
     })
 }
 
-fn new_account(now: Timestamp) -> Arc<Record> {
-    Arc::new(Record::new(now, FOREVER))
+/// The change that makes a user's record.
+fn plan_account(now: Timestamp) -> Change {
+    let mut change = Change::new(Kind::Create, now);
+    change.slots = epoch::first().to_changes().collect();
+    change.expiry = Expiry::Set(FOREVER);
+    change
 }
 
-/// A value for a new user's record that no revocation has had yet.
-fn epoch() -> Pending {
-    Pending::fact(&facts::EPOCH, None, Some(&random_text()))
-}
-
-fn epoch_of(account: Option<&Record>) -> Option<String> {
-    fact(account?, &facts::EPOCH)
-}
-
-fn random_text() -> String {
-    let random: [u8; 16] = rand::random();
-    let text: [u8; 32] = to_hex(random);
-    String::from_utf8_lossy(&text).into_owned()
+/// Whose session it is, if it is not a guest's.
+pub(super) fn owner_of(session: &Record) -> Option<UserId> {
+    fact(session, &facts::USER).map(UserId::from)
 }
 
 /// Whether a session is another user's.
 fn is_of_another(user: &UserId, session: &Record) -> bool {
-    fact(session, &facts::USER).is_some_and(|other| other != user.as_str())
+    owner_of(session).is_some_and(|other| other != *user)
+}
+
+/// Whether a change to a user's record is of more than the record's own facts.
+fn credits_fields(change: &Change) -> bool {
+    change
+        .slots
+        .iter()
+        .any(|slot| !slot.name.as_str().starts_with('@'))
 }
 
 /// What was gathered of fields that follow the user, merged into the account with nothing as base.
 fn credits(
-    account: Option<&Arc<Record>>,
+    account: &Record,
     gathered: &Gathered,
     rows: &Rows,
     now: Timestamp,
@@ -560,15 +613,15 @@ fn credits(
 }
 
 /// One slot of a guest, merged into the account, under the field's present name.
-fn credit_slot(
+pub(super) fn credit_slot(
     row: &'static dyn AnyRow,
-    account: Option<&Arc<Record>>,
+    account: &Record,
     ours: &Arc<Slot>,
     now: Timestamp,
 ) -> Result<Vec<Pending>, Error> {
     let name = FieldName::fixed(row.name());
     let renamed = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));
-    let stored = account.and_then(|account| stored_under(row.name(), row, account, now));
+    let stored = stored_under(row.name(), row, account, now);
     let theirs = stored.map(renamed);
     let merged = settle(
         row,
@@ -588,7 +641,7 @@ fn credit_slot(
 /// The frozen record has been credited by another login of the same user: what this request changed on top
 /// of it comes on top of that.
 fn follow_up(
-    account: Option<&Arc<Record>>,
+    account: &Record,
     gathered: &Gathered,
     rows: &Rows,
     now: Timestamp,
@@ -600,11 +653,8 @@ fn follow_up(
 }
 
 /// Takes out the marks of guests that can be presented no more.
-fn lapsed_marks(
-    account: Option<&Arc<Record>>,
-    now: Timestamp,
-) -> impl Iterator<Item = SlotChange> + '_ {
-    let slots = account.into_iter().flat_map(|account| account.slots());
+fn lapsed_marks(account: &Record, now: Timestamp) -> impl Iterator<Item = SlotChange> + '_ {
+    let slots = account.slots().iter();
     let lapsed =
         slots.filter(move |slot| slot.name().as_str().starts_with(MARK) && !slot.is_live(now));
     lapsed.map(|slot| SlotChange {
@@ -630,7 +680,7 @@ fn carried(gathered: &Gathered, rows: &Rows, now: Timestamp) -> Vec<Pending> {
         let name = match known {
             Some(row) if row.follows() => return None,
             Some(_) => slot.name().clone(),
-            None if name == facts::TTL.name() || name.starts_with(WAITING) => slot.name().clone(),
+            None if outlives_login(name) || name.starts_with(WAITING) => slot.name().clone(),
             None if name.starts_with('@') => return None,
             None => FieldName::from(format!("{WAITING}{from}/{name}")),
         };
@@ -640,7 +690,7 @@ fn carried(gathered: &Gathered, rows: &Rows, now: Timestamp) -> Vec<Pending> {
     .collect()
 }
 
-/// The session it was gathered in, and the field, that a waiting slot is of.
-fn waiting_for(slot: &Arc<Slot>) -> Option<(&str, &str)> {
-    slot.name().as_str().strip_prefix(WAITING)?.split_once('/')
+/// Whether it is a fact that the new session takes over from the old one.
+fn outlives_login(name: &str) -> bool {
+    [facts::TTL.name(), facts::LABEL.name()].contains(&name)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Doubt, Pending, same_payload, same_slot, settle};
+use crate::commit::{self, Doubt, Pending, epoch, same_payload, same_slot, settle};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
@@ -117,6 +117,12 @@ impl Part {
         })
     }
 
+    /// Whether `record` is not the user's that was looked up before, but that of one who came after.
+    pub(super) fn is_reborn(&self, record: &Record) -> bool {
+        let before = self.stored.as_deref();
+        before.is_some_and(|before| epoch::is_reborn(before, record))
+    }
+
     /// The record was looked up again: what is pending goes on top of that.
     pub(super) fn refreshed(
         &mut self,
@@ -124,7 +130,7 @@ impl Part {
         record: Arc<Record>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        self.pending = commit::rebase(&self.pending, Some(&record), now)?;
+        self.pending = commit::rebase(&self.pending, &record, now)?;
         self.found(key, record);
         Ok(())
     }

@@ -199,8 +199,10 @@ impl State {
             Found::Claimed(_) | Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
         }
         match (&mut self.account, account) {
-            (Some(part), Some((key, record))) => part.refreshed(key, record, now),
-            (Some(_), None) => {
+            (Some(part), Some((key, record))) if !part.is_reborn(&record) => {
+                part.refreshed(key, record, now)
+            }
+            (Some(_), _) => {
                 self.account_is_gone();
                 Ok(())
             }

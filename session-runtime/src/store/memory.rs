@@ -9,7 +9,7 @@ use crate::clock::{Clock, SweepGuard, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::{Key, UserId};
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{Store, Swept};
 
 mod owners;
 mod shard;
@@ -172,11 +172,12 @@ impl MemoryStore {
         used() < before
     }
 
-    fn delete_expired(&self, cutoff: Timestamp, limit: usize) -> usize {
-        let books = &self.inner.books;
-        self.inner.shards.iter().fold(0, |swept, shard| {
-            swept + lock(shard).sweep(cutoff, limit - swept, books)
-        })
+    fn delete_expired(&self, cutoff: Timestamp, limit: usize) -> Swept {
+        let mut swept = Swept::default();
+        for shard in &self.inner.shards {
+            lock(shard).sweep(cutoff, limit, &self.inner.books, &mut swept);
+        }
+        swept
     }
 }
 
@@ -215,11 +216,9 @@ impl Store for MemoryStore {
         Ok(self.inner.books.owners.keys(owner))
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
-        Ok(self
-            .guard
-            .cutoff()
-            .map_or(0, |cutoff| self.delete_expired(cutoff, limit)))
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+        let cutoff = self.guard.cutoff();
+        Ok(cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit)))
     }
 }
 

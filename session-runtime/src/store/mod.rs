@@ -8,17 +8,44 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(feature = "tower-sessions")]
+mod adapter;
+#[cfg(feature = "redis")]
+mod cached;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(any(feature = "memory", feature = "sqlite"))]
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "memory", feature = "sqlite", feature = "tower-sessions"))]
 mod remembered;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(
+    feature = "memory",
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "tower-sessions"
+))]
+mod token;
+mod users;
 
+#[cfg(feature = "tower-sessions")]
+pub use adapter::{ForTowerSessions, TowerSessionsStore};
+#[cfg(feature = "redis")]
+pub use cached::CachedStore;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
+#[cfg(feature = "redis")]
+pub use redis::{RedisConnectError, RedisOptions, RedisStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
+
+pub use users::UserStore;
+pub(crate) use users::WithUsers;
 
 pub use crate::error::StoreError;
 
@@ -65,12 +92,21 @@ pub trait Store: Send + Sync + 'static {
     fn owned_by(&self, owner: &UserId)
     -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
 
-    /// Deletes at most `limit` records that have expired by the store's own clock, and says how many.
+    /// Deletes at most `limit` records that have expired by the store's own clock, and says which.
     ///
     /// # Errors
     ///
     /// If the store cannot be reached or written.
-    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    fn sweep(&self, limit: usize) -> impl Future<Output = Result<Swept, StoreError>> + Send;
+}
+
+/// What a sweep has deleted. A store whose engine drops what has expired by itself tells nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many records went, tombstones included.
+    pub deleted: usize,
+    /// Of these, the sessions that nobody had ended before, and whom they were listed under.
+    pub expired: Vec<(Key, Option<UserId>)>,
 }
 
 impl<S: Store> Store for Arc<S> {
@@ -96,7 +132,7 @@ impl<S: Store> Store for Arc<S> {
         (**self).owned_by(owner)
     }
 
-    fn sweep(&self, limit: usize) -> impl Future<Output = Result<usize, StoreError>> + Send {
+    fn sweep(&self, limit: usize) -> impl Future<Output = Result<Swept, StoreError>> + Send {
         (**self).sweep(limit)
     }
 }
@@ -107,7 +143,8 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError
 pub(crate) trait AnyStore: Send + Sync + 'static {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
     fn commit<'a>(&'a self, key: &'a Key, change: &'a Change) -> Answer<'a, Committed>;
-    fn sweep(&self, limit: usize) -> Answer<'_, usize>;
+    fn owned_by<'a>(&'a self, owner: &'a UserId) -> Answer<'a, Vec<Key>>;
+    fn sweep(&self, limit: usize) -> Answer<'_, Swept>;
 }
 
 impl<S: Store> AnyStore for S {
@@ -119,7 +156,11 @@ impl<S: Store> AnyStore for S {
         Box::pin(Store::commit(self, key, change))
     }
 
-    fn sweep(&self, limit: usize) -> Answer<'_, usize> {
+    fn owned_by<'a>(&'a self, owner: &'a UserId) -> Answer<'a, Vec<Key>> {
+        Box::pin(Store::owned_by(self, owner))
+    }
+
+    fn sweep(&self, limit: usize) -> Answer<'_, Swept> {
         Box::pin(Store::sweep(self, limit))
     }
 }

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SweepGuard, SystemClock};
 use crate::error::StoreError;
 use crate::key::{Key, UserId};
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{Store, Swept};
 
 mod fault;
 mod file;
@@ -255,16 +255,17 @@ impl Store for SqliteStore {
         ask(&self.inner.reads, Read::OwnedBy, owner.clone()).await
     }
 
-    async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
         let Some(cutoff) = self.inner.guard.cutoff() else {
-            return Ok(0);
+            return Ok(swept);
         };
-        let mut swept = 0;
-        while swept < limit {
-            let some = SWEEP.min(limit - swept);
-            let deleted = ask(&self.inner.writes, Write::Sweep, (cutoff, some)).await?;
-            swept += deleted;
-            if deleted < some {
+        while swept.deleted < limit {
+            let some = SWEEP.min(limit - swept.deleted);
+            let batch = ask(&self.inner.writes, Write::Sweep, (cutoff, some)).await?;
+            swept.deleted += batch.deleted;
+            swept.expired.extend(batch.expired);
+            if batch.deleted < some {
                 break;
             }
         }

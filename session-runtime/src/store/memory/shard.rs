@@ -8,7 +8,9 @@ use crate::change::{Change, Committed, Kind, SlotOp};
 use crate::clock::Timestamp;
 use crate::key::{Key, UserId};
 use crate::record::{Ended, Record, Slot, State, slot_size};
-use crate::store::remembered::{Remembered, Token};
+use crate::store::Swept;
+use crate::store::remembered::Remembered;
+use crate::store::token::Token;
 
 // What things take besides the bytes of names and values: allocations, the tables with their spare room, the
 // deadline. Estimates, on the high side.
@@ -295,16 +297,20 @@ impl Shard {
         }
     }
 
-    /// Deletes at most `limit` records that have expired at `cutoff`, and says how many.
-    pub(super) fn sweep(&mut self, cutoff: Timestamp, limit: usize, books: &Books) -> usize {
+    /// Deletes records that have expired at `cutoff`, until `limit` are, and adds them to `swept`.
+    pub(super) fn sweep(
+        &mut self,
+        cutoff: Timestamp,
+        limit: usize,
+        books: &Books,
+        swept: &mut Swept,
+    ) {
         books.remove(self.remembered.forget_idle(cutoff) * COMMIT);
-        let mut swept = 0;
-        while swept < limit
+        while swept.deleted < limit
             && let Some(deadline) = self.next_due(cutoff)
         {
-            swept += usize::from(self.expire(deadline, cutoff, books));
+            self.expire(deadline, cutoff, books, swept);
         }
-        swept
     }
 
     fn next_due(&mut self, cutoff: Timestamp) -> Option<Deadline> {
@@ -316,23 +322,32 @@ impl Shard {
     }
 
     /// Deletes the record if it has expired; if it has not, sets its deadline anew.
-    fn expire(&mut self, mut deadline: Deadline, cutoff: Timestamp, books: &Books) -> bool {
+    fn expire(
+        &mut self,
+        mut deadline: Deadline,
+        cutoff: Timestamp,
+        books: &Books,
+        swept: &mut Swept,
+    ) {
         if let Some(entry) = self.entries.get_mut(&deadline.key)
             && cutoff < entry.record.expires
         {
             entry.due = entry.record.expires;
             deadline.at = entry.due;
             self.deadlines.insert(deadline);
-            return false;
+            return;
         }
         let Some(entry) = self.entries.remove(&deadline.key) else {
-            return false;
+            return;
         };
         books.remove(entry.cost);
         if let Some(owner) = &entry.owner {
             books.owners.unlist(owner, &deadline.key);
         }
-        true
+        swept.deleted += 1;
+        if entry.record.state.is_open() {
+            swept.expired.push((deadline.key, entry.owner));
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use crate::clock::Timestamp;
 use crate::frame;
 use crate::key::{Key, UserId};
 use crate::record::Record;
-use crate::store::remembered::Token;
+use crate::store::Swept;
+use crate::store::token::Token;
 
 /// A record as the table has it, and what is kept with it.
 pub(super) struct Held {
@@ -102,18 +103,29 @@ pub(super) fn owned_by(connection: &Connection, owner: &UserId) -> rusqlite::Res
     Ok(keys.into_iter().flatten().collect())
 }
 
-/// Deletes at most `limit` records that have expired at `cutoff`, and says how many.
+/// Deletes at most `limit` records that have expired at `cutoff`, and says which.
 pub(super) fn sweep(
     connection: &Connection,
     cutoff: Timestamp,
     limit: usize,
-) -> rusqlite::Result<usize> {
+) -> rusqlite::Result<Swept> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM records WHERE rowid IN
-             (SELECT rowid FROM records WHERE expires <= ?1 ORDER BY expires LIMIT ?2)",
+             (SELECT rowid FROM records WHERE expires <= ?1 ORDER BY expires LIMIT ?2)
+         RETURNING key, owner, substr(frame, 1, ?3)",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    delete.execute(params![cutoff.as_millis(), limit])
+    let mut rows = delete.query(params![cutoff.as_millis(), limit, frame::STATE])?;
+    let mut swept = Swept::default();
+    while let Some(row) = rows.next()? {
+        swept.deleted += 1;
+        let (key, owner): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        let open = frame::is_open(row.get_ref(2)?.as_blob()?);
+        if let Some(key) = Key::parse(&key).filter(|_| open) {
+            swept.expired.push((key, owner.map(UserId::from)));
+        }
+    }
+    Ok(swept)
 }
 
 /// Hands every commit of a batch later than `batch` to `see`, and says which batch is the last.

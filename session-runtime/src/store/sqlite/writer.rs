@@ -15,7 +15,9 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::{Key, UserId};
 use crate::record::{Record, State};
-use crate::store::remembered::{Remembered, Token};
+use crate::store::Swept;
+use crate::store::remembered::Remembered;
+use crate::store::token::Token;
 
 /// How many calls share a transaction at most. More would gain little and make the first wait for the last.
 const BATCH: usize = 256;
@@ -23,7 +25,7 @@ const BATCH: usize = 256;
 /// What the writer is asked for.
 pub(super) enum Write {
     Commit(Job<Box<(Key, Change)>, Committed>),
-    Sweep(Job<(Timestamp, usize), usize>),
+    Sweep(Job<(Timestamp, usize), Swept>),
 }
 
 impl Write {

@@ -28,6 +28,11 @@ async fn claimed_session<S: Store>(trial: &Trial<S>) -> Key {
     key
 }
 
+/// Lets go of a claim that was made just now.
+fn release<S: Store>(trial: &Trial<S>) -> Change {
+    trial.change(Kind::Release(trial.now()))
+}
+
 /// Commits what is answered so and changes nothing.
 async fn refused<S: Store>(
     trial: &Trial<S>,
@@ -106,7 +111,7 @@ pub(super) async fn a_claim_of_no_live_record_is_gone<S: Store>(trial: &Trial<S>
         .await;
     trial.clock.advance(2 * HOUR);
     for key in [&session_key(), &ended, &lapsed] {
-        for kind in [claim("ada"), Kind::Release] {
+        for kind in [claim("ada"), Kind::Release(trial.now())] {
             let change = trial.change(kind);
             refused(trial, "it is over", key, (&change, Committed::Gone)).await;
         }
@@ -122,7 +127,7 @@ pub(super) async fn a_claimed_record_can_be_ended<S: Store>(trial: &Trial<S>) {
     let state = State::Ended(Ended::LoggedIn);
     trial.equal("it tells its reason", &record.state, &state);
     trial.check("its slots are gone", record.slots().is_empty());
-    for kind in [claim("ada"), Kind::Release, Kind::Update] {
+    for kind in [claim("ada"), Kind::Release(trial.now()), Kind::Update] {
         let change = trial.change(kind);
         refused(trial, "it stays so", &key, (&change, Committed::Gone)).await;
     }
@@ -132,8 +137,9 @@ pub(super) async fn a_released_record_is_live_again<S: Store>(trial: &Trial<S>) 
     let key = trial.session(&[slot("a", "1")]).await;
     let before = trial.record(&key).await;
     trial.apply(&key, &trial.change(claim("ada"))).await;
+    let release = Kind::Release(trial.now());
     trial.clock.advance(MINUTE);
-    trial.apply(&key, &trial.change(Kind::Release)).await;
+    trial.apply(&key, &trial.change(release)).await;
     let record = trial.record(&key).await;
     trial.equal("it is live", &record.state, &State::Live);
     trial.equal("its slots are there", &record.slots(), &before.slots());
@@ -153,13 +159,13 @@ pub(super) async fn a_released_record_is_live_again<S: Store>(trial: &Trial<S>) 
 
 pub(super) async fn releasing_a_live_record_changes_nothing<S: Store>(trial: &Trial<S>) {
     let key = trial.session(&[slot("a", "1")]).await;
-    let release = trial.change(Kind::Release);
+    let release = release(trial);
     refused(trial, "it is applied", &key, (&release, Committed::Applied)).await;
 }
 
 pub(super) async fn a_released_record_can_be_claimed_by_another<S: Store>(trial: &Trial<S>) {
     let key = claimed_session(trial).await;
-    trial.apply(&key, &trial.change(Kind::Release)).await;
+    trial.apply(&key, &release(trial)).await;
     trial.clock.advance(SECOND);
     trial.apply(&key, &trial.change(claim("bob"))).await;
     trial.equal(
@@ -169,11 +175,20 @@ pub(super) async fn a_released_record_can_be_claimed_by_another<S: Store>(trial:
     );
 }
 
+pub(super) async fn a_release_lets_go_of_its_own_claim_alone<S: Store>(trial: &Trial<S>) {
+    let key = claimed_session(trial).await;
+    let late = release(trial);
+    trial.apply(&key, &release(trial)).await;
+    trial.clock.advance(SECOND);
+    trial.apply(&key, &trial.change(claim("bob"))).await;
+    refused(trial, "it is of another", &key, (&late, Committed::Gone)).await;
+}
+
 pub(super) async fn a_claim_follows_no_move<S: Store>(trial: &Trial<S>) {
     let [from, to] = successive_keys();
     trial.create(&from, &[]).await;
     trial.apply(&from, &trial.relocation(&to)).await;
-    for kind in [claim("ada"), Kind::Release] {
+    for kind in [claim("ada"), Kind::Release(trial.now())] {
         let change = trial.change(kind);
         let moved = Committed::Moved(to.clone());
         refused(trial, "it lives elsewhere", &from, (&change, moved)).await;
@@ -199,7 +214,7 @@ pub(super) async fn a_claimed_record_keeps_its_owner<S: Store>(trial: &Trial<S>)
     };
     trial.apply(&key, &create).await;
     let listed = vec![key.clone()];
-    for kind in [claim("ada"), Kind::Release, claim("ada")] {
+    for kind in [claim("ada"), Kind::Release(trial.now()), claim("ada")] {
         trial.apply(&key, &trial.change(kind)).await;
         trial.equal("it is listed", &trial.owned_by(&ada).await, &listed);
     }
@@ -212,7 +227,7 @@ pub(super) async fn a_claimed_record_keeps_its_owner<S: Store>(trial: &Trial<S>)
 pub(super) async fn a_claimed_record_lapses_in_its_time<S: Store>(trial: &Trial<S>) {
     let key = claimed_session(trial).await;
     trial.clock.advance(2 * HOUR);
-    trial.equal("it is swept", &trial.sweep(10).await, &1);
+    trial.equal("it is swept", &trial.sweep(10).await.deleted, &1);
     trial.equal("it is gone", &trial.load(&key).await, &None);
 }
 
@@ -220,14 +235,14 @@ pub(super) async fn a_repeated_claim_is_applied_once<S: Store>(trial: &Trial<S>)
     let key = trial.session(&[]).await;
     let first = trial.change(claim("ada"));
     trial.apply(&key, &first).await;
-    trial.apply(&key, &trial.change(Kind::Release)).await;
+    trial.apply(&key, &release(trial)).await;
     refused(trial, "it was applied", &key, (&first, Committed::Applied)).await;
     trial.equal("it is live", &trial.record(&key).await.state, &State::Live);
 }
 
 pub(super) async fn a_repeated_release_is_applied_once<S: Store>(trial: &Trial<S>) {
     let key = claimed_session(trial).await;
-    let first = trial.change(Kind::Release);
+    let first = release(trial);
     trial.apply(&key, &first).await;
     trial.apply(&key, &trial.change(claim("bob"))).await;
     refused(trial, "it was applied", &key, (&first, Committed::Applied)).await;

@@ -95,29 +95,54 @@ pub(super) async fn a_create_over_a_lapsed_record_starts_from_nothing<S: Store>(
     trial.equal("its times are its own", &record.updated, &trial.now());
 }
 
-pub(super) async fn a_create_over_a_tombstone_waits_until_it_lapses<S: Store>(trial: &Trial<S>) {
-    let [ended, moved, to] = successive_keys();
-    for key in [&ended, &moved] {
-        trial.create(key, &[]).await;
-    }
-    trial
-        .apply(&ended, &trial.change(Kind::End(Ended::Revoked)))
-        .await;
+pub(super) async fn a_create_waits_until_a_way_to_another_key_has_lapsed<S: Store>(
+    trial: &Trial<S>,
+) {
+    let [moved, to] = successive_keys();
+    trial.create(&moved, &[]).await;
     trial.apply(&moved, &trial.relocation(&to)).await;
-    for key in [&ended, &moved] {
-        trial
-            .expect(
-                "a tombstone takes the key",
-                key,
-                &trial.creation(&[]),
-                &Committed::Exists,
-            )
-            .await;
-    }
+    trial
+        .expect(
+            "the key is taken",
+            &moved,
+            &trial.creation(&[]),
+            &Committed::Exists,
+        )
+        .await;
     trial.clock.advance(MINUTE);
     trial.create(&moved, &[]).await;
-    trial.clock.advance(TOMBSTONE.saturating_sub(MINUTE));
-    trial.create(&ended, &[]).await;
+}
+
+pub(super) async fn a_create_over_an_ended_record_starts_from_nothing<S: Store>(trial: &Trial<S>) {
+    let key = session_key();
+    trial.create(&key, &[slot("old", "1")]).await;
+    trial
+        .apply(&key, &trial.change(Kind::End(Ended::Revoked)))
+        .await;
+    trial.clock.advance(SECOND);
+    let again = trial.creation(&[slot("new", "2")]);
+    trial.apply(&key, &again).await;
+    let record = trial.record(&key).await;
+    trial.equal("it is live", &record.state, &State::Live);
+    trial.check("nothing old is there", record.slot("old").is_none());
+    trial.equal(
+        "the new is",
+        &trial.slot(&key, "new").await,
+        &slot("new", "2"),
+    );
+    trial.equal(
+        "it expires as it says",
+        &record.expires,
+        &(trial.now() + 2 * HOUR),
+    );
+    trial
+        .expect(
+            "it takes the key",
+            &key,
+            &trial.creation(&[]),
+            &Committed::Exists,
+        )
+        .await;
 }
 
 pub(super) async fn a_change_to_no_record_is_gone<S: Store>(trial: &Trial<S>) {

@@ -174,6 +174,25 @@ pub(super) async fn a_repeat_is_remembered_for_a_minute<S: Store>(trial: &Trial<
     }
 }
 
+pub(super) async fn a_repeat_to_an_older_record_is_remembered_for_a_minute<S: Store>(
+    trial: &Trial<S>,
+) {
+    // At every age, so that a store which forgets in rounds for each record is met at every point of one.
+    for age in 0..8 {
+        let key = trial.session(&[slot("n", "0")]).await;
+        trial.clock.advance(10 * age * SECOND);
+        let update = trial.update([set(Some(&slot("n", "0")), &slot("n", "1"))]);
+        trial.apply(&key, &update).await;
+        for n in 0..3 {
+            trial.clock.advance(REMEMBERED / 4);
+            let other = trial.update([set(None, &slot(&format!("s{n}"), "1"))]);
+            trial.apply(&key, &other).await;
+        }
+        trial.clock.advance(just_before(REMEMBERED / 4));
+        trial.apply(&key, &update).await;
+    }
+}
+
 pub(super) async fn a_change_that_was_refused_may_be_repeated<S: Store>(trial: &Trial<S>) {
     let key = trial.session(&[slot("n", "1")]).await;
     let early = trial.update([set(Some(&slot("n", "2")), &slot("n", "3"))]);

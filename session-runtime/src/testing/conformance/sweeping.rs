@@ -25,7 +25,11 @@ async fn expiring<S: Store>(trial: &Trial<S>, expires: Timestamp) -> Key {
 }
 
 pub(super) async fn sweeping_an_empty_store_finds_nothing<S: Store>(trial: &Trial<S>) {
-    trial.equal("there is nothing to delete", &trial.sweep(ALL).await, &0);
+    trial.equal(
+        "there is nothing to delete",
+        &trial.sweep(ALL).await.deleted,
+        &0,
+    );
 }
 
 pub(super) async fn sweeping_deletes_what_has_expired<S: Store>(trial: &Trial<S>) {
@@ -34,20 +38,20 @@ pub(super) async fn sweeping_deletes_what_has_expired<S: Store>(trial: &Trial<S>
     trial.clock.advance(just_before(SECOND));
     trial.equal(
         "a millisecond before, nothing goes",
-        &trial.sweep(ALL).await,
+        &trial.sweep(ALL).await.deleted,
         &0,
     );
     trial.clock.advance(MS);
-    trial.equal("then one does", &trial.sweep(ALL).await, &1);
+    trial.equal("then one does", &trial.sweep(ALL).await.deleted, &1);
     trial.equal("it is gone", &trial.load(&early).await, &None);
     trial.record(&late).await;
     trial.clock.advance(MS);
     trial.equal(
         "a millisecond later the other goes",
-        &trial.sweep(ALL).await,
+        &trial.sweep(ALL).await.deleted,
         &1,
     );
-    trial.equal("nothing is left to go", &trial.sweep(ALL).await, &0);
+    trial.equal("nothing is left to go", &trial.sweep(ALL).await.deleted, &0);
 }
 
 pub(super) async fn sweeping_spares_what_lives<S: Store>(trial: &Trial<S>) {
@@ -80,7 +84,11 @@ pub(super) async fn sweeping_spares_what_was_extended<S: Store>(trial: &Trial<S>
     trial.sweep(ALL).await;
     trial.record(&key).await;
     trial.clock.advance(MS);
-    trial.equal("it goes at its new time", &trial.sweep(ALL).await, &1);
+    trial.equal(
+        "it goes at its new time",
+        &trial.sweep(ALL).await.deleted,
+        &1,
+    );
 }
 
 pub(super) async fn sweeping_finds_what_was_shortened<S: Store>(trial: &Trial<S>) {
@@ -91,7 +99,11 @@ pub(super) async fn sweeping_finds_what_was_shortened<S: Store>(trial: &Trial<S>
     };
     trial.apply(&key, &shorten).await;
     trial.clock.advance(MINUTE);
-    trial.equal("it goes at its new time", &trial.sweep(ALL).await, &1);
+    trial.equal(
+        "it goes at its new time",
+        &trial.sweep(ALL).await.deleted,
+        &1,
+    );
 }
 
 pub(super) async fn sweeping_keeps_to_its_limit<S: Store>(trial: &Trial<S>) {
@@ -99,11 +111,15 @@ pub(super) async fn sweeping_keeps_to_its_limit<S: Store>(trial: &Trial<S>) {
         expiring(trial, trial.now() + n * MS).await;
     }
     trial.clock.advance(SECOND);
-    trial.equal("a limit of none deletes none", &trial.sweep(0).await, &0);
+    trial.equal(
+        "a limit of none deletes none",
+        &trial.sweep(0).await.deleted,
+        &0,
+    );
     for expected in [10, 10, 5, 0] {
         trial.equal(
             "a sweep deletes its limit or what is left",
-            &trial.sweep(10).await,
+            &trial.sweep(10).await.deleted,
             &expected,
         );
     }
@@ -125,7 +141,7 @@ pub(super) async fn sweeping_deletes_tombstones_in_their_time<S: Store>(trial: &
     trial.clock.advance(MINUTE);
     trial.equal(
         "the way to the new key goes after the grace",
-        &trial.sweep(ALL).await,
+        &trial.sweep(ALL).await.deleted,
         &1,
     );
     trial.equal("it is gone", &trial.load(&from).await, &None);
@@ -134,10 +150,39 @@ pub(super) async fn sweeping_deletes_tombstones_in_their_time<S: Store>(trial: &
         .apply(&to, &trial.change(Kind::End(Ended::Revoked)))
         .await;
     trial.clock.advance(just_before(TOMBSTONE));
-    trial.equal("the reason stays for a day", &trial.sweep(ALL).await, &0);
+    trial.equal(
+        "the reason stays for a day",
+        &trial.sweep(ALL).await.deleted,
+        &0,
+    );
     trial.record(&to).await;
     trial.clock.advance(MS);
-    trial.equal("then it goes", &trial.sweep(ALL).await, &1);
+    trial.equal("then it goes", &trial.sweep(ALL).await.deleted, &1);
+}
+
+pub(super) async fn sweeping_names_the_sessions_that_nobody_had_ended<S: Store>(trial: &Trial<S>) {
+    let [from, to] = successive_keys();
+    let (ended, claimed) = (trial.session(&[]).await, trial.session(&[]).await);
+    let ada = UserId::new("ada");
+    let create = Change {
+        owner: Some(ada.clone()),
+        ..trial.creation(&[])
+    };
+    trial.apply(&from, &create).await;
+    trial.apply(&from, &trial.relocation(&to)).await;
+    trial
+        .apply(&ended, &trial.change(Kind::End(Ended::Revoked)))
+        .await;
+    trial
+        .apply(&claimed, &trial.change(Kind::Claim(ada.clone())))
+        .await;
+    trial.clock.advance(TOMBSTONE);
+    let mut swept = trial.sweep(ALL).await;
+    trial.equal("all have gone", &swept.deleted, &4);
+    swept.expired.sort();
+    let mut expected = vec![(to, Some(ada)), (claimed, None)];
+    expected.sort();
+    trial.equal("two had not ended before", &swept.expired, &expected);
 }
 
 pub(super) async fn sweeping_takes_the_owner_off_the_list<S: Store>(trial: &Trial<S>) {
@@ -164,7 +209,7 @@ pub(super) async fn sweeping_stands_still_after_a_step_forward<S: Store>(trial: 
     let key = trial.session(&[]).await;
     for step in [3 * HOUR, 24 * 365 * 10 * HOUR] {
         trial.clock.step_forward(step);
-        trial.equal("nothing is deleted", &trial.sweep(ALL).await, &0);
+        trial.equal("nothing is deleted", &trial.sweep(ALL).await.deleted, &0);
         trial.record(&key).await;
     }
 }
@@ -175,11 +220,11 @@ pub(super) async fn sweeping_goes_on_once_the_clock_is_back<S: Store>(trial: &Tr
     trial.clock.step_back(HOUR);
     trial.equal(
         "after a step back it stands still",
-        &trial.sweep(ALL).await,
+        &trial.sweep(ALL).await.deleted,
         &0,
     );
     trial.clock.step_forward(HOUR);
-    trial.equal("then it goes on", &trial.sweep(ALL).await, &1);
+    trial.equal("then it goes on", &trial.sweep(ALL).await.deleted, &1);
 }
 
 pub(super) async fn sweeping_stands_still_while_the_clocks_disagree<S: Store>(trial: &Trial<S>) {
@@ -190,12 +235,20 @@ pub(super) async fn sweeping_stands_still_while_the_clocks_disagree<S: Store>(tr
     trial
         .apply(&live, &touch(trial.now() - MINUTE - SECOND))
         .await;
-    trial.equal("the app's clock is behind", &trial.sweep(ALL).await, &0);
+    trial.equal(
+        "the app's clock is behind",
+        &trial.sweep(ALL).await.deleted,
+        &0,
+    );
     trial
         .apply(&live, &touch(trial.now() + MINUTE + SECOND))
         .await;
-    trial.equal("the app's clock is ahead", &trial.sweep(ALL).await, &0);
+    trial.equal(
+        "the app's clock is ahead",
+        &trial.sweep(ALL).await.deleted,
+        &0,
+    );
     trial.record(&expired).await;
     trial.apply(&live, &touch(trial.now() + SECOND)).await;
-    trial.equal("they agree again", &trial.sweep(ALL).await, &1);
+    trial.equal("they agree again", &trial.sweep(ALL).await.deleted, &1);
 }

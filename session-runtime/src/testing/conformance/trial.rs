@@ -9,7 +9,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::id::SessionId;
 use crate::key::{Key, UserId};
 use crate::record::{Record, Slot};
-use crate::store::Store;
+use crate::store::{Store, Swept};
 use crate::testing::TestClock;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -112,7 +112,7 @@ impl<S: Store> Trial<S> {
         }
     }
 
-    pub(super) async fn sweep(&self, limit: usize) -> usize {
+    pub(super) async fn sweep(&self, limit: usize) -> Swept {
         match self.store.sweep(limit).await {
             Ok(swept) => swept,
             Err(error) => self.fail("a sweep is answered", &error),

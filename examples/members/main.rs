@@ -1,0 +1,93 @@
+//! What follows a user, in the app's own table of users. `cargo run --example members`, and then
+//!
+//! ```text
+//! curl -c jar -b jar -d title=Dune  http://127.0.0.1:3000/list     # a guest's list
+//! curl -c jar -b jar -d name=ada    http://127.0.0.1:3000/enter    # is now Ada's
+//! curl -c two -b two -d name=ada    http://127.0.0.1:3000/enter    # on another device
+//! curl -c two -b two                http://127.0.0.1:3000/
+//! sqlite3 members.db 'SELECT name, length(session) FROM members'
+//! ```
+//!
+//! There is no password here, to keep to the point: the shop has one.
+#![expect(clippy::print_stdout, reason = "it says where it is")]
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Form, Router};
+use serde::Deserialize;
+use session_runtime::store::SqliteStore;
+use session_runtime::{Error, Session, SessionLayer, Sessions};
+use tokio::net::TcpListener;
+
+mod table;
+
+use table::Members;
+
+#[derive(Session)]
+struct Reader {
+    /// Books to read: follows the member, and two lists become one.
+    #[merge(union)]
+    list: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Book {
+    title: String,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
+
+async fn show(session: Session<Reader>) -> String {
+    let who = session.user();
+    let who = who.as_ref().map_or("A guest", |user| user.as_str());
+    format!("{who} wants to read {:?}\n", session.list.get())
+}
+
+async fn add(mut session: Session<Reader>, Form(book): Form<Book>) {
+    session.list.get_mut().insert(book.title);
+}
+
+async fn enter(
+    State(members): State<Members>,
+    mut session: Session<Reader>,
+    Form(Name { name }): Form<Name>,
+) -> Result<(), Error> {
+    members.join(&name).await?;
+    session.login(name).await
+}
+
+async fn leave(
+    State(members): State<Members>,
+    session: Session<Reader>,
+    sessions: Sessions,
+) -> Result<(), Error> {
+    if let Some(user) = session.user() {
+        members.leave(user.as_str()).await?;
+        sessions.revoke_all(&user).await?;
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let members = Members::open("members.db")?;
+    let sessions = SessionLayer::new(SqliteStore::open("sessions.db")?)
+        .users(members.clone())
+        .insecure(); // plain http: for development
+    let app = Router::new()
+        .route("/", get(show))
+        .route("/list", post(add))
+        .route("/enter", post(enter))
+        .route("/leave", post(leave))
+        .with_state(members)
+        .layer(sessions);
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    println!("http://{}", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Seats: how the number of a user's sessions is kept within its limit, however many logins race.
+//!
+//! A login reserves a seat in the user's record before it opens its session, by compare-and-set over all
+//! reservations. What counts is the sessions that are listed, and reservations that are not listed yet. Where
+//! the oldest has to go, its session is ended, or its reservation is taken away; a login that finds its own
+//! gone once its session is there takes the session back.
+//!
+//! Until its login has left the seat again, the session lives no longer than the reservation counts: a login that
+//! is broken off, wherever, leaves nothing behind that blocks a seat for longer than that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Request;
+use super::login::{Gathered, Login, is_credited, mark_of};
+use crate::change::{Change, Committed, Kind};
+use crate::clock::Timestamp;
+use crate::commit::{self, Pending, epoch, fact};
+use crate::config::WhenFull;
+use crate::devices::{self, Device};
+use crate::error::Error;
+use crate::key::{Key, UserId};
+use crate::record::Record;
+use crate::schema::facts;
+
+/// How long a reservation counts without a session. A login that takes longer is over.
+const RESERVED: Duration = Duration::from_secs(10);
+
+/// Devices with a reservation, and since when. A device that has left its seat stays, with a zero, until the next
+/// takes one: so no reservation is ever made and given up unseen by whoever counts meanwhile.
+type Seats = BTreeMap<String, i64>;
+
+const LEFT: i64 = 0;
+
+impl Request {
+    /// Reserves a seat for a login, if seats are limited, and says until when that counts.
+    pub(super) async fn take_seat(&self, login: &Login<'_>) -> Result<Option<Timestamp>, Error> {
+        let Some((limit, when_full)) = self.config.max_sessions else {
+            return Ok(None);
+        };
+        let deadline = Instant::now() + self.config.deadline;
+        while Instant::now() < deadline {
+            let account = self.seats_of(login).await?;
+            let listed = self.seated(login.user, &account).await?;
+            let now = self.config.now();
+            let mut seats = reserved(&account, now);
+            let leave = oldest(&listed, &seats, limit.saturating_sub(1));
+            if !leave.is_empty() && when_full == WhenFull::Refuse {
+                return Err(Error::too_many_sessions());
+            }
+            seats.retain(|seat, _| !leave.contains(seat));
+            seats.insert(login.device.clone(), now.as_millis());
+            if self.write_seats(login.user, &account, &seats, None).await? {
+                self.unseat(login.user, &leave).await?;
+                return Ok(Some(now + RESERVED));
+            }
+        }
+        Err(Error::unsettled())
+    }
+
+    /// The user's record, unless the login has been stopped.
+    async fn seats_of(&self, login: &Login<'_>) -> Result<Arc<Record>, Error> {
+        let account = commit::look_up(&self.config, &Key::User(login.user.clone())).await?;
+        let account = account.filter(|account| login.is_of_this_epoch(account));
+        account.ok_or_else(Error::revoked)
+    }
+
+    /// The sessions that take a seat: all of the user's, but not the one that the new one takes the place of, nor
+    /// one whose place a new one has taken.
+    async fn seated(&self, user: &UserId, account: &Record) -> Result<Vec<Device>, Error> {
+        let replaced = {
+            let state = self.state();
+            let session = state
+                .session
+                .key
+                .as_ref()
+                .zip(state.session.stored.as_ref());
+            session.map(|(key, record)| devices::name_of(key, record))
+        };
+        let mut seated = devices::list(&self.config, user).await?;
+        seated.retain(|device| {
+            Some(device.id()) != replaced.as_deref() && !is_credited(account, &mark_of(&device.key))
+        });
+        Ok(seated)
+    }
+
+    /// Ends the sessions of those who have to leave, also of those who have come in since.
+    async fn unseat(&self, user: &UserId, leave: &[String]) -> Result<(), Error> {
+        if leave.is_empty() {
+            return Ok(());
+        }
+        for device in devices::list(&self.config, user).await? {
+            if leave.iter().any(|id| id == device.id()) {
+                devices::revoke(&self.config, user, device.key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the reservation of a login up, now that its session is there; an error if it has gone already. The
+    /// session that this one takes the place of is over from then on.
+    pub(super) async fn leave_seat(
+        &self,
+        login: &Login<'_>,
+        gathered: &Gathered,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + self.config.deadline;
+        while Instant::now() < deadline {
+            let account = self.seats_of(login).await?;
+            let mut seats = seats_in(&account);
+            if login.is_over(self.config.now()) {
+                break;
+            }
+            match seats.get_mut(&login.device) {
+                Some(since) => *since = LEFT,
+                None => return Err(Error::too_many_sessions()),
+            }
+            let replaced = gathered.replaces().map(|key| {
+                let name = mark_of(key);
+                self.mark(name, gathered, self.config.now())
+            });
+            let replaced = replaced.filter(|mark| account.slot(mark.name.as_str()).is_none());
+            if self
+                .write_seats(login.user, &account, &seats, replaced)
+                .await?
+            {
+                return Ok(());
+            }
+        }
+        Err(Error::unsettled())
+    }
+
+    /// Why a session is over a moment after it has been made: most likely a newer one has taken its seat.
+    pub(super) fn unseated(&self) -> Error {
+        match self.config.max_sessions {
+            Some((_, WhenFull::EndOldest)) => Error::too_many_sessions(),
+            _ => Error::revoked(),
+        }
+    }
+
+    /// Gives the reservation of a login up that has failed, for others to take. Where the store cannot be
+    /// reached, that waits until it counts no more.
+    pub(super) async fn vacate_seat(&self, login: &Login<'_>, failed: &Error) {
+        if self.config.max_sessions.is_none() || !failed.is_definite() {
+            return;
+        }
+        if let Err(error) = self.leave_seat(login, &Gathered::default()).await {
+            tracing::debug!(%error, "a login failed, and its seat stays taken for ten seconds");
+        }
+    }
+
+    /// Writes the reservations, if they still are as in `account`, and a mark.
+    async fn write_seats(
+        &self,
+        user: &UserId,
+        account: &Record,
+        seats: &Seats,
+        mark: Option<Pending>,
+    ) -> Result<bool, Error> {
+        let base = account.slot(facts::SEATS.name()).cloned();
+        let seats = Pending::fact(&facts::SEATS, base, Some(seats));
+        let mut change = Change::new(Kind::Update, self.config.now());
+        change.slots = [seats]
+            .iter()
+            .chain(&mark)
+            .flat_map(Pending::to_changes)
+            .collect();
+        change.unchanged.push(epoch::unchanged(account));
+        let asked = commit::ask(&self.config, &mut Key::User(user.clone()), &change).await?;
+        Ok(asked == Committed::Applied)
+    }
+}
+
+fn seats_in(account: &Record) -> Seats {
+    fact(account, &facts::SEATS).unwrap_or_default()
+}
+
+/// The reservations that count.
+fn reserved(account: &Record, now: Timestamp) -> Seats {
+    let mut seats = seats_in(account);
+    seats.retain(|_, since| now.since(Timestamp::from_millis(*since)) < RESERVED);
+    seats
+}
+
+/// The devices that have to leave so that no more than `keep` stay: sessions first, the oldest first.
+fn oldest(listed: &[Device], seats: &Seats, keep: usize) -> Vec<String> {
+    let is_listed = |seat: &&String| listed.iter().any(|device| device.id() == *seat);
+    let mut coming: Vec<_> = seats.iter().filter(|(seat, _)| !is_listed(seat)).collect();
+    coming.sort_by_key(|(_, since)| **since);
+    let all = listed.iter().map(|device| device.id().to_owned());
+    let all: Vec<_> = all
+        .chain(coming.into_iter().map(|(seat, _)| seat.clone()))
+        .collect();
+    let leave = all.len().saturating_sub(keep);
+    all.into_iter().take(leave).collect()
+}

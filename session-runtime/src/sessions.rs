@@ -1,0 +1,131 @@
+//! All of a user's sessions, for pages about them and for whoever has to end them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::devices::{self, Device};
+use crate::error::Error;
+use crate::key::UserId;
+
+/// The sessions of any user: lists them, labels them, ends them.
+///
+/// A handler extracts it; outside of requests, [`SessionLayer::sessions`](crate::SessionLayer::sessions) hands
+/// it out. None of its methods asks whether the caller may do this: that is the app's to know.
+///
+/// ```
+/// use session_runtime::{Error, Session, Sessions};
+///
+/// #[derive(session_runtime::Session)]
+/// struct Shop {
+///     note: Option<String>,
+/// }
+///
+/// /// "You are logged in on …"
+/// async fn devices(session: Session<Shop>, sessions: Sessions) -> Result<String, Error> {
+///     let Some(user) = session.user() else {
+///         return Ok("Nowhere.".to_owned());
+///     };
+///     let devices = sessions.list(&user).await?;
+///     let names: Vec<_> = devices.iter().filter_map(|device| device.user_agent()).collect();
+///     Ok(names.join(", "))
+/// }
+///
+/// /// "Log out everywhere else"
+/// async fn log_out_others(session: Session<Shop>, sessions: Sessions) -> Result<(), Error> {
+///     if let (Some(user), Some(device)) = (session.user(), session.device()) {
+///         sessions.revoke_others(&user, &device).await?;
+///     }
+///     Ok(())
+/// }
+/// # let router: axum::Router = axum::Router::new()
+/// #     .route("/devices", axum::routing::get(devices))
+/// #     .route("/others", axum::routing::post(log_out_others));
+/// ```
+#[derive(Clone)]
+pub struct Sessions {
+    config: Arc<Config>,
+}
+
+impl Sessions {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        Self { config }
+    }
+
+    /// All sessions of the user, the oldest first: one call to the store, and one for each session.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn list(&self, user: &UserId) -> Result<Vec<Device>, Error> {
+        devices::list(&self.config, user).await
+    }
+
+    /// Calls a session of the user by a name of the user's own; `None` takes it away. `false` if the user has
+    /// no such session (any more).
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, or the label is larger than a field may be.
+    pub async fn label(
+        &self,
+        user: &UserId,
+        device: &str,
+        label: Option<String>,
+    ) -> Result<bool, Error> {
+        devices::label(&self.config, user, device, label).await
+    }
+
+    /// Ends one session of the user. `false` if the user has no such session (any more). It is over when this
+    /// returns; only a request that is already running may still finish what it writes of the user.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. The session may or may not be there still.
+    pub async fn revoke(&self, user: &UserId, device: &str) -> Result<bool, Error> {
+        match devices::find(&self.config, user, device).await? {
+            Some(device) => devices::revoke(&self.config, user, device.key).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Ends all sessions of the user but one, and says how many that were. Logins that are under way count
+    /// among them: they fail.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. Some may be there still: call it again.
+    pub async fn revoke_others(&self, user: &UserId, device: &str) -> Result<usize, Error> {
+        devices::renew_epoch(&self.config, user).await?;
+        devices::revoke_others(&self.config, user, device).await
+    }
+
+    /// Ends all sessions of the user, and says how many that were. Logins that are under way count among
+    /// them: they fail. What follows the user stays.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. Some may be there still: call it again.
+    pub async fn revoke_all(&self, user: &UserId) -> Result<usize, Error> {
+        devices::renew_epoch(&self.config, user).await?;
+        devices::revoke_all(&self.config, user).await
+    }
+
+    /// Deletes what follows the user, and ends all sessions of the user. Nothing that is under way brings it
+    /// back; a later login under the same name starts from nothing.
+    ///
+    /// First see to it that the user cannot log in any more.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. Some may be there still: call it again.
+    pub async fn delete(&self, user: &UserId) -> Result<(), Error> {
+        devices::delete(&self.config, user).await
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! A near cache: records that have been loaded once are read from memory until the server says that they have
+//! changed.
+
+use std::fmt;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use crate::change::{Change, Committed, Kind};
+use crate::error::StoreError;
+use crate::key::{Key, UserId};
+use crate::record::Record;
+use crate::store::redis::{RedisConnectError, RedisStore};
+use crate::store::{Store, Swept};
+
+mod near;
+mod watch;
+
+use near::Near;
+use watch::Watch;
+
+/// How old what is read may be if the server's messages are lost.
+const STALENESS: Duration = Duration::from_secs(1);
+
+/// 64 MiB.
+const CAPACITY: usize = 64 << 20;
+
+/// Reads what has not changed from memory, without a round trip.
+///
+/// The server tells each instance of every change to a session (`CLIENT TRACKING` with `BCAST`), usually within a
+/// millisecond. Four times a second it is proven that these messages arrive; when they do not, loads go to the
+/// server. So whatever fails, a session that was revoked or changed by another instance is not read as it was for
+/// longer than a second: [`with_staleness`](Self::with_staleness). What this instance commits it sees at once.
+///
+/// Commits are decided by the server as ever: what was read too early conflicts, and is merged.
+///
+/// It pays where sessions are read much more often than written, and costs each instance a message for every write
+/// of any other.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use session_runtime::SessionLayer;
+/// use session_runtime::store::{CachedStore, RedisStore};
+///
+/// let store = CachedStore::new(RedisStore::connect("redis://127.0.0.1").await?)?;
+/// let sessions = SessionLayer::new(store);
+/// # let _ = sessions;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CachedStore<S> {
+    store: S,
+    near: Arc<Near>,
+    watching: Arc<Once>,
+}
+
+impl CachedStore<RedisStore> {
+    /// A cache of 64 MiB over this store.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use session_runtime::store::{CachedStore, RedisStore};
+    /// let store = CachedStore::new(RedisStore::connect("redis://127.0.0.1").await?)?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the store is over a Cluster or over a connection of the app's own: nobody tells of changes there.
+    pub fn new(store: RedisStore) -> Result<Self, RedisConnectError> {
+        if store.client().is_none() {
+            return Err(RedisConnectError::untold());
+        }
+        Ok(Self {
+            store,
+            near: Arc::new(Near::new(STALENESS, CAPACITY)),
+            watching: Arc::new(Once::new()),
+        })
+    }
+
+    /// How old what is read may be if the server's messages are lost: 1 s by default, at least 20 ms.
+    ///
+    /// Shorter, and a passing delay sends loads to the server. Longer, and a revoked session may be read for as long.
+    /// Say it before cloning.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use session_runtime::store::{CachedStore, RedisStore};
+    /// use std::time::Duration;
+    ///
+    /// let redis = RedisStore::connect("redis://127.0.0.1").await?;
+    /// let store = CachedStore::new(redis)?.with_staleness(Duration::from_millis(200));
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_staleness(mut self, staleness: Duration) -> Self {
+        let staleness = staleness.max(Duration::from_millis(20));
+        self.near = Arc::new(Near::new(staleness, self.near.capacity()));
+        self
+    }
+
+    /// Holds at most about `bytes`, 64 MiB by default. What has not been used for longest goes. Say it before
+    /// cloning.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use session_runtime::store::{CachedStore, RedisStore};
+    ///
+    /// let redis = RedisStore::connect("redis://127.0.0.1").await?;
+    /// let store = CachedStore::new(redis)?.with_capacity_bytes(256 << 20);
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_capacity_bytes(mut self, bytes: usize) -> Self {
+        self.near = Arc::new(Near::new(self.near.staleness(), bytes));
+        self
+    }
+
+    /// Starts watching with the first call, when a runtime is sure to be there.
+    fn watch(&self) {
+        self.watching.call_once(|| {
+            if let Some(watch) = Watch::new(&self.store, &self.near) {
+                tokio::spawn(watch.run());
+            }
+        });
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for CachedStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedStore")
+            .field("store", &self.store)
+            .field("staleness", &self.near.staleness())
+            .field("capacity_bytes", &self.near.capacity())
+            .field("used_bytes", &self.near.used())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for CachedStore<RedisStore> {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        self.watch();
+        if let Some(record) = self.near.get(key) {
+            return Ok(Some(record));
+        }
+        let load = self.near.load(key);
+        let found = self.store.load(key).await?;
+        if let Some(record) = &found {
+            load.keep(record);
+        }
+        Ok(found)
+    }
+
+    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
+        self.watch();
+        let _outdated = Outdated {
+            near: &self.near,
+            key,
+            change,
+        };
+        self.store.commit(key, change).await
+    }
+
+    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        self.store.owned_by(owner).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+        self.store.sweep(limit).await
+    }
+}
+
+/// The records that a commit may change: forgotten when it is over, however it ends.
+struct Outdated<'a> {
+    near: &'a Near,
+    key: &'a Key,
+    change: &'a Change,
+}
+
+impl Drop for Outdated<'_> {
+    fn drop(&mut self) {
+        self.near.forget(self.key);
+        if let Kind::Move(to, _) = &self.change.kind {
+            self.near.forget(to);
+        }
+        if let Some((old, _)) = &self.change.retire {
+            self.near.forget(old);
+        }
+    }
+}

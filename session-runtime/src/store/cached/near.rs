@@ -1,0 +1,381 @@
+//! Records near at hand, and whether they may still be taken for what the server has.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::key::Key;
+use crate::record::{Record, slot_size};
+
+// What things take besides the bytes of names and values. Estimates, on the high side.
+const ENTRY: usize = 400;
+const SLOT: usize = 176;
+
+/// How many beats may be under way.
+const OUTSTANDING: usize = 16;
+
+/// Records of which every change has been told, as far as the last beat proves it.
+///
+/// A *beat* is sent through the store and comes back on the connection that tells of changes. Then all that was
+/// changed before it was sent has been told, and is gone from here. So what is served is never older than the
+/// last beat.
+pub(super) struct Near {
+    state: Mutex<State>,
+    staleness: Duration,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<Key, Entry>,
+    /// Every entry, in the order of arrival; and some that have gone since.
+    queue: VecDeque<(Key, u64)>,
+    arrivals: u64,
+    used: usize,
+    /// The loads under way, and whether the record has changed meanwhile.
+    loading: HashMap<Key, Loading>,
+    /// Which connection tells of changes; none has told of those before it.
+    watch: u64,
+    watching: bool,
+    /// The last beats, and when they were sent.
+    beats: VecDeque<(u64, Instant)>,
+    beat: u64,
+    /// When the last beat that came back was sent.
+    proven: Option<Instant>,
+}
+
+struct Entry {
+    record: Arc<Record>,
+    arrival: u64,
+    cost: usize,
+    /// Whether it has been asked for since it was last passed over.
+    used: bool,
+}
+
+#[derive(Default)]
+struct Loading {
+    loads: usize,
+    changed: bool,
+}
+
+impl Near {
+    pub(super) fn new(staleness: Duration, capacity: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            staleness,
+            capacity,
+        }
+    }
+
+    pub(super) fn staleness(&self) -> Duration {
+        self.staleness
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.state().used
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record, if it is here and proven.
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Record>> {
+        let mut state = self.state();
+        state
+            .proven
+            .filter(|beat| beat.elapsed() < self.staleness)?;
+        let entry = state.entries.get_mut(key)?;
+        entry.used = true;
+        Some(Arc::clone(&entry.record))
+    }
+
+    /// Notes that a record is being loaded; for keeping it, if it does not change meanwhile.
+    pub(super) fn load<'a>(&'a self, key: &'a Key) -> Load<'a> {
+        let mut state = self.state();
+        state.loading.entry(key.clone()).or_default().loads += 1;
+        Load {
+            near: self,
+            key,
+            watch: state.watching.then_some(state.watch),
+        }
+    }
+
+    /// The record has changed, or may have.
+    pub(super) fn forget(&self, key: &Key) {
+        let mut state = self.state();
+        state.remove(key);
+        if let Some(loading) = state.loading.get_mut(key) {
+            loading.changed = true;
+        }
+    }
+
+    /// Everything may have changed.
+    pub(super) fn forget_all(&self) {
+        self.state().clear();
+    }
+
+    /// A connection tells of changes from now on.
+    pub(super) fn begin(&self) {
+        let mut state = self.state();
+        state.clear();
+        state.watching = true;
+    }
+
+    /// Nobody tells of changes any more.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.clear();
+        (state.watching, state.proven) = (false, None);
+        state.beats.clear();
+    }
+
+    /// The number of a beat that is sent now.
+    pub(super) fn beat(&self) -> u64 {
+        let mut state = self.state();
+        state.beat += 1;
+        let number = state.beat;
+        state.beats.push_back((number, Instant::now()));
+        if state.beats.len() > OUTSTANDING {
+            state.beats.pop_front();
+        }
+        number
+    }
+
+    /// When the last beat that came back was sent.
+    pub(super) fn proven(&self) -> Option<Instant> {
+        self.state().proven
+    }
+
+    /// A beat has come back.
+    pub(super) fn prove(&self, number: u64) {
+        let mut state = self.state();
+        let found = state.beats.iter().find(|(beat, _)| *beat == number);
+        if let Some((_, sent)) = found.copied() {
+            state.proven = state.proven.max(Some(sent));
+        }
+    }
+}
+
+impl State {
+    fn clear(&mut self) {
+        self.watch += 1;
+        self.entries.clear();
+        self.queue.clear();
+        self.used = 0;
+        for loading in self.loading.values_mut() {
+            loading.changed = true;
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.used -= entry.cost;
+        }
+    }
+
+    fn insert(&mut self, key: &Key, record: Arc<Record>, capacity: usize) {
+        self.remove(key);
+        let cost = cost(&record);
+        if cost > capacity {
+            return;
+        }
+        self.arrivals += 1;
+        self.used += cost;
+        let entry = Entry {
+            record,
+            arrival: self.arrivals,
+            cost,
+            used: false,
+        };
+        self.queue.push_back((key.clone(), entry.arrival));
+        self.entries.insert(key.clone(), entry);
+        while self.used > capacity {
+            self.pass_over();
+        }
+        if self.queue.len() > 2 * self.entries.len() + 64 {
+            let entries = &self.entries;
+            self.queue
+                .retain(|(key, arrival)| is_current(entries, key, *arrival));
+        }
+    }
+
+    /// Lets the oldest entry go, unless it has been used since it was last its turn.
+    fn pass_over(&mut self) {
+        let Some((key, arrival)) = self.queue.pop_front() else {
+            return;
+        };
+        if !is_current(&self.entries, &key, arrival) {
+            return;
+        }
+        match self.entries.get_mut(&key) {
+            Some(entry) if entry.used => {
+                entry.used = false;
+                self.queue.push_back((key, arrival));
+            }
+            _ => self.remove(&key),
+        }
+    }
+}
+
+fn is_current(entries: &HashMap<Key, Entry>, key: &Key, arrival: u64) -> bool {
+    entries
+        .get(key)
+        .is_some_and(|entry| entry.arrival == arrival)
+}
+
+fn cost(record: &Record) -> usize {
+    let slots = record.slots().iter();
+    ENTRY + slots.map(|slot| SLOT + slot_size(slot)).sum::<usize>()
+}
+
+/// A load under way.
+pub(super) struct Load<'a> {
+    near: &'a Near,
+    key: &'a Key,
+    watch: Option<u64>,
+}
+
+impl Load<'_> {
+    /// Keeps what has been loaded, unless it has changed since the load began, or nobody would have told.
+    pub(super) fn keep(self, record: &Arc<Record>) {
+        let mut state = self.near.state();
+        let told = state.watching && self.watch == Some(state.watch);
+        let changed = state
+            .loading
+            .get(self.key)
+            .is_none_or(|loading| loading.changed);
+        if told && !changed {
+            state.insert(self.key, Arc::clone(record), self.near.capacity);
+        }
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        let mut state = self.near.state();
+        if let Some(loading) = state.loading.get_mut(self.key) {
+            loading.loads -= 1;
+            if loading.loads == 0 {
+                state.loading.remove(self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::key::UserId;
+    use crate::record::Slot;
+
+    fn key(n: u64) -> Key {
+        Key::User(UserId::from(n))
+    }
+
+    fn record(bytes: usize) -> Arc<Record> {
+        let at = Timestamp::from_millis(0);
+        let slot = Slot::new("a", vec![0; bytes], None);
+        Arc::new(Record::new(at, at).with_slots([Arc::new(slot)]))
+    }
+
+    /// One that is told of changes, and has just been proven.
+    fn proven(capacity: usize) -> Near {
+        let near = Near::new(Duration::from_secs(1), capacity);
+        near.begin();
+        near.prove(near.beat());
+        near
+    }
+
+    fn keep(near: &Near, n: u64, record: &Arc<Record>) {
+        near.load(&key(n)).keep(record);
+    }
+
+    #[test]
+    fn what_was_loaded_is_here() {
+        let near = proven(10_000);
+        keep(&near, 1, &record(10));
+        assert_eq!(near.get(&key(1)), Some(record(10)));
+        assert_eq!(near.get(&key(2)), None);
+        near.forget(&key(1));
+        assert_eq!((near.get(&key(1)), near.used()), (None, 0));
+    }
+
+    #[test]
+    fn what_changed_while_it_was_loaded_is_not_kept() {
+        let near = proven(10_000);
+        let (one, other) = (key(1), key(1));
+        let (load, second) = (near.load(&one), near.load(&other));
+        near.forget(&key(1));
+        load.keep(&record(10));
+        second.keep(&record(10));
+        assert_eq!(near.get(&key(1)), None);
+        keep(&near, 1, &record(10));
+        assert!(near.get(&key(1)).is_some(), "the next one is");
+    }
+
+    #[test]
+    fn what_was_loaded_before_another_watch_is_not_kept() {
+        let near = proven(10_000);
+        let key = key(1);
+        for lose in [Near::begin, Near::forget_all, |near: &Near| {
+            near.end();
+            near.begin();
+        }] {
+            let load = near.load(&key);
+            lose(&near);
+            near.prove(near.beat());
+            load.keep(&record(10));
+            assert_eq!(near.get(&key), None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_watched_is_not_kept() {
+        let near = Near::new(Duration::from_secs(1), 10_000);
+        keep(&near, 1, &record(10));
+        near.begin();
+        near.prove(near.beat());
+        assert_eq!(near.get(&key(1)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_proven_is_not_served() {
+        let near = Near::new(Duration::from_secs(1), 10_000);
+        near.begin();
+        keep(&near, 1, &record(10));
+        assert_eq!(near.get(&key(1)), None, "no beat has come back");
+        let early = near.beat();
+        tokio::time::advance(Duration::from_millis(600)).await;
+        near.prove(early);
+        assert!(near.get(&key(1)).is_some());
+        tokio::time::advance(Duration::from_millis(400)).await;
+        assert_eq!(near.get(&key(1)), None, "a second since it was sent");
+        near.prove(early + 1);
+        assert_eq!(near.get(&key(1)), None, "that beat was never sent");
+        near.prove(near.beat());
+        assert!(near.get(&key(1)).is_some());
+    }
+
+    #[test]
+    fn the_budget_is_kept_and_what_is_used_stays() {
+        let near = proven(100_000);
+        keep(&near, 0, &record(1_000));
+        for n in 1..1_000 {
+            keep(&near, n, &record(1_000));
+            assert!(near.used() <= 100_000);
+            assert!(near.get(&key(0)).is_some(), "gone after {n}");
+        }
+        assert!(near.used() > 90_000);
+        keep(&near, 1_000, &record(200_000));
+        assert_eq!(near.get(&key(1_000)), None);
+        assert!(near.state().queue.len() < 300);
+    }
+}

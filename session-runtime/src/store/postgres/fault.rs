@@ -1,0 +1,183 @@
+//! What PostgreSQL complains of, in this library's terms.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_postgres::{PoolError, TimeoutType};
+use tokio_postgres::Error as PgError;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::error::StoreError;
+
+/// Why a call was not answered.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Another transaction was in the way. Nothing was done, and doing it again may well succeed.
+    Undone(StoreError),
+    /// The connection is of no more use. What was asked may or may not have been done.
+    Lost(StoreError),
+    /// Doing it again at once would not help.
+    Other(StoreError),
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Undone(error) | Fault::Lost(error) | Fault::Other(error) => error,
+        }
+    }
+}
+
+impl From<PgError> for Fault {
+    fn from(error: PgError) -> Self {
+        match error.as_db_error() {
+            Some(refusal) => refused(refusal),
+            None => Self::Lost(StoreError::unavailable(cause(&error))),
+        }
+    }
+}
+
+/// What the server says no to. Its detail and context are left out: they may quote keys.
+fn refused(error: &DbError) -> Fault {
+    let code = error.code();
+    let text = format!("{} (SQLSTATE {})", error.message(), code.code());
+    let hinted = |hint: &str| Fault::Other(StoreError::broken(format!("{text}: {hint}")));
+    match *code {
+        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => {
+            Fault::Undone(StoreError::unavailable(text))
+        }
+        SqlState::DISK_FULL => Fault::Other(StoreError::full(text)),
+        SqlState::UNDEFINED_TABLE
+        | SqlState::UNDEFINED_FUNCTION
+        | SqlState::UNDEFINED_COLUMN
+        | SqlState::INVALID_SCHEMA_NAME => hinted(
+            "call `PostgresStore::migrate`, or run the text of `schema_sql`, before the app serves",
+        ),
+        SqlState::INSUFFICIENT_PRIVILEGE => hinted(
+            "grant the app's role the use of the schema, and of what `schema_sql` makes in it",
+        ),
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => hinted(
+            "between app and server is a pooler that knows no prepared statements: set `prepare(false)`",
+        ),
+        // A plan made before the tables were changed; a server that is no longer the primary.
+        SqlState::FEATURE_NOT_SUPPORTED | SqlState::READ_ONLY_SQL_TRANSACTION => {
+            Fault::Lost(StoreError::unavailable(text))
+        }
+        _ if is_transient(code) => Fault::Other(StoreError::unavailable(text)),
+        _ => Fault::Other(StoreError::broken(text)),
+    }
+}
+
+/// Whether the server may say otherwise before long.
+fn is_transient(code: &SqlState) -> bool {
+    // Connections, resources, an operator's doings, and the system's.
+    const CLASSES: [&str; 4] = ["08", "53", "57", "58"];
+    *code == SqlState::LOCK_NOT_AVAILABLE
+        || CLASSES.iter().any(|class| code.code().starts_with(class))
+}
+
+/// An error's text and that of what it came from. None of them has the password.
+fn cause(error: &PgError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Why the pool has no connection to give, after `wait`. Nothing was asked yet.
+pub(super) fn unconnected(error: PoolError, wait: Duration) -> Fault {
+    let unavailable = |text: String| Fault::Other(StoreError::unavailable(text));
+    match error {
+        PoolError::Backend(error) => match Fault::from(error) {
+            Fault::Lost(error) | Fault::Undone(error) | Fault::Other(error) => Fault::Other(error),
+        },
+        PoolError::Timeout(TimeoutType::Wait) => unavailable(format!(
+            "all connections were in use for {wait:?}: raise `pool_size`, or see what holds up the server"
+        )),
+        PoolError::Timeout(_) => unavailable(format!(
+            "the server did not answer a new connection within {wait:?}: see whether it can be reached"
+        )),
+        PoolError::NoRuntimeSpecified => Fault::Other(StoreError::broken(
+            "the pool cannot measure time: build it with `Runtime::Tokio1`",
+        )),
+        error => Fault::Other(StoreError::broken(error.to_string())),
+    }
+}
+
+/// Why a [`PostgresStore`](super::PostgresStore) could not be set up. Its message says what to do, and never
+/// quotes the URL.
+///
+/// ```
+/// use session_runtime::store::PostgresStore;
+///
+/// let error = PostgresStore::connect("mysql://shop:secret@db/shop").unwrap_err();
+/// assert!(!error.to_string().contains("secret"));
+/// ```
+#[derive(Debug)]
+pub struct PostgresError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Name {
+        what: &'static str,
+        name: String,
+        longest: usize,
+    },
+    Url,
+    Pool(String),
+    Migration(StoreError),
+}
+
+impl PostgresError {
+    pub(super) fn name(what: &'static str, name: &str, longest: usize) -> Self {
+        Self(Kind::Name {
+            what,
+            name: name.to_owned(),
+            longest,
+        })
+    }
+
+    pub(super) fn url() -> Self {
+        Self(Kind::Url)
+    }
+
+    pub(super) fn pool(error: impl fmt::Display) -> Self {
+        Self(Kind::Pool(error.to_string()))
+    }
+
+    pub(super) fn migration(fault: Fault) -> Self {
+        Self(Kind::Migration(fault.into()))
+    }
+}
+
+impl fmt::Display for PostgresError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Name { what, name, longest } => write!(
+                f,
+                "`{name}` cannot be the name of a {what}: use 1 to {longest} letters, digits, `_` and `-`"
+            ),
+            Kind::Url => f.write_str(
+                "this is no URL of a PostgreSQL database: write `postgres://user:password@host/database`, with `%40` for an `@` in the password, and the like",
+            ),
+            Kind::Pool(why) => write!(f, "the pool of connections cannot be made: {why}"),
+            Kind::Migration(_) => f.write_str("the tables could not be made or brought up to date"),
+        }
+    }
+}
+
+impl StdError for PostgresError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            Kind::Migration(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! How a store is to be set up.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::{Config, NoTls};
+
+use super::fault::PostgresError;
+use super::link::Links;
+use super::schema::Names;
+use super::statements::Statements;
+use super::{Inner, PostgresStore};
+use crate::clock::{Clock, SweepGuard, SystemClock};
+
+/// How a [`PostgresStore`] is to be set up; from [`PostgresStore::options`].
+///
+/// ```
+/// use session_runtime::store::PostgresStore;
+/// let options = PostgresStore::options().schema("shop").pool_size(8);
+/// # let _ = options;
+/// ```
+#[must_use = "call `connect` or `pool` on it"]
+pub struct PostgresOptions {
+    schema: String,
+    table: String,
+    pool_size: usize,
+    wait: Duration,
+    prepare: bool,
+    guard: SweepGuard,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self {
+            schema: "public".to_owned(),
+            table: "sessions".to_owned(),
+            pool_size: 16,
+            wait: Duration::from_secs(1),
+            prepare: true,
+            guard: SweepGuard::new(SystemClock::default()),
+        }
+    }
+}
+
+impl PostgresOptions {
+    /// The schema that the tables are in; [`migrate`](PostgresStore::migrate) makes it, if need be. The default is
+    /// `public`.
+    ///
+    /// ```
+    /// use session_runtime::store::PostgresStore;
+    /// let options = PostgresStore::options().schema("shop");
+    /// # let _ = options;
+    /// ```
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = name.into();
+        self
+    }
+
+    /// The name of the table of records; what else there is has names that begin with it. The default is
+    /// `sessions`. Stores with different names can share a schema.
+    ///
+    /// ```
+    /// use session_runtime::store::PostgresStore;
+    /// let options = PostgresStore::options().table("shop_sessions");
+    /// # let _ = options;
+    /// ```
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = name.into();
+        self
+    }
+
+    /// The most connections that [`connect`](Self::connect) opens. The default is 16. A server has 100 to give by
+    /// default, to all instances of all apps together.
+    ///
+    /// ```
+    /// use session_runtime::store::PostgresStore;
+    /// let options = PostgresStore::options().pool_size(8);
+    /// # let _ = options;
+    /// ```
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections;
+        self
+    }
+
+    /// How long a call waits for a connection that others use, and then how long for a new one if it takes that. The
+    /// default is a second; more than the layer's deadline is of no use.
+    ///
+    /// ```
+    /// use session_runtime::store::PostgresStore;
+    /// use std::time::Duration;
+    /// let options = PostgresStore::options().wait(Duration::from_millis(500));
+    /// # let _ = options;
+    /// ```
+    pub fn wait(mut self, longest: Duration) -> Self {
+        self.wait = longest;
+        self
+    }
+
+    /// Whether statements are prepared, once for each connection. The default is `true`. Behind a pooler that
+    /// hands a connection from one transaction to the next and does not know of them (pgbouncer before 1.21, with
+    /// `pool_mode = transaction`), set it to `false`: each call is one round trip still, and the server plans each
+    /// anew.
+    ///
+    /// ```
+    /// use session_runtime::store::PostgresStore;
+    /// let options = PostgresStore::options().prepare(false);
+    /// # let _ = options;
+    /// ```
+    pub fn prepare(mut self, prepare: bool) -> Self {
+        self.prepare = prepare;
+        self
+    }
+
+    /// Sweeps by `clock` instead of the system's. For tests.
+    ///
+    /// ```
+    /// use session_runtime::SystemClock;
+    /// use session_runtime::store::PostgresStore;
+    /// let options = PostgresStore::options().clock(SystemClock::default());
+    /// # let _ = options;
+    /// ```
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.guard = SweepGuard::new(clock);
+        self
+    }
+
+    /// A store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: for
+    /// a server that is reached through anything but the machine or network one trusts, hand a pool with TLS to
+    /// [`pool`](Self::pool).
+    ///
+    /// ```
+    /// use session_runtime::store::PostgresStore;
+    ///
+    /// let store = PostgresStore::options()
+    ///     .pool_size(8)
+    ///     .connect("postgres://shop:secret@localhost/shop")?;
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the URL or a name cannot be used. Whether the server is up,
+    /// [`migrate`](PostgresStore::migrate) is the first to tell.
+    pub fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
+        // Its own error quotes what it takes for the host, and that may be a part of the password.
+        let mut config = Config::from_str(url).map_err(|_| PostgresError::url())?;
+        if config.get_hosts().is_empty() {
+            return Err(PostgresError::url());
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("session-runtime");
+        }
+        let how = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let pool = Pool::builder(Manager::from_config(config, NoTls, how))
+            .max_size(self.pool_size)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(PostgresError::pool)?;
+        self.pool(pool)
+    }
+
+    /// A store that uses the app's own pool: with TLS, with settings of its own, shared with the rest of the app.
+    /// [`pool_size`](Self::pool_size) has no say then. It needs a runtime, to measure time by, and is best with
+    /// `RecyclingMethod::Fast`: the others cost a round trip more for each call.
+    ///
+    /// ```
+    /// use deadpool_postgres::{Config, Runtime, tokio_postgres::NoTls};
+    /// use session_runtime::store::PostgresStore;
+    ///
+    /// let mut config = Config::new();
+    /// config.url = Some("postgres://shop:secret@localhost/shop".to_owned());
+    /// let pool = config.create_pool(Some(Runtime::Tokio1), NoTls)?; // or the TLS of your choice
+    /// let store = PostgresStore::options().pool(pool)?;
+    /// # let _ = store;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a name cannot be used.
+    pub fn pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
+        let names = Names::new(&self.schema, &self.table)?;
+        Ok(PostgresStore {
+            inner: Arc::new(Inner {
+                statements: Statements::new(&names),
+                names,
+                links: Links {
+                    pool,
+                    prepare: self.prepare,
+                    wait: self.wait,
+                },
+                guard: self.guard,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("schema", &self.schema)
+            .field("table", &self.table)
+            .field("pool_size", &self.pool_size)
+            .field("wait", &self.wait)
+            .field("prepare", &self.prepare)
+            .finish_non_exhaustive()
+    }
+}

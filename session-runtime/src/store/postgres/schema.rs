@@ -1,0 +1,111 @@
+//! What is in the database: the names of tables and functions, and the text that makes them.
+
+use super::fault::PostgresError;
+
+/// The version of [`TEXT`]. What the binary before cannot work with needs functions of a new name beside the old
+/// ones, so that both run side by side during a deploy.
+pub(super) const VERSION: i32 = 1;
+
+const TEXT: &str = include_str!("schema.sql");
+
+/// PostgreSQL cuts longer names, and then two of them may be one.
+const LONGEST: usize = 63;
+
+/// The longest of what is put behind the table's name.
+const LONGEST_SUFFIX: usize = "_commits_by_time".len();
+
+/// The names in the database.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    schema: String,
+    table: String,
+}
+
+impl Names {
+    pub(super) fn new(schema: &str, table: &str) -> Result<Self, PostgresError> {
+        check("schema", schema, LONGEST)?;
+        check("table", table, LONGEST - LONGEST_SUFFIX)?;
+        Ok(Self {
+            schema: quoted(schema),
+            table: table.to_owned(),
+        })
+    }
+
+    pub(super) fn records(&self) -> String {
+        self.of("")
+    }
+
+    pub(super) fn slots(&self) -> String {
+        self.of("_slots")
+    }
+
+    pub(super) fn commits(&self) -> String {
+        self.of("_commits")
+    }
+
+    pub(super) fn versions(&self) -> String {
+        self.of("_versions")
+    }
+
+    pub(super) fn commit(&self) -> String {
+        self.of(&format!("_commit_v{VERSION}"))
+    }
+
+    pub(super) fn sweep(&self) -> String {
+        self.of(&format!("_sweep_v{VERSION}"))
+    }
+
+    /// The name in full, such as `"public"."sessions_slots"`.
+    fn of(&self, suffix: &str) -> String {
+        format!("{}.{}", self.schema, self.bare(suffix))
+    }
+
+    fn bare(&self, suffix: &str) -> String {
+        quoted(&format!("{}{suffix}", self.table))
+    }
+
+    /// Makes all that the store needs, unless it is there.
+    pub(super) fn sql(&self) -> String {
+        [
+            ("{schema}", self.schema.clone()),
+            ("{records}", self.records()),
+            ("{records_by_owner}", self.bare("_by_owner")),
+            ("{records_by_due}", self.bare("_by_due")),
+            ("{slots}", self.slots()),
+            ("{commits}", self.commits()),
+            ("{commits_by_time}", self.bare("_commits_by_time")),
+            ("{versions}", self.versions()),
+            ("{commit}", self.commit()),
+            ("{sweep}", self.sweep()),
+        ]
+        .iter()
+        .fold(TEXT.to_owned(), |text, (place, name)| {
+            text.replace(place, name)
+        })
+    }
+
+    /// The number of the lock under which these are made: the same in every process and version.
+    pub(super) fn lock(&self) -> i64 {
+        // FNV-1a.
+        let hash = self
+            .records()
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+                (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        hash.cast_signed()
+    }
+}
+
+/// Letters, digits, `_` and `-`: nothing that quoting or the text of a function could trip over.
+fn check(what: &'static str, name: &str, longest: usize) -> Result<(), PostgresError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > longest || !name.chars().all(plain) {
+        return Err(PostgresError::name(what, name, longest));
+    }
+    Ok(())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}

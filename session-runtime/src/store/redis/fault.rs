@@ -1,0 +1,250 @@
+//! What Redis complains of, in this library's terms.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::StoreError;
+
+/// Why a command has no answer that could be used.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The server, or the way to it, says so.
+    Redis(RedisError),
+    /// Nobody has answered in time.
+    TimedOut,
+    /// The slot is on its way from node to node, and the command has gone after it in vain.
+    #[cfg(feature = "redis-cluster")]
+    Elsewhere(RedisError),
+    /// The task that asked is gone: the runtime is shutting down.
+    #[cfg(feature = "redis-cluster")]
+    Lost(tokio::task::JoinError),
+}
+
+impl Failure {
+    /// The server has not been told the script.
+    pub(super) fn is_no_script(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+    }
+
+    /// This connection will not do, however long one waits: nobody answers, or the server is no primary, or the
+    /// connection was refused as it was made, which the manager takes for final.
+    pub(super) fn leads_nowhere(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Redis(error) if error.is_io_error() => false,
+            Self::Redis(error) => error.code().is_none_or(|code| {
+                ["ERR", "READONLY", "NOAUTH", "NOPERM", "WRONGPASS"].contains(&code)
+            }),
+            #[cfg(feature = "redis-cluster")]
+            Self::Elsewhere(_) | Self::Lost(_) => false,
+        }
+    }
+
+    /// What it is if it comes of a Cluster.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn on_cluster(self) -> Self {
+        match self {
+            Self::Redis(error) if error.code() == Some("MOVED") => Self::Elsewhere(error),
+            other => other,
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::TimedOut => Self::timeout(),
+            Failure::Redis(error) => store_error(error),
+            #[cfg(feature = "redis-cluster")]
+            Failure::Elsewhere(error) => Self::unavailable(error),
+            #[cfg(feature = "redis-cluster")]
+            Failure::Lost(task) => Self::unavailable(task),
+        }
+    }
+}
+
+fn store_error(error: RedisError) -> StoreError {
+    let Some(code) = error.code().map(str::to_owned) else {
+        return match error.kind() {
+            ErrorKind::AuthenticationFailed => StoreError::broken(Fault {
+                hint: hint("WRONGPASS"),
+                error,
+            }),
+            ErrorKind::Io | ErrorKind::ClusterConnectionNotFound | ErrorKind::Parse => {
+                StoreError::unavailable(error)
+            }
+            _ => StoreError::broken(error),
+        };
+    };
+    let fault = Fault {
+        hint: hint(&code),
+        error,
+    };
+    match code.as_str() {
+        "OOM" => StoreError::full(fault),
+        // States that pass, of a server, a primary or a Cluster. Nothing has been done.
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "ASK" | "BUSY"
+        | "NOREPLICAS" | "MISCONF" => StoreError::unavailable(fault),
+        _ => StoreError::broken(fault),
+    }
+}
+
+/// What to do about it, where that can be said.
+fn hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "OOM" => "Redis is full: raise its `maxmemory`, or let it evict with `volatile-lru`",
+        "MISCONF" => "Redis cannot save to its disk and refuses writes: see its log",
+        "NOAUTH" | "WRONGPASS" => "Redis does not accept the name and password in the URL",
+        "NOPERM" => {
+            "the user in the URL may not do this: see the ACL in `docs/stores.md`, and its keys"
+        }
+        "WRONGTYPE" => {
+            "a key of another program is in the way: set another prefix with `RedisOptions::prefix`"
+        }
+        "MOVED" => {
+            "this server is part of a Cluster: use `connect_cluster` (feature `redis-cluster`)"
+        }
+        "FORMAT" => "a newer version of this library has written this record: use that version",
+        "CROSSSLOT" => "on a Cluster, a record can move to a key of its own tag alone",
+        _ => return None,
+    })
+}
+
+/// What Redis says, and what to do about it.
+#[derive(Debug)]
+struct Fault {
+    hint: Option<&'static str>,
+    error: RedisError,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.hint.unwrap_or("Redis answers an error"))
+    }
+}
+
+impl StdError for Fault {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Why a [`RedisStore`](super::RedisStore) could not be opened. Its message names the server, never the
+/// credentials, and says what to do.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use session_runtime::store::RedisStore;
+///
+/// let error = RedisStore::connect("http://127.0.0.1").await.unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "this is no URL of a Redis server: write `redis://user:password@host:6379/0`",
+/// );
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RedisConnectError {
+    kind: Kind,
+    source: Option<RedisError>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Url,
+    Tls,
+    Prefix,
+    Untold,
+    Denied(String),
+    Old(String),
+    Silent(String),
+    Unreachable(String),
+    Refused(String),
+}
+
+impl RedisConnectError {
+    fn new(kind: Kind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// The cause is not kept: it may quote the URL.
+    pub(super) fn url(error: &RedisError) -> Self {
+        let tls = error.to_string().contains("TLS");
+        Self::new(if tls { Kind::Tls } else { Kind::Url })
+    }
+
+    pub(super) fn prefix() -> Self {
+        Self::new(Kind::Prefix)
+    }
+
+    pub(in crate::store) fn untold() -> Self {
+        Self::new(Kind::Untold)
+    }
+
+    pub(super) fn at(server: String, failure: Failure) -> Self {
+        match failure {
+            Failure::Redis(error) => Self {
+                kind: kind(server, &error),
+                source: Some(error),
+            },
+            _ => Self::new(Kind::Silent(server)),
+        }
+    }
+}
+
+fn kind(server: String, error: &RedisError) -> Kind {
+    let denied = ["NOAUTH", "WRONGPASS", "NOPERM"];
+    let text = || error.to_string();
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => Kind::Denied(server),
+        _ if error.code().is_some_and(|code| denied.contains(&code)) => Kind::Denied(server),
+        _ if error.is_timeout() => Kind::Silent(server),
+        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Kind::Unreachable(server),
+        ErrorKind::RESP3NotSupported => Kind::Old(server),
+        // What a server that does not know `#!lua` says of it.
+        _ if text().contains("compiling script") => Kind::Old(server),
+        _ => Kind::Refused(server),
+    }
+}
+
+impl fmt::Display for RedisConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Url => f.write_str(
+                "this is no URL of a Redis server: write `redis://user:password@host:6379/0`",
+            ),
+            Kind::Tls => f.write_str(
+                "the URL asks for TLS: depend on `redis` with its feature `tokio-rustls-comp` or `tokio-native-tls-comp`",
+            ),
+            Kind::Prefix => f.write_str("the prefix of the keys must contain no brace: leave it out"),
+            Kind::Untold => f.write_str(
+                "a Cluster, or a connection of the app's own, does not tell of changes: use the store without a cache",
+            ),
+            Kind::Denied(server) => write!(
+                f,
+                "the Redis server at {server} denies access: check the name and password in the URL, and the user's ACL"
+            ),
+            Kind::Old(server) => {
+                write!(f, "the Redis server at {server} is too old: 7.0 or later is needed")
+            }
+            Kind::Silent(server) => write!(
+                f,
+                "the Redis server at {server} does not answer: check that it runs and that no firewall is in between"
+            ),
+            Kind::Unreachable(server) => write!(
+                f,
+                "cannot connect to the Redis server at {server}: check that it runs and listens there"
+            ),
+            Kind::Refused(server) => write!(f, "the Redis server at {server} is of no use here"),
+        }
+    }
+}
+
+impl StdError for RedisConnectError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}

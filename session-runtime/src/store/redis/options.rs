@@ -1,0 +1,245 @@
+//! How a store comes to its connection.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+#[cfg(feature = "redis-cluster")]
+use redis::cluster::ClusterClientBuilder;
+#[cfg(feature = "redis-cluster")]
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
+
+use super::fault::{Failure, RedisConnectError};
+use super::link::{Link, Server};
+use super::names::Names;
+use super::{RedisStore, script};
+
+/// Half of the time that the layer allows a store by default, so that a second try fits in.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often connecting is tried again before those who wait are told, and how long to wait in between.
+const RETRIES: usize = 3;
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// How often a command goes after a slot of a Cluster that moves.
+#[cfg(feature = "redis-cluster")]
+const REDIRECTS: u32 = 8;
+
+/// How long a connection may be idle before the peer is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How a [`RedisStore`] is to be opened; from [`RedisStore::options`].
+///
+/// ```
+/// use session_runtime::store::RedisStore;
+/// let options = RedisStore::options().prefix("shop:");
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "call `connect` on it"]
+pub struct RedisOptions {
+    prefix: String,
+    patience: Duration,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            prefix: String::new(),
+            patience: PATIENCE,
+        }
+    }
+}
+
+impl RedisOptions {
+    /// What the name of each key begins with, such as `shop:`. The default is nothing: keys are `session:…`,
+    /// `user:…` and `owned:…`. Two apps on one server need two prefixes, else they share users.
+    ///
+    /// With another prefix, none of the sessions stored before is found.
+    ///
+    /// ```
+    /// use session_runtime::store::RedisStore;
+    /// let options = RedisStore::options().prefix("shop:");
+    /// # let _ = options;
+    /// ```
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long the server may take to answer, 1 s by default. After that the connection is given up for a new
+    /// one, and the call is answered with an error that is [transient](super::super::StoreError::is_transient).
+    ///
+    /// Keep it below the layer's deadline, so that a second try fits in.
+    ///
+    /// ```
+    /// use session_runtime::store::RedisStore;
+    /// use std::time::Duration;
+    /// let options = RedisStore::options().timeout(Duration::from_millis(500));
+    /// # let _ = options;
+    /// ```
+    pub fn timeout(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Connects to one server, or to the primary of several: `redis://user:password@host:6379/0`, or
+    /// `unix:///path/to/socket`. For `rediss://`, depend on `redis` with one of its TLS features.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use session_runtime::store::RedisStore;
+    /// let store = RedisStore::options().connect("redis://127.0.0.1").await?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the URL is none, or the server cannot be reached, denies access or is too old.
+    pub async fn connect(self, url: &str) -> Result<RedisStore, RedisConnectError> {
+        let client = connection_info(url)
+            .and_then(Client::open)
+            .map_err(|error| RedisConnectError::url(&error))?;
+        let server = client.get_connection_info().addr().to_string();
+        let at = |failure| RedisConnectError::at(server.clone(), failure);
+
+        let settings = settings(self.patience);
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), settings.clone())
+            .map_err(|error| at(Failure::Redis(error)))?;
+        let link = Link::to_server(Server::new(manager, Some(client), settings), self.patience);
+        link.ask_all(script::loads()).await.map_err(at)?;
+        self.store(link)
+    }
+
+    /// Uses a connection that the app has already. If nobody answers on it, it is not given up for another:
+    /// this store does not know the way.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use session_runtime::store::RedisStore;
+    /// let client = redis::Client::open("redis://127.0.0.1")?;
+    /// let manager = client.get_connection_manager().await?;
+    /// let store = RedisStore::options().over(manager)?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the prefix contains a brace.
+    pub fn over(self, manager: ConnectionManager) -> Result<RedisStore, RedisConnectError> {
+        let server = Server::new(manager, None, ConnectionManagerConfig::new());
+        let link = Link::to_server(server, self.patience);
+        self.store(link)
+    }
+
+    /// Connects to a Cluster, of which one node or several are named.
+    ///
+    /// A record and all that it moves to lie on one node. A commit that names an owner is two round trips there,
+    /// since the owner's list may lie on another.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use session_runtime::store::RedisStore;
+    /// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2"];
+    /// let store = RedisStore::options().connect_cluster(&nodes).await?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a URL is none, or no node can be reached, or they deny access or are too old.
+    #[cfg(feature = "redis-cluster")]
+    pub async fn connect_cluster(self, nodes: &[&str]) -> Result<RedisStore, RedisConnectError> {
+        let nodes = nodes.iter().map(|url| connection_info(url));
+        let nodes = nodes
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| RedisConnectError::url(&error))?;
+        let names: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
+        let at = |failure| RedisConnectError::at(names.join(", "), failure);
+
+        let client = ClusterClientBuilder::new(nodes)
+            .use_protocol(ProtocolVersion::RESP3)
+            .tcp_settings(tcp_settings())
+            .connection_timeout(self.patience)
+            .response_timeout(self.patience)
+            .retries(REDIRECTS)
+            .min_retry_wait(5)
+            .max_retry_wait(100)
+            .build()
+            .map_err(|error| RedisConnectError::url(&error))?;
+        let connecting = tokio::time::timeout(self.patience * 4, client.get_async_connection());
+        let cluster = match connecting.await {
+            Ok(cluster) => cluster.map_err(|error| at(Failure::Redis(error)))?,
+            Err(_) => return Err(at(Failure::TimedOut)),
+        };
+        let link = Link::to_cluster(cluster, self.patience);
+        link.ask_all(script::loads()).await.map_err(at)?;
+        self.store(link)
+    }
+
+    /// Uses a connection to a Cluster that the app has already.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use session_runtime::store::RedisStore;
+    /// let client = redis::cluster::ClusterClient::new(vec!["redis://10.0.0.1"])?;
+    /// let store = RedisStore::options().over_cluster(client.get_async_connection().await?)?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the prefix contains a brace.
+    #[cfg(feature = "redis-cluster")]
+    pub fn over_cluster(self, cluster: ClusterConnection) -> Result<RedisStore, RedisConnectError> {
+        let link = Link::to_cluster(cluster, self.patience);
+        self.store(link)
+    }
+
+    fn store(self, link: Link) -> Result<RedisStore, RedisConnectError> {
+        let names = Names::new(self.prefix).ok_or_else(RedisConnectError::prefix)?;
+        Ok(RedisStore { link, names })
+    }
+}
+
+/// What the URL says. If it names no protocol, the newest one, in which the loss of a connection is noticed at
+/// once and not by the next command.
+fn connection_info(url: &str) -> Result<ConnectionInfo, RedisError> {
+    let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
+    if url.contains("protocol=") {
+        return Ok(info);
+    }
+    let settings = info.redis_settings().clone();
+    Ok(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))
+}
+
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE))
+}
+
+fn settings(patience: Duration) -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(patience))
+        // It is [`Link`] that waits, connecting included.
+        .set_response_timeout(None)
+        .set_number_of_retries(RETRIES)
+        .set_min_delay(SHORTEST)
+        .set_max_delay(LONGEST)
+}

@@ -1,0 +1,263 @@
+//! Connections: few for many, lent and given back.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, Pool, Runtime};
+use session_runtime::store::{PostgresStore, Store};
+use session_runtime::{SystemClock, testing};
+use session_tests::{PostgresServer, Proxy, Wire};
+use tokio::task::JoinSet;
+use tokio_postgres::NoTls;
+
+use super::{apply, create, session_key, slot, text_of, update};
+
+const CLIENTS: usize = 200;
+
+/// That this machine is busy is no fault of the pool's.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What two connections behind a proxy do for many clients.
+async fn two_connections(server: &PostgresServer, wait: Duration) -> (PostgresStore, Proxy) {
+    let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    let options = server
+        .options(SystemClock::default())
+        .pool_size(2)
+        .wait(wait);
+    let store = options
+        .connect(&server.url_at(proxy.address().port()))
+        .expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    (store, proxy)
+}
+
+/// Loads from as many tasks as there are clients; each says whether it was answered.
+fn load_all(store: &PostgresStore) -> JoinSet<bool> {
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let store = store.clone();
+        clients.spawn(async move {
+            match store.load(&session_key()).await {
+                Ok(found) => found.is_none(),
+                Err(error) => {
+                    assert!(error.is_transient(), "{error:?}");
+                    false
+                }
+            }
+        });
+    }
+    clients
+}
+
+async fn all_are_answered(clients: JoinSet<bool>) -> bool {
+    clients
+        .join_all()
+        .await
+        .into_iter()
+        .all(|answered| answered)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_connections_serve_two_hundred_clients() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let (store, proxy) = two_connections(server, PATIENCE).await;
+    let loads: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { create(&store, &[slot("a", "1")]).await })
+        })
+        .collect();
+    for load in loads {
+        let key = load.await.expect("it is created");
+        assert!(store.load(&key).await.unwrap().is_some());
+    }
+    assert!(proxy.traffic().connections <= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_hangs_no_client_and_is_back_within_a_second() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let (store, proxy) = two_connections(server, Duration::from_secs(2)).await;
+    assert!(all_are_answered(load_all(&store)).await);
+    proxy.set(Wire::BlackHole);
+    // But for the two who have asked, all are sent away, though nobody sets them a deadline.
+    let mut clients = load_all(&store);
+    while clients.len() > 2 {
+        let answered = clients.join_next().await.expect("some are left");
+        assert!(
+            !answered.expect("a passing error"),
+            "nobody is answered by silence"
+        );
+    }
+    // And these leave, as the layer does at its deadline.
+    clients.shutdown().await;
+    proxy.set(Wire::Open);
+    let key = session_key();
+    let back = tokio::time::timeout(Duration::from_secs(1), store.load(&key));
+    let back = back.await.expect("within a second");
+    assert_eq!(back.expect("an answer"), None);
+    assert!(all_are_answered(load_all(&store)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_is_held() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let options = server
+        .options(SystemClock::default())
+        .schema("left")
+        .pool_size(2);
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let (locked, free) = (create(&store, &[]).await, create(&store, &[]).await);
+    let mut client = server.client().await;
+    let held = client.transaction().await.unwrap();
+    let lock = "SELECT FROM \"left\".sessions WHERE key = $1 FOR UPDATE";
+    held.execute(lock, &[&locked.to_string().into_bytes()])
+        .await
+        .unwrap();
+    // Both connections wait for the lock, and then nobody waits for them.
+    for _ in 0..2 {
+        let changes = [update([]), update([])];
+        let both = async {
+            tokio::join!(
+                store.commit(&locked, &changes[0]),
+                store.commit(&locked, &changes[1])
+            )
+        };
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), both)
+                .await
+                .is_err()
+        );
+        let change = update([]);
+        let next = tokio::time::timeout(Duration::from_secs(1), apply(&store, &free, &change));
+        next.await.expect("within a second");
+    }
+    held.rollback().await.unwrap();
+    apply(&store, &locked, &update([])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_costs_no_connection() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let (store, proxy) = two_connections(server, PATIENCE).await;
+    let key = create(&store, &[slot("a", "1")]).await;
+    assert!(all_are_answered(load_all(&store)).await);
+    proxy.traffic();
+    for _ in 0..100 {
+        // Asked, and gone before the answer.
+        let mut load = Box::pin(store.load(&key));
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(load.as_mut().poll(context).is_pending())
+        });
+        assert!(polled.await);
+        drop(load);
+        tokio::task::yield_now().await;
+    }
+    assert!(store.load(&key).await.unwrap().is_some());
+    assert_eq!(proxy.traffic().connections, 0);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_connection_in_vain_is_told_why() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let options = server
+        .options(SystemClock::default())
+        .pool_size(1)
+        .schema("vain");
+    let store = options
+        .wait(Duration::from_millis(200))
+        .connect(&server.url())
+        .unwrap();
+    store.migrate().await.unwrap();
+    let key = create(&store, &[]).await;
+    let mut client = server.client().await;
+    let held = client.transaction().await.unwrap();
+    held.execute("SELECT FROM vain.sessions FOR UPDATE", &[])
+        .await
+        .unwrap();
+    let change = update([]);
+    let mut first = std::pin::pin!(store.commit(&key, &change));
+    let error = tokio::select! {
+        _ = &mut first => panic!("the record is locked"),
+        load = async { super::pause().await; store.load(&key).await } => load.expect_err("the connection is in use"),
+    };
+    assert!(
+        error.is_transient() && text_of(&error).contains("raise `pool_size`"),
+        "{error:?}"
+    );
+    held.rollback().await.unwrap();
+    first.await.expect("an answer");
+
+    let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    proxy.set(Wire::BlackHole);
+    let options = PostgresStore::options().wait(Duration::from_millis(200));
+    let store = options
+        .connect(&server.url_at(proxy.address().port()))
+        .unwrap();
+    let error = store.load(&key).await.expect_err("nobody answers");
+    assert!(
+        error.is_transient() && text_of(&error).contains("can be reached"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_app_s_own_pool_will_do() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let pool = |runtime| {
+        let manager = Manager::new(server.url().parse().expect("the URL is fine"), NoTls);
+        let pool = Pool::builder(manager).max_size(2);
+        let pool = match runtime {
+            Some(runtime) => pool.runtime(runtime),
+            None => pool,
+        };
+        pool.build().expect("a pool")
+    };
+    let shared = pool(Some(Runtime::Tokio1));
+    testing::conformance_case("writers_of_their_own_slots_never_conflict", async |clock| {
+        let store = server
+            .options(clock)
+            .pool(shared.clone())
+            .expect("the names are fine");
+        store.migrate().await.expect("the tables can be made");
+        store
+    })
+    .await;
+    assert!(shared.status().size <= 2);
+
+    let without = server
+        .options(SystemClock::default())
+        .pool(pool(None))
+        .expect("the names are fine");
+    let error = without
+        .load(&session_key())
+        .await
+        .expect_err("it cannot wait");
+    assert!(
+        !error.is_transient() && text_of(&error).contains("Runtime::Tokio1"),
+        "{error:?}"
+    );
+    shared.close();
+    let closed = server
+        .options(SystemClock::default())
+        .pool(shared)
+        .expect("the names are fine");
+    let error = closed.load(&session_key()).await.expect_err("it is closed");
+    assert!(
+        !error.is_transient() && text_of(&error).contains("closed"),
+        "{error:?}"
+    );
+}

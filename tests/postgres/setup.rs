@@ -1,0 +1,252 @@
+//! Setting a store up: tables, names, and who may make them.
+
+use std::error::Error;
+
+use session_runtime::store::{PostgresStore, Store};
+use session_runtime::{SystemClock, testing};
+use session_tests::{POSTGRES_PASSWORD, PostgresServer};
+
+use super::{create, session_key, slot, text_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_instances_may_migrate_at_once() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let open = || {
+        let options = PostgresStore::options().schema("ten instances".replace(' ', "-"));
+        options.connect(&server.url()).expect("the URL is fine")
+    };
+    let starting: Vec<_> = (0..10)
+        .map(|_| {
+            let store = open();
+            tokio::spawn(async move {
+                store.migrate().await.expect("the tables are made");
+                create(&store, &[slot("a", "1")]).await
+            })
+        })
+        .collect();
+    let store = open();
+    for instance in starting {
+        let key = instance.await.expect("it starts");
+        assert!(store.load(&key).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn any_plain_name_will_do_and_no_other() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let long = ("s".repeat(63), "t".repeat(47));
+    for (schema, table) in [
+        ("Shop-2", "select"),
+        ("user", "Sessions"),
+        (&long.0, &long.1),
+    ] {
+        let options = PostgresStore::options().schema(schema).table(table);
+        let store = options.connect(&server.url()).expect("the name is fine");
+        store.migrate().await.expect("the tables can be made");
+        let key = create(&store, &[slot("a", "1")]).await;
+        assert!(store.load(&key).await.unwrap().is_some());
+        store.sweep(10).await.expect("an answer");
+    }
+    for name in [
+        "",
+        "a\"b",
+        "a b",
+        "a.b",
+        "a'b",
+        "$function$",
+        "ß",
+        "a\0",
+        &"n".repeat(64),
+    ] {
+        let options = PostgresStore::options();
+        let refused = [options.schema(name), PostgresStore::options().table(name)];
+        for options in refused {
+            let error = options.connect(&server.url()).expect_err("no such name");
+            assert!(error.to_string().contains("letters, digits"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn stores_of_different_names_share_a_schema_and_nothing_else() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let open = async |table: &str| {
+        let options = PostgresStore::options().schema("shared").table(table);
+        let store = options.connect(&server.url()).expect("the name is fine");
+        store.migrate().await.expect("the tables can be made");
+        store
+    };
+    let (shop, blog) = (open("shop").await, open("blog").await);
+    let key = create(&shop, &[slot("a", "1")]).await;
+    assert!(blog.load(&key).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_text_for_other_tools_makes_the_same_and_may_be_run_again() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let client = server.client().await;
+    testing::conformance_case("a_created_record_loads_as_it_was_written", async |clock| {
+        let store = server
+            .options(clock)
+            .connect(&server.url())
+            .expect("a store");
+        for _ in 0..2 {
+            client
+                .batch_execute(&store.schema_sql())
+                .await
+                .expect("the text can be run");
+        }
+        store.migrate().await.expect("nothing is to be done");
+        store
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_may_not_make_tables_can_use_those_that_are_there() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let client = server.client().await;
+    let store = PostgresStore::options().schema("guarded");
+    store
+        .connect(&server.url())
+        .unwrap()
+        .migrate()
+        .await
+        .unwrap();
+    let grants = "CREATE ROLE clerk LOGIN; GRANT USAGE ON SCHEMA guarded TO clerk;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA guarded TO clerk";
+    client.batch_execute(grants).await.unwrap();
+    let url = server
+        .url()
+        .replace("postgres:", "clerk:")
+        .replace("clerk://", "postgres://");
+    let clerk = PostgresStore::options()
+        .schema("guarded")
+        .connect(&url)
+        .unwrap();
+    clerk.migrate().await.expect("nothing is to be done");
+    let key = create(&clerk, &[slot("a", "1")]).await;
+    clerk.sweep(10).await.unwrap();
+    assert!(clerk.load(&key).await.unwrap().is_some());
+
+    let elsewhere = PostgresStore::options()
+        .schema("forbidden")
+        .connect(&url)
+        .unwrap();
+    let error = elsewhere
+        .migrate()
+        .await
+        .expect_err("no right to make a schema");
+    let cause = error
+        .source()
+        .and_then(Error::source)
+        .expect("a cause")
+        .to_string();
+    assert!(
+        cause.contains("permission denied") && cause.contains("grant"),
+        "{cause}"
+    );
+}
+
+#[tokio::test]
+async fn without_its_tables_a_store_says_what_to_do() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    for prepare in [true, false] {
+        let options = server.options(SystemClock::default()).prepare(prepare);
+        let store = options.connect(&server.url()).expect("the URL is fine");
+        let errors = [
+            store.load(&session_key()).await.expect_err("no table"),
+            store
+                .commit(&session_key(), &super::creation(&[]))
+                .await
+                .expect_err("no function"),
+            store.sweep(10).await.expect_err("no function"),
+        ];
+        for error in errors {
+            assert!(!error.is_transient() && !error.is_full());
+            assert!(
+                text_of(&error).contains("call `PostgresStore::migrate`"),
+                "{error:?}"
+            );
+        }
+        // It need not be opened anew.
+        store.migrate().await.expect("the tables can be made");
+        create(&store, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_newer_version_s_tables_are_left_as_they_are() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let client = server.client().await;
+    let store = PostgresStore::options()
+        .schema("newer")
+        .connect(&server.url())
+        .unwrap();
+    store.migrate().await.unwrap();
+    let newer = "INSERT INTO newer.sessions_versions VALUES (2);
+        CREATE OR REPLACE FUNCTION newer.sessions_sweep_v1(p_cutoff bigint, p_limit bigint)
+        RETURNS TABLE (key bytea, owner bytea, state text) LANGUAGE sql AS 'SELECT NULL::bytea, NULL::bytea, NULL WHERE false'";
+    client.batch_execute(newer).await.unwrap();
+    store.migrate().await.expect("nothing is to be done");
+    let text = "SELECT prosrc FROM pg_proc WHERE proname = 'sessions_sweep_v1' AND pronamespace = 'newer'::regnamespace";
+    let source: String = client.query_one(text, &[]).await.unwrap().get(0);
+    assert!(source.starts_with("SELECT NULL"), "{source}");
+    create(&store, &[]).await;
+}
+
+#[tokio::test]
+async fn neither_errors_nor_debug_tell_the_password() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let client = server.client().await;
+    client
+        .batch_execute("CREATE DATABASE walled ALLOW_CONNECTIONS false")
+        .await
+        .unwrap();
+    let nobody_there = server.url_at(1);
+    let no_such = server.url() + "_that_is_not_there";
+    let walled = server.url().rsplit_once('/').expect("a path").0.to_owned() + "/walled";
+    for (url, is_transient) in [(&nobody_there, true), (&no_such, false), (&walled, false)] {
+        let store = PostgresStore::connect(url).expect("the URL is fine");
+        let said = [
+            format!("{store:?}"),
+            format!("{:?}", PostgresStore::options()),
+        ];
+        let error = store.load(&session_key()).await.expect_err("no server");
+        assert_eq!(error.is_transient(), is_transient, "{error:?}");
+        let failed = store.migrate().await.expect_err("no server");
+        let all = format!("{said:?} {error:?} {} {failed:?} {failed}", text_of(&error));
+        assert!(!all.contains(POSTGRES_PASSWORD), "{all}");
+    }
+    let mistaken = [
+        format!("postgres://shop:{POSTGRES_PASSWORD}@/@db:port/shop"),
+        format!("postgres://shop:{POSTGRES_PASSWORD}?x@db/shop"),
+        format!("postgres://{POSTGRES_PASSWORD}"),
+        format!("{POSTGRES_PASSWORD}=1"),
+        format!("mysql://shop:{POSTGRES_PASSWORD}@db"),
+        POSTGRES_PASSWORD.to_owned(),
+        String::new(),
+    ];
+    for url in mistaken {
+        if let Err(error) = PostgresStore::connect(&url) {
+            let said = format!("{error:?} {error}");
+            assert!(!said.contains(POSTGRES_PASSWORD), "{said}");
+        }
+    }
+}

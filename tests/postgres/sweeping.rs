@@ -1,0 +1,139 @@
+//! Sweeping beside requests.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use session_runtime::store::Store;
+use session_runtime::testing::TestClock;
+use session_runtime::{Change, Clock, Committed, Expiry, Kind};
+use session_tests::{PostgresServer, times};
+
+use super::{HOUR, session_key, set, slot};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sweeping_disturbs_no_request_and_touches_no_live_record() {
+    const LIVE: usize = 64;
+    let many = 20_000 * times();
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let clock = TestClock::new();
+    let options = server.options(clock.clone()).schema("sweeping");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let client = server.client().await;
+    let expired = clock.now().as_millis() - 1;
+    let fill = "WITH made AS (INSERT INTO sweeping.sessions (key, state, expires, updated, seen, due)
+            SELECT convert_to('user:{gone ' || n || '}', 'UTF8'), 'live', $1, 0, 0, $1
+            FROM generate_series(1, $2::bigint) n RETURNING body)
+        INSERT INTO sweeping.sessions_slots SELECT body, 'a', '1', NULL, '0123456789abcdef' FROM made";
+    client
+        .execute(fill, &[&expired, &i64::try_from(many).unwrap()])
+        .await
+        .unwrap();
+    let create = || Change {
+        slots: vec![set(None, &slot("n", "0"))],
+        expiry: Expiry::Set(clock.now() + HOUR),
+        ..Change::new(Kind::Create, clock.now())
+    };
+    let keys: Vec<_> = (0..LIVE).map(|_| session_key()).collect();
+    for key in &keys {
+        super::apply(&store, key, &create()).await;
+    }
+
+    // Each writes all the while, a change of its own: whatever is not applied has been disturbed.
+    let sweeping = std::sync::Arc::new(AtomicBool::new(true));
+    let writers: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let (store, clock, key) = (store.clone(), clock.clone(), key.clone());
+            let sweeping = sweeping.clone();
+            tokio::spawn(async move {
+                let mut n = 0;
+                while sweeping.load(Ordering::Relaxed) {
+                    let [base, next] = [n, n + 1].map(|n: usize| slot("n", n.to_string()));
+                    let change = Change {
+                        slots: vec![set(Some(&base), &next)],
+                        ..Change::new(Kind::Update, clock.now())
+                    };
+                    assert_eq!(
+                        store.commit(&key, &change).await.unwrap(),
+                        Committed::Applied
+                    );
+                    n += 1;
+                }
+                n
+            })
+        })
+        .collect();
+    // Two instances sweep at once.
+    let sweep = async || {
+        let mut total = 0;
+        loop {
+            let swept = store.sweep(1_000).await.expect("an answer");
+            assert!(swept.deleted <= 1_000);
+            assert_eq!(swept.expired.len(), swept.deleted);
+            total += swept.deleted;
+            if swept.deleted == 0 {
+                return total;
+            }
+        }
+    };
+    let (one, other) = tokio::join!(sweep(), sweep());
+    sweeping.store(false, Ordering::Relaxed);
+    assert_eq!(one + other, many);
+    for (key, writer) in keys.iter().zip(writers) {
+        let written = writer.await.expect("every change is applied");
+        assert!(written > 0, "a writer was held up all the while");
+        let record = store.load(key).await.unwrap().expect("it lives");
+        assert_eq!(super::number(record.slot("n").expect("a slot")), written);
+    }
+    let left = "SELECT count(*) FROM sweeping.sessions_slots";
+    let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, i64::try_from(LIVE).unwrap());
+}
+
+#[tokio::test]
+async fn a_record_that_is_being_written_is_swept_another_time() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let clock = TestClock::new();
+    let options = server.options(clock.clone()).schema("busy");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    for _ in 0..3 {
+        let create = Change {
+            expiry: Expiry::Set(clock.now() + Duration::from_secs(1)),
+            ..Change::new(Kind::Create, clock.now())
+        };
+        super::apply(&store, &session_key(), &create).await;
+    }
+    clock.advance(Duration::from_secs(1));
+    let mut client = server.client().await;
+    let request = client.transaction().await.unwrap();
+    let lock = "SELECT FROM busy.sessions LIMIT 1 FOR UPDATE";
+    request.execute(lock, &[]).await.unwrap();
+    assert_eq!(store.sweep(10).await.unwrap().deleted, 2);
+    request.rollback().await.unwrap();
+    assert_eq!(store.sweep(10).await.unwrap().deleted, 1);
+}
+
+#[tokio::test]
+async fn remembered_commits_are_forgotten_after_two_minutes() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let options = server.options(TestClock::new()).schema("forgetting");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let client = server.client().await;
+    let fill = "INSERT INTO forgetting.sessions_commits (token, at)
+        SELECT int8send(n), now() - n * interval '1 second' FROM generate_series(1, 5000) n";
+    client.execute(fill, &[]).await.unwrap();
+    store.sweep(1).await.unwrap();
+    let oldest = "SELECT count(*), max(now() - at) < interval '2 minutes 10 seconds' FROM forgetting.sessions_commits";
+    let row = client.query_one(oldest, &[]).await.unwrap();
+    let (left, young): (i64, bool) = (row.get(0), row.get(1));
+    assert!((100..=120).contains(&left) && young, "{left} are left");
+}

@@ -1,0 +1,297 @@
+//! The near cache: what it saves, and how old what it serves may be.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use session_runtime::store::{CachedStore, RedisStore, Store};
+use session_runtime::testing::{CASES, conformance_case};
+use session_runtime::{Ended, Key, SlotChange, State};
+use session_tests::{Proxy, RedisCluster, RedisServer, Wire};
+
+use super::common::{apply, create, end, increment, number, slot, update};
+use super::{new, now, sweeps, wait_for};
+
+type Cached = CachedStore<RedisStore>;
+
+/// Another instance of an app.
+async fn instance(url: &str) -> Cached {
+    CachedStore::new(super::connect(url).await).expect("it tells of changes")
+}
+
+/// How often something was loaded.
+fn loads(server: &RedisServer) -> u64 {
+    let info: String = server.command(&["INFO", "commandstats"]);
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_hgetall:calls="));
+    let calls = line.and_then(|line| line.split(',').next());
+    calls.map_or(0, |calls| calls.parse().expect("a number"))
+}
+
+/// Waits until the record is served without the server being asked.
+async fn warm(server: &RedisServer, store: &Cached, key: &Key) {
+    wait_for("it is served from memory", async || {
+        let before = loads(server);
+        for _ in 0..3 {
+            store.load(key).await.expect("an answer").expect("a record");
+        }
+        loads(server) == before
+    })
+    .await;
+}
+
+async fn value(store: &impl Store, key: &Key) -> usize {
+    let record = store.load(key).await.expect("an answer").expect("a record");
+    number(record.slot("n").expect("a slot"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_store_keeps_every_promise() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    for case in CASES.iter().filter(|case| !sweeps(case)) {
+        conformance_case(case, async |_| {
+            CachedStore::new(server.store().await).expect("it tells of changes")
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_read_without_a_round_trip() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let (one, other) = (instance(&server.url()).await, instance(&server.url()).await);
+    let key = create(&one, now(), &[slot("n", "0")]).await;
+    warm(&server, &one, &key).await;
+    warm(&server, &other, &key).await;
+
+    increment(&other, &key, now()).await;
+    wait_for("the change is told", async || value(&one, &key).await == 1).await;
+    warm(&server, &one, &key).await;
+    assert_eq!(value(&one, &key).await, 1);
+
+    apply(&other, &key, &end(now())).await;
+    wait_for("so is the end", async || {
+        let record = one.load(&key).await.unwrap().unwrap();
+        record.state == State::Ended(Ended::Revoked)
+    })
+    .await;
+    let () = server.command(&["FLUSHALL"]);
+    wait_for("so is the loss of all", async || {
+        one.load(&key).await.unwrap().is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_reads_what_it_has_written() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = instance(&server.url()).await;
+    let key = create(&store, now(), &[slot("n", "0")]).await;
+    warm(&server, &store, &key).await;
+    // Others read all the time, and put into the cache what they find.
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, key, stop) = (store.clone(), key.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    store.load(&key).await.expect("an answer");
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for n in 0..500 {
+        let base = Some(Arc::new(slot("n", n.to_string())));
+        let next = Arc::new(slot("n", (n + 1).to_string()));
+        apply(&store, &key, &update(now(), [SlotChange::set(base, next)])).await;
+        assert_eq!(value(&store, &key).await, n + 1);
+    }
+    stop.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.expect("it reads to the end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_change_among_many_is_missed_for_good() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let (one, other) = (instance(&server.url()).await, instance(&server.url()).await);
+    let key = create(&one, now(), &[slot("n", "0")]).await;
+    warm(&server, &one, &key).await;
+    for round in 1..=50 {
+        for _ in 0..10 {
+            let (written, read) = tokio::join!(increment(&other, &key, now()), value(&one, &key));
+            let () = written;
+            assert!(read <= round * 10);
+        }
+        wait_for("the last change is seen", async || {
+            value(&one, &key).await == round * 10
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    let staleness = Duration::from_millis(400);
+    let cut_off = instance(&format!("redis://{}", proxy.address())).await;
+    let cut_off = cut_off.with_staleness(staleness);
+    let other = instance(&server.url()).await;
+    let key = create(&other, now(), &[slot("n", "0")]).await;
+    for round in 0..2 {
+        warm(&server, &cut_off, &key).await;
+        proxy.set(Wire::BlackHole);
+        increment(&other, &key, now()).await;
+        let changed = Instant::now();
+        let mut hits = 0;
+        loop {
+            let asked = Instant::now();
+            // From memory at once, or not at all.
+            let Ok(found) = timeout(Duration::from_millis(20), cut_off.load(&key)).await else {
+                break;
+            };
+            let found = found.expect("an answer").expect("a record");
+            assert_eq!(number(found.slot("n").expect("a slot")), round);
+            assert!(asked < changed + staleness, "revocation comes too late");
+            hits += 1;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(hits > 0, "nothing was served from memory");
+        proxy.set(Wire::Reset);
+        proxy.set(Wire::Open);
+        wait_for("the change is seen", async || {
+            let found = cut_off.load(&key).await;
+            found.is_ok_and(|found| number(found.expect("it").slot("n").expect("it")) == round + 1)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_the_one_written_to_proves_nothing() {
+    let (Some(server), Some(stranger)) = (RedisServer::start(&[]), RedisServer::start(&[])) else {
+        return;
+    };
+    let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    let one = instance(&format!("redis://{}", proxy.address())).await;
+    let other = instance(&server.url()).await;
+    let key = create(&one, now(), &[slot("n", "0")]).await;
+    warm(&server, &one, &key).await;
+
+    // The connection that tells of changes is made anew, to a server that knows of none.
+    proxy.lead_to(SocketAddr::from((Ipv4Addr::LOCALHOST, stranger.port())));
+    let listening = |server: &RedisServer| {
+        let clients: String = server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        clients.lines().count()
+    };
+    let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    wait_for("it is told by the stranger", async || {
+        listening(&stranger) == 1
+    })
+    .await;
+    for n in 1..=20 {
+        increment(&other, &key, now()).await;
+        assert_eq!(value(&one, &key).await, n);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_listen_is_served_by_the_server() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let () = server.command(&[
+        "ACL",
+        "SETUSER",
+        "app",
+        "on",
+        ">pass",
+        "~*",
+        "+@all",
+        "-client|tracking",
+    ]);
+    let one = instance(&format!("redis://app:pass@127.0.0.1:{}", server.port())).await;
+    let other = instance(&server.url()).await;
+    let key = create(&one, now(), &[slot("n", "0")]).await;
+    for n in 1..=20 {
+        increment(&other, &key, now()).await;
+        assert_eq!(value(&one, &key).await, n);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_docs_have_a_user_allowed_besides_is_all_that_is_needed() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let (_, rest) = include_str!("../../docs/stores.md")
+        .split_once("Its user needs `")
+        .expect("the docs have it");
+    let (besides, _) = rest.split_once('`').expect("its end");
+    let mut user = vec![
+        "ACL",
+        "SETUSER",
+        "app",
+        "on",
+        ">pass",
+        "~*",
+        "resetchannels",
+        "&beat:*",
+    ];
+    user.extend(super::open::documented_acl());
+    user.extend(besides.split_whitespace());
+    let () = server.command(&user);
+    let url = format!("redis://app:pass@127.0.0.1:{}", server.port());
+    let store = instance(&url).await;
+    let key = create(&store, now(), &[]).await;
+    warm(&server, &store, &key).await;
+}
+
+#[tokio::test]
+async fn the_budget_is_kept() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = instance(&server.url()).await.with_capacity_bytes(1 << 20);
+    let mut keys = Vec::new();
+    for _ in 0..100 {
+        keys.push(create(&store, now(), &[slot("a", vec![b'x'; 32 << 10])]).await);
+    }
+    warm(&server, &store, &keys[0]).await;
+    for key in &keys {
+        apply(&store, key, &update(now(), [new("b", "1")])).await;
+        assert!(store.load(key).await.unwrap().is_some());
+    }
+    let debug = format!("{store:?}");
+    let (_, used) = debug.split_once("used_bytes: ").expect("it tells");
+    let used: usize = used.split(',').next().unwrap().parse().expect("a number");
+    assert!((1 << 19..=1 << 20).contains(&used), "{used}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_not_cached() {
+    let Some(cluster) = RedisCluster::shared() else {
+        return;
+    };
+    let error = CachedStore::new(cluster.store().await).expect_err("nobody tells");
+    assert!(error.to_string().contains("without a cache"), "{error}");
+}

@@ -1,0 +1,262 @@
+//! States of a server that pass, and connections that break.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_runtime::store::{RedisStore, Store, StoreError};
+use session_runtime::{Change, Committed, SlotChange};
+use session_tests::{Cut, Proxy, RedisServer, Wire};
+
+use super::common::{apply, create, number, slot, update};
+use super::{new, now, wait_for};
+
+fn passing(error: &StoreError) {
+    assert!(error.is_transient() && !error.is_full(), "{error:?}");
+}
+
+async fn through(proxy: &Proxy, patience: Duration) -> RedisStore {
+    let store = RedisStore::options()
+        .prefix("through:")
+        .timeout(patience)
+        .connect(&format!("redis://{}", proxy.address()))
+        .await;
+    store.expect("the server answers")
+}
+
+const PATIENT: Duration = Duration::from_secs(20);
+const IMPATIENT: Duration = Duration::from_secs(1);
+
+fn proxy(server: &RedisServer) -> Proxy {
+    Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())))
+}
+
+#[tokio::test]
+async fn a_replica_is_read_and_not_written() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let key = {
+        let store = super::connect(&server.url()).await;
+        create(&store, now(), &[]).await
+    };
+    let replica = server.replica();
+    let store = super::connect(&replica.url()).await;
+    assert!(store.load(&key).await.unwrap().is_some());
+    let write = update(now(), [new("a", "1")]);
+    passing(&store.commit(&key, &write).await.expect_err("READONLY"));
+    assert!(store.load(&key).await.unwrap().unwrap().slots().is_empty());
+
+    let () = replica.command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]);
+    server.kill();
+    wait_for("the replica misses its primary", async || {
+        let error = store.load(&key).await.err();
+        error.is_some_and(|error| {
+            passing(&error);
+            format!("{error:?}").contains("MasterDown")
+        })
+    })
+    .await;
+    replica.promote();
+    apply(&store, &key, &write).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_or_wants_replicas_is_asked_again() {
+    let Some(server) = RedisServer::start(&["--busy-reply-threshold", "1"]) else {
+        return;
+    };
+    let store = super::connect(&server.url()).await;
+    let key = create(&store, now(), &[]).await;
+
+    let () = server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let write = update(now(), [new("a", "1")]);
+    passing(&store.commit(&key, &write).await.expect_err("NOREPLICAS"));
+    let () = server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    apply(&store, &key, &write).await;
+
+    let endless = {
+        let url = server.url();
+        std::thread::spawn(move || {
+            let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+            let mut endless = redis::cmd("EVAL");
+            drop(
+                endless
+                    .arg("while true do end")
+                    .arg(0)
+                    .exec(&mut connection),
+            );
+        })
+    };
+    wait_for("it is busy", async || {
+        let error = store.load(&key).await.err();
+        error.is_some_and(|error| {
+            passing(&error);
+            format!("{error:?}").contains("BUSY")
+        })
+    })
+    .await;
+    let () = server.command(&["SCRIPT", "KILL"]);
+    endless.join().expect("it ends");
+    assert!(store.load(&key).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_connection_that_has_broken_costs_no_load() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let proxy = proxy(server);
+    let store = through(&proxy, PATIENT).await;
+    let key = create(&store, now(), &[]).await;
+    for _ in 0..20 {
+        proxy.set(Wire::Reset);
+        proxy.set(Wire::Open);
+        assert!(store.load(&key).await.unwrap().is_some());
+    }
+    for _ in 0..20 {
+        proxy.cut(Cut::AFTER, Wire::Open);
+        assert!(store.load(&key).await.unwrap().is_some());
+        assert!(!proxy.is_cut_pending());
+    }
+}
+
+#[tokio::test]
+async fn a_commit_cut_anywhere_is_repeated_and_applied_once() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let proxy = proxy(server);
+    let store = through(&proxy, PATIENT).await;
+    let key = create(&store, now(), &[slot("n", "0")]).await;
+    let cuts = [
+        Cut::BEFORE,
+        Cut::FromClient(100),
+        Cut::AFTER,
+        Cut::FromServer(5),
+    ];
+    for (n, cut) in (0..40_usize).zip(cuts.iter().cycle()) {
+        let record = store.load(&key).await.unwrap().unwrap();
+        let base = record.slot("n").cloned();
+        assert_eq!(base.as_deref().map(number), Some(n));
+        let next = Arc::new(slot("n", (n + 1).to_string()));
+        let change = update(now(), [SlotChange::set(base, next)]);
+        proxy.cut(*cut, Wire::Open);
+        passing(&store.commit(&key, &change).await.expect_err("it is cut"));
+        assert_eq!(repeat(&store, &key, &change).await, Committed::Applied);
+    }
+}
+
+/// Asks under one commit id until there is an answer.
+pub(super) async fn repeat(
+    store: &RedisStore,
+    key: &session_runtime::Key,
+    change: &Change,
+) -> Committed {
+    for _ in 0..2_000 {
+        match store.commit(key, change).await {
+            Ok(committed) => return committed,
+            Err(error) => passing(&error),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("in vain: the commit is answered");
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_is_waited_for_no_longer_than_told() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let proxy = proxy(&server);
+    let store = through(&proxy, IMPATIENT).await;
+    let key = create(&store, now(), &[]).await;
+    let write = update(now(), [new("a", "1")]);
+    for wire in [Wire::BlackHole, Wire::Refused] {
+        proxy.set(wire);
+        passing(&store.load(&key).await.expect_err("nobody answers"));
+        passing(
+            &store
+                .commit(&key, &write)
+                .await
+                .expect_err("nobody answers"),
+        );
+    }
+    proxy.set(Wire::Open);
+    assert_eq!(repeat(&store, &key, &write).await, Committed::Applied);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nobody_answers_is_given_up() {
+    let (Some(silent), Some(other)) = (RedisServer::start(&[]), RedisServer::start(&[])) else {
+        return;
+    };
+    let proxy = proxy(&silent);
+    let store = through(&proxy, IMPATIENT).await;
+    let key = create(&store, now(), &[]).await;
+    silent.freeze();
+    proxy.lead_to(SocketAddr::from((Ipv4Addr::LOCALHOST, other.port())));
+    // The other has no such record, and says so.
+    wait_for("the other answers", async || {
+        matches!(store.load(&key).await, Ok(None))
+    })
+    .await;
+}
+
+/// Breaks every connection but the one that asks for it.
+fn disconnect(server: &RedisServer) {
+    let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_a_connection_is_asked_for_another() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let () = server.command(&["ACL", "SETUSER", "app", "on", ">right", "~*", "+@all"]);
+    let url = format!("redis://app:right@127.0.0.1:{}", server.port());
+    let store = super::connect(&url).await;
+    let key = create(&store, now(), &[]).await;
+
+    let () = server.command(&["ACL", "SETUSER", "app", "resetpass", ">wrong"]);
+    disconnect(&server);
+    let error = store.load(&key).await.expect_err("it is not let in");
+    let source = std::error::Error::source(&error)
+        .expect("a cause")
+        .to_string();
+    assert!(
+        source.contains("does not accept the name and password"),
+        "{source}"
+    );
+    let () = server.command(&["ACL", "SETUSER", "app", "resetpass", ">right"]);
+    wait_for("it is let in again", async || {
+        store.load(&key).await.is_ok()
+    })
+    .await;
+
+    let mut crowd = Vec::new();
+    let () = server.command(&["CONFIG", "SET", "maxclients", "8"]);
+    while crowd.len() < 8 {
+        match redis::Client::open(server.url()).unwrap().get_connection() {
+            Ok(connection) => crowd.push(connection),
+            Err(_) => break,
+        }
+    }
+    let one: u64 = redis::cmd("CLIENT")
+        .arg(&["KILL", "USER", "app"])
+        .query(&mut crowd[0])
+        .expect("it is killed");
+    assert_eq!(one, 1);
+    crowd.push(
+        redis::Client::open(server.url())
+            .unwrap()
+            .get_connection()
+            .expect("its place"),
+    );
+    passing(&store.load(&key).await.expect_err("no place is left"));
+    crowd.clear();
+    wait_for("there is a place again", async || {
+        store.load(&key).await.is_ok()
+    })
+    .await;
+}

@@ -1,0 +1,127 @@
+//! The owner index: exact, though no commit but a login's writes it.
+
+use std::time::Duration;
+
+use session_runtime::store::{RedisStore, Store};
+use session_runtime::testing::TestClock;
+use session_runtime::{Change, Clock, Expiry, Key, Kind, SessionId, Timestamp, UserId};
+use session_tests::{RedisCluster, RedisServer};
+
+use super::common::{apply, creation, end, session_key, update};
+use super::wait_for;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+async fn login(store: &RedisStore, now: Timestamp, user: &UserId) -> Key {
+    let key = session_key();
+    let create = Change {
+        owner: Some(user.clone()),
+        ..creation(now, &[])
+    };
+    apply(store, &key, &create).await;
+    key
+}
+
+/// How many entries a user's list has, those included whose session is over.
+fn entries(server: &RedisServer, user: &str) -> usize {
+    let keys: Vec<String> = server.command(&["KEYS", &format!("*owned:{{{user}}}")]);
+    keys.iter()
+        .map(|key| server.command::<usize>(&["ZCARD", key]))
+        .sum()
+}
+
+#[tokio::test]
+async fn a_login_takes_out_what_is_over_and_keeps_what_was_extended() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let (store, clock) = (server.store().await, TestClock::new());
+    let user = UserId::new("trimmed");
+    let mut ended = Vec::new();
+    for _ in 0..10 {
+        ended.push(login(&store, clock.now(), &user).await);
+    }
+    let extended = login(&store, clock.now(), &user).await;
+    for key in &ended {
+        apply(&store, key, &end(clock.now())).await;
+    }
+    let longer = Change {
+        expiry: Expiry::Extend(clock.now() + 9 * HOUR),
+        ..update(clock.now(), [])
+    };
+    apply(&store, &extended, &longer).await;
+    assert_eq!(
+        store.owned_by(&user).await.unwrap(),
+        std::slice::from_ref(&extended)
+    );
+    assert_eq!(entries(server, "trimmed"), 11);
+
+    clock.advance(3 * HOUR);
+    let newest = login(&store, clock.now(), &user).await;
+    wait_for("what is over is taken out", async || {
+        entries(server, "trimmed") == 2
+    })
+    .await;
+    let mut listed = store.owned_by(&user).await.unwrap();
+    let mut there = vec![extended, newest];
+    listed.sort();
+    there.sort();
+    assert_eq!(listed, there);
+}
+
+#[tokio::test]
+async fn on_a_cluster_a_session_is_listed_before_it_is_there() {
+    let Some(cluster) = RedisCluster::shared() else {
+        return;
+    };
+    let (store, clock) = (cluster.store().await, TestClock::new());
+    let user = UserId::new("early");
+    let key = login(&store, clock.now(), &user).await;
+    // As a create that found its key taken leaves it: listed, and of nobody.
+    let taken = Change {
+        owner: Some(UserId::new("late")),
+        ..creation(clock.now(), &[])
+    };
+    let answer = store.commit(&key, &taken).await.unwrap();
+    assert_eq!(answer, session_runtime::Committed::Exists);
+    let listed: usize = cluster
+        .nodes()
+        .iter()
+        .map(|node| entries(node, "late"))
+        .sum();
+    assert_eq!(listed, 1, "it was listed first");
+    assert_eq!(store.owned_by(&UserId::new("late")).await.unwrap(), []);
+    assert_eq!(store.owned_by(&user).await.unwrap(), [key]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_rotates_is_listed_at_every_moment() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let (store, clock) = (server.store().await, TestClock::new());
+    let user = UserId::new("rotating");
+    let id = SessionId::generate().expect("random bytes");
+    let mut key = Key::from(&id);
+    let create = Change {
+        owner: Some(user.clone()),
+        ..creation(clock.now(), &[])
+    };
+    apply(&store, &key, &create).await;
+    let rotating = tokio::spawn({
+        let (store, clock) = (store.clone(), clock.clone());
+        async move {
+            for _ in 0..300 {
+                let next = Key::from(&id.successor().expect("random bytes"));
+                let kind = Kind::Move(next.clone(), clock.now() + HOUR);
+                apply(&store, &key, &Change::new(kind, clock.now())).await;
+                key = next;
+            }
+        }
+    });
+    while !rotating.is_finished() {
+        assert!(!store.owned_by(&user).await.unwrap().is_empty());
+    }
+    rotating.await.expect("it rotates to the end");
+    assert_eq!(store.owned_by(&user).await.unwrap().len(), 1);
+}

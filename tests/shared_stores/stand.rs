@@ -1,0 +1,292 @@
+//! An app, a proxy and a server: the store goes through the proxy, and the test looks behind it.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::handler::Handler;
+use session_runtime::store::{PostgresStore, RedisStore, Store};
+use session_runtime::{Record, Session};
+use session_tests::{PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long the layer waits for the store here.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(200);
+
+/// By when there is an answer whatever the store does.
+pub(crate) const IN_TIME: Duration = Duration::from_millis(300);
+
+const BUSY: &str = "The session is not available just now. Please try again.";
+
+/// How many connections a store has, if it has a pool.
+const CONNECTIONS: usize = 2;
+
+#[derive(Session)]
+pub(crate) struct Shop {
+    #[merge(sum)]
+    pub(crate) points: u32,
+    pub(crate) text: String,
+}
+
+pub(crate) async fn add_one(mut session: Session<Shop>) {
+    *session.points.get_mut() += 1;
+}
+
+pub(crate) async fn read(session: Session<Shop>) -> String {
+    session.points.get().to_string()
+}
+
+/// A server that tests share.
+pub(crate) trait Server: Sized + Send + Sync + 'static {
+    /// A store on it.
+    type Store: Store;
+
+    /// The one of this process. `None` if this machine has none.
+    fn shared() -> Option<&'static Self>;
+
+    fn port(&self) -> u16;
+
+    /// By way of whatever listens on `port`.
+    fn url(&self, port: u16) -> String;
+
+    /// A store of that name, which is made if need be.
+    async fn store(&self, url: &str, name: &str) -> Self::Store;
+
+    /// All that is kept under that name, as text.
+    async fn dump(&self, name: &str) -> String;
+}
+
+impl Server for RedisServer {
+    type Store = RedisStore;
+
+    fn shared() -> Option<&'static Self> {
+        Self::shared()
+    }
+
+    fn port(&self) -> u16 {
+        self.port()
+    }
+
+    fn url(&self, port: u16) -> String {
+        format!("redis://127.0.0.1:{port}")
+    }
+
+    async fn store(&self, url: &str, name: &str) -> RedisStore {
+        let store = RedisStore::options().prefix(name).connect(url).await;
+        store.expect("the server answers")
+    }
+
+    async fn dump(&self, name: &str) -> String {
+        let mut dump = String::new();
+        let keys: Vec<Vec<u8>> = self.command(&["KEYS", &format!("{name}*")]);
+        for key in keys {
+            let key = String::from_utf8(key).expect("keys are text");
+            let kind: String = self.command(&["TYPE", &key]);
+            let all: Vec<Vec<u8>> = match kind.as_str() {
+                "string" => vec![self.command(&["GET", &key])],
+                "hash" => self.command(&["HGETALL", &key]),
+                "set" => self.command(&["SMEMBERS", &key]),
+                "zset" => self.command(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]),
+                "list" => self.command(&["LRANGE", &key, "0", "-1"]),
+                kind => panic!("{key} is a {kind}, which this does not read"),
+            };
+            writeln!(dump, "{key}").expect("text");
+            for value in all {
+                writeln!(dump, "{} {}", String::from_utf8_lossy(&value), hex(&value))
+                    .expect("text");
+            }
+        }
+        dump
+    }
+}
+
+impl Server for PostgresServer {
+    type Store = PostgresStore;
+
+    fn shared() -> Option<&'static Self> {
+        Self::shared()
+    }
+
+    fn port(&self) -> u16 {
+        self.port()
+    }
+
+    fn url(&self, port: u16) -> String {
+        self.url_at(port)
+    }
+
+    async fn store(&self, url: &str, name: &str) -> PostgresStore {
+        let options = PostgresStore::options().schema(name).pool_size(CONNECTIONS);
+        let store = options.connect(url).expect("the URL is fine");
+        store.migrate().await.expect("the tables can be made");
+        store
+    }
+
+    async fn dump(&self, name: &str) -> String {
+        let client = self.client().await;
+        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1";
+        let tables = client.query(tables, &[&name]).await.expect("an answer");
+        assert!(!tables.is_empty());
+        let mut dump = String::new();
+        for table in tables {
+            let table: String = table.get(0);
+            let rows = format!("SELECT t::text FROM \"{name}\".\"{table}\" t");
+            for row in client.query(&rows, &[]).await.expect("an answer") {
+                let row: String = row.get(0);
+                writeln!(dump, "{table} {row} {}", spelt_out(&row)).expect("text");
+            }
+        }
+        dump
+    }
+}
+
+/// The bytes that stand in a row as `\x…`, in digits, as text.
+fn spelt_out(row: &str) -> String {
+    let columns = row.split("\\x").skip(1);
+    columns.fold(String::new(), |text, column| {
+        let end = column.find(|digit: char| !digit.is_ascii_hexdigit());
+        let bytes = bytes(&column[..end.unwrap_or(column.len())]);
+        text + " " + &*String::from_utf8_lossy(&bytes)
+    })
+}
+
+/// The bytes of which these are the digits.
+pub(crate) fn bytes(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2);
+    let pairs = pairs.map(|pair| str::from_utf8(pair).expect("digits"));
+    pairs
+        .map(|pair| u8::from_str_radix(pair, 16).expect("digits"))
+        .collect()
+}
+
+/// The digits of bytes.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("text");
+        text
+    })
+}
+
+/// A site whose store goes through a proxy, and another way to what it holds.
+pub(crate) struct Stand<S: Server> {
+    pub(crate) server: &'static S,
+    pub(crate) name: String,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) site: Site<S::Store>,
+    direct: S::Store,
+}
+
+/// Runs a test over a server, if there is one, alone.
+pub(crate) async fn run<S: Server>(test: impl AsyncFnOnce(Stand<S>)) {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    if let Some(server) = S::shared() {
+        let _alone = ALONE.lock().await;
+        test(Stand::open(server).await).await;
+    }
+}
+
+impl<S: Server> Stand<S> {
+    async fn open(server: &'static S) -> Self {
+        static STANDS: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("stand{}_", STANDS.fetch_add(1, Ordering::Relaxed));
+        let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+        let proxy = Arc::new(Proxy::open(proxy));
+        let direct = server.store(&server.url(server.port()), &name).await;
+        let url = server.url(proxy.address().port());
+        let store = server.store(&url, &name).await;
+        let site = Site::new(|_| store).with(|layer| layer.deadline(DEADLINE));
+        Self {
+            server,
+            name,
+            proxy,
+            site,
+            direct,
+        }
+    }
+
+    /// A visitor who has ten points.
+    pub(crate) async fn customer(&self) -> Visitor {
+        let mut visitor = self.site.visitor();
+        let begin = async |mut session: Session<Shop>| session.points.set(10);
+        // The store may be on its way back from what the last test did to it.
+        insist(&mut visitor, begin).await;
+        self.site.store.round_trips();
+        visitor
+    }
+
+    /// What the server holds, whatever the proxy does.
+    pub(crate) async fn record(&self, visitor: &Visitor) -> Option<Arc<Record>> {
+        let found = self.direct.load(&visitor.key()).await;
+        found.expect("the server answers")
+    }
+
+    /// The visitor's points, as the server holds them.
+    pub(crate) async fn points(&self, visitor: &Visitor) -> u32 {
+        let record = self.record(visitor).await.expect("there is a session");
+        let slot = record.slot("points").expect("it has points");
+        let text = String::from_utf8_lossy(slot.payload()).into_owned();
+        text.parse().expect("a number")
+    }
+
+    /// Opens the wire; within a second, the visitor is served again. On a machine that is busy with other things
+    /// that may take longer, but not three times out of three.
+    pub(crate) async fn heal(&self, visitor: &mut Visitor) -> Reply {
+        let wire = self.proxy.wire();
+        let mut took = Vec::new();
+        while took.len() < 3 {
+            self.proxy.set(Wire::Open);
+            let begun = Instant::now();
+            let reply = insist(visitor, read).await;
+            took.push(begun.elapsed());
+            if begun.elapsed() < Duration::from_secs(1) {
+                return reply;
+            }
+            self.proxy.set(wire);
+        }
+        panic!("back after {took:?}");
+    }
+}
+
+/// Visits until there is an answer.
+async fn insist<T: 'static>(visitor: &mut Visitor, handler: impl Handler<T, ()>) -> Reply {
+    for _ in 0..100 {
+        let reply = visitor.visit(handler.clone()).await;
+        if reply.status.is_success() {
+            return reply;
+        }
+        assert_busy(&reply);
+    }
+    panic!("in vain: there is an answer");
+}
+
+/// The session is not available: the client is told so, and nothing else.
+pub(crate) fn assert_busy(reply: &Reply) {
+    assert_eq!((reply.status.as_u16(), reply.body.as_str()), (503, BUSY));
+    assert!(reply.set_cookies().is_empty());
+}
+
+/// Has an answer in time, as `ask` measures. On a machine that is busy with other things one may be late, but not
+/// three of three.
+pub(crate) async fn in_time(mut ask: impl AsyncFnMut() -> Duration) {
+    let mut took = Vec::new();
+    while took.len() < 3 {
+        took.push(ask().await);
+        if took.iter().any(|took| *took < IN_TIME) {
+            return;
+        }
+    }
+    panic!("answered after {took:?}");
+}
+
+/// How long it takes to say that the session is not available.
+pub(crate) async fn refusal<T: 'static>(
+    visitor: &mut Visitor,
+    handler: impl Handler<T, ()>,
+) -> Duration {
+    let begun = Instant::now();
+    assert_busy(&visitor.visit(handler).await);
+    begun.elapsed()
+}

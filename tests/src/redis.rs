@@ -1,0 +1,427 @@
+//! Redis servers of a test's own: one, a primary with its replica, or a Cluster. None outlives the test.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::{Client, Connection, FromRedisValue};
+use session_runtime::store::{RedisOptions, RedisStore};
+use tempfile::TempDir;
+
+use crate::require;
+
+/// What has not come about by then does not.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a program in the folder `$1` until nobody holds this shell's input any more: then the test is over, or
+/// dead. If `$2` says so, the folder goes too.
+const KEEPER: &str = r#"
+    folder=$1; then=$2; shift 2
+    cd "$folder"
+    "$@" </dev/null >>log 2>&1 &
+    echo $!
+    cat >/dev/null
+    kill -9 $! 2>/dev/null; wait
+    [ "$then" = keep ] || rm -rf "$folder"
+"#;
+
+/// How often a server is started that ends at once.
+const STARTS: usize = 10;
+
+/// A private `redis-server` on a free port of this machine. It is killed when this drops.
+#[derive(Debug)]
+pub struct RedisServer {
+    program: PathBuf,
+    port: u16,
+    options: Vec<String>,
+    folder: Folder,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+enum Folder {
+    Mine(TempDir),
+    /// Of a server that lasts as long as the process: its keeper removes it.
+    Shared(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Mine(folder) => folder.path(),
+            Self::Shared(path) => path,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    keeper: Child,
+    pid: u32,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        drop(self.keeper.wait());
+    }
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk, with these options besides, such as `["--maxmemory", "8mb"]`.
+    /// `None` if this machine has no Redis: the test is to return then.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use = "without Redis the test is to return"]
+    pub fn start(options: &[&str]) -> Option<Self> {
+        let folder = Folder::Mine(tempfile::tempdir().expect("a scratch folder"));
+        Self::start_in(folder, options)
+    }
+
+    /// The server that all tests of this process share. Each has its own prefix.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[must_use = "without Redis the test is to return"]
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<RedisServer>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| RedisServer::start_in(lasting_folder(), &[]))
+            .as_ref()
+    }
+
+    fn start_in(folder: Folder, options: &[&str]) -> Option<Self> {
+        let mut server = Self {
+            program: program()?,
+            port: free_port(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            folder,
+            running: Mutex::default(),
+        };
+        for _ in 0..STARTS {
+            if server.is_started() {
+                return Some(server);
+            }
+            // Somebody else may have taken the port since.
+            server.port = free_port();
+        }
+        panic!("no server starts: {}", server.log());
+    }
+
+    /// Starts it once more, after [`kill`](Self::kill): at the same port, with what it finds on its disk.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn restart(&self) {
+        assert!(self.is_started(), "it ends at once: {}", self.log());
+    }
+
+    /// Starts it; `false` if it has ended at once.
+    fn is_started(&self) -> bool {
+        let port = self.port.to_string();
+        let then = match self.folder {
+            Folder::Mine(_) => "keep",
+            Folder::Shared(_) => "remove",
+        };
+        let mut keeper = Command::new("sh");
+        keeper
+            .args(["-c", KEEPER, "keeper"])
+            .args([self.folder.path(), Path::new(then)])
+            .arg(&self.program)
+            .args(["--port", &port, "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            // A replica need not wait for others that might come.
+            .args(["--repl-diskless-sync-delay", "0"])
+            .args(&self.options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut keeper = keeper.spawn().expect("a shell");
+        let mut pid = String::new();
+        let stdout = keeper.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut pid).expect("a line");
+        let pid = pid.trim().parse().expect("the server's process");
+        *self.running() = Some(Running { keeper, pid });
+        wait_for("the server answers, or has ended", || {
+            self.answers(pid) || has_ended(pid)
+        });
+        !has_ended(pid)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Whether it is this very process that answers.
+    fn answers(&self, pid: u32) -> bool {
+        let info: redis::RedisResult<String> = self.try_command(&["INFO", "server"]);
+        info.is_ok_and(|info| info.contains(&format!("process_id:{pid}\r")))
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        *self.running() = None;
+    }
+
+    /// Has it stand still: it takes what is sent, and answers nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Has it go on.
+    ///
+    /// # Panics
+    ///
+    /// If it is not running.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.running().as_ref().expect("it is running").pid;
+        let kill = format!("kill -{name} {pid}");
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.expect("a shell").success(), "{kill}");
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its port, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `redis://…`
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A store of its own on this server: nothing is in it.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    pub async fn store(&self) -> RedisStore {
+        let store = fresh().connect(&self.url()).await;
+        store.expect("the server answers")
+    }
+
+    /// Sends a command by itself.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        match self.try_command(words) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{words:?}: {error}"),
+        }
+    }
+
+    fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        command.query(&mut self.connection()?)
+    }
+
+    fn connection(&self) -> redis::RedisResult<Connection> {
+        Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(2))
+    }
+
+    /// A number out of `INFO`.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of that name.
+    pub fn info(&self, name: &str) -> u64 {
+        let info: String = self.command(&["INFO", "everything"]);
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|number| number.trim().parse().ok());
+        number.unwrap_or_else(|| panic!("INFO tells no {name}"))
+    }
+
+    /// A server that copies this one, and has caught up with it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[must_use = "it is killed when it drops"]
+    pub fn replica(&self) -> Self {
+        let replica = Self::start(&[]).expect("what has one server has two");
+        replica.follow(self);
+        replica
+    }
+
+    /// Has it copy another from now on, and waits until it has caught up.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn follow(&self, primary: &Self) {
+        let () = self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        wait_for("the replica has caught up", || {
+            let info: String = self.command(&["INFO", "replication"]);
+            info.contains("master_link_status:up")
+        });
+    }
+
+    /// Makes it a primary.
+    ///
+    /// # Panics
+    ///
+    /// If it refuses.
+    pub fn promote(&self) {
+        let () = self.command(&["REPLICAOF", "NO", "ONE"]);
+    }
+}
+
+/// Three primaries that have 16,384 slots between them, a third each.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<RedisServer>,
+}
+
+const SLOTS: usize = 16_384;
+const NODES: usize = 3;
+
+impl RedisCluster {
+    /// Starts a Cluster. `None` if this machine has no Redis.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use = "without Redis the test is to return"]
+    pub fn start() -> Option<Self> {
+        Self::start_in(|| Folder::Mine(tempfile::tempdir().expect("a scratch folder")))
+    }
+
+    /// The Cluster that all tests of this process share. Each has its own prefix.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[must_use = "without Redis the test is to return"]
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<RedisCluster>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| RedisCluster::start_in(lasting_folder))
+            .as_ref()
+    }
+
+    fn start_in(folder: impl Fn() -> Folder) -> Option<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..NODES {
+            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+            nodes.push(RedisServer::start_in(folder(), &options)?);
+        }
+        let cluster = Self { nodes };
+        cluster.meet();
+        Some(cluster)
+    }
+
+    fn meet(&self) {
+        for (n, node) in self.nodes.iter().enumerate() {
+            let (first, last) = (n * SLOTS / NODES, (n + 1) * SLOTS / NODES - 1);
+            let (first, last) = (first.to_string(), last.to_string());
+            let () = node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+            let () = node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
+        }
+        for node in &self.nodes[1..] {
+            let port = node.port.to_string();
+            let () = self.nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+        }
+        for node in &self.nodes {
+            wait_for("the nodes know each other", || {
+                let info: String = node.command(&["CLUSTER", "INFO"]);
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            });
+        }
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> &[RedisServer] {
+        &self.nodes
+    }
+
+    /// A store of its own on this Cluster: nothing is in it.
+    ///
+    /// # Panics
+    ///
+    /// If the Cluster does not answer.
+    pub async fn store(&self) -> RedisStore {
+        let urls: Vec<_> = self.nodes.iter().map(RedisServer::url).collect();
+        let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+        let store = fresh().connect_cluster(&urls).await;
+        store.expect("the Cluster answers")
+    }
+}
+
+/// Options with a prefix that nobody has had.
+fn fresh() -> RedisOptions {
+    static STORES: AtomicUsize = AtomicUsize::new(0);
+    let store = STORES.fetch_add(1, Ordering::Relaxed);
+    RedisStore::options()
+        .prefix(format!("test{store}:"))
+        // However busy this machine is.
+        .timeout(PATIENCE)
+}
+
+fn lasting_folder() -> Folder {
+    Folder::Shared(tempfile::tempdir().expect("a scratch folder").keep())
+}
+
+/// What to run: `redis-server`, or what `SESSION_REDIS_SERVER` names, such as the path of a `valkey-server`.
+fn program() -> Option<PathBuf> {
+    match env::var_os("SESSION_REDIS_SERVER") {
+        Some(other) => Some(other.into()),
+        None => require("redis-server"),
+    }
+}
+
+/// Whether a process whose parent has not yet noticed has ended.
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_none_or(|(_, state)| state.starts_with('Z'))
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Looks every few milliseconds whether something has come about.
+///
+/// # Panics
+///
+/// If it does not.
+fn wait_for(what: &str, there: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !there() {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
