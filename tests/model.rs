@@ -612,7 +612,7 @@ impl<S: Store> World<S> {
         let record = self.site.store.inner().load(&key).await.unwrap().unwrap();
         self.model.sessions[at].fate = match &record.state {
             State::Live => Fate::Live,
-            State::Claimed { by, at: since } => {
+            State::Claimed { by, at: since, .. } => {
                 assert_eq!(*by, USERS[user].into());
                 let credited = credited && self.model.sessions[at].user.is_none();
                 Fate::Claimed {

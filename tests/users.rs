@@ -14,7 +14,7 @@ use session_runtime::{Change, Committed, Ended, Error, Key, Kind, Record, Saved,
 use session_runtime::{SlotChange, State, Timestamp, UserId};
 use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -177,6 +177,8 @@ on_each_store!(
     changes_made_before_the_login_in_its_request_count,
     a_request_of_a_user_costs_one_more_load_and_a_commit_only_for_what_changed,
     logins_that_race_credit_the_guest_once,
+    a_login_that_fails_takes_nothing_from_one_that_shares_its_claim,
+    a_guest_whose_logins_all_fail_goes_on_when_none_can_credit_any_more,
     whatever_fails_amid_a_login_the_guest_is_credited_once,
     an_abandoned_login_is_settled_by_the_next_who_comes,
     what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
@@ -692,6 +694,88 @@ async fn logins_that_race_credit_the_guest_once(site: Site<impl Store>) {
     }
 }
 
+/// Logs in as `user`, in a task.
+fn logs_in(mut tab: Visitor, user: &str) -> JoinHandle<(Visitor, Reply)> {
+    let user = UserId::new(user);
+    tokio::spawn(async move {
+        let reply = try_login(&mut tab, user).await;
+        (tab, reply)
+    })
+}
+
+async fn a_login_that_fails_takes_nothing_from_one_that_shares_its_claim(site: Site<impl Store>) {
+    let strict = site.layer.clone().max_field(4); // what is credited is larger
+    // The guest loaded, the user, the claim, what it froze; and then what comes of that.
+    let held = || std::iter::repeat_n(Fault::None, 4).chain([Fault::Held]);
+    for (first_fails, apart) in [
+        (true, Duration::ZERO),
+        (true, SECOND),
+        (false, Duration::ZERO),
+        (false, SECOND),
+    ] {
+        let name = format!("ada, {first_fails} {apart:?}");
+        drop(user(&site, &*name, &[1]).await);
+        let mut tab = guest(&site, &[2]).await;
+        let failing = tab.moved_to(&strict);
+
+        site.store.plan(held());
+        let first = if first_fails { &failing } else { &tab };
+        let first = logs_in(first.clone(), &name);
+        site.store.until_held(1).await;
+        site.clock.advance(apart);
+        let (login, failed) = if first_fails {
+            site.store.plan(held());
+            let second = logs_in(tab.clone(), &name);
+            site.store.until_held(2).await;
+            site.store.let_go();
+            (second, first.await)
+        } else {
+            (first, logs_in(failing, &name).await)
+        };
+        let failed = failed.unwrap().1;
+        assert_eq!(failed.status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
+
+        // The other is about to credit. Nobody is told that something is written which is lost with the guest.
+        let write = async |mut session: Session<Shop>| {
+            add(&mut session, 3);
+            format!("{:?}", session.save().await.unwrap())
+        };
+        let written = quietly(&mut tab, write).await;
+        site.store.let_go();
+        let (mut login, reply) = login.await.unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        assert_eq!(written, "Ended", "{name}");
+        let seen = quietly(&mut login, shown).await;
+        assert_eq!(seen, format!("{name} [1, 2] 3 dark"));
+        assert_eq!(account(&site, &*name).await, "[1,2] 3");
+    }
+}
+
+async fn a_guest_whose_logins_all_fail_goes_on_when_none_can_credit_any_more(
+    site: Site<impl Store>,
+) {
+    drop(user(&site, "ada", &[1]).await);
+    let strict = site.layer.clone().max_field(4);
+    let mut tab = guest(&site, &[2]).await;
+    let held = std::iter::repeat_n(Fault::None, 4).chain([Fault::Held]);
+    site.store.plan(held);
+    let first = logs_in(tab.moved_to(&strict), "ada");
+    site.store.until_held(1).await;
+    site.clock.advance(SECOND);
+    let second = logs_in(tab.moved_to(&strict), "ada").await;
+    site.store.let_go();
+    for (_, reply) in [first.await, second].map(Result::unwrap) {
+        assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    site.clock.advance(10 * SECOND - MS);
+    assert_eq!(quietly(&mut tab, shown).await, NOTHING);
+    site.clock.advance(MS);
+    assert_eq!(quietly(&mut tab, shown).await, "guest [2] 2 dark");
+    gather(&mut tab, 3).await;
+    login(&mut tab, "ada").await;
+    assert_eq!(account(&site, "ada").await, "[1,2,3] 6");
+}
+
 /// Logs a guest in who has 2, as a user who has 1, while the `call`th call and all later ones fail.
 async fn fail_at(
     site: &Site<impl Store>,
@@ -1036,16 +1120,21 @@ async fn logins_leave_nothing_behind_for_good(site: Site<impl Store>) {
 }
 
 #[tokio::test]
-async fn a_login_does_not_credit_what_is_about_to_be_given_back() {
+async fn a_login_that_takes_up_a_claim_has_all_its_time() {
     let site = Site::in_memory();
     let (mut visitor, mut guest) = fail_at(&site, "ada", (2, Fault::After)).await; // the claim
+    site.clock.advance(10 * SECOND - MS);
+    site.store
+        .plan(std::iter::repeat_n(Fault::None, 4).chain([Fault::Held]));
+    let login = logs_in(visitor.clone(), "ada");
+    site.store.until_held(1).await; // the credit
     site.clock.advance(8 * SECOND);
-    let reply = try_login(&mut visitor, "ada").await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(account(&site, "ada").await, "[1] 1");
-    site.clock.advance(2 * SECOND);
-    assert_eq!(quietly(&mut guest, shown).await, "guest [2] 2 dark");
-    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut guest, shown).await, NOTHING);
+    assert!(gather(&mut guest, 9).await.set_cookies().is_empty());
+    site.store.let_go();
+    let (tab, reply) = login.await.unwrap();
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    visitor = tab;
     assert_eq!(quietly(&mut visitor, shown).await, "ada [1, 2] 3 dark");
 }
 

@@ -90,10 +90,11 @@ pub enum Kind {
     /// Ends it; the reason is kept for a day.
     End(Ended),
     /// Freezes it for the login of one user: from then on it can be ended or released, and nothing else. A
-    /// second claim for the same user is answered [`Committed::Applied`], one for another [`Committed::Gone`].
+    /// second claim for the same user takes it up: they share it from then on, and it counts from later than
+    /// before. One for another user is answered [`Committed::Gone`].
     Claim(UserId),
-    /// Lets go of the claim that was made at this time. A record that is live already stays as it is, and
-    /// another claim is answered [`Committed::Gone`].
+    /// Lets go of the claim that counts from this time. A record that is live already stays as it is, and
+    /// another claim, or one that has been taken up since, is answered [`Committed::Gone`].
     Release(Timestamp),
 }
 
@@ -213,7 +214,7 @@ impl Change {
                 }
                 State::Moved(to) => Some(Committed::Moved(to.clone())),
                 State::Ended(_) => Some(Committed::Gone),
-                State::Claimed { by, at } => self.decide_on_claimed(by, *at),
+                State::Claimed { by, at, .. } => self.decide_on_claimed(by, *at),
             },
         }
     }
@@ -223,7 +224,7 @@ impl Change {
         match &self.kind {
             Kind::End(_) => None,
             Kind::Release(claim) if *claim == at => None,
-            Kind::Claim(user) if user == by => Some(Committed::Applied),
+            Kind::Claim(user) if user == by => None,
             _ => Some(Committed::Gone),
         }
     }
@@ -260,9 +261,15 @@ impl Change {
         }
         match &self.kind {
             Kind::Claim(by) => {
+                let held = match record.state {
+                    State::Claimed { at, .. } => Some(at),
+                    _ => None,
+                };
+                let later = held.map(|at| at + Duration::from_millis(1));
                 record.state = State::Claimed {
                     by: by.clone(),
-                    at: self.now,
+                    at: later.map_or(self.now, |later| later.max(self.now)),
+                    shared: held.is_some(),
                 }
             }
             Kind::Release(_) => record.state = State::Live,

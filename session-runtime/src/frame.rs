@@ -44,6 +44,7 @@ const MALFORMED: u8 = 7;
 const LOGGED_IN: u8 = 8;
 const LOGGED_OUT: u8 = 9;
 const CLAIMED: u8 = 10;
+const SHARED: u8 = 11;
 
 /// How many bytes of a frame tell its state, but for a text in it.
 #[cfg(feature = "sqlite")]
@@ -52,7 +53,7 @@ pub(crate) const STATE: u32 = 2;
 /// Whether the frame that begins so is of a record that nobody has ended or moved.
 #[cfg(feature = "sqlite")]
 pub(crate) fn is_open(start: &[u8]) -> bool {
-    matches!(start, [VERSION, LIVE | CLAIMED, ..])
+    matches!(start, [VERSION, LIVE | CLAIMED | SHARED, ..])
 }
 
 /// The bytes to keep of `record`.
@@ -82,8 +83,8 @@ fn put_state(frame: &mut Vec<u8>, state: &State) {
             put_text(frame, &to.to_string());
         }
         State::Ended(reason) => put_reason(frame, reason),
-        State::Claimed { by, at } => {
-            frame.push(CLAIMED);
+        State::Claimed { by, at, shared } => {
+            frame.push(if *shared { SHARED } else { CLAIMED });
             put_text(frame, by.as_str());
             put_time(frame, *at);
         }
@@ -169,7 +170,8 @@ impl<'a> Reader<'a> {
     }
 
     fn state(&mut self) -> Result<State, Fault> {
-        Ok(match self.byte()? {
+        let code = self.byte()?;
+        Ok(match code {
             LIVE => State::Live,
             MOVED => State::Moved(Key::parse(self.text()?).ok_or(Fault::Key)?),
             EXPIRED => State::Ended(Ended::Expired),
@@ -180,11 +182,12 @@ impl<'a> Reader<'a> {
             MALFORMED => State::Ended(Ended::Malformed),
             LOGGED_IN => State::Ended(Ended::LoggedIn),
             LOGGED_OUT => State::Ended(Ended::LoggedOut),
-            CLAIMED => State::Claimed {
+            CLAIMED | SHARED => State::Claimed {
                 by: UserId::from(self.text()?),
                 at: self.time()?,
+                shared: code == SHARED,
             },
-            other => return Err(Fault::State(other)),
+            _ => return Err(Fault::State(code)),
         })
     }
 
@@ -489,9 +492,10 @@ mod tests {
                 Ended::LoggedOut,
             ])
             .prop_map(State::Ended),
-            (".*", times()).prop_map(|(name, at)| State::Claimed {
+            (".*", times(), any::<bool>()).prop_map(|(name, at, shared)| State::Claimed {
                 by: name.into(),
-                at
+                at,
+                shared
             }),
         ]
     }

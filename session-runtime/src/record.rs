@@ -161,8 +161,11 @@ pub enum State {
     Claimed {
         /// The user.
         by: UserId,
-        /// Since when. A claim that is older than ten seconds has been abandoned.
+        /// Since when: each login that takes the claim up moves it forward. A claim that is older than ten seconds
+        /// has been abandoned.
         at: Timestamp,
+        /// Whether a second login has taken it up.
+        shared: bool,
     },
 }
 

@@ -152,12 +152,8 @@ impl Trial {
             self.put(&mut change, slot, held);
         }
         change.owner = step.owner.map(|owner| UserId::from(u64::from(owner)));
-        // Nothing else retires. (A claim that is had again is answered, not applied; whether its `retire` is then
-        // carried out is nowhere said.)
-        if matches!(change.kind, Kind::Update | Kind::Move(..)) {
-            let retires = step.retires.map(|old| self.keys[old].clone());
-            change.retire = retires.map(|old| (old, self.now + step.lives));
-        }
+        let retires = step.retires.map(|old| self.keys[old].clone());
+        change.retire = retires.map(|old| (old, self.now + step.lives));
         change.expiry = match step.expiry {
             None => Expiry::Keep,
             Some((true, lives)) => Expiry::Set(self.now + lives),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use session_runtime::store::{Store, StoreError, Swept};
 use session_runtime::{Change, Committed, Key, Record, UserId};
+use tokio::sync::Semaphore;
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Fault {
     Slow(Duration),
     /// It has its effect, but the answer takes this long.
     Late(Duration),
+    /// The call waits until [`FaultStore::let_go`] has its turn.
+    Held,
     /// There is no room.
     Full,
     /// A commit is told that its slots have changed, whether or not they have; a load goes through.
@@ -34,6 +37,14 @@ pub struct FaultStore<S> {
     loads: Arc<AtomicUsize>,
     commits: Arc<AtomicUsize>,
     planned: Arc<Mutex<Plan>>,
+    held: Arc<Queue>,
+}
+
+/// Calls that are held, the first to come first.
+#[derive(Debug)]
+struct Queue {
+    turns: Semaphore,
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +62,10 @@ impl<S: Store> FaultStore<S> {
             loads: Arc::default(),
             commits: Arc::default(),
             planned: Arc::default(),
+            held: Arc::new(Queue {
+                turns: Semaphore::new(0),
+                waiting: AtomicUsize::new(0),
+            }),
         }
     }
 
@@ -82,6 +97,19 @@ impl<S: Store> FaultStore<S> {
         self.planned().at_commits = fault;
     }
 
+    /// Waits until that many calls are held.
+    pub async fn until_held(&self, count: usize) {
+        while self.held.waiting.load(Ordering::SeqCst) < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Lets the call go through that has been held for longest.
+    pub fn let_go(&self) {
+        self.held.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.held.turns.add_permits(1);
+    }
+
     /// Nothing goes wrong any more.
     pub fn heal(&self) {
         *self.planned() = Plan::default();
@@ -107,31 +135,38 @@ impl<S: Store> FaultStore<S> {
         &self,
         made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        call(self.fault(), made).await
+        self.call_with(self.fault(), made).await
     }
-}
 
-/// Makes a call, with that fault.
-async fn call<T>(
-    fault: Fault,
-    call: impl Future<Output = Result<T, StoreError>> + Send,
-) -> Result<T, StoreError> {
-    match fault {
-        Fault::None | Fault::Contested => call.await,
-        Fault::Before => Err(StoreError::unavailable("planned: before")),
-        Fault::Full => Err(StoreError::full("planned: full")),
-        Fault::After => {
-            call.await?;
-            Err(StoreError::unavailable("planned: after"))
-        }
-        Fault::Slow(wait) => {
-            tokio::time::sleep(wait).await;
-            call.await
-        }
-        Fault::Late(wait) => {
-            let answer = call.await;
-            tokio::time::sleep(wait).await;
-            answer
+    /// Makes a call, with that fault.
+    async fn call_with<T>(
+        &self,
+        fault: Fault,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match fault {
+            Fault::None | Fault::Contested => call.await,
+            Fault::Before => Err(StoreError::unavailable("planned: before")),
+            Fault::Full => Err(StoreError::full("planned: full")),
+            Fault::After => {
+                call.await?;
+                Err(StoreError::unavailable("planned: after"))
+            }
+            Fault::Slow(wait) => {
+                tokio::time::sleep(wait).await;
+                call.await
+            }
+            Fault::Late(wait) => {
+                let answer = call.await;
+                tokio::time::sleep(wait).await;
+                answer
+            }
+            Fault::Held => {
+                self.held.waiting.fetch_add(1, Ordering::SeqCst);
+                let turn = self.held.turns.acquire().await;
+                turn.map_err(StoreError::unavailable)?.forget();
+                call.await
+            }
         }
     }
 }
@@ -149,7 +184,7 @@ impl<S: Store> Store for FaultStore<S> {
                 let record = self.inner.load(key).await?;
                 Ok(record.map_or(Committed::Gone, Committed::Conflict))
             }
-            fault => call(fault, self.inner.commit(key, change)).await,
+            fault => self.call_with(fault, self.inner.commit(key, change)).await,
         }
     }
 

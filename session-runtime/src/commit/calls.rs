@@ -170,7 +170,7 @@ pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> 
         State::Live => Found::Live(key, record),
         State::Ended(reason) => ended(reason, since(record.seen)),
         State::Claimed { at, .. } if since(at) < ABANDONED => Found::Claimed(key),
-        State::Claimed { by, at } => Found::Abandoned {
+        State::Claimed { by, at, .. } => Found::Abandoned {
             key,
             by,
             at,
@@ -231,17 +231,17 @@ pub(crate) async fn look_up(config: &Config, key: &Key) -> Result<Option<Arc<Rec
     Ok(found.filter(live))
 }
 
-/// The record that is frozen under `key` for the login of `user`, and since when; `None` if that is over
-/// already.
+/// The record that is frozen under `key` for the login of `user`, since when, and whether for another login, too;
+/// `None` if that is over already.
 pub(crate) async fn claimed(
     config: &Config,
     key: &Key,
     user: &UserId,
-) -> Result<Option<(Timestamp, Arc<Record>)>, Error> {
+) -> Result<Option<(Timestamp, bool, Arc<Record>)>, Error> {
     let deadline = Instant::now() + config.deadline;
     let found = within(deadline, config.store.load(key)).await?;
     Ok(found.and_then(|record| match &record.state {
-        State::Claimed { by, at } if by == user => Some((*at, record)),
+        State::Claimed { by, at, shared } if by == user => Some((*at, *shared, record)),
         _ => None,
     }))
 }

@@ -6,6 +6,14 @@
 //! crashes in between leaves a claim behind. The next to load it looks for the mark: if it is there, the rest is
 //! done; if not, the record is given back to the guest.
 //!
+//! It is not given back while a login may still credit it: what the guest wrote then would be ended with it. A
+//! release names the time of the claim, and a second login of the user, which shares the claim, moves that forward: a
+//! release therefore lets go only of what nobody has taken up since its sender looked. A login that fails for certain
+//! releases the claim it has made, if it saw it unshared; it will credit nothing itself, and there is nobody else. A
+//! shared claim is left to whoever finds it ten seconds old. Each login stops crediting [eight seconds](CREDIT_WITHIN)
+//! after the time it saw, which is no later than the last; the other two are for a commit on its way, and for clocks
+//! that disagree.
+//!
 //! Before all that it makes sure of the user's record, and of the epoch in it: that is where a login begins. Who
 //! revokes all of the user's sessions from then on, or deletes the user, changes the epoch, and stops it.
 
@@ -83,7 +91,7 @@ pub(super) struct Gathered {
     ends: Option<Key>,
     /// Until when it may be credited.
     credit_by: Option<Instant>,
-    /// When this login claimed it. Not where it takes up the claim of another.
+    /// When this login claimed it. Not where it shares the claim of another.
     claimed: Option<Timestamp>,
     /// Whose session it was.
     owner: Option<UserId>,
@@ -297,9 +305,9 @@ impl Request {
             _ => None,
         };
         match claimed {
-            Some((at, record)) => {
-                let ours = at == claim.now;
-                Ok(self.gather_claimed(key, at, record, pending, ours))
+            Some((at, shared, record)) => {
+                let claimed = (!shared).then_some(claim.now);
+                Ok(self.gather_claimed(key, at, record, pending, claimed))
             }
             None => self.gather_lost(user, key, stored, pending).await,
         }
@@ -311,7 +319,7 @@ impl Request {
         at: Timestamp,
         record: Arc<Record>,
         pending: Vec<Pending>,
-        ours: bool,
+        claimed: Option<Timestamp>,
     ) -> Gathered {
         let left = CREDIT_WITHIN.saturating_sub(self.config.now().since(at));
         Gathered {
@@ -320,7 +328,7 @@ impl Request {
             owner: owner_of(&record),
             frozen: Some((key, record)),
             credit_by: Some(Instant::now() + left),
-            claimed: ours.then_some(at),
+            claimed,
         }
     }
 

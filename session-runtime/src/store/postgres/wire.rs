@@ -22,6 +22,7 @@ use crate::store::token::Token;
 const LIVE: &str = "live";
 const MOVED: &str = "moved";
 const CLAIMED: &str = "claimed";
+const SHARED: &str = "shared";
 const DELETED: &str = "deleted";
 
 /// Names go into indexes, whose entries PostgreSQL limits.
@@ -322,7 +323,7 @@ pub(super) fn add_swept(swept: &mut Swept, rows: &[Row]) -> Result<(), StoreErro
         let Some(found) = found else { return Ok(()) };
         swept.deleted += 1;
         let state: &str = row.try_get(2)?;
-        if state == LIVE || state == CLAIMED {
+        if [LIVE, CLAIMED, SHARED].contains(&state) {
             let owner = owner.map(|name| text(name).map(UserId::from)).transpose()?;
             swept.expired.push((key(found)?, owner));
         }
@@ -366,9 +367,10 @@ fn state(row: &Row) -> Result<State, Unreadable> {
     Ok(match row.try_get(column::STATE)? {
         LIVE => State::Live,
         MOVED => State::Moved(key(detail()?)?),
-        CLAIMED => State::Claimed {
+        name @ (CLAIMED | SHARED) => State::Claimed {
             by: text(detail()?)?.into(),
             at: Timestamp::from_millis(row.try_get(column::SINCE)?),
+            shared: name == SHARED,
         },
         DELETED => State::Ended(Ended::Deleted(text(detail()?)?.to_owned())),
         name => State::Ended(

@@ -3,8 +3,9 @@
 -- A record is a hash. Each of its slots is a field `=name`: the signature's 16 bytes, the expiry as decimal
 -- digits or nothing, a space, the payload. The other fields:
 --
---   record   format, state, expires, updated, seen; state is L (live), M (moved), E (ended) or C (claimed)
---   detail   M: the key it moved to; E: the reason; C: since when, a space, for whom
+--   record   format, state, expires, updated, seen; state is L (live), M (moved), E (ended), C (claimed) or S (claimed,
+--            and shared)
+--   detail   M: the key it moved to; E: the reason; C and S: since when, a space, for whom
 --   owner    whom it is listed under, as it stands in the index's key
 --   commits  the commits of the last minute or two: since when the newer ones are gathered, how many bytes the
 --            older ones take, and the ids, 8 bytes each; of very many, the last ones
@@ -119,10 +120,10 @@ local function refusal(found)
     return { 'gone' }
   elseif found.state == 'M' then
     return { 'moved', found.detail }
-  elseif found.state == 'C' then
+  elseif found.state == 'C' or found.state == 'S' then
     local at, by = string.match(found.detail, '^(%-?%d+) (.*)$')
-    if kind == 'claim' and by == detail then return { 'applied' } end
-    if kind ~= 'end' and not (kind == 'release' and at == detail) then return { 'gone' } end
+    local fits = kind == 'end' or kind == 'release' and at == detail or kind == 'claim' and by == detail
+    if not fits then return { 'gone' } end
   elseif not holds() then
     return { 'conflict', contents() }
   end
@@ -219,15 +220,20 @@ else
   end
 
   local state, updated = found.state, found.updated
-  if kind == 'claim' then state = 'C' end
+  local since = ARGV[2]
   if kind == 'release' then state = 'L' end
+  if kind == 'claim' then
+    local at = string.match(found.detail, '^%-?%d+')
+    if at then since = later(since, string.format('%.0f', at + 1)) end
+    state = at and 'S' or 'C'
+  end
   if count > 0 then updated = later(updated, ARGV[2]) end
 
   if kind == 'create' then redis.call('UNLINK', key) end
   apply_slots()
-  if state == 'C' then
-    redis.call('HSET', key, 'detail', ARGV[2] .. ' ' .. detail)
-  elseif found.state == 'C' then
+  if kind == 'claim' then
+    redis.call('HSET', key, 'detail', since .. ' ' .. detail)
+  elseif kind == 'release' then
     redis.call('HDEL', key, 'detail')
   end
   if owner ~= found.owner then redis.call('HSET', key, 'owner', owner) end

@@ -353,11 +353,12 @@ fn state(names: &Names, state: &str, detail: &[u8]) -> Result<State, Fault> {
         "L" => State::Live,
         "M" => State::Moved(names.key(detail).ok_or(Fault::Key)?),
         "E" => State::Ended(reason(detail).ok_or(Fault::State)?),
-        "C" => {
+        "C" | "S" => {
             let (at, by) = detail.split_once(' ').ok_or(Fault::State)?;
             State::Claimed {
                 by: UserId::from(by),
                 at: time(at)?,
+                shared: state == "S",
             }
         }
         _ => return Err(Fault::State),

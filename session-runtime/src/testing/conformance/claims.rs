@@ -1,8 +1,10 @@
 //! Claims: a record is frozen while a login credits what it holds.
 
+use std::time::Duration;
+
 use super::races::{TASKS, applied, race};
 use super::trial::{
-    HOUR, MINUTE, SECOND, Trial, drop_slot, session_key, set, slot, successive_keys,
+    HOUR, MINUTE, MS, SECOND, Trial, drop_slot, session_key, set, slot, successive_keys,
 };
 use crate::change::{Change, Committed, Expiry, Kind};
 use crate::clock::Timestamp;
@@ -18,6 +20,15 @@ fn claimed(user: &str, at: Timestamp) -> State {
     State::Claimed {
         by: UserId::new(user),
         at,
+        shared: false,
+    }
+}
+
+fn shared(user: &str, at: Timestamp) -> State {
+    State::Claimed {
+        by: UserId::new(user),
+        at,
+        shared: true,
     }
 }
 
@@ -95,13 +106,86 @@ pub(super) async fn a_claimed_record_is_changed_no_more<S: Store>(trial: &Trial<
     trial.check("it is nobody's", owned.is_empty());
 }
 
-pub(super) async fn a_claim_is_had_again_by_its_user_alone<S: Store>(trial: &Trial<S>) {
+pub(super) async fn a_claim_is_taken_up_by_its_user_alone<S: Store>(trial: &Trial<S>) {
     let key = claimed_session(trial).await;
+    let before = trial.record(&key).await;
     trial.clock.advance(SECOND);
-    let again = trial.change(claim("ada"));
-    refused(trial, "it is hers", &key, (&again, Committed::Applied)).await;
     let other = trial.change(claim("bob"));
     refused(trial, "it is not his", &key, (&other, Committed::Gone)).await;
+    for _ in 0..2 {
+        trial.clock.advance(SECOND);
+        trial.apply(&key, &trial.change(claim("ada"))).await;
+        let record = trial.record(&key).await;
+        let state = shared("ada", trial.now());
+        trial.equal("it is shared and counts from now", &record.state, &state);
+        trial.equal("its slots are there", &record.slots(), &before.slots());
+        trial.equal("it expires as before", &record.expires, &before.expires);
+        let other = trial.change(claim("bob"));
+        refused(trial, "it is not his", &key, (&other, Committed::Gone)).await;
+    }
+}
+
+pub(super) async fn a_claim_that_is_taken_up_counts_from_later<S: Store>(trial: &Trial<S>) {
+    let key = claimed_session(trial).await;
+    let start = trial.now();
+    let clocks = [
+        (start, MS),              // the same millisecond
+        (start - SECOND, 2 * MS), // another machine, whose clock is behind
+        (start + SECOND, SECOND),
+    ];
+    for (now, later) in clocks {
+        let again = Change::new(claim("ada"), now);
+        trial.apply(&key, &again).await;
+        let state = shared("ada", start + later);
+        trial.equal(
+            "each is told apart",
+            &trial.record(&key).await.state,
+            &state,
+        );
+    }
+}
+
+pub(super) async fn a_claim_that_is_taken_up_is_not_released_by_its_maker<S: Store>(
+    trial: &Trial<S>,
+) {
+    for wait in [Duration::ZERO, SECOND] {
+        let key = claimed_session(trial).await;
+        let makers = release(trial);
+        trial.clock.advance(wait);
+        trial.apply(&key, &trial.change(claim("ada"))).await;
+        refused(trial, "it is shared", &key, (&makers, Committed::Gone)).await;
+    }
+}
+
+pub(super) async fn a_shared_claim_can_be_released_as_it_is<S: Store>(trial: &Trial<S>) {
+    let key = claimed_session(trial).await;
+    trial.apply(&key, &trial.change(claim("ada"))).await;
+    trial.clock.advance(MINUTE);
+    let seen = trial.change(Kind::Release(trial.now()));
+    refused(trial, "not as it was not", &key, (&seen, Committed::Gone)).await;
+    let State::Claimed { at, .. } = trial.record(&key).await.state else {
+        return trial.check("it is claimed", false);
+    };
+    trial.apply(&key, &trial.change(Kind::Release(at))).await;
+    trial.equal("it is live", &trial.record(&key).await.state, &State::Live);
+    trial.apply(&key, &trial.change(claim("ada"))).await;
+    let state = claimed("ada", trial.now());
+    trial.equal(
+        "the next is nobody else's",
+        &trial.record(&key).await.state,
+        &state,
+    );
+}
+
+pub(super) async fn a_repeated_claim_takes_nothing_up<S: Store>(trial: &Trial<S>) {
+    let key = trial.session(&[]).await;
+    let [first, second] = [trial.change(claim("ada")), trial.change(claim("ada"))];
+    for change in [&first, &second] {
+        trial.apply(&key, change).await;
+        trial.clock.advance(SECOND);
+        refused(trial, "it was applied", &key, (change, Committed::Applied)).await;
+    }
+    refused(trial, "it was applied", &key, (&first, Committed::Applied)).await;
 }
 
 pub(super) async fn a_claim_of_no_live_record_is_gone<S: Store>(trial: &Trial<S>) {
@@ -281,7 +365,7 @@ pub(super) async fn one_of_many_users_claims<S: Store>(trial: &Trial<S>) {
     trial.equal(
         "it is that one's",
         &trial.record(&key).await.state,
-        &claimed(&name(winner.unwrap_or_default()), trial.now()),
+        &shared(&name(winner.unwrap_or_default()), trial.now() + MS),
     );
 }
 

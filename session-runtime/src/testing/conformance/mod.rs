@@ -130,7 +130,11 @@ cases! {
     claims {
         a_claim_is_there_for_whoever_loads,
         a_claimed_record_is_changed_no_more,
-        a_claim_is_had_again_by_its_user_alone,
+        a_claim_is_taken_up_by_its_user_alone,
+        a_claim_that_is_taken_up_counts_from_later,
+        a_claim_that_is_taken_up_is_not_released_by_its_maker,
+        a_shared_claim_can_be_released_as_it_is,
+        a_repeated_claim_takes_nothing_up,
         a_claim_of_no_live_record_is_gone,
         a_claimed_record_can_be_ended,
         a_released_record_is_live_again,
