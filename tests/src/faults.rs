@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use session_runtime::store::{Store, StoreError, Swept};
 use session_runtime::{Change, Committed, Key, Record, UserId};
+use tokio::sync::Notify;
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Fault {
     Slow(Duration),
     /// It has its effect, but the answer takes this long.
     Late(Duration),
+    /// The call waits until [`FaultStore::release`], and has no effect if nobody waits for it.
+    Held,
     /// There is no room.
     Full,
     /// A commit is told that its slots have changed, whether or not they have; a load goes through.
@@ -34,6 +37,7 @@ pub struct FaultStore<S> {
     loads: Arc<AtomicUsize>,
     commits: Arc<AtomicUsize>,
     planned: Arc<Mutex<Plan>>,
+    released: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +55,7 @@ impl<S: Store> FaultStore<S> {
             loads: Arc::default(),
             commits: Arc::default(),
             planned: Arc::default(),
+            released: Arc::default(),
         }
     }
 
@@ -72,6 +77,13 @@ impl<S: Store> FaultStore<S> {
         self.planned().next.extend(faults);
     }
 
+    /// So many calls go through, the next has the first fault, and all later ones the second. With [`Fault::Full`],
+    /// nobody asks until the deadline.
+    pub fn fail_after(&self, calls: usize, first: Fault, then: Fault) {
+        self.plan(std::iter::repeat_n(Fault::None, calls).chain([first]));
+        self.always(Some(then));
+    }
+
     /// What happens to every call that no fault is planned for, from now on.
     pub fn always(&self, fault: Option<Fault>) {
         self.planned().always = fault;
@@ -80,6 +92,11 @@ impl<S: Store> FaultStore<S> {
     /// What happens to every commit that no fault is planned for, from now on.
     pub fn at_commits(&self, fault: Option<Fault>) {
         self.planned().at_commits = fault;
+    }
+
+    /// Lets one call go on that is held, or will be.
+    pub fn release(&self) {
+        self.released.notify_one();
     }
 
     /// Nothing goes wrong any more.
@@ -107,31 +124,36 @@ impl<S: Store> FaultStore<S> {
         &self,
         made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        call(self.fault(), made).await
+        self.call_with(self.fault(), made).await
     }
-}
 
-/// Makes a call, with that fault.
-async fn call<T>(
-    fault: Fault,
-    call: impl Future<Output = Result<T, StoreError>> + Send,
-) -> Result<T, StoreError> {
-    match fault {
-        Fault::None | Fault::Contested => call.await,
-        Fault::Before => Err(StoreError::unavailable("planned: before")),
-        Fault::Full => Err(StoreError::full("planned: full")),
-        Fault::After => {
-            call.await?;
-            Err(StoreError::unavailable("planned: after"))
-        }
-        Fault::Slow(wait) => {
-            tokio::time::sleep(wait).await;
-            call.await
-        }
-        Fault::Late(wait) => {
-            let answer = call.await;
-            tokio::time::sleep(wait).await;
-            answer
+    /// Makes a call, with that fault.
+    async fn call_with<T>(
+        &self,
+        fault: Fault,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match fault {
+            Fault::Held => {
+                self.released.notified().await;
+                call.await
+            }
+            Fault::None | Fault::Contested => call.await,
+            Fault::Before => Err(StoreError::unavailable("planned: before")),
+            Fault::Full => Err(StoreError::full("planned: full")),
+            Fault::After => {
+                call.await?;
+                Err(StoreError::unavailable("planned: after"))
+            }
+            Fault::Slow(wait) => {
+                tokio::time::sleep(wait).await;
+                call.await
+            }
+            Fault::Late(wait) => {
+                let answer = call.await;
+                tokio::time::sleep(wait).await;
+                answer
+            }
         }
     }
 }
@@ -149,7 +171,10 @@ impl<S: Store> Store for FaultStore<S> {
                 let record = self.inner.load(key).await?;
                 Ok(record.map_or(Committed::Gone, Committed::Conflict))
             }
-            fault => call(fault, self.inner.commit(key, change)).await,
+            fault => {
+                let commit = self.inner.commit(key, change);
+                self.call_with(fault, commit).await
+            }
         }
     }
 
