@@ -8,16 +8,13 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 use session_runtime::store::{SqliteStore, Store};
 use session_runtime::{Ended, Key, SessionId, State};
-use session_tests::{Guest, Page, Shop, TempDir};
+use session_tests::{Guest, PATIENCE, Page, Shop, TempDir};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 const PASSWORD: &str = "grey+herons+wade";
 
 const ADDRESS: &str = "name=Ada&street=1+Quay&postcode=1&town=Cork&country=Ireland";
-
-/// What has not come about by then does not.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn store(folder: &TempDir) -> String {
     format!("sqlite:{}", folder.path().join("shop.db").display())
@@ -133,7 +130,7 @@ async fn order(shop: &Shop, guest: &Guest) -> (String, bool) {
 
 #[tokio::test]
 async fn two_devices_that_order_one_cart_place_one_order() {
-    const ROUNDS: usize = 100;
+    const ROUNDS: usize = 1_000;
 
     // In memory, a request is often over before the next one begins.
     let folder = TempDir::new().unwrap();
@@ -391,11 +388,14 @@ fn is_trying(page: &Page) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_tabs_that_sign_in_at_once_bring_the_cart_once() {
     const ROUNDS: usize = 8;
+    /// On a busy machine they often miss each other.
+    const MOST: usize = 200;
 
     let folder = TempDir::new().unwrap();
     let shop = Arc::new(Shop::open(&store(&folder)));
-    let mut both = 0;
-    for round in 0..ROUNDS {
+    let (mut both, mut round) = (0, 0);
+    while round < ROUNDS || both == 0 {
+        assert!(round < MOST, "they never met");
         let name = format!("Ada{round}");
         let guest = Arc::new(torn(&shop, &name).await);
         let onlooker = Guest::new();
@@ -411,8 +411,8 @@ async fn two_tabs_that_sign_in_at_once_bring_the_cart_once() {
         assert_eq!(statuses, [StatusCode::SEE_OTHER; 2]);
         both += usize::from(second.location.as_deref() == Some("/cart"));
         check_credited_once(&shop, &guest, &name).await;
+        round += 1;
     }
-    assert!(both > 0, "they never met");
 }
 
 /// Signs in as often as it takes: for some seconds, a login that was cut off stands in the way.

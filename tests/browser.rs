@@ -1,8 +1,10 @@
 //! The example shop in Chromium, at a desk (with scripts switched off: the shop has none) and on a phone.
 
+use std::time::Duration;
+
 use session_runtime::store::{SqliteStore, Store};
 use session_runtime::{Ended, Key, SessionId, State};
-use session_tests::{Chrome, Guest, Screen, Shop, TempDir};
+use session_tests::{Chrome, Guest, Port, Screen, Shop, TempDir};
 
 fn store(folder: &TempDir) -> String {
     format!("sqlite:{}", folder.path().join("shop.db").display())
@@ -201,14 +203,21 @@ async fn a_lapsed_checkout_and_an_ended_session_are_explained() {
     let Some(chrome) = Chrome::open(Screen::Desktop).await else {
         return;
     };
-    let shop = Shop::open_with("memory", "127.0.0.1:0", &["--hurry", "2"]);
-    let address = shop.address().to_owned();
+    let port = Port::free();
+    let address = format!("127.0.0.1:{}", port.number());
+    // Longer than this machine takes from one page to the next.
+    let hurry = Duration::from_secs(10);
+    let shop = Shop::open_with(
+        "memory",
+        &address,
+        &["--hurry", &hurry.as_secs().to_string()],
+    );
     chrome.web.goto(shop.url("/things/tide-mug")).await.unwrap();
     chrome.click("#add").await;
     chrome.web.goto(shop.url("/checkout")).await.unwrap();
     give_address(&chrome).await;
     assert_eq!(chrome.text("h1").await.unwrap(), "A last look");
-    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    tokio::time::sleep(hurry + Duration::from_millis(100)).await;
     chrome.click("#place").await;
     assert_eq!(chrome.text("h1").await.unwrap(), "Your checkout has lapsed");
     chrome.look("lapsed").await;

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, Request};
+use axum::middleware::{self, Next};
 use axum::routing::get;
 use session_runtime::Session;
 use session_runtime::store::{MemoryStore, Store};
-use session_tests::{Fault, Site, Visitor, on_each_store};
+use session_tests::{Fault, PATIENCE, Site, Visitor, on_each_store, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -56,7 +57,7 @@ impl Server {
     /// Shuts it down and waits until it has answered what it had begun.
     async fn shut_down(self) {
         let _ = self.shut_down.send(());
-        let stopped = timeout(Duration::from_secs(20), self.serving).await;
+        let stopped = timeout(PATIENCE, self.serving).await;
         stopped.expect("it stops").expect("it ends well");
     }
 }
@@ -81,7 +82,7 @@ impl Client {
     /// The status line, if there is an answer.
     async fn status(mut self) -> Option<String> {
         let mut answer = Vec::new();
-        let read = timeout(Duration::from_secs(20), self.0.read_to_end(&mut answer)).await;
+        let read = timeout(PATIENCE, self.0.read_to_end(&mut answer)).await;
         read.expect("it is answered or closed").ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         answer.lines().next().map(str::to_owned)
@@ -147,7 +148,7 @@ async fn a_client_that_leaves_while_the_handler_runs_has_written_nothing(site: S
         let client = Client::send(server.address, "/", &customer).await;
         begun.notified().await;
         leave(client);
-        timeout(Duration::from_secs(20), ended.notified())
+        timeout(PATIENCE, ended.notified())
             .await
             .expect("the handler is dropped");
     }
@@ -157,29 +158,42 @@ async fn a_client_that_leaves_while_the_handler_runs_has_written_nothing(site: S
 }
 
 async fn a_client_that_leaves_amid_the_commit_does_not_stop_it(site: Site<impl Store>) {
-    let committing = Arc::new(Notify::new());
+    let (committing, left) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let signal = Arc::clone(&committing);
     let handler = async move |mut session: Session<Shop>| {
         session.orders.set(1);
         signal.notify_one();
     };
+    let notice = Arc::clone(&left);
+    let noticing = middleware::from_fn(move |request: Request, next: Next| {
+        let left = OnDrop(Arc::clone(&notice));
+        async move {
+            let response = next.run(request).await;
+            drop(left);
+            response
+        }
+    });
     let server = Server::start(
         Router::new()
             .route("/", get(handler))
-            .layer(site.layer.clone()),
+            .layer(site.layer.clone())
+            .layer(noticing),
     )
     .await;
     for leave in [Client::reset, Client::close] {
         let customer = customers(&site, 1).await.remove(0);
-        site.store
-            .at_commits(Some(Fault::Slow(Duration::from_millis(300))));
+        site.store.at_commits(Some(Fault::Held));
         let client = Client::send(server.address, "/", &customer).await;
         committing.notified().await;
         leave(client);
-        sleep(Duration::from_millis(100)).await; // the server takes note of it
+        let noticed = timeout(PATIENCE, left.notified()).await;
+        noticed.expect("the server takes note of it");
         assert_eq!(orders(&site, &customer).await.as_deref(), Some("0"));
-        sleep(Duration::from_millis(500)).await;
-        assert_eq!(orders(&site, &customer).await.as_deref(), Some("1"));
+        site.store.release();
+        wait_for("the commit ends", async || {
+            orders(&site, &customer).await.as_deref() == Some("1")
+        })
+        .await;
         site.store.at_commits(None);
     }
     server.shut_down().await;
@@ -193,7 +207,8 @@ fn moment(longest: u64) -> Duration {
 async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(
     site: Site<impl Store>,
 ) {
-    const CLIENTS: usize = 600;
+    /// So many at least are to finish, and so many not.
+    const ENOUGH: usize = 60;
     let finished = Arc::new(Mutex::new(BTreeSet::new()));
     let note = Arc::clone(&finished);
     let handler = async move |Path(number): Path<usize>, mut session: Session<Shop>| {
@@ -207,32 +222,51 @@ async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(
         .route("/{number}", get(handler))
         .layer(site.layer.clone());
     let server = Server::start(app).await;
-    let customers = customers(&site, CLIENTS).await;
-    site.store
-        .at_commits(Some(Fault::Slow(Duration::from_millis(5))));
-    let (address, at_once) = (server.address, Arc::new(Semaphore::new(32)));
-    let mut leaving = JoinSet::new();
-    for (number, customer) in customers.iter().cloned().enumerate() {
-        let at_once = Arc::clone(&at_once);
-        leaving.spawn(async move {
-            let _permit = at_once.acquire().await;
-            let client = Client::send(address, &format!("/{number}"), &customer).await;
-            sleep(moment(50)).await;
-            client.reset();
-        });
+    let address = server.address;
+    let (mut customers, mut done, mut longest) = (Vec::new(), 0, 50);
+    while done < ENOUGH || customers.len() - done < ENOUGH {
+        let before = customers.len();
+        let newcomers = self::customers(&site, 10 * ENOUGH).await;
+        site.store
+            .at_commits(Some(Fault::Slow(Duration::from_millis(5))));
+        let at_once = Arc::new(Semaphore::new(32));
+        let mut leaving = JoinSet::new();
+        for (number, customer) in newcomers.iter().cloned().enumerate() {
+            let at_once = Arc::clone(&at_once);
+            leaving.spawn(async move {
+                let _permit = at_once.acquire().await;
+                let path = format!("/{}", before + number);
+                let client = Client::send(address, &path, &customer).await;
+                sleep(moment(longest)).await;
+                client.reset();
+            });
+        }
+        leaving.join_all().await;
+        site.store.at_commits(None);
+        customers.extend(newcomers);
+        let now = finished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        // However slow this machine is, some stay long enough, and some do not.
+        if now - done < ENOUGH {
+            longest *= 2;
+        } else {
+            longest = 1 + longest / 2;
+        }
+        done = now;
     }
-    leaving.join_all().await;
     server.shut_down().await;
-    sleep(Duration::from_millis(200)).await; // commits of clients that left
     let finished = finished
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    assert!(
-        (CLIENTS / 10..CLIENTS * 9 / 10).contains(&finished.len()),
-        "{}",
-        finished.len()
-    );
+    for number in &finished {
+        wait_for("what finished is written", async || {
+            orders(&site, &customers[*number]).await.as_deref() == Some("1")
+        })
+        .await;
+    }
     for (number, customer) in customers.iter().enumerate() {
         let expected = if finished.contains(&number) { "1" } else { "0" };
         assert_eq!(
@@ -276,7 +310,7 @@ async fn order(
         });
     }
     let all = u32::try_from(customers.len()).expect("few");
-    let begun = timeout(Duration::from_secs(20), begun.acquire_many(all)).await;
+    let begun = timeout(PATIENCE, begun.acquire_many(all)).await;
     drop(begun.expect("all begin"));
     clients
 }
@@ -299,23 +333,27 @@ async fn a_graceful_shutdown_loses_nothing_that_had_begun(site: Site<impl Store>
     }
 }
 
-#[test]
-fn a_server_that_is_torn_down_loses_nothing_it_has_acknowledged() {
+/// How many of 200 orders are acknowledged by a server that is torn down when the first is.
+fn acknowledged_by_a_server_that_is_torn_down() -> usize {
     let (ours, theirs) = [Runtime::new(), Runtime::new()]
         .map(|runtime| runtime.expect("threads"))
         .into();
     let site = Site::<MemoryStore>::in_memory();
     let (app, begun) = ordering(&site);
-    let acknowledged = ours.block_on(async {
+    ours.block_on(async {
         let customers = customers(&site, 200).await;
         site.store
             .at_commits(Some(Fault::Slow(Duration::from_millis(20))));
         let server = theirs.spawn(Server::start(app)).await.expect("it starts");
-        let clients = order(server.address, &customers, &begun).await;
-        sleep(Duration::from_millis(70)).await;
+        let mut clients = order(server.address, &customers, &begun).await;
+        let mut ended: Vec<_> = clients.join_next().await.into_iter().collect();
         theirs.shutdown_background();
+        while let Some(client) = clients.join_next().await {
+            ended.push(client);
+        }
         let mut acknowledged = 0;
-        for (number, status) in clients.join_all().await {
+        for client in ended {
+            let (number, status) = client.expect("it is answered, or not");
             if status.as_deref() == Some(OK) {
                 acknowledged += 1;
                 assert_eq!(
@@ -326,8 +364,17 @@ fn a_server_that_is_torn_down_loses_nothing_it_has_acknowledged() {
             }
         }
         acknowledged
-    });
-    assert!((1..200).contains(&acknowledged), "{acknowledged}");
+    })
+}
+
+#[test]
+fn a_server_that_is_torn_down_loses_nothing_it_has_acknowledged() {
+    let mut acknowledged = Vec::new();
+    // On a machine that stands still meanwhile, all may have been answered by then; but not each time.
+    while !acknowledged.iter().any(|count| (1..200).contains(count)) {
+        assert!(acknowledged.len() < 20, "{acknowledged:?}");
+        acknowledged.push(acknowledged_by_a_server_that_is_torn_down());
+    }
 }
 
 on_each_store! {

@@ -274,11 +274,15 @@ async fn far_too_many_cookies_are_read_right_and_fast() {
     let mut app = Browser::new(Router::new().fallback(visits).layer(site.layer.clone()));
     for bomb in &bombs {
         let mut fastest = Duration::MAX;
-        for _ in 0..10 {
+        // However busy this machine is, it is left alone for so long once in a while.
+        for _ in 0..200 {
             let request = presenting(&[format!("{bomb}{own}")]);
             let begun = Instant::now();
             assert_eq!(app.send(request).await.body, "1");
             fastest = fastest.min(begun.elapsed());
+            if fastest < Duration::from_millis(5) {
+                break;
+            }
         }
         assert!(
             fastest < Duration::from_millis(5),

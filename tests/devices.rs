@@ -748,20 +748,25 @@ async fn break_off(
     site: &Site<impl Store>,
     visitor: &mut Visitor,
     user: &str,
-    (call, fault): (usize, Fault),
+    (call, fault, then): (usize, Fault, Fault),
 ) -> Reply {
-    let hasty = site.layer.clone().deadline(20 * MS);
-    let before = std::iter::repeat_n(Fault::None, call);
-    site.store.plan(before.chain([fault]));
-    site.store.always(Some(Fault::Before));
-    let mut tab = visitor.moved_to(&hasty);
-    let reply = try_login(&mut tab, user).await;
+    site.store.fail_after(call, fault, then);
+    let reply = try_login(visitor, user).await;
     site.store.heal();
-    *visitor = tab.moved_to(&site.layer);
     reply
 }
 
 async fn a_login_that_breaks_off_blocks_its_seat_for_ten_seconds_at_most(site: Site<impl Store>) {
+    its_seat_is_free_after_ten_seconds(site, Fault::Full).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_does_one_that_the_deadline_has_ended() {
+    let site = Site::in_memory().with(|layer| layer.deadline(20 * MS));
+    its_seat_is_free_after_ten_seconds(site, Fault::Before).await;
+}
+
+async fn its_seat_is_free_after_ten_seconds(site: Site<impl Store>, then: Fault) {
     let site = site.with(at_most(1, WhenFull::Refuse));
     for again in [false, true] {
         ask(&mut user(&site, "somebody").await, logout).await;
@@ -780,7 +785,7 @@ async fn a_login_that_breaks_off_blocks_its_seat_for_ten_seconds_at_most(site: S
                 if again {
                     login(&mut browser, &name).await;
                 }
-                let reply = break_off(&site, &mut browser, &name, (call, fault)).await;
+                let reply = break_off(&site, &mut browser, &name, (call, fault, then)).await;
                 assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{name}");
                 site.clock.advance(10 * SECOND);
 

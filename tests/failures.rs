@@ -128,9 +128,13 @@ const AT_COMMIT: &[(&[Fault], Option<u32>)] = &[
 ];
 
 async fn a_commit_that_fails_is_repeated_and_applied_once(site: Site<impl Store>) {
-    let site = patient_no_longer(site);
     for (faults, more) in AT_COMMIT {
-        let mut visitor = customer(&site).await;
+        // Whatever is to succeed has all the time it takes.
+        let layer = match more {
+            Some(_) => site.layer.clone(),
+            None => site.layer.clone().deadline(DEADLINE),
+        };
+        let mut visitor = customer(&site).await.moved_to(&layer);
         let store = Arc::clone(&site.store);
         let handler = async move |session: Session<Shop>| {
             store.plan(faults.iter().copied());

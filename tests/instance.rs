@@ -12,11 +12,12 @@ use axum::routing::{get, post};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use session_runtime::store::{PostgresStore, RedisStore};
 use session_runtime::{Session, SessionLayer};
+use session_tests::PATIENCE;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Longer than any test: what is asked of it is that nothing is lost.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 macro_rules! tally {
     ($($field:ident)*) => {
@@ -89,10 +90,12 @@ async fn conflicts(State(app): State<App>) -> String {
 
 async fn layer(url: &str, name: &str) -> SessionLayer {
     let layer = if url.starts_with("redis:") {
-        let store = RedisStore::options().prefix(name).connect(url).await;
+        let options = RedisStore::options().prefix(name).timeout(PATIENCE);
+        let store = options.connect(url).await;
         SessionLayer::new(store.expect("the server answers"))
     } else {
-        let store = PostgresStore::options().schema(name).connect(url);
+        let options = PostgresStore::options().schema(name).wait(PATIENCE);
+        let store = options.connect(url);
         SessionLayer::new(store.expect("the URL is fine"))
     };
     layer.insecure().deadline(DEADLINE)

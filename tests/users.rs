@@ -780,19 +780,21 @@ async fn a_guest_whose_logins_all_fail_goes_on_when_none_can_credit_any_more(
 async fn fail_at(
     site: &Site<impl Store>,
     name: &str,
-    (call, fault): (usize, Fault),
+    (call, fault, then): (usize, Fault, Fault),
 ) -> (Visitor, Visitor) {
     drop(user(site, name, &[1]).await);
     let guest = guest(site, &[2]).await;
-    let hasty = site.layer.clone().deadline(30 * MS);
-    let mut visitor = guest.moved_to(&hasty);
-    let before = std::iter::repeat_n(Fault::None, call);
-    site.store.plan(before.chain([fault]));
-    site.store.always(Some(Fault::Before));
+    let mut visitor = guest.clone();
+    site.store.fail_after(call, fault, then);
     let reply = try_login(&mut visitor, name).await;
     site.store.heal();
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    (visitor.moved_to(&site.layer), guest)
+    (visitor, guest)
+}
+
+/// A site whose store may stay away until the deadline, which is soon.
+fn hasty() -> Site<MemoryStore> {
+    Site::in_memory().with(|layer| layer.deadline(30 * MS))
 }
 
 /// How many calls a guest's login makes.
@@ -806,11 +808,21 @@ async fn calls(site: &Site<impl Store>) -> usize {
 }
 
 async fn whatever_fails_amid_a_login_the_guest_is_credited_once(site: Site<impl Store>) {
+    the_guest_is_credited_once(site, Fault::Full).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn though_the_store_stays_away_amid_a_login_the_guest_is_credited_once() {
+    the_guest_is_credited_once(hasty(), Fault::Before).await;
+}
+
+async fn the_guest_is_credited_once(site: Site<impl Store>, then: Fault) {
     for call in 0..calls(&site).await {
         for fault in [Fault::Before, Fault::After] {
             for wait in [Duration::ZERO, 5 * SECOND, 11 * SECOND] {
                 let name = format!("{fault:?} at call {call}, tried again after {wait:?}");
-                let (mut visitor, mut guest) = fail_at(&site, &name, (call, fault)).await;
+                let failing = fail_at(&site, &name, (call, fault, then));
+                let (mut visitor, mut guest) = failing.await;
                 site.clock.advance(wait);
                 login(&mut visitor, &*name).await;
                 let expected = format!("{name} [1, 2] 3 dark");
@@ -830,11 +842,20 @@ async fn whatever_fails_amid_a_login_the_guest_is_credited_once(site: Site<impl 
 }
 
 async fn an_abandoned_login_is_settled_by_the_next_who_comes(site: Site<impl Store>) {
+    the_next_who_comes_settles_it(site, Fault::Full).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_the_deadline_has_ended() {
+    the_next_who_comes_settles_it(hasty(), Fault::Before).await;
+}
+
+async fn the_next_who_comes_settles_it(site: Site<impl Store>, then: Fault) {
     let (mut released, mut ended) = (0, 0);
     for call in 0..calls(&site).await {
         for fault in [Fault::Before, Fault::After] {
             let name = format!("{fault:?} at call {call}");
-            let (_, mut guest) = fail_at(&site, &name, (call, fault)).await;
+            let (_, mut guest) = fail_at(&site, &name, (call, fault, then)).await;
             site.clock.advance(10 * SECOND - MS);
             if matches!(
                 site.record(&guest).await.unwrap().state,
@@ -915,6 +936,15 @@ async fn what_no_rule_is_known_of_waits_for_a_schema_that_knows_it(site: Site<im
 }
 
 async fn what_waits_is_credited_once_whatever_fails(site: Site<impl Store>) {
+    what_waits_is_credited_once(site, Fault::Full).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_credited_once_though_the_store_stays_away() {
+    what_waits_is_credited_once(hasty(), Fault::Before).await;
+}
+
+async fn what_waits_is_credited_once(site: Site<impl Store>, then: Fault) {
     let mut desk = user(&site, "ada", &[]).await;
     join_club(&mut desk, 5, "silver").await;
     let waiting = async || {
@@ -925,14 +955,11 @@ async fn what_waits_is_credited_once_whatever_fails(site: Site<impl Store>) {
     };
     let (loads, commits) = cost(&site, &mut waiting().await, club).await;
     let mut stamps = 6;
-    let hasty = site.layer.clone().deadline(30 * MS);
     for call in 0..loads + commits {
         for fault in [Fault::Before, Fault::After] {
             let visitor = waiting().await;
-            let before = std::iter::repeat_n(Fault::None, call);
-            site.store.plan(before.chain([fault]));
-            site.store.always(Some(Fault::Before));
-            let reply = visitor.moved_to(&hasty).visit(club).await;
+            site.store.fail_after(call, fault, then);
+            let reply = visitor.clone().visit(club).await;
             assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
             site.store.heal();
             stamps += 1;
@@ -1122,7 +1149,8 @@ async fn logins_leave_nothing_behind_for_good(site: Site<impl Store>) {
 #[tokio::test]
 async fn a_login_that_takes_up_a_claim_has_all_its_time() {
     let site = Site::in_memory();
-    let (mut visitor, mut guest) = fail_at(&site, "ada", (2, Fault::After)).await; // the claim
+    let claim = (2, Fault::After, Fault::Full);
+    let (mut visitor, mut guest) = fail_at(&site, "ada", claim).await;
     site.clock.advance(10 * SECOND - MS);
     site.store
         .plan(std::iter::repeat_n(Fault::None, 4).chain([Fault::Held]));

@@ -17,7 +17,7 @@ use common::{apply, create, creation, end, increment, number, session_key, slot,
 use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, StatusCode};
 use session_runtime::store::{Store, TowerSessionsStore};
-use session_runtime::testing::{CASES, conformance_case};
+use session_runtime::testing::{CASES, SWEEPER_CASES, conformance_case};
 use session_runtime::{
     Change, Clock, Committed, Error, Expiry, Key, Kind, Session, SessionId, SessionLayer,
     SlotChange, State, SystemClock, Timestamp, UserId,
@@ -32,37 +32,14 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 
 // ---- the suite of promises
 
-/// Why a case is left out.
-const SWEEPS_ITSELF: &str = "their store deletes what has expired, by its own clock";
-
-/// The cases that such a store cannot hold.
-const LEFT_OUT: &[(&str, &str)] = &[
-    ("a_claimed_record_lapses_in_its_time", SWEEPS_ITSELF),
-    ("sweeping_deletes_what_has_expired", SWEEPS_ITSELF),
-    ("sweeping_spares_what_was_extended", SWEEPS_ITSELF),
-    ("sweeping_finds_what_was_shortened", SWEEPS_ITSELF),
-    ("sweeping_keeps_to_its_limit", SWEEPS_ITSELF),
-    ("sweeping_deletes_tombstones_in_their_time", SWEEPS_ITSELF),
-    (
-        "sweeping_names_the_sessions_that_nobody_had_ended",
-        SWEEPS_ITSELF,
-    ),
-    ("sweeping_takes_the_owner_off_the_list", SWEEPS_ITSELF),
-    ("sweeping_goes_on_once_the_clock_is_back", SWEEPS_ITSELF),
-    (
-        "sweeping_stands_still_while_the_clocks_disagree",
-        SWEEPS_ITSELF,
-    ),
-];
-
 async fn keeps_its_promises(make: fn() -> TowerSessionsStore) {
     for case in CASES {
         let run = tokio::spawn(conformance_case(case, move |_| async move { make() }));
-        let left_out = LEFT_OUT.iter().find(|(name, _)| name == case);
-        match (run.await, left_out) {
-            (Ok(()), None) | (Err(_), Some(_)) => {}
-            (Ok(()), Some((_, why))) => panic!("`{case}` is kept, though {why}"),
-            (Err(failed), None) => panic!("`{case}`: {failed}"),
+        // Their store deletes what has expired, by its own clock.
+        match (run.await, SWEEPER_CASES.contains(case)) {
+            (Ok(()), false) | (Err(_), true) => {}
+            (Ok(()), true) => panic!("`{case}` is kept by a store that expires by itself"),
+            (Err(failed), false) => panic!("`{case}`: {failed}"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use session_runtime::store::{PostgresStore, Store};
 use session_runtime::{Change, Committed, Expiry, Key, Kind, SystemClock};
-use session_tests::{Cut, PostgresServer, Proxy, Wire};
+use session_tests::{Cut, PostgresServer, Proxy, Wire, wait_for};
 use tokio_postgres::Client;
 
 use super::{
@@ -147,27 +147,23 @@ async fn no_increment_is_lost_or_doubled_in_serializable_transactions() {
     }
 }
 
-#[tokio::test]
-async fn a_deadlock_is_tried_again_and_applied_once() {
-    let Some(server) = PostgresServer::shared() else {
-        return;
-    };
-    let store = store_with(server, "locks", "?options=-c%20deadlock_timeout%3D50ms").await;
+/// Has a move and another transaction wait for each other. Whether it was the move that gave way: whoever looks last
+/// whether there is a deadlock finds it, and the move looks when it has waited for half a second.
+async fn is_deadlocked(server: &PostgresServer, store: &PostgresStore) -> bool {
     let mut keys = [session_key(), session_key()];
     keys.sort();
     let [first, second] = keys;
-    apply(&store, &first, &creation(&[slot("n", "0")])).await;
+    apply(store, &first, &creation(&[slot("n", "0")])).await;
     let lapsed = Change {
         expiry: Expiry::Set(now()),
         ..creation(&[])
     };
-    apply(&store, &second, &lapsed).await;
+    apply(store, &second, &lapsed).await;
     let (mut client, watcher) = (server.client().await, server.client().await);
-    let deadlocks = async || -> i64 {
-        let count = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'";
-        watcher.query_one(count, &[]).await.unwrap().get(0)
-    };
-    let before = deadlocks().await;
+    let patient = "SET deadlock_timeout = '60s'";
+    client.batch_execute(patient).await.unwrap();
+    let pid = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    let pid: i32 = pid.unwrap().get(0);
     let lock = "SELECT FROM locks.sessions WHERE key = $1 FOR UPDATE";
     let [one, two] = [&first, &second].map(|key| key.to_string().into_bytes());
     let other = client.transaction().await.unwrap();
@@ -181,33 +177,47 @@ async fn a_deadlock_is_tried_again_and_applied_once() {
         let (store, first) = (store.clone(), first.clone());
         async move { store.commit(&first, &relocation).await }
     });
-    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-    while watcher
-        .query_one(waiting, &[])
-        .await
-        .unwrap()
-        .get::<_, i64>(0)
-        == 0
-    {
-        pause().await;
-    }
-    // Whoever has waited longer finds the deadlock, and gives way.
-    other
-        .execute(lock, &[&one])
-        .await
-        .expect("the move gives way");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+    wait_for("the move waits", async || {
+        let row = watcher.query_one(waiting, &[&pid]).await.unwrap();
+        row.get::<_, i64>(0) > 0
+    })
+    .await;
+    other.execute(lock, &[&one]).await.unwrap();
     other.rollback().await.unwrap();
-    assert_eq!(
-        moving.await.unwrap().expect("it was tried again"),
-        Committed::Applied
-    );
+    // If this machine stood still meanwhile, the move has looked too early, and waits in vain.
+    let Ok(moved) = moving.await.unwrap() else {
+        return false;
+    };
+    assert_eq!(moved, Committed::Applied);
     let record = store.load(&second).await.unwrap().expect("it has moved");
     assert_eq!(number(record.slot("n").expect("a slot")), 1);
+    true
+}
+
+#[tokio::test]
+async fn a_deadlock_is_tried_again_and_applied_once() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let store = store_with(server, "locks", "?options=-c%20deadlock_timeout%3D500ms").await;
+    let watcher = server.client().await;
+    let deadlocks = async || -> i64 {
+        let count = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'";
+        watcher.query_one(count, &[]).await.unwrap().get(0)
+    };
+    let before = deadlocks().await;
+    let mut tries = 0;
+    while !is_deadlocked(server, &store).await {
+        tries += 1;
+        assert!(tries < 10, "the move never gives way");
+    }
     // A connection that closes hands in what it has counted.
     drop(store);
-    while deadlocks().await == before {
-        pause().await;
-    }
+    wait_for("the deadlock is counted", async || {
+        deadlocks().await > before
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,8 +226,16 @@ async fn moves_in_both_directions_never_deadlock() {
     let Some(server) = PostgresServer::shared() else {
         return;
     };
-    // Longer than a lock is waited for: a deadlock would not be resolved, and seen.
-    let store = store_with(server, "crossing", "?options=-c%20deadlock_timeout%3D60s").await;
+    // A database of its own, which counts the deadlocks it has had. They are looked for soon.
+    let client = server.client().await;
+    let make = "CREATE DATABASE crossing";
+    client.batch_execute(make).await.unwrap();
+    let url = server.url();
+    let (url, _) = url.rsplit_once('/').expect("a path");
+    let url = format!("{url}/crossing?options=-c%20deadlock_timeout%3D10ms");
+    let options = server.options(SystemClock::default());
+    let store = options.connect(&url).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
     let keys = [session_key(), session_key()];
     for key in &keys {
         apply(&store, key, &creation(&[])).await;
@@ -231,10 +249,7 @@ async fn moves_in_both_directions_never_deadlock() {
                     retire: Some((to.clone(), now())),
                     ..Change::new(Kind::Move(to.clone(), now() + HOUR), now())
                 };
-                let committed = store
-                    .commit(&from, &change)
-                    .await
-                    .expect("no lock is waited for in vain");
+                let committed = insist(&store, &from, &change).await;
                 assert_eq!(committed, Committed::Exists);
             }
         })
@@ -248,6 +263,17 @@ async fn moves_in_both_directions_never_deadlock() {
     for task in crossing {
         task.await.expect("every move is answered");
     }
+    // A connection that closes hands in what it has counted.
+    drop(store);
+    let count = async |what: &str| -> i64 {
+        let count = format!("SELECT {what} WHERE datname = 'crossing'");
+        client.query_one(&count, &[]).await.unwrap().get(0)
+    };
+    wait_for("all connections close", async || {
+        count("count(*) FROM pg_stat_activity").await == 0
+    })
+    .await;
+    assert_eq!(count("deadlocks FROM pg_stat_database").await, 0);
 }
 
 /// Writers that go on until told otherwise, and what they have been told is written.
@@ -418,9 +444,7 @@ async fn a_server_that_may_only_be_read_is_left_for_another() {
         .expect_err("it may only be read");
     assert!(error.is_transient(), "{error:?}");
     // Behind the same name, another server may be the primary by now.
-    while connections().await > 0 {
-        pause().await;
-    }
+    wait_for("it is left", async || connections().await == 0).await;
     assert!(store.load(&key).await.unwrap().is_some());
 }
 

@@ -14,7 +14,8 @@ async fn ten_instances_may_migrate_at_once() {
         return;
     };
     let open = || {
-        let options = PostgresStore::options().schema("ten instances".replace(' ', "-"));
+        let options = server.options(SystemClock::default());
+        let options = options.schema("ten-instances");
         options.connect(&server.url()).expect("the URL is fine")
     };
     let starting: Vec<_> = (0..10)
@@ -44,7 +45,8 @@ async fn any_plain_name_will_do_and_no_other() {
         ("user", "Sessions"),
         (&long.0, &long.1),
     ] {
-        let options = PostgresStore::options().schema(schema).table(table);
+        let options = server.options(SystemClock::default());
+        let options = options.schema(schema).table(table);
         let store = options.connect(&server.url()).expect("the name is fine");
         store.migrate().await.expect("the tables can be made");
         let key = create(&store, &[slot("a", "1")]).await;
@@ -77,7 +79,8 @@ async fn stores_of_different_names_share_a_schema_and_nothing_else() {
         return;
     };
     let open = async |table: &str| {
-        let options = PostgresStore::options().schema("shared").table(table);
+        let options = server.options(SystemClock::default());
+        let options = options.schema("shared").table(table);
         let store = options.connect(&server.url()).expect("the name is fine");
         store.migrate().await.expect("the tables can be made");
         store
@@ -116,7 +119,8 @@ async fn who_may_not_make_tables_can_use_those_that_are_there() {
         return;
     };
     let client = server.client().await;
-    let store = PostgresStore::options().schema("guarded");
+    let options = |schema| server.options(SystemClock::default()).schema(schema);
+    let store = options("guarded");
     store
         .connect(&server.url())
         .unwrap()
@@ -130,19 +134,13 @@ async fn who_may_not_make_tables_can_use_those_that_are_there() {
         .url()
         .replace("postgres:", "clerk:")
         .replace("clerk://", "postgres://");
-    let clerk = PostgresStore::options()
-        .schema("guarded")
-        .connect(&url)
-        .unwrap();
+    let clerk = options("guarded").connect(&url).unwrap();
     clerk.migrate().await.expect("nothing is to be done");
     let key = create(&clerk, &[slot("a", "1")]).await;
     clerk.sweep(10).await.unwrap();
     assert!(clerk.load(&key).await.unwrap().is_some());
 
-    let elsewhere = PostgresStore::options()
-        .schema("forbidden")
-        .connect(&url)
-        .unwrap();
+    let elsewhere = options("forbidden").connect(&url).unwrap();
     let error = elsewhere
         .migrate()
         .await
@@ -193,10 +191,8 @@ async fn a_newer_version_s_tables_are_left_as_they_are() {
         return;
     };
     let client = server.client().await;
-    let store = PostgresStore::options()
-        .schema("newer")
-        .connect(&server.url())
-        .unwrap();
+    let options = server.options(SystemClock::default()).schema("newer");
+    let store = options.connect(&server.url()).unwrap();
     store.migrate().await.unwrap();
     let newer = "INSERT INTO newer.sessions_versions VALUES (2);
         CREATE OR REPLACE FUNCTION newer.sessions_sweep_v1(p_cutoff bigint, p_limit bigint)
@@ -223,7 +219,8 @@ async fn neither_errors_nor_debug_tell_the_password() {
     let no_such = server.url() + "_that_is_not_there";
     let walled = server.url().rsplit_once('/').expect("a path").0.to_owned() + "/walled";
     for (url, is_transient) in [(&nobody_there, true), (&no_such, false), (&walled, false)] {
-        let store = PostgresStore::connect(url).expect("the URL is fine");
+        let options = server.options(SystemClock::default());
+        let store = options.connect(url).expect("the URL is fine");
         let said = [
             format!("{store:?}"),
             format!("{:?}", PostgresStore::options()),

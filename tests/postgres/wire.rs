@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use session_runtime::store::{PostgresStore, Store};
 use session_runtime::{Change, Ended, Key, Kind, SystemClock};
-use session_tests::{PostgresServer, Proxy};
+use session_tests::{PostgresServer, Proxy, wait_for};
 
 use super::{HOUR, apply, create, creation, now, session_key, set, slot, update};
 
@@ -134,11 +134,7 @@ async fn extending_a_session_writes_no_index() {
     let Some(server) = PostgresServer::start() else {
         return;
     };
-    let store = PostgresStore::options()
-        .schema("hot")
-        .connect(&server.url())
-        .unwrap();
-    store.migrate().await.unwrap();
+    let store = server.store(SystemClock::default()).await;
     let key = create(&store, &[slot("a", "0")]).await;
     for n in 0..100 {
         let [base, next] = [n, n + 1].map(|n| slot("a", n.to_string()));
@@ -152,14 +148,17 @@ async fn extending_a_session_writes_no_index() {
     drop(store);
     let client = server.client().await;
     let counts = "SELECT relname::text, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE n_tup_upd > 0";
-    let mut rows = Vec::new();
-    while rows.len() < 2 {
-        rows = client.query(counts, &[]).await.unwrap();
-        super::pause().await;
-    }
-    for row in rows {
-        let (table, all, hot): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        assert_eq!(all, 100, "{table}");
+    let mut found = Vec::new();
+    wait_for("both tables have all their updates", async || {
+        let rows = client.query(counts, &[]).await.unwrap();
+        found = rows
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect::<Vec<(String, i64, i64)>>();
+        found.iter().map(|(_, all, _)| *all).eq([100, 100])
+    })
+    .await;
+    for (table, all, hot) in found {
         assert!(
             hot >= 90,
             "{table}: {hot} of {all} updates left the indexes alone"

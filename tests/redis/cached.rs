@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use session_runtime::store::{CachedStore, RedisStore, Store};
-use session_runtime::testing::{CASES, conformance_case};
+use session_runtime::testing::conformance_case;
 use session_runtime::{Ended, Key, SlotChange, State};
 use session_tests::{Proxy, RedisCluster, RedisServer, Wire};
 
 use super::common::{apply, create, end, increment, number, slot, update};
-use super::{new, now, sweeps, wait_for};
+use super::{cases, new, now, wait_for};
 
 type Cached = CachedStore<RedisStore>;
 
@@ -54,7 +54,7 @@ async fn a_cached_store_keeps_every_promise() {
     let Some(server) = RedisServer::shared() else {
         return;
     };
-    for case in CASES.iter().filter(|case| !sweeps(case)) {
+    for case in cases() {
         conformance_case(case, async |_| {
             CachedStore::new(server.store().await).expect("it tells of changes")
         })
@@ -155,7 +155,10 @@ async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
     let cut_off = cut_off.with_staleness(staleness);
     let other = instance(&server.url()).await;
     let key = create(&other, now(), &[slot("n", "0")]).await;
-    for round in 0..2 {
+    let (mut round, mut seen) = (0, 0);
+    while seen < 2 {
+        // A machine that stands still for so long serves nothing from memory, but not each time.
+        assert!(round < 50, "nothing was served from memory");
         warm(&server, &cut_off, &key).await;
         proxy.set(Wire::BlackHole);
         increment(&other, &key, now()).await;
@@ -173,7 +176,7 @@ async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
             hits += 1;
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        assert!(hits > 0, "nothing was served from memory");
+        seen += usize::from(hits > 0);
         proxy.set(Wire::Reset);
         proxy.set(Wire::Open);
         wait_for("the change is seen", async || {
@@ -181,6 +184,7 @@ async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
             found.is_ok_and(|found| number(found.expect("it").slot("n").expect("it")) == round + 1)
         })
         .await;
+        round += 1;
     }
 }
 

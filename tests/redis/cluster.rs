@@ -1,7 +1,7 @@
 //! A Cluster whose slots move.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use session_runtime::store::{RedisStore, Store};
 use session_runtime::{Committed, Kind, SlotChange, State};
@@ -51,16 +51,36 @@ impl Migration<'_> {
 }
 
 /// Adds one to slot `n` again and again, wherever the record is by then, and says how often.
-async fn count(store: RedisStore, key: session_runtime::Key, stop: Arc<AtomicBool>) -> usize {
-    let mut counted = 0;
-    let mut base = Arc::new(slot("n", "0"));
-    while !stop.load(Ordering::SeqCst) {
-        let next = Arc::new(slot("n", (counted + 1).to_string()));
-        let change = update(now(), [SlotChange::set(Some(base), Arc::clone(&next))]);
-        assert_eq!(repeat(&store, &key, &change).await, Committed::Applied);
-        (base, counted) = (next, counted + 1);
+#[derive(Clone, Default)]
+struct Counter {
+    counted: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Counter {
+    async fn run(self, store: RedisStore, key: session_runtime::Key) -> usize {
+        let mut base = Arc::new(slot("n", "0"));
+        while !self.stop.load(Ordering::SeqCst) {
+            let next = Arc::new(slot("n", (self.counted() + 1).to_string()));
+            let change = update(now(), [SlotChange::set(Some(base), Arc::clone(&next))]);
+            assert_eq!(repeat(&store, &key, &change).await, Committed::Applied);
+            self.counted.fetch_add(1, Ordering::SeqCst);
+            base = next;
+        }
+        self.counted()
     }
-    counted
+
+    fn counted(&self) -> usize {
+        self.counted.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits until each has counted on.
+async fn all_go_on(counters: &[Counter]) {
+    for counter in counters {
+        let before = counter.counted();
+        wait_for("it counts on", async || counter.counted() > before).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,10 +94,10 @@ async fn a_slot_that_moves_among_commits_loses_none() {
         let create = creation(now(), &[slot("n", "0")]);
         assert_eq!(repeat(&store, key, &create).await, Committed::Applied);
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let counting = keys
-        .clone()
-        .map(|key| tokio::spawn(count(store.clone(), key, Arc::clone(&stop))));
+    let counters = keys.clone().map(|_| Counter::default());
+    let counting = std::array::from_fn::<_, 8, _>(|n| {
+        tokio::spawn(counters[n].clone().run(store.clone(), keys[n].clone()))
+    });
 
     let name = {
         let names: Vec<Vec<String>> = cluster
@@ -104,15 +124,16 @@ async fn a_slot_that_moves_among_commits_loses_none() {
         assert_eq!(moving.len(), keys.len());
         for key in &moving {
             migration.migrate(key);
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            all_go_on(&counters).await;
         }
         migration.end();
     }
-    stop.store(true, Ordering::SeqCst);
+    for counter in &counters {
+        counter.stop.store(true, Ordering::SeqCst);
+    }
     for (key, counting) in keys.iter().zip(counting) {
         let counted = counting.await.expect("it counts to the end");
         let record = store.load(key).await.unwrap().unwrap();
-        assert!(counted > 0);
         assert_eq!(record.slot("n").map(|slot| number(slot)), Some(counted));
     }
 }

@@ -1,11 +1,11 @@
 //! Opening a store, and what it says of itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use redis::aio::ConnectionManagerConfig;
 use session_runtime::store::{RedisStore, Store};
 use session_runtime::{Change, Expiry, Key, Kind, SlotChange, Timestamp, UserId};
-use session_tests::{RedisCluster, RedisServer};
+use session_tests::{PATIENCE, Port, RedisCluster, RedisServer};
 
 use super::common::{TTL, apply, create, creation, end, session_key, slot, update};
 use super::{now, successive_keys, wait_for};
@@ -39,10 +39,8 @@ async fn what_is_no_url_of_a_server_is_said_to_be_none() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("its address").port()
-    };
+    let held = Port::free();
+    let port = held.number();
     assert_eq!(
         refusal(&format!("redis://:hunter2@127.0.0.1:{port}")).await,
         format!(
@@ -72,8 +70,7 @@ async fn a_wrong_password_is_not_repeated() {
     };
     let () = server.command(&["ACL", "SETUSER", "app", "on", ">hunter2", "~*", "+@all"]);
     let at = format!("app:hunter2@127.0.0.1:{}", server.port());
-    let store = RedisStore::connect(&format!("redis://{at}")).await;
-    let store = store.expect("the right one is let in");
+    let store = super::connect(&format!("redis://{at}")).await;
     create(&store, now(), &[]).await;
     let debug = format!("{store:?}");
     assert!(!debug.contains("hunter2"), "{debug}");
@@ -102,8 +99,11 @@ async fn what_the_docs_have_a_user_allowed_is_all_that_is_needed() {
     user.extend(documented_acl());
     let () = server.command(&user);
     let url = format!("redis://app:right@127.0.0.1:{}", server.port());
-    let connect = async |prefix: &str| RedisStore::options().prefix(prefix).connect(&url).await;
-    let store = connect("shop:").await.expect("it is let in");
+    let connect = async |prefix: &str| {
+        let options = RedisStore::options().prefix(prefix).timeout(PATIENCE);
+        options.connect(&url).await.expect("it is let in")
+    };
+    let store = connect("shop:").await;
     let ada = UserId::new("ada");
     let owned = |now, change| Change {
         owner: Some(ada.clone()),
@@ -148,7 +148,7 @@ async fn what_the_docs_have_a_user_allowed_is_all_that_is_needed() {
         .collect();
     assert!(denied.is_empty(), "{denied:?}");
 
-    let other = connect("other:").await.expect("it is let in");
+    let other = connect("other:").await;
     let error = other.load(&session_key()).await.expect_err("not its keys");
     assert!(!error.is_transient());
     let source = std::error::Error::source(&error)
@@ -187,8 +187,12 @@ async fn a_connection_of_the_app_serves_as_well() {
         return;
     };
     let client = redis::Client::open(server.url()).expect("a URL");
-    let manager = client.get_connection_manager().await.expect("it answers");
-    let store = RedisStore::options().prefix("over:").over(manager).unwrap();
+    let patient = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    let manager = client.get_connection_manager_with_config(patient).await;
+    let options = RedisStore::options().prefix("over:").timeout(PATIENCE);
+    let store = options.over(manager.expect("it answers")).unwrap();
     let key = create(&store, now(), &[]).await;
     assert!(store.load(&key).await.unwrap().is_some());
 }
@@ -199,11 +203,13 @@ async fn so_does_one_to_a_cluster() {
         return;
     };
     let nodes = cluster.nodes().iter().map(RedisServer::url);
-    let client = redis::cluster::ClusterClient::new(nodes).expect("URLs");
+    let client = redis::cluster::ClusterClientBuilder::new(nodes)
+        .connection_timeout(PATIENCE)
+        .response_timeout(PATIENCE)
+        .build();
+    let client = client.expect("URLs");
     let connection = client.get_async_connection().await.expect("it answers");
-    let options = RedisStore::options()
-        .prefix("over:")
-        .timeout(Duration::from_secs(20));
+    let options = RedisStore::options().prefix("over:").timeout(PATIENCE);
     let store = options.over_cluster(connection).unwrap();
     let key = create(&store, now(), &[]).await;
     assert!(store.load(&key).await.unwrap().is_some());

@@ -3,11 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use reqwest::{Client, Response};
-use session_tests::times;
+use session_tests::{PATIENCE, times};
 use tokio::task::JoinSet;
 
 use crate::on_each_server;
@@ -47,7 +46,7 @@ impl Instance {
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> Response {
-        let response = request.timeout(Duration::from_secs(60)).send().await;
+        let response = request.timeout(5 * PATIENCE).send().await;
         let response = response.expect("an answer");
         assert!(response.status().is_success(), "{}", response.status());
         response

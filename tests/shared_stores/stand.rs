@@ -9,15 +9,19 @@ use std::time::Duration;
 use axum::handler::Handler;
 use session_runtime::store::{PostgresStore, RedisStore, Store};
 use session_runtime::{Record, Session};
-use session_tests::{PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
+use session_tests::wait_for;
+use session_tests::{PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// How long the layer waits for the store here.
-pub(crate) const DEADLINE: Duration = Duration::from_millis(200);
+/// How long the layer of a [hasty](Stand::hasty) stand waits for the store.
+const DEADLINE: Duration = Duration::from_millis(200);
 
-/// By when there is an answer whatever the store does.
-pub(crate) const IN_TIME: Duration = Duration::from_millis(300);
+/// By when there is an answer then, whatever the store does.
+const IN_TIME: Duration = Duration::from_millis(300);
+
+/// How often to try what a machine may be too slow for that is busy with other things.
+pub(crate) const TRIES: usize = 20;
 
 const BUSY: &str = "The session is not available just now. Please try again.";
 
@@ -52,8 +56,8 @@ pub(crate) trait Server: Sized + Send + Sync + 'static {
     /// By way of whatever listens on `port`.
     fn url(&self, port: u16) -> String;
 
-    /// A store of that name, which is made if need be.
-    async fn store(&self, url: &str, name: &str) -> Self::Store;
+    /// A store of that name. One that waits so long for the server is made if need be; by default it waits less.
+    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> Self::Store;
 
     /// All that is kept under that name, as text.
     async fn dump(&self, name: &str) -> String;
@@ -74,9 +78,18 @@ impl Server for RedisServer {
         format!("redis://127.0.0.1:{port}")
     }
 
-    async fn store(&self, url: &str, name: &str) -> RedisStore {
-        let store = RedisStore::options().prefix(name).connect(url).await;
-        store.expect("the server answers")
+    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> RedisStore {
+        let mut options = RedisStore::options().prefix(name);
+        if let Some(patience) = patience {
+            options = options.timeout(patience);
+        }
+        let mut store = None;
+        wait_for("the server answers", async || {
+            store = options.clone().connect(url).await.ok();
+            store.is_some()
+        })
+        .await;
+        store.expect("it was waited for")
     }
 
     async fn dump(&self, name: &str) -> String {
@@ -118,10 +131,15 @@ impl Server for PostgresServer {
         self.url_at(port)
     }
 
-    async fn store(&self, url: &str, name: &str) -> PostgresStore {
-        let options = PostgresStore::options().schema(name).pool_size(CONNECTIONS);
+    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> PostgresStore {
+        let mut options = PostgresStore::options().schema(name).pool_size(CONNECTIONS);
+        if let Some(patience) = patience {
+            options = options.wait(patience);
+        }
         let store = options.connect(url).expect("the URL is fine");
-        store.migrate().await.expect("the tables can be made");
+        if patience.is_some() {
+            store.migrate().await.expect("the tables can be made");
+        }
         store
     }
 
@@ -194,10 +212,11 @@ impl<S: Server> Stand<S> {
         let name = format!("stand{}_", STANDS.fetch_add(1, Ordering::Relaxed));
         let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let proxy = Arc::new(Proxy::open(proxy));
-        let direct = server.store(&server.url(server.port()), &name).await;
+        let url = server.url(server.port());
+        let direct = server.store(&url, &name, Some(PATIENCE)).await;
         let url = server.url(proxy.address().port());
-        let store = server.store(&url, &name).await;
-        let site = Site::new(|_| store).with(|layer| layer.deadline(DEADLINE));
+        let store = server.store(&url, &name, None).await;
+        let site = Site::new(|_| store);
         Self {
             server,
             name,
@@ -205,6 +224,12 @@ impl<S: Server> Stand<S> {
             site,
             direct,
         }
+    }
+
+    /// The same with a layer that does not wait long for the store.
+    pub(crate) fn hasty(mut self) -> Self {
+        self.site = self.site.with(|layer| layer.deadline(DEADLINE));
+        self
     }
 
     /// A visitor who has ten points.
@@ -232,11 +257,11 @@ impl<S: Server> Stand<S> {
     }
 
     /// Opens the wire; within a second, the visitor is served again. On a machine that is busy with other things
-    /// that may take longer, but not three times out of three.
+    /// that may take longer, but not each time.
     pub(crate) async fn heal(&self, visitor: &mut Visitor) -> Reply {
         let wire = self.proxy.wire();
         let mut took = Vec::new();
-        while took.len() < 3 {
+        while took.len() < TRIES {
             self.proxy.set(Wire::Open);
             let begun = Instant::now();
             let reply = insist(visitor, read).await;
@@ -251,15 +276,22 @@ impl<S: Server> Stand<S> {
 }
 
 /// Visits until there is an answer.
-async fn insist<T: 'static>(visitor: &mut Visitor, handler: impl Handler<T, ()>) -> Reply {
-    for _ in 0..100 {
+pub(crate) async fn insist<T: 'static>(
+    visitor: &mut Visitor,
+    handler: impl Handler<T, ()>,
+) -> Reply {
+    let mut answer = None;
+    wait_for("there is an answer", async || {
         let reply = visitor.visit(handler.clone()).await;
-        if reply.status.is_success() {
-            return reply;
+        let is_served = reply.status.is_success();
+        if !is_served {
+            assert_busy(&reply);
         }
-        assert_busy(&reply);
-    }
-    panic!("in vain: there is an answer");
+        answer = Some(reply);
+        is_served
+    })
+    .await;
+    answer.expect("it was waited for")
 }
 
 /// The session is not available: the client is told so, and nothing else.
@@ -269,10 +301,10 @@ pub(crate) fn assert_busy(reply: &Reply) {
 }
 
 /// Has an answer in time, as `ask` measures. On a machine that is busy with other things one may be late, but not
-/// three of three.
+/// each time.
 pub(crate) async fn in_time(mut ask: impl AsyncFnMut() -> Duration) {
     let mut took = Vec::new();
-    while took.len() < 3 {
+    while took.len() < TRIES {
         took.push(ask().await);
         if took.iter().any(|took| *took < IN_TIME) {
             return;

@@ -6,14 +6,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
 use thirtyfour::common::capabilities::chrome::ChromeCapabilities;
 use thirtyfour::prelude::*;
 
-use crate::tools::require;
+use crate::tools::{require, wait_for};
 
 /// The size of the window, and so the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,12 +126,10 @@ impl Chrome {
             .await
             .unwrap_or_else(|error| panic!("`{css}`: {error}"));
         // The click returns when the form is sent, which may be before its answer is there.
-        let started = Instant::now();
-        while !self.has_left(&before).await {
-            let waited = started.elapsed();
-            assert!(waited < PATIENCE, "`{css}` leads nowhere");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait_for(&format!("`{css}` leads somewhere"), async || {
+            self.has_left(&before).await
+        })
+        .await;
     }
 
     /// Whether another page is there, and all of it.
@@ -225,9 +222,6 @@ fn capabilities(
     }
     Ok(capabilities)
 }
-
-/// A page that is not there by then does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The window's, in pixels.
 const HEIGHT: u32 = 1000;

@@ -79,6 +79,13 @@ impl<S: Store> FaultStore<S> {
         self.planned().next.extend(faults);
     }
 
+    /// So many calls go through, the next has the first fault, and all later ones the second. With [`Fault::Full`],
+    /// nobody asks until the deadline.
+    pub fn fail_after(&self, calls: usize, first: Fault, then: Fault) {
+        self.plan(std::iter::repeat_n(Fault::None, calls).chain([first]));
+        self.always(Some(then));
+    }
+
     /// What happens to every call that no fault is planned for, from now on.
     pub fn always(&self, fault: Option<Fault>) {
         self.planned().always = fault;

@@ -1,33 +1,32 @@
 //! Private PostgreSQL servers, and what stands between them and a store.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use session_runtime::Clock;
 use session_runtime::store::{PostgresOptions, PostgresStore};
 use tokio_postgres::{Client, NoTls};
 
-use crate::tools::require;
-
-/// A server that is not up by then does not come up.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::Port;
+use crate::tools::{PATIENCE, require, wait_until};
 
 /// The password in every private server's URL, to be looked for where it must not be.
 pub const POSTGRES_PASSWORD: &str = "canary-b7f3";
 
-/// Quick, small, and nothing outside its folder. The tests' many pools need more connections than usual.
+/// Quick, small, and nothing outside its folder. The tests' many pools need more connections than usual; and what they
+/// count is not to have vacuuming in it, whenever that comes.
 const SETTINGS: &str = "listen_addresses = '127.0.0.1'\n\
     unix_socket_directories = ''\n\
     dynamic_shared_memory_type = mmap\n\
     recovery_init_sync_method = syncfs\n\
     shared_buffers = 64MB\n\
     max_connections = 300\n\
+    autovacuum = off\n\
     log_min_messages = fatal\n";
 
 /// As long as no test is about durability, the disk need not be waited for.
@@ -39,7 +38,7 @@ const CARELESS: &str = "fsync = off\nsynchronous_commit = off\nfull_page_writes 
 pub struct PostgresServer {
     binaries: PathBuf,
     folder: PathBuf,
-    port: u16,
+    port: Port,
     guard: Child,
     /// Closed by the end of this process, whatever brings that about.
     lifeline: Option<ChildStdin>,
@@ -74,7 +73,7 @@ impl PostgresServer {
             binaries: initdb.parent().expect("it lies in a folder").to_owned(),
             lifeline: guard.stdin.take(),
             guard,
-            port: free_port(),
+            port: Port::free(),
             schemas: AtomicUsize::new(0),
             folder,
         };
@@ -92,7 +91,7 @@ impl PostgresServer {
         initdb.args(["--no-sync", "--no-locale", "-E", "UTF8", "-U", "postgres"]);
         // Whoever can reach the port is let in: checking a password takes long, unoptimised.
         run(initdb.args(["-A", "trust"]));
-        let all = format!("port = {}\n{SETTINGS}{settings}", self.port);
+        let all = format!("port = {}\n{SETTINGS}{settings}", self.port());
         fs::write(self.data().join("postgresql.auto.conf"), all).expect("a file");
     }
 
@@ -129,15 +128,14 @@ impl PostgresServer {
     ///
     /// If it does not come up.
     pub fn restart(&self) {
-        let started = Instant::now();
         // What a killed server leaves behind is in the way of the next for a moment.
-        while !self.control(&["start"]) {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "PostgreSQL starts:\n{}",
-                self.log()
-            );
-        }
+        wait_until("PostgreSQL starts: see its log above", || {
+            let started = self.control(&["start"]);
+            if !started {
+                eprintln!("{}", self.log());
+            }
+            started
+        });
     }
 
     /// Stops it as an operator does: who is connected is told so and sent away.
@@ -152,7 +150,7 @@ impl PostgresServer {
     fn control(&self, what: &[&str]) -> bool {
         let mut command = self.command("pg_ctl");
         command
-            .args(["-w", "-s", "-t", "30", "-l"])
+            .args(["-w", "-s", "-t", &PATIENCE.as_secs().to_string(), "-l"])
             .arg(self.folder.join("log"))
             .args(what);
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -174,7 +172,7 @@ impl PostgresServer {
         let kill = format!("kill -9 {main} $(cat /proc/{main}/task/{main}/children)");
         run(Command::new("sh").args(["-c", &kill]));
         while Path::new(&format!("/proc/{main}/exe")).exists() {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::yield_now();
         }
         // Nobody may have taken note of its end yet, and the next would take it for alive.
         fs::remove_file(self.data().join("postmaster.pid")).expect("it was there");
@@ -187,12 +185,12 @@ impl PostgresServer {
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Its URL, password and all.
     pub fn url(&self) -> String {
-        self.url_at(self.port)
+        self.url_at(self.port())
     }
 
     /// The same by way of whatever listens on `port`.
@@ -205,7 +203,7 @@ impl PostgresServer {
     pub fn options(&self, clock: impl Clock) -> PostgresOptions {
         let number = self.schemas.fetch_add(1, Ordering::Relaxed);
         let options = PostgresStore::options().schema(format!("test_{number}"));
-        options.wait(Duration::from_secs(10)).clock(clock)
+        options.wait(PATIENCE).clock(clock)
     }
 
     /// An empty store, in a schema of its own.
@@ -239,7 +237,7 @@ impl PostgresServer {
 /// test's process ends.
 #[derive(Debug)]
 pub struct Pgbouncer {
-    port: u16,
+    port: Port,
     guard: Child,
     lifeline: Option<ChildStdin>,
 }
@@ -252,12 +250,13 @@ impl Pgbouncer {
     /// If it does not start.
     pub fn start(server: &PostgresServer) -> Option<Self> {
         let program = require("pgbouncer")?;
-        let port = free_port();
+        let held = Port::free();
+        let port = held.number();
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n\
              max_client_conn = 300\n",
-            server.port
+            server.port()
         );
         let file = server.folder.join(format!("pgbouncer-{port}.ini"));
         fs::write(&file, settings).expect("a file");
@@ -275,21 +274,19 @@ impl Pgbouncer {
             .stderr(Stdio::null());
         let mut guard = shell.process_group(0).spawn().expect("a shell");
         let bouncer = Self {
-            port,
+            port: held,
             lifeline: guard.stdin.take(),
             guard,
         };
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < PATIENCE, "pgbouncer starts");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_until("pgbouncer starts", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         Some(bouncer)
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 }
 
@@ -357,10 +354,4 @@ fn run(command: &mut Command) {
         "{command:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-/// A port that nobody listens on just now.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
 }

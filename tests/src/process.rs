@@ -13,8 +13,7 @@ use http::{HeaderMap, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
 
-/// A shop that does not open by then does not open.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::tools::PATIENCE;
 
 /// A running shop. It is killed when it drops.
 #[derive(Debug)]

@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::tools::PATIENCE;
+
 /// Bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
 
@@ -21,9 +23,6 @@ const HELD: usize = 1_024;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;
-
-/// A proxy that does not do by then what it is told is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What becomes of connections and bytes, those under way included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,9 +311,10 @@ fn serve(
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let socket = bind((Ipv4Addr::LOCALHOST, 0).into());
-        let address = socket.local_addr().expect("it is bound");
-        let door = Door::Open(listen(socket));
+        // Stays bound, so that nobody else gets the port while nobody listens there.
+        let held = bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let address = held.local_addr().expect("it is bound");
+        let door = Some(listen(address));
         opened.send(address).expect("the test waits for it");
         tokio::select! {
             () = accept(shared, address, door) => {}
@@ -323,24 +323,21 @@ fn serve(
     });
 }
 
-/// The port: open, or held so that nobody else gets it.
-enum Door {
-    Open(TcpListener),
-    Held(TcpSocket),
+/// Holds a port, so that nobody else gets it who does not ask for it by its number.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
-fn bind(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("its port is had again");
-    socket.bind(address).expect("a free port");
-    socket
+fn listen(address: SocketAddr) -> TcpListener {
+    let listening = bind(address).and_then(|socket| socket.listen(BACKLOG));
+    listening.expect("a port to listen at")
 }
 
-fn listen(socket: TcpSocket) -> TcpListener {
-    socket.listen(BACKLOG).expect("a port to listen at")
-}
-
-async fn accept(shared: &Arc<Shared>, address: SocketAddr, mut door: Door) {
+/// Takes connections, for as long as there is a door to knock at.
+async fn accept(shared: &Arc<Shared>, address: SocketAddr, mut door: Option<TcpListener>) {
     let mut state = shared.state.subscribe();
     // It may have been set by now.
     state.mark_changed();
@@ -349,10 +346,13 @@ async fn accept(shared: &Arc<Shared>, address: SocketAddr, mut door: Door) {
             biased;
             _ = state.changed() => {
                 let State { wire, number, .. } = *state.borrow_and_update();
-                door = door.turned(wire, address);
+                door = match wire {
+                    Wire::Refused => None,
+                    _ => door.or_else(|| Some(listen(address))),
+                };
                 shared.enforce(number);
             }
-            Ok(client) = door.knock() => {
+            Ok(client) = knock(door.as_ref()) => {
                 let breaks = state.borrow().breaks;
                 tokio::spawn(carry(Arc::clone(shared), client, breaks));
             }
@@ -360,23 +360,10 @@ async fn accept(shared: &Arc<Shared>, address: SocketAddr, mut door: Door) {
     }
 }
 
-impl Door {
-    fn turned(self, wire: Wire, address: SocketAddr) -> Self {
-        match (self, wire) {
-            (Self::Open(listener), Wire::Refused) => {
-                drop(listener);
-                Self::Held(bind(address))
-            }
-            (Self::Held(socket), wire) if wire != Wire::Refused => Self::Open(listen(socket)),
-            (door, _) => door,
-        }
-    }
-
-    async fn knock(&self) -> io::Result<TcpStream> {
-        match self {
-            Self::Open(listener) => Ok(listener.accept().await?.0),
-            Self::Held(_) => future::pending().await,
-        }
+async fn knock(door: Option<&TcpListener>) -> io::Result<TcpStream> {
+    match door {
+        Some(listener) => Ok(listener.accept().await?.0),
+        None => future::pending().await,
     }
 }
 

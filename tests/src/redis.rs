@@ -3,22 +3,17 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, FromRedisValue};
 use session_runtime::store::{RedisOptions, RedisStore};
 use tempfile::TempDir;
 
-use crate::require;
-
-/// What has not come about by then does not.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::Port;
+use crate::tools::{PATIENCE, require, wait_until};
 
 /// Runs a program in the folder `$1` until nobody holds this shell's input any more: then the test is over, or
 /// dead. If `$2` says so, the folder goes too.
@@ -32,14 +27,11 @@ const KEEPER: &str = r#"
     [ "$then" = keep ] || rm -rf "$folder"
 "#;
 
-/// How often a server is started that ends at once.
-const STARTS: usize = 10;
-
 /// A private `redis-server` on a free port of this machine. It is killed when this drops.
 #[derive(Debug)]
 pub struct RedisServer {
     program: PathBuf,
-    port: u16,
+    port: Port,
     options: Vec<String>,
     folder: Folder,
     running: Mutex<Option<Running>>,
@@ -101,21 +93,15 @@ impl RedisServer {
     }
 
     fn start_in(folder: Folder, options: &[&str]) -> Option<Self> {
-        let mut server = Self {
+        let server = Self {
             program: program()?,
-            port: free_port(),
+            port: Port::free(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             folder,
             running: Mutex::default(),
         };
-        for _ in 0..STARTS {
-            if server.is_started() {
-                return Some(server);
-            }
-            // Somebody else may have taken the port since.
-            server.port = free_port();
-        }
-        panic!("no server starts: {}", server.log());
+        server.restart();
+        Some(server)
     }
 
     /// Starts it once more, after [`kill`](Self::kill): at the same port, with what it finds on its disk.
@@ -124,12 +110,7 @@ impl RedisServer {
     ///
     /// If it does not start.
     pub fn restart(&self) {
-        assert!(self.is_started(), "it ends at once: {}", self.log());
-    }
-
-    /// Starts it; `false` if it has ended at once.
-    fn is_started(&self) -> bool {
-        let port = self.port.to_string();
+        let port = self.port().to_string();
         let then = match self.folder {
             Folder::Mine(_) => "keep",
             Folder::Shared(_) => "remove",
@@ -152,10 +133,10 @@ impl RedisServer {
         BufReader::new(stdout).read_line(&mut pid).expect("a line");
         let pid = pid.trim().parse().expect("the server's process");
         *self.running() = Some(Running { keeper, pid });
-        wait_for("the server answers, or has ended", || {
-            self.answers(pid) || has_ended(pid)
+        wait_until("the server answers", || {
+            assert!(!has_ended(pid), "it ends at once: {}", self.log());
+            self.answers(pid)
         });
-        !has_ended(pid)
     }
 
     fn log(&self) -> String {
@@ -209,12 +190,12 @@ impl RedisServer {
 
     /// Its port, on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// `redis://…`
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 
     /// A store of its own on this server: nothing is in it.
@@ -246,7 +227,7 @@ impl RedisServer {
     }
 
     fn connection(&self) -> redis::RedisResult<Connection> {
-        Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(2))
+        Client::open(self.url())?.get_connection_with_timeout(PATIENCE)
     }
 
     /// A number out of `INFO`.
@@ -281,8 +262,8 @@ impl RedisServer {
     ///
     /// If it does not.
     pub fn follow(&self, primary: &Self) {
-        let () = self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
-        wait_for("the replica has caught up", || {
+        let () = self.command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+        wait_until("the replica has caught up", || {
             let info: String = self.command(&["INFO", "replication"]);
             info.contains("master_link_status:up")
         });
@@ -306,6 +287,10 @@ pub struct RedisCluster {
 
 const SLOTS: usize = 16_384;
 const NODES: usize = 3;
+
+/// In milliseconds. A node that says nothing for so long is taken for dead, and the Cluster is down: a busy machine is
+/// not to bring that about.
+const NODE_TIMEOUT: &str = "60000";
 
 impl RedisCluster {
     /// Starts a Cluster. `None` if this machine has no Redis.
@@ -334,7 +319,12 @@ impl RedisCluster {
     fn start_in(folder: impl Fn() -> Folder) -> Option<Self> {
         let mut nodes = Vec::new();
         for _ in 0..NODES {
-            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+            let options = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                NODE_TIMEOUT,
+            ];
             nodes.push(RedisServer::start_in(folder(), &options)?);
         }
         let cluster = Self { nodes };
@@ -350,11 +340,11 @@ impl RedisCluster {
             let () = node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
         }
         for node in &self.nodes[1..] {
-            let port = node.port.to_string();
+            let port = node.port().to_string();
             let () = self.nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port]);
         }
         for node in &self.nodes {
-            wait_for("the nodes know each other", || {
+            wait_until("the nodes know each other", || {
                 let info: String = node.command(&["CLUSTER", "INFO"]);
                 info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
             });
@@ -406,22 +396,4 @@ fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_none_or(|(_, state)| state.starts_with('Z'))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
-
-/// Looks every few milliseconds whether something has come about.
-///
-/// # Panics
-///
-/// If it does not.
-fn wait_for(what: &str, there: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !there() {
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,7 +15,7 @@ use session_runtime::{Change, Clock, Committed, Key, Kind, Record, SessionId, Sl
 use session_runtime::{Schema, Session, SessionLayer, Timestamp};
 use tempfile::TempDir;
 
-use crate::{Browser, FaultStore, PostgresServer, RedisServer, Reply};
+use crate::{Browser, FaultStore, PATIENCE, PostgresServer, RedisServer, Reply};
 
 /// A store whose calls are counted, a clock that stands still, and the layer over both.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl<S: Store> Site<S> {
         let store = Arc::new(FaultStore::new(store));
         let layer = SessionLayer::new(Arc::clone(&store))
             .clock(clock.clone())
-            .deadline(Duration::from_secs(60));
+            .deadline(PATIENCE);
         Self {
             clock,
             store,

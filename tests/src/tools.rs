@@ -2,6 +2,14 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What has not come about by then does not. Nobody waits that long for what does, and a machine may be slow.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long to wait between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The Debian package of each program that tests use.
 const PACKAGES: [(&str, &str); 5] = [
@@ -60,4 +68,26 @@ pub fn times() -> usize {
     times.map_or(1, |times| {
         times.parse().expect("`SESSION_TEST_TIMES` is a number")
     })
+}
+
+/// Looks every few milliseconds whether something has come about.
+///
+/// # Panics
+///
+/// If it does not.
+pub async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !there().await {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// The same where nothing else is to go on meanwhile.
+pub(crate) fn wait_until(what: &str, there: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !there() {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        thread::sleep(PAUSE);
+    }
 }

@@ -288,7 +288,7 @@ mod tests {
 
     /// One that is told of changes, and has just been proven.
     fn proven(capacity: usize) -> Near {
-        let near = Near::new(Duration::from_secs(1), capacity);
+        let near = Near::new(Duration::from_secs(60 * 60), capacity);
         near.begin();
         near.prove(near.beat());
         near

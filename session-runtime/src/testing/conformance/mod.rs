@@ -24,7 +24,7 @@ use trial::Trial;
 /// is printed before it runs; a failure names the case and the promise. It has to run on a tokio runtime, best
 /// one of several threads, since some cases race 64 tasks.
 ///
-/// A store that cannot keep some promise runs the others with [`conformance_case`].
+/// A store that cannot keep some promise, such as the [`SWEEPER_CASES`], runs the others with [`conformance_case`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -79,6 +79,33 @@ where
     let store = make(clock.clone()).await;
     run(Trial::new(case, store, clock)).await;
 }
+
+/// Those of [`CASES`] that want a sweep to delete what has expired, and not before. A store that drops it by itself,
+/// by its own clock, leaves them out.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # type SelfExpiringStore = session_runtime::store::MemoryStore;
+/// use session_runtime::testing::{CASES, SWEEPER_CASES, conformance_case};
+///
+/// for case in CASES.iter().filter(|case| !SWEEPER_CASES.contains(case)) {
+///     conformance_case(case, async |_| SelfExpiringStore::new()).await;
+/// }
+/// # }
+/// ```
+pub const SWEEPER_CASES: &[&str] = &[
+    "a_claimed_record_lapses_in_its_time",
+    "sweeping_deletes_what_has_expired",
+    "sweeping_spares_what_was_extended",
+    "sweeping_finds_what_was_shortened",
+    "sweeping_keeps_to_its_limit",
+    "sweeping_deletes_tombstones_in_their_time",
+    "sweeping_names_the_sessions_that_nobody_had_ended",
+    "sweeping_takes_the_owner_off_the_list",
+    "sweeping_goes_on_once_the_clock_is_back",
+    "sweeping_stands_still_while_the_clocks_disagree",
+];
 
 /// Lists the cases by the file they stand in, and finds each by its name.
 macro_rules! cases {
