@@ -32,6 +32,16 @@ fn loads(server: &RedisServer) -> u64 {
     calls.map_or(0, |calls| calls.parse().expect("a number"))
 }
 
+fn address(server: &RedisServer) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()))
+}
+
+/// How many connections are told of changes.
+fn listening(server: &RedisServer) -> usize {
+    let clients: String = server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+    clients.lines().count()
+}
+
 /// Waits until the record is served without the server being asked.
 async fn warm(server: &RedisServer, store: &Cached, key: &Key) {
     wait_for("it is served from memory", async || {
@@ -42,6 +52,11 @@ async fn warm(server: &RedisServer, store: &Cached, key: &Key) {
         loads(server) == before
     })
     .await;
+}
+
+async fn state(store: &impl Store, key: &Key) -> State {
+    let record = store.load(key).await.expect("an answer").expect("a record");
+    record.state.clone()
 }
 
 async fn value(store: &impl Store, key: &Key) -> usize {
@@ -79,8 +94,7 @@ async fn what_has_not_changed_is_read_without_a_round_trip() {
 
     apply(&other, &key, &end(now())).await;
     wait_for("so is the end", async || {
-        let record = one.load(&key).await.unwrap().unwrap();
-        record.state == State::Ended(Ended::Revoked)
+        state(&one, &key).await == State::Ended(Ended::Revoked)
     })
     .await;
     let () = server.command(&["FLUSHALL"]);
@@ -149,7 +163,7 @@ async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    let proxy = Proxy::open(address(&server));
     let staleness = Duration::from_millis(400);
     let cut_off = instance(&format!("redis://{}", proxy.address())).await;
     let cut_off = cut_off.with_staleness(staleness);
@@ -193,18 +207,14 @@ async fn a_server_that_is_not_the_one_written_to_proves_nothing() {
     let (Some(server), Some(stranger)) = (RedisServer::start(&[]), RedisServer::start(&[])) else {
         return;
     };
-    let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    let proxy = Proxy::open(address(&server));
     let one = instance(&format!("redis://{}", proxy.address())).await;
     let other = instance(&server.url()).await;
     let key = create(&one, now(), &[slot("n", "0")]).await;
     warm(&server, &one, &key).await;
 
     // The connection that tells of changes is made anew, to a server that knows of none.
-    proxy.lead_to(SocketAddr::from((Ipv4Addr::LOCALHOST, stranger.port())));
-    let listening = |server: &RedisServer| {
-        let clients: String = server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]);
-        clients.lines().count()
-    };
+    proxy.lead_to(address(&stranger));
     let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     wait_for("it is told by the stranger", async || {
         listening(&stranger) == 1
@@ -215,6 +225,76 @@ async fn a_server_that_is_not_the_one_written_to_proves_nothing() {
         assert_eq!(value(&one, &key).await, n);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_primary_has_is_not_served_once_the_new_one_proves_itself() {
+    let Some(old) = RedisServer::start(&[]) else {
+        return;
+    };
+    let new_primary = old.replica();
+    let proxy = Proxy::open(address(&old));
+    let plain = super::connect(&format!("redis://{}", proxy.address())).await;
+    let one = CachedStore::new(plain.clone()).expect("it tells of changes");
+    let key = create(&one, now(), &[slot("n", "0")]).await;
+    warm(&old, &one, &key).await;
+    wait_for("the replica has it", async || {
+        new_primary.command::<u64>(&["DBSIZE"]) == 1
+    })
+    .await;
+
+    // The address leads to the new primary, where somebody revokes. What is connected stays so.
+    new_primary.promote();
+    proxy.lead_to(address(&new_primary));
+    let other = super::connect(&new_primary.url()).await;
+    apply(&other, &key, &end(now())).await;
+    // First the connection that tells of changes is made anew,
+    let _: u64 = old.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    wait_for("it is told by the new primary", async || {
+        listening(&new_primary) == 1
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // then something is loaded, still from the old one,
+    assert_eq!(state(&one, &key).await, State::Live);
+    // and then the other connection is made anew too.
+    let _: u64 = old.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let over = State::Ended(Ended::Revoked);
+    wait_for("without a cache the end is seen", async || {
+        state(&plain, &key).await == over
+    })
+    .await;
+    // When it is served from memory again, it is what the new one has.
+    warm(&new_primary, &one, &key).await;
+    assert_eq!(state(&one, &key).await, over);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_the_primary_no_more_proves_nothing() {
+    let Some(old) = RedisServer::start(&[]) else {
+        return;
+    };
+    let new_primary = old.replica();
+    let proxy = Proxy::open(address(&old));
+    let store = RedisStore::connect(&format!("redis://{}", proxy.address())).await;
+    let one = CachedStore::new(store.expect("it answers")).expect("it tells of changes");
+    let key = create(&one, now(), &[slot("n", "0")]).await;
+    warm(&old, &one, &key).await;
+    wait_for("the replica has it", async || {
+        new_primary.command::<u64>(&["DBSIZE"]) == 1
+    })
+    .await;
+
+    // The old primary is told that it is one no more, and never hears of the new one.
+    new_primary.promote();
+    proxy.lead_to(address(&new_primary));
+    let () = old.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let other = super::connect(&new_primary.url()).await;
+    apply(&other, &key, &end(now())).await;
+    wait_for("the end is seen", async || {
+        state(&one, &key).await == State::Ended(Ended::Revoked)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -238,6 +238,20 @@ async fn a_key_of_another_program_is_left_alone() {
         );
     }
     assert_eq!(server.command::<String>(&["GET", "user:{ada}"]), "theirs");
+
+    // Even if it is a hash, as records are.
+    let () = server.command(&["HSET", "user:{42}", "email", "ada@example.com"]);
+    let user = Key::User(UserId::new("42"));
+    let login = store.commit(&user, &creation(now(), &[])).await;
+    let error = login.expect_err("no room for a record");
+    assert!(!error.is_transient());
+    let source = std::error::Error::source(&error).expect("a cause");
+    assert!(
+        source.to_string().contains("RedisOptions::prefix"),
+        "{source}"
+    );
+    let fields: Vec<String> = server.command(&["HGETALL", "user:{42}"]);
+    assert_eq!(fields, ["email", "ada@example.com"]);
 }
 
 #[tokio::test]

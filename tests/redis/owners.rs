@@ -1,13 +1,17 @@
 //! The owner index: exact, though no commit but a login's writes it.
 
+use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
 
 use session_runtime::store::{RedisStore, Store};
 use session_runtime::testing::TestClock;
-use session_runtime::{Change, Clock, Expiry, Key, Kind, SessionId, Timestamp, UserId};
+use session_runtime::{
+    Change, Clock, Committed, Expiry, Key, Kind, SessionId, SlotChange, Timestamp, UserId,
+};
 use session_tests::{RedisCluster, RedisServer};
 
-use super::common::{apply, creation, end, session_key, update};
+use super::common::{apply, creation, end, session_key, slot, update};
 use super::wait_for;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -83,7 +87,7 @@ async fn on_a_cluster_a_session_is_listed_before_it_is_there() {
         ..creation(clock.now(), &[])
     };
     let answer = store.commit(&key, &taken).await.unwrap();
-    assert_eq!(answer, session_runtime::Committed::Exists);
+    assert_eq!(answer, Committed::Exists);
     let listed: usize = cluster
         .nodes()
         .iter()
@@ -124,4 +128,63 @@ async fn a_session_that_rotates_is_listed_at_every_moment() {
     }
     rotating.await.expect("it rotates to the end");
     assert_eq!(store.owned_by(&user).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_cluster_a_session_that_rotates_is_listed_at_every_moment() {
+    let Some(cluster) = RedisCluster::start() else {
+        return;
+    };
+    let (store, clock) = (cluster.store().await, TestClock::new());
+    let node_of = |name: &str| {
+        let slot: usize = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", name]);
+        (0..3)
+            .find(|n| slot < (n + 1) * 16_384 / 3)
+            .expect("a node")
+    };
+    let user = UserId::new("rotating");
+    // Others of the user's sessions lie on a node that will be slow; this one and the list do not.
+    let slow = (node_of("owned:{rotating}") + 1) % 3;
+    let id_on = |is_slow: bool| {
+        iter::repeat_with(|| SessionId::generate().expect("random bytes"))
+            .find(|id| (node_of(&Key::from(id).to_string()) == slow) == is_slow)
+            .expect("one of them")
+    };
+    let owned = |lifetime| Change {
+        owner: Some(user.clone()),
+        expiry: Expiry::Set(clock.now() + lifetime),
+        ..creation(clock.now(), &[])
+    };
+    // As many as are asked about at a time.
+    for _ in 0..128 {
+        apply(&store, &Key::from(&id_on(true)), &owned(HOUR)).await;
+    }
+    let id = id_on(false);
+    let (key, next) = (
+        Key::from(&id),
+        Key::from(&id.successor().expect("random bytes")),
+    );
+    apply(&store, &key, &owned(2 * HOUR)).await;
+    let rotation = || Change::new(Kind::Move(next.clone(), clock.now() + HOUR), clock.now());
+    // A rotation has listed the new key, and got no further: it conflicts, and is to be tried again.
+    let early = Change {
+        owner: Some(user.clone()),
+        slots: vec![SlotChange::drop(Arc::new(slot("absent", "1")))],
+        ..rotation()
+    };
+    let answer = store.commit(&key, &early).await.expect("an answer");
+    assert!(matches!(answer, Committed::Conflict(_)), "{answer:?}");
+
+    cluster.nodes()[slow].freeze();
+    let listing = tokio::spawn({
+        let (store, user) = (store.clone(), user.clone());
+        async move { store.owned_by(&user).await.expect("an answer") }
+    });
+    // It has asked about the new key, which is not there, and not yet about the old one.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    apply(&store, &key, &rotation()).await;
+    cluster.nodes()[slow].thaw();
+    let listed = listing.await.expect("it ends");
+    assert_eq!(listed.len(), 129, "the others, and this one");
+    assert!(listed.contains(&next), "under its new key");
 }

@@ -38,7 +38,6 @@ struct State {
     loading: HashMap<Key, Loading>,
     /// Which connection tells of changes; none has told of those before it.
     watch: u64,
-    watching: bool,
     /// The last beats, and when they were sent.
     beats: VecDeque<(u64, Instant)>,
     beat: u64,
@@ -88,22 +87,21 @@ impl Near {
     /// The record, if it is here and proven.
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Record>> {
         let mut state = self.state();
-        state
-            .proven
-            .filter(|beat| beat.elapsed() < self.staleness)?;
+        state.proven_watch(self.staleness)?;
         let entry = state.entries.get_mut(key)?;
         entry.used = true;
         Some(Arc::clone(&entry.record))
     }
 
-    /// Notes that a record is being loaded; for keeping it, if it does not change meanwhile.
+    /// Notes that a record is being loaded; for keeping it, if it does not change meanwhile and it is proven all
+    /// along that loads go where changes are told.
     pub(super) fn load<'a>(&'a self, key: &'a Key) -> Load<'a> {
         let mut state = self.state();
         state.loading.entry(key.clone()).or_default().loads += 1;
         Load {
             near: self,
             key,
-            watch: state.watching.then_some(state.watch),
+            watch: state.proven_watch(self.staleness),
         }
     }
 
@@ -121,18 +119,11 @@ impl Near {
         self.state().clear();
     }
 
-    /// A connection tells of changes from now on.
-    pub(super) fn begin(&self) {
-        let mut state = self.state();
-        state.clear();
-        state.watching = true;
-    }
-
     /// Nobody tells of changes any more.
     pub(super) fn end(&self) {
         let mut state = self.state();
         state.clear();
-        (state.watching, state.proven) = (false, None);
+        state.proven = None;
         state.beats.clear();
     }
 
@@ -164,6 +155,12 @@ impl Near {
 }
 
 impl State {
+    /// The connection that tells of changes, if a beat proves it.
+    fn proven_watch(&self, staleness: Duration) -> Option<u64> {
+        let proven = self.proven?;
+        (proven.elapsed() < staleness).then_some(self.watch)
+    }
+
     fn clear(&mut self) {
         self.watch += 1;
         self.entries.clear();
@@ -243,10 +240,13 @@ pub(super) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Keeps what has been loaded, unless it has changed since the load began, or nobody would have told.
+    /// Keeps what has been loaded, unless it has changed since the load began, or nobody would have told; or it was
+    /// not proven, when the load began, that it goes to the server that tells. After a failover that may be
+    /// another: what the former primary has must not be here when the new one proves itself.
     pub(super) fn keep(self, record: &Arc<Record>) {
         let mut state = self.near.state();
-        let told = state.watching && self.watch == Some(state.watch);
+        let watch = state.proven_watch(self.near.staleness);
+        let told = watch.is_some() && self.watch == watch;
         let changed = state
             .loading
             .get(self.key)
@@ -289,7 +289,6 @@ mod tests {
     /// One that is told of changes, and has just been proven.
     fn proven(capacity: usize) -> Near {
         let near = Near::new(Duration::from_secs(60 * 60), capacity);
-        near.begin();
         near.prove(near.beat());
         near
     }
@@ -325,10 +324,7 @@ mod tests {
     fn what_was_loaded_before_another_watch_is_not_kept() {
         let near = proven(10_000);
         let key = key(1);
-        for lose in [Near::begin, Near::forget_all, |near: &Near| {
-            near.end();
-            near.begin();
-        }] {
+        for lose in [Near::forget_all, Near::end] {
             let load = near.load(&key);
             lose(&near);
             near.prove(near.beat());
@@ -337,24 +333,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_not_watched_is_not_kept() {
-        let near = Near::new(Duration::from_secs(1), 10_000);
-        keep(&near, 1, &record(10));
-        near.begin();
-        near.prove(near.beat());
-        assert_eq!(near.get(&key(1)), None);
-    }
-
     #[tokio::test(start_paused = true)]
     async fn what_is_not_proven_is_not_served() {
         let near = Near::new(Duration::from_secs(1), 10_000);
-        near.begin();
-        keep(&near, 1, &record(10));
-        assert_eq!(near.get(&key(1)), None, "no beat has come back");
         let early = near.beat();
         tokio::time::advance(Duration::from_millis(600)).await;
         near.prove(early);
+        keep(&near, 1, &record(10));
         assert!(near.get(&key(1)).is_some());
         tokio::time::advance(Duration::from_millis(400)).await;
         assert_eq!(near.get(&key(1)), None, "a second since it was sent");
@@ -362,6 +347,25 @@ mod tests {
         assert_eq!(near.get(&key(1)), None, "that beat was never sent");
         near.prove(near.beat());
         assert!(near.get(&key(1)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_loaded_while_nothing_was_proven_is_not_kept() {
+        let near = Near::new(Duration::from_secs(1), 10_000);
+        keep(&near, 1, &record(10));
+        let key = key(1);
+        let load = near.load(&key);
+        near.prove(near.beat());
+        load.keep(&record(10));
+        assert_eq!(near.get(&key), None, "no beat had come back");
+
+        let load = near.load(&key);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        load.keep(&record(10));
+        near.prove(near.beat());
+        assert_eq!(near.get(&key), None, "the last beat was too old");
+        keep(&near, 1, &record(10));
+        assert!(near.get(&key).is_some());
     }
 
     #[test]

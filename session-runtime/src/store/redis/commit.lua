@@ -37,12 +37,12 @@ end
 
 local function read(key)
   local fields = redis.call('HMGET', key, 'record', 'detail', 'owner', 'commits')
-  local found = { commits = fields[4] or nil }
+  local found = {}
   if fields[1] then
     local format, state, expires, updated, seen = string.match(fields[1], '^(%d+) (%u) (%-?%d+) (%-?%d+) (%-?%d+)$')
     if format ~= FORMAT then return nil end
     found.state, found.expires, found.updated, found.seen = state, expires, updated, seen
-    found.detail, found.owner = fields[2] or '', fields[3] or ''
+    found.detail, found.owner, found.commits = fields[2] or '', fields[3] or '', fields[4] or nil
     found.live = now < tonumber(expires)
   end
   return found
@@ -190,6 +190,10 @@ if not found then return newer_format() end
 if remembers(found.commits) then return { 'applied' } end
 local refused = refusal(found)
 if refused then return refused end
+-- A hash without a record is another program's. Users' names can be met by chance, sessions' cannot.
+if kind == 'create' and not found.state and redis.call('EXISTS', key) == 1 then
+  return redis.error_reply('WRONGTYPE a hash without a record is in the way')
+end
 
 -- All that may fail is read before anything is written.
 local retired = retire_at ~= '' and read(KEYS[#KEYS])
@@ -203,6 +207,7 @@ else
     if not target then return newer_format() end
     if target.live then return { 'exists' } end
   end
+  local occupied = found.state
   if kind == 'create' then
     found = { state = 'L', expires = ARGV[2], updated = ARGV[2], seen = ARGV[2], owner = '' }
   end
@@ -229,7 +234,7 @@ else
   end
   if count > 0 then updated = later(updated, ARGV[2]) end
 
-  if kind == 'create' then redis.call('UNLINK', key) end
+  if kind == 'create' and occupied then redis.call('UNLINK', key) end
   apply_slots()
   if kind == 'claim' then
     redis.call('HSET', key, 'detail', since .. ' ' .. detail)

@@ -62,7 +62,10 @@ impl RedisStore {
         let (mut seen, mut theirs) = (HashSet::new(), Vec::new());
         while !asked.is_empty() {
             let found = self.standings(&asked).await?;
-            seen.extend(asked.iter().cloned());
+            // What is not there may be there by the time that something is found to have moved to it.
+            let there = asked.iter().zip(&found);
+            let there = there.filter(|(_, standing)| !matches!(standing, Standing::Other));
+            seen.extend(there.map(|(record, _)| record.clone()));
             let mut moved = Vec::new();
             for (record, standing) in asked.iter().zip(found) {
                 match standing {
