@@ -72,8 +72,9 @@ impl PostgresOptions {
         self
     }
 
-    /// The most connections that [`connect`](Self::connect) opens. The default is 16. A server has 100 to give by
-    /// default, to all instances of all apps together.
+    /// The most connections that [`connect`](Self::connect) has in use. The default is 16. A server has 100 to give by
+    /// default, to all instances of all apps together. While it is slow to end calls that were given up, as many
+    /// again may be there at most.
     ///
     /// ```
     /// use session_runtime::store::PostgresStore;
@@ -190,11 +191,7 @@ impl PostgresOptions {
             inner: Arc::new(Inner {
                 statements: Statements::new(&names),
                 names,
-                links: Links {
-                    pool,
-                    prepare: self.prepare,
-                    wait: self.wait,
-                },
+                links: Links::new(pool, self.prepare, self.wait),
                 guard: self.guard,
             }),
         })
