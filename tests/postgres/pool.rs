@@ -1,14 +1,17 @@
 //! Connections: few for many, lent and given back.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::time::Duration;
 
-use deadpool_postgres::{Manager, Pool, Runtime};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, Runtime};
 use session_runtime::store::{PostgresStore, Store};
 use session_runtime::{SystemClock, testing};
 use session_tests::{PATIENCE, PostgresServer, Proxy, Wire};
-use tokio::task::JoinSet;
-use tokio_postgres::NoTls;
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::{apply, create, loaded, session_key, slot, text_of, update};
 
@@ -164,6 +167,88 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
     }
     held.rollback().await.unwrap();
     apply(&store, &locked, &update([])).await;
+}
+
+/// Opens connections of which the client does not know where they lead, so that it can tell nobody to stop a call.
+struct Blindly(u16);
+
+type Connected<'a> =
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
+
+impl Connect for Blindly {
+    fn connect(&self, config: &Config) -> Connected<'_> {
+        let config = config.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.0)).await;
+            let stream = stream.expect("the server is up");
+            let (client, connection) = config.connect_raw(stream, NoTls).await?;
+            Ok((client, tokio::spawn(async { drop(connection.await) })))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_does_not_cost_the_server_its_connections() {
+    const SIZE: usize = 2;
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let watcher = server.client().await;
+    for (schema, is_told) in [("told", true), ("untold", false)] {
+        let url = server.url() + "?application_name=" + schema;
+        let options = server.options(SystemClock::default()).schema(schema);
+        let store = if is_told {
+            options.pool_size(SIZE).connect(&url)
+        } else {
+            let config = url.parse().expect("the URL is fine");
+            let connect = Blindly(server.port());
+            let manager = Manager::from_connect(config, connect, ManagerConfig::default());
+            let pool = Pool::builder(manager).max_size(SIZE);
+            options.pool(pool.runtime(Runtime::Tokio1).build().expect("a pool"))
+        };
+        let store = store.expect("the URL and the names are fine");
+        store.migrate().await.expect("the tables can be made");
+        let mut client = server.client().await;
+        let held = client.transaction().await.unwrap();
+        // As `VACUUM FULL` does, for minutes.
+        let lock = format!("LOCK TABLE {schema}.sessions IN ACCESS EXCLUSIVE MODE");
+        held.batch_execute(&lock).await.unwrap();
+        let mut clients = JoinSet::new();
+        for _ in 0..4 {
+            let store = store.clone();
+            clients.spawn(async move {
+                // They leave, as the layer does at its deadline.
+                for _ in 0..10 {
+                    let (load, change) = (session_key(), update([]));
+                    let load =
+                        tokio::time::timeout(Duration::from_millis(200), store.load(&load)).await;
+                    assert!(!matches!(load, Ok(Ok(_))), "the table is locked");
+                    let key = session_key();
+                    let commit = store.commit(&key, &change);
+                    let commit = tokio::time::timeout(Duration::from_millis(200), commit).await;
+                    assert!(!matches!(commit, Ok(Ok(_))), "the table is locked");
+                }
+            });
+        }
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+        let mut backends = 0;
+        while !clients.is_empty() {
+            let counted: i64 = watcher.query_one(count, &[&schema]).await.unwrap().get(0);
+            backends = backends.max(usize::try_from(counted).unwrap());
+            super::pause().await;
+            while let Some(left) = clients.try_join_next() {
+                left.expect("they are not answered");
+            }
+        }
+        assert!(
+            backends <= 2 * SIZE,
+            "{schema}: {backends} for a pool of {SIZE}"
+        );
+        held.rollback().await.unwrap();
+        let free = Instant::now();
+        assert_eq!(store.load(&session_key()).await.expect("an answer"), None);
+        assert!(free.elapsed() < Duration::from_secs(1), "{schema}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

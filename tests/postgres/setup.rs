@@ -1,36 +1,52 @@
 //! Setting a store up: tables, names, and who may make them.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
 
 use session_runtime::store::{PostgresStore, Store};
 use session_runtime::{SystemClock, testing};
 use session_tests::{POSTGRES_PASSWORD, PostgresServer};
+use tokio::sync::Barrier;
 
 use super::{create, session_key, slot, text_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_instances_may_migrate_at_once() {
+async fn ten_instances_may_migrate_at_once_whatever_the_isolation() {
     let Some(server) = PostgresServer::shared() else {
         return;
     };
-    let open = || {
-        let options = server.options(SystemClock::default());
-        let options = options.schema("ten-instances");
-        options.connect(&server.url()).expect("the URL is fine")
-    };
-    let starting: Vec<_> = (0..10)
-        .map(|_| {
-            let store = open();
-            tokio::spawn(async move {
-                store.migrate().await.expect("the tables are made");
-                create(&store, &[slot("a", "1")]).await
+    // In a URL, and then again where the server splits its options.
+    for isolation in [
+        "read%5C%20committed",
+        "repeatable%5C%20read",
+        "serializable",
+    ] {
+        let url = format!(
+            "{}?options=-c%20default_transaction_isolation%3D{isolation}",
+            server.url()
+        );
+        let open = || {
+            let options = server.options(SystemClock::default());
+            let options = options.schema(format!("ten-{}", &isolation[..4]));
+            options.connect(&url).expect("the URL is fine")
+        };
+        let all = Arc::new(Barrier::new(10));
+        let starting: Vec<_> = (0..10)
+            .map(|_| {
+                let (store, all) = (open(), all.clone());
+                tokio::spawn(async move {
+                    all.wait().await;
+                    store.migrate().await.expect("the tables are made");
+                    create(&store, &[slot("a", "1")]).await
+                })
             })
-        })
-        .collect();
-    let store = open();
-    for instance in starting {
-        let key = instance.await.expect("it starts");
-        assert!(store.load(&key).await.unwrap().is_some());
+            .collect();
+        let store = open();
+        for instance in starting {
+            let key = instance.await.expect(isolation);
+            assert!(store.load(&key).await.unwrap().is_some());
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use session_runtime::store::Store;
+use session_runtime::store::{PostgresStore, Store};
 use session_runtime::testing::TestClock;
 use session_runtime::{Change, Clock, Committed, Expiry, Kind};
 use session_tests::{PostgresServer, times};
 
-use super::{HOUR, session_key, set, slot};
+use super::{HOUR, now, session_key, set, slot};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sweeping_disturbs_no_request_and_touches_no_live_record() {
@@ -142,4 +142,46 @@ async fn remembered_commits_are_forgotten_after_two_minutes() {
     let (left, oldest): (i64, i32) = (row.get(0), row.get(1));
     assert_eq!(left, i64::from(oldest), "the youngest are left");
     assert!((120 - passed..=120).contains(&left), "{left} are left");
+}
+
+#[tokio::test]
+async fn one_machine_with_a_wrong_clock_destroys_no_session() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let client = server.client().await;
+    let set_back = async |by: &str| {
+        let make = format!(
+            "CREATE OR REPLACE FUNCTION set_back.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+             AS $$ SELECT pg_catalog.clock_timestamp() - interval '{by}' $$"
+        );
+        client.batch_execute(&make).await.unwrap();
+    };
+    client
+        .batch_execute("CREATE SCHEMA set_back")
+        .await
+        .unwrap();
+    set_back("1 day").await;
+    // So this machine's clock is a day ahead of the server's, and has been since it was started.
+    let url = server.url() + "?options=-c%20search_path%3Dset_back,pg_catalog";
+    let open = || {
+        let options = PostgresStore::options().schema("wrong_clock");
+        let store = options.wait(Duration::from_secs(10)).connect(&url);
+        store.expect("the URL is fine")
+    };
+    let (right, wrong) = (open(), open());
+    right.migrate().await.expect("the tables can be made");
+    let create = |now| Change {
+        expiry: Expiry::Set(now + HOUR),
+        ..Change::new(Kind::Create, now)
+    };
+    let key = session_key();
+    super::apply(&right, &key, &create(now() - 24 * HOUR)).await;
+    // The layer over it goes by the same wrong clock.
+    super::apply(&wrong, &session_key(), &create(now())).await;
+    assert_eq!(wrong.sweep(10).await.unwrap().deleted, 0);
+    assert!(right.load(&key).await.unwrap().is_some());
+    // Once it has expired for all, it goes.
+    set_back("0").await;
+    assert_eq!(wrong.sweep(10).await.unwrap().deleted, 1);
 }

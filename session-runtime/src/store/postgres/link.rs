@@ -1,12 +1,14 @@
 //! Connections: lent by the pool, and given back only when nothing is under way on them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool, Timeouts};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, NoTls, Row};
 
 use super::fault::{Fault, unconnected};
 use super::statements::Statement;
@@ -14,17 +16,31 @@ use super::statements::Statement;
 /// How long what nobody waits for any more may take, before its connection is given up.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// How long the server may take to stop a call.
+const STOP: Duration = Duration::from_secs(10);
+
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// A pool, and how it is used.
 pub(super) struct Links {
     pub(super) pool: Pool,
-    pub(super) prepare: bool,
+    prepare: bool,
     /// How long to wait until a connection is free, and for a new one until it is there.
-    pub(super) wait: Duration,
+    wait: Duration,
+    /// For each connection that may be given up and not ended yet: as many as the pool has.
+    given_up: Arc<Semaphore>,
 }
 
 impl Links {
+    pub(super) fn new(pool: Pool, prepare: bool, wait: Duration) -> Self {
+        Self {
+            given_up: Arc::new(Semaphore::new(pool.status().max_size)),
+            pool,
+            prepare,
+            wait,
+        }
+    }
+
     pub(super) async fn get(&self) -> Result<Object, Fault> {
         let each = Some(self.wait);
         let limits = Timeouts {
@@ -42,8 +58,11 @@ impl Links {
         statement: &Statement,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, Fault> {
-        let mut busy = Busy(None);
-        let object = busy.0.insert(self.get().await?);
+        let mut busy = Busy {
+            object: None,
+            links: self,
+        };
+        let object = busy.object.insert(self.get().await?);
         let answer = if self.prepare {
             prepared(object, statement, parameters).await
         } else {
@@ -83,33 +102,70 @@ async fn unprepared(
 ///
 /// Whoever waits for it may go away: a client that disconnects, a deadline. Then the answer is awaited in the
 /// background, so that the next request does not queue up behind it; and only if it does not come soon is the
-/// connection closed. Closing it at once would cost a new one for each client that disconnects.
-struct Busy(Option<Object>);
+/// connection given up. Closing it at once would cost a new one for each client that disconnects.
+struct Busy<'a> {
+    object: Option<Object>,
+    links: &'a Links,
+}
 
-impl Busy {
+impl Busy<'_> {
     fn answered(mut self, is_useless: bool) {
-        let object = self.0.take();
+        let object = self.object.take();
         if is_useless {
             drop(object.map(Object::take));
         }
     }
 }
 
-impl Drop for Busy {
+impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        if let Some(object) = self.0.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(settle(object));
+        let Some(object) = self.object.take() else {
+            return;
+        };
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let given_up = Arc::clone(&self.links.given_up);
+                runtime.spawn(settle(object, given_up));
+            }
+            Err(_) => drop(Object::take(object)),
         }
     }
 }
 
-/// Gives the connection back once it is quiet.
-async fn settle(object: Object) {
-    // Answers come in order, so after this one nothing is left of what was asked before.
-    let quiet = timeout(SETTLE, object.simple_query("")).await;
-    if !matches!(quiet, Ok(Ok(_))) {
+/// Gives the connection back once it is quiet, or else puts an end to it.
+async fn settle(object: Object, given_up: Arc<Semaphore>) {
+    if let Some(is_sound) = quiet(&object, SETTLE).await {
+        if !is_sound {
+            drop(Object::take(object));
+        }
+        return;
+    }
+    // A server that waits for a lock does not notice that the connection is closed. So the pool gets another in its
+    // place only while few are given up: else each call that waits for the lock would cost the server one more.
+    if let Ok(_permit) = given_up.try_acquire_owned() {
+        end(&Object::take(object)).await;
+    } else {
+        end(&object).await;
         drop(Object::take(object));
+    }
+}
+
+/// Waits until nothing is under way: whether the connection is sound then, or `None` if it takes longer than `longest`.
+async fn quiet(client: &Client, longest: Duration) -> Option<bool> {
+    // Answers come in order, so after this one nothing is left of what was asked before.
+    let quiet = timeout(longest, client.simple_query("")).await;
+    quiet.ok().map(|answer| answer.is_ok())
+}
+
+/// Tells the server to stop what is under way, and waits until it has.
+async fn end(client: &Client) {
+    loop {
+        // Without TLS even if the connection has it: all that is sent is the key to a connection of no more use.
+        let cancel = client.cancel_token();
+        let told = timeout(STOP, cancel.cancel_query(NoTls)).await;
+        // Who is told and does not answer is no longer at the other end of this connection.
+        if quiet(client, STOP).await.is_some() || matches!(told, Ok(Ok(()))) {
+            return;
+        }
     }
 }

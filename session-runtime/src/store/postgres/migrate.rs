@@ -1,6 +1,7 @@
 //! Making the tables and functions, however many instances want to at once.
 
 use deadpool_postgres::Object;
+use tokio_postgres::IsolationLevel;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -13,7 +14,12 @@ pub(super) async fn migrate(store: &Inner) -> Result<(), Fault> {
     if is_current(store, &client).await? {
         return Ok(());
     }
-    let transaction = client.transaction().await?;
+    // In any higher level, what is seen is as old as the beginning of the wait.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .start()
+        .await?;
     // One makes them; the others wait, and find them made.
     let lock = "SELECT pg_advisory_xact_lock($1)";
     transaction

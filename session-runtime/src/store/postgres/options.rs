@@ -29,7 +29,8 @@ pub struct PostgresOptions {
     pool_size: usize,
     wait: Duration,
     prepare: bool,
-    guard: SweepGuard,
+    /// By another clock than the machines', if one was given.
+    guard: Option<SweepGuard>,
 }
 
 impl Default for PostgresOptions {
@@ -40,7 +41,7 @@ impl Default for PostgresOptions {
             pool_size: 16,
             wait: Duration::from_secs(1),
             prepare: true,
-            guard: SweepGuard::new(SystemClock::default()),
+            guard: None,
         }
     }
 }
@@ -72,8 +73,9 @@ impl PostgresOptions {
         self
     }
 
-    /// The most connections that [`connect`](Self::connect) opens. The default is 16. A server has 100 to give by
-    /// default, to all instances of all apps together.
+    /// The most connections that [`connect`](Self::connect) has in use. The default is 16. A server has 100 to give by
+    /// default, to all instances of all apps together. While it is slow to end calls that were given up, as many
+    /// again may be there at most.
     ///
     /// ```
     /// use session_runtime::store::PostgresStore;
@@ -114,7 +116,7 @@ impl PostgresOptions {
         self
     }
 
-    /// Sweeps by `clock` instead of the system's. For tests.
+    /// Sweeps by `clock` instead of the earlier of the system's and the server's. For tests.
     ///
     /// ```
     /// use session_runtime::SystemClock;
@@ -123,7 +125,7 @@ impl PostgresOptions {
     /// # let _ = options;
     /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.guard = SweepGuard::new(clock);
+        self.guard = Some(SweepGuard::new(clock));
         self
     }
 
@@ -188,14 +190,13 @@ impl PostgresOptions {
         let names = Names::new(&self.schema, &self.table)?;
         Ok(PostgresStore {
             inner: Arc::new(Inner {
-                statements: Statements::new(&names),
+                // That of one machine may be wrong, and what it deletes is gone for all.
+                statements: Statements::new(&names, self.guard.is_none()),
                 names,
-                links: Links {
-                    pool,
-                    prepare: self.prepare,
-                    wait: self.wait,
-                },
-                guard: self.guard,
+                links: Links::new(pool, self.prepare, self.wait),
+                guard: self
+                    .guard
+                    .unwrap_or_else(|| SweepGuard::new(SystemClock::default())),
             }),
         })
     }

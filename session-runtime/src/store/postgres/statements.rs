@@ -47,8 +47,14 @@ const COMMIT: &[Type] = &[
 ];
 
 impl Statements {
-    pub(super) fn new(names: &Names) -> Self {
+    /// With `by_server`, nothing is swept before it has expired by the server's clock, too.
+    pub(super) fn new(names: &Names, by_server: bool) -> Self {
         let (records, slots, commits) = (names.records(), names.slots(), names.commits());
+        let cutoff = if by_server {
+            "LEAST($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
+        } else {
+            "$1"
+        };
         let places: Vec<_> = (1..=COMMIT.len()).map(|n| format!("${n}")).collect();
         Self {
             // One statement sees one moment: a record and its slots always fit together.
@@ -74,7 +80,10 @@ impl Statements {
                 types: &[Type::BYTEA],
             },
             sweep: Statement {
-                sql: format!("SELECT key, owner, state FROM {}($1, $2)", names.sweep()),
+                sql: format!(
+                    "SELECT key, owner, state FROM {}({cutoff}, $2)",
+                    names.sweep()
+                ),
                 types: &[Type::INT8, Type::INT8],
             },
             // Twice the minute that was promised.
