@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use http::StatusCode;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use session_runtime::{Merge, Occasion, Session, Sides};
-use session_tests::Site;
+use session_tests::{Site, Visitor};
 
 #[derive(Clone, Debug, Merge, PartialEq, Serialize, Deserialize)]
 struct Line {
@@ -353,4 +354,50 @@ async fn earlier(mut session: Session<Shop>) {
     session.saved.get_mut().lines[0].quantity = 5;
     session.extras.get_mut()["a"] = json!(3);
     session.extras.get_mut()["b"] = json!(3);
+}
+
+/// Votes go down as well as up.
+#[derive(Session)]
+struct Votes {
+    #[merge(sum)]
+    votes: BTreeMap<String, i32>,
+}
+
+async fn vote(visitor: &mut Visitor, on: &'static str, by: i32) {
+    let vote = async move |mut session: Session<Votes>| {
+        *session.votes.get_mut().entry(on.to_owned()).or_default() += by;
+    };
+    assert_eq!(visitor.visit(vote).await.status, StatusCode::OK);
+}
+
+async fn votes(visitor: &mut Visitor) -> String {
+    let votes = async |session: Session<Votes>| format!("{:?}", session.votes.get());
+    visitor.visit(votes).await.body
+}
+
+#[tokio::test]
+async fn a_number_below_zero_that_nobody_removed_stays() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    vote(&mut visitor, "a", 1).await;
+    let mut tab = visitor.clone();
+    let both = async move |mut session: Session<Votes>| {
+        vote(&mut tab, "b", -1).await;
+        session.votes.get_mut().insert("c".to_owned(), -1);
+        session.votes.get_mut().insert("d".to_owned(), 0);
+    };
+    visitor.visit(both).await;
+    assert_eq!(
+        votes(&mut visitor).await,
+        r#"{"a": 1, "b": -1, "c": -1, "d": 0}"#
+    );
+    let login = async |mut session: Session<Votes>| session.login("ada").await;
+    visitor.visit(login).await;
+    let mut guest = site.visitor();
+    vote(&mut guest, "e", -1).await;
+    guest.visit(login).await;
+    assert_eq!(
+        votes(&mut guest).await,
+        r#"{"a": 1, "b": -1, "c": -1, "d": 0, "e": -1}"#
+    );
 }

@@ -165,8 +165,9 @@ impl<T: Ord> Ordered for T {}
 
 /// Types that the rule `sum` is for: integers, and maps of them, per key.
 ///
-/// The result is clamped to the type. A number that one side removed and that comes out at 0 or below stays
-/// removed.
+/// The result is clamped to the type. A number that one side removed stays removed if the other side's change leaves
+/// nothing of it: of a number above zero nothing above zero, of one below zero nothing below. One that was not there
+/// before is never removed, whatever the sum.
 #[diagnostic::on_unimplemented(
     message = "the rule `sum` does not fit the type `{Self}`",
     label = "not an integer, nor a map of integers",
@@ -181,12 +182,14 @@ macro_rules! sum_of_integers {
     ($($int:ty, $add:ident, $sub:ident;)*) => {
         $(impl Sum for $int {
             fn sum(sides: Sides<Self>) -> Option<Self> {
-                let removed = sides.ours.is_none() || sides.theirs.is_none();
+                let was_there = sides.base.is_some();
+                let removed = was_there && (sides.ours.is_none() || sides.theirs.is_none());
                 let zero = |side: Option<Self>| side.unwrap_or(0);
                 let (base, ours, theirs) = (zero(sides.base), zero(sides.ours), zero(sides.theirs));
                 let difference = ours.abs_diff(base);
                 let sum = if ours >= base { theirs.$add(difference) } else { theirs.$sub(difference) };
-                (sum > 0 || !removed).then_some(sum)
+                let is_left = sum != 0 && (base == 0 || sum.cmp(&0) == base.cmp(&0));
+                (is_left || !removed).then_some(sum)
             }
         })*
     };
