@@ -309,6 +309,25 @@ fn a_part_that_its_own_merge_removes_takes_the_whole_with_it() {
     assert_eq!(conflict(account(1), account(2), account(0)), None);
 }
 
+#[test]
+fn what_is_in_an_option_merges_as_it_would_without() {
+    let account = cart(&[line(1, 1, 0)]);
+    let other = cart(&[line(1, 2, 0), line(2, 1, 0)]);
+    let both = cart(&[line(1, 3, 0), line(2, 1, 0)]);
+    let some = |cart: &Cart| Some(cart.clone());
+    assert_eq!(login(some(&other), some(&account)), Some(Some(both)));
+    assert_eq!(login(None, some(&account)), Some(some(&account)));
+    assert_eq!(login(some(&account), None), Some(some(&account)));
+    // A change outlives a removal, and where neither has parts the later writer wins.
+    assert_eq!(
+        conflict(some(&account), None, some(&other)),
+        Some(some(&other))
+    );
+    assert_eq!(conflict(Some(1), None, Some(2)), Some(None));
+    assert_eq!(conflict(Some(1), Some(2), None), Some(Some(2)));
+    assert_eq!(conflict(Some(1), None, None), Some(None));
+}
+
 #[derive(Session)]
 struct Shop {
     #[merge(by_key = sku)]
