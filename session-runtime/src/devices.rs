@@ -1,5 +1,6 @@
 //! The sessions of one user, wherever they are.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::clock::Timestamp;
@@ -108,14 +109,19 @@ pub(crate) async fn list(config: &Config, user: &UserId) -> Result<Vec<Device>, 
     Ok(devices)
 }
 
-/// The session of a user that is called `id`, if it is there.
+/// The session of a user that is called `id`, and where it is, if it is there.
 pub(crate) async fn find(
     config: &Config,
     user: &UserId,
     id: &str,
-) -> Result<Option<Device>, Error> {
-    let devices = list(config, user).await?;
-    Ok(devices.into_iter().find(|device| device.id == id))
+) -> Result<Option<(Key, Arc<Record>)>, Error> {
+    for key in commit::owned_by(config, user).await? {
+        let found = commit::open(config, key).await?;
+        if let Some((key, record)) = found.filter(|(key, record)| name_of(key, record) == id) {
+            return Ok(Some((key, record)));
+        }
+    }
+    Ok(None)
 }
 
 /// Ends one session of a user. Whether it was still there.
@@ -172,10 +178,7 @@ pub(crate) async fn label(
     id: &str,
     label: Option<String>,
 ) -> Result<bool, Error> {
-    let Some(device) = find(config, user, id).await? else {
-        return Ok(false);
-    };
-    let Some((key, record)) = commit::open(config, device.key).await? else {
+    let Some((key, record)) = find(config, user, id).await? else {
         return Ok(false);
     };
     let base = record.slot(facts::LABEL.name()).cloned();

@@ -22,8 +22,11 @@ use crate::schema::{Deed, Harvest, Lifetime, facts};
 use crate::task::to_its_end;
 use crate::transport::{Notice, Presented};
 
+mod account;
 mod client;
+mod credit;
 mod fold;
+mod gathered;
 mod login;
 mod part;
 mod seat;
@@ -31,8 +34,8 @@ mod state;
 mod waiting;
 mod write;
 
+use account::{account_of, owner_of};
 use client::Client;
-pub(crate) use login::Rows;
 use state::{Barred, Phase, State, Taken, Told};
 
 /// One request's session.
@@ -121,7 +124,7 @@ impl Request {
                     let mut state = self.state();
                     state.presents = key == presented;
                     state.id = Some(id);
-                    state.account = login::account_of(&record);
+                    state.account = account_of(&record);
                     state.session.found(key, record);
                 }
                 Some(reason) => self.evict(key, &record, reason).await,
@@ -145,7 +148,7 @@ impl Request {
 
     /// Ends a session that someone else than its owner seems to hold.
     async fn evict(&self, key: Key, record: &Record, reason: Ended) {
-        let owner = login::owner_of(record);
+        let owner = owner_of(record);
         tracing::warn!(session = ?key, ?reason, "a session is ended: it is presented by another client than it is bound to");
         let removed = commit::end(&self.config, key, reason.clone(), owner.as_ref()).await;
         let mut state = self.state();
@@ -266,7 +269,7 @@ impl Request {
         let (key, user) = {
             let state = self.state();
             let stored = state.session.stored.as_deref();
-            (state.session.key.clone(), stored.and_then(login::owner_of))
+            (state.session.key.clone(), stored.and_then(owner_of))
         };
         let removed = match key.clone() {
             Some(key) => commit::end(&self.config, key, reason.clone(), user.as_ref()).await?,
@@ -335,7 +338,7 @@ impl Request {
                 .map(Timestamp::from_millis),
             updated: record.map(|record| record.updated),
             expires: record.map(|record| record.expires),
-            user: record.and_then(login::owner_of),
+            user: record.and_then(owner_of),
             device: record.and_then(|record| fact(record, &facts::DEVICE)),
             authenticated: record
                 .and_then(|record| fact(record, &facts::AUTHENTICATED))

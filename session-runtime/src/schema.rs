@@ -310,6 +310,14 @@ pub(crate) trait AnyRow: Send + Sync {
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault>;
 }
 
+/// The rows of a schema.
+pub(crate) type Rows = Vec<&'static dyn AnyRow>;
+
+/// The row that knows a slot of that name, be it an older one.
+pub(crate) fn row_of(rows: &Rows, name: &str) -> Option<&'static dyn AnyRow> {
+    rows.iter().find(|row| row.knows(name)).copied()
+}
+
 impl<T: Send + Sync + 'static> AnyRow for Row<T> {
     fn name(&self) -> &'static str {
         self.name

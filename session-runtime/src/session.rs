@@ -10,8 +10,8 @@ use crate::field::describe;
 use crate::id::SessionId;
 use crate::key::UserId;
 use crate::record::Ended;
-use crate::request::{Request, Rows, Saved};
-use crate::schema::{Harvest, Opener, Schema};
+use crate::request::{Request, Saved};
+use crate::schema::{Harvest, Opener, Rows, Schema};
 
 /// The session of a request, as the struct `S` sees it.
 ///

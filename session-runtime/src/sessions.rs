@@ -84,7 +84,7 @@ impl Sessions {
     /// If the store fails. The session may or may not be there still.
     pub async fn revoke(&self, user: &UserId, device: &str) -> Result<bool, Error> {
         match devices::find(&self.config, user, device).await? {
-            Some(device) => devices::revoke(&self.config, user, device.key).await,
+            Some((key, _)) => devices::revoke(&self.config, user, key).await,
             None => Ok(false),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use session_runtime::store::{Store, StoreError, Swept};
 use session_runtime::{Change, Committed, Key, Record, UserId};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Fault {
     Slow(Duration),
     /// It has its effect, but the answer takes this long.
     Late(Duration),
-    /// The call waits until [`FaultStore::let_go`] has its turn.
+    /// The call waits until [`FaultStore::release`], and has no effect if nobody waits for it.
     Held,
     /// There is no room.
     Full,
@@ -37,14 +37,8 @@ pub struct FaultStore<S> {
     loads: Arc<AtomicUsize>,
     commits: Arc<AtomicUsize>,
     planned: Arc<Mutex<Plan>>,
-    held: Arc<Queue>,
-}
-
-/// Calls that are held, the first to come first.
-#[derive(Debug)]
-struct Queue {
-    turns: Semaphore,
-    waiting: AtomicUsize,
+    held: Arc<AtomicUsize>,
+    released: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -62,10 +56,8 @@ impl<S: Store> FaultStore<S> {
             loads: Arc::default(),
             commits: Arc::default(),
             planned: Arc::default(),
-            held: Arc::new(Queue {
-                turns: Semaphore::new(0),
-                waiting: AtomicUsize::new(0),
-            }),
+            held: Arc::default(),
+            released: Arc::default(),
         }
     }
 
@@ -99,15 +91,14 @@ impl<S: Store> FaultStore<S> {
 
     /// Waits until that many calls are held.
     pub async fn until_held(&self, count: usize) {
-        while self.held.waiting.load(Ordering::SeqCst) < count {
+        while self.held.load(Ordering::SeqCst) < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Lets the call go through that has been held for longest.
-    pub fn let_go(&self) {
-        self.held.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.held.turns.add_permits(1);
+    /// Lets one call go on that is held, or will be: the one that has been for longest.
+    pub fn release(&self) {
+        self.released.notify_one();
     }
 
     /// Nothing goes wrong any more.
@@ -162,9 +153,9 @@ impl<S: Store> FaultStore<S> {
                 answer
             }
             Fault::Held => {
-                self.held.waiting.fetch_add(1, Ordering::SeqCst);
-                let turn = self.held.turns.acquire().await;
-                turn.map_err(StoreError::unavailable)?.forget();
+                self.held.fetch_add(1, Ordering::SeqCst);
+                self.released.notified().await;
+                self.held.fetch_sub(1, Ordering::SeqCst);
                 call.await
             }
         }

@@ -6,58 +6,35 @@
 //! crashes in between leaves a claim behind. The next to load it looks for the mark: if it is there, the rest is
 //! done; if not, the record is given back to the guest.
 //!
-//! It is not given back while a login may still credit it: what the guest wrote then would be ended with it. A
-//! release names the time of the claim, and a second login of the user, which shares the claim, moves that forward: a
-//! release therefore lets go only of what nobody has taken up since its sender looked. A login that fails for certain
-//! releases the claim it has made, if it saw it unshared; it will credit nothing itself, and there is nobody else. A
-//! shared claim is left to whoever finds it ten seconds old. Each login stops crediting [eight seconds](CREDIT_WITHIN)
-//! after the time it saw, which is no later than the last; the other two are for a commit on its way, and for clocks
-//! that disagree.
-//!
 //! Before all that it makes sure of the user's record, and of the epoch in it: that is where a login begins. Who
 //! revokes all of the user's sessions from then on, or deletes the user, changes the epoch, and stops it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::client::Client;
+use super::credit::credits_fields;
+use super::gathered::{CREDIT_WITHIN, Gathered};
 use super::part::Part;
 use super::{Barred, Phase, Request};
-use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
+use crate::change::{Change, Committed, Kind};
 use crate::clock::Timestamp;
-use crate::commit::{
-    self, Found, Pending, SUPERSEDED, check_sizes, epoch, fact, settle, stored_under,
-};
+use crate::commit::{self, Pending, epoch};
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::id::random_text;
 use crate::key::{Key, UserId};
-use crate::merge::Occasion;
-use crate::record::{Ended, FieldName, Record, Slot};
-use crate::schema::{AnyRow, facts};
+use crate::record::{Ended, FieldName, Record};
+use crate::schema::{Rows, facts};
 use crate::signature::Signature;
 use crate::task::to_its_end;
-
-/// Rows of the schema that the login goes through.
-pub(crate) type Rows = Vec<&'static dyn AnyRow>;
-
-/// How long after its claim a login may still credit. Shorter than what makes a claim count as abandoned.
-const CREDIT_WITHIN: Duration = Duration::from_secs(8);
-
-/// User records do not expire.
-const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
-
-/// Slots of a session that wait for a schema that knows them.
-pub(super) const WAITING: &str = "@pending/";
-
-/// Slots of a user's record that say what has been credited.
-pub(super) const MARK: &str = "@merged/";
 
 /// One login.
 pub(super) struct Login<'a> {
     pub(super) user: &'a UserId,
+    /// Where the user's record is.
+    pub(super) account: Key,
     /// Rows of the schema that it goes through.
     rows: &'a Rows,
     /// What the new session is to be called.
@@ -69,92 +46,16 @@ pub(super) struct Login<'a> {
 }
 
 impl Login<'_> {
-    /// Whether nobody has deleted the user, or revoked all sessions, since the login began.
-    pub(super) fn is_of_this_epoch(&self, account: &Record) -> bool {
-        epoch::unchanged(account) == self.epoch
+    /// Fails if somebody has deleted the user, or revoked all sessions, since the login began.
+    pub(super) fn check(&self, account: &Record) -> Result<(), Error> {
+        let goes_on = epoch::unchanged(account) == self.epoch;
+        goes_on.then_some(()).ok_or_else(Error::revoked)
     }
 
     /// Whether it took so long that its session is not there any more.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
         self.provisional.is_some_and(|until| until <= now)
     }
-}
-
-/// What a session brings to a login.
-#[derive(Default)]
-pub(super) struct Gathered {
-    /// The record, as frozen, and where.
-    frozen: Option<(Key, Arc<Record>)>,
-    /// What this request has changed, on top of that.
-    pending: Vec<Pending>,
-    /// The session that is to be ended.
-    ends: Option<Key>,
-    /// Until when it may be credited.
-    credit_by: Option<Instant>,
-    /// When this login claimed it. Not where it shares the claim of another.
-    claimed: Option<Timestamp>,
-    /// Whose session it was.
-    owner: Option<UserId>,
-}
-
-impl Gathered {
-    /// The mark that says that a guest's frozen record has been credited.
-    fn mark(&self) -> Option<String> {
-        let (key, _) = self.frozen.as_ref().filter(|_| !self.is_of_a_user())?;
-        Some(mark_of(key))
-    }
-
-    /// The session was a user's already: what follows the user is in the user's record.
-    fn is_of_a_user(&self) -> bool {
-        let frozen = self.frozen.as_ref();
-        frozen.is_some_and(|(_, record)| owner_of(record).is_some())
-    }
-
-    /// Puts what this request has changed on top of what is frozen.
-    fn settle(&mut self, now: Timestamp) -> Result<(), Error> {
-        if let Some((_, record)) = &self.frozen {
-            self.pending = commit::rebase(&self.pending, record, now)?;
-        }
-        Ok(())
-    }
-
-    /// Whether `account` says that the guest's frozen record has been credited.
-    fn is_credited_in(&self, account: &Record) -> bool {
-        self.mark().is_some_and(|mark| is_credited(account, &mark))
-    }
-
-    /// Where the session of the same user is that the new one takes the place of.
-    pub(super) fn replaces(&self) -> Option<&Key> {
-        let (key, _) = self.frozen.as_ref().filter(|_| self.is_of_a_user())?;
-        Some(key)
-    }
-
-    /// The slots, with what this request has changed.
-    fn slots(&self, now: Timestamp) -> Record {
-        let mut slots = Record::new(now, now);
-        if let Some((_, record)) = &self.frozen {
-            slots = slots.with_slots(record.slots().iter().cloned());
-        }
-        for pending in &self.pending {
-            pending.show(&mut slots);
-        }
-        slots
-    }
-}
-
-/// The slot of a user's record that says that the guest's record under `key` has been credited.
-pub(super) fn mark_of(key: &Key) -> String {
-    format!("{MARK}{key}")
-}
-
-/// Whether a mark is there.
-pub(super) fn is_credited(account: &Record, mark: &str) -> bool {
-    account.slot(mark).is_some()
-}
-
-/// The row that knows a slot of that name, be it an older one.
-pub(super) fn row_of(rows: &Rows, name: &str) -> Option<&'static dyn AnyRow> {
-    rows.iter().find(|row| row.knows(name)).copied()
 }
 
 impl Request {
@@ -172,11 +73,14 @@ impl Request {
         if self.state().phase != Phase::Running {
             return Err(Error::too_late());
         }
-        self.save_account().await?;
+        // What was changed of a user who is logged in belongs to that user, whoever logs in next.
+        self.write_account().await?;
         let _ = self.settle_doubt().await?;
-        let account = self.begin(user).await?;
+        let key = Key::User(user.clone());
+        let account = self.begin(&key).await?;
         let mut login = Login {
             user,
+            account: key,
             rows,
             device: random_text(),
             epoch: epoch::unchanged(&account),
@@ -190,29 +94,6 @@ impl Request {
         logged_in
     }
 
-    /// The user's record as the login begins. A user who has none gets one: whoever deletes the user from then
-    /// on deletes that.
-    async fn begin(&self, user: &UserId) -> Result<Arc<Record>, Error> {
-        let mut key = Key::User(user.clone());
-        let deadline = Instant::now() + self.config.deadline;
-        while Instant::now() < deadline {
-            if let Some(account) = commit::look_up(&self.config, &key).await? {
-                return Ok(account);
-            }
-            let change = plan_account(self.config.now());
-            match commit::ask(&self.config, &mut key, &change).await? {
-                Committed::Applied => {
-                    let mut account = Record::new(change.now, FOREVER);
-                    change.apply(&mut account);
-                    return Ok(Arc::new(account));
-                }
-                Committed::Exists => {}
-                _ => return Err(Error::revoked()),
-            }
-        }
-        Err(Error::unsettled())
-    }
-
     /// The four commits.
     async fn complete(&self, login: &Login<'_>, account: Arc<Record>) -> Result<(), Error> {
         let mut gathered = self.gather(login.user).await?;
@@ -223,7 +104,7 @@ impl Request {
                 return Err(error);
             }
         };
-        let carried = carried(&gathered, login.rows, self.config.now());
+        let carried = gathered.carried(login.rows, self.config.now());
         self.open_session(login, account, carried).await?;
         if let Err(error) = self.verify(login, &gathered).await {
             self.withdraw().await;
@@ -236,203 +117,31 @@ impl Request {
         Ok(())
     }
 
-    /// The guest goes on at once where nothing can have been credited; else whoever loads the session next
-    /// looks whether it was.
-    async fn give_back(&self, gathered: &Gathered, error: &Error) {
-        let Some((key, _)) = gathered.frozen.as_ref().filter(|_| error.is_definite()) else {
-            return;
-        };
-        let Some(at) = gathered.claimed else { return };
-        let release = Change::new(Kind::Release(at), self.config.now());
-        if let Err(error) = commit::ask(&self.config, &mut key.clone(), &release).await {
-            tracing::warn!(%error, "a login failed, and its guest waits for ten seconds");
-        }
-    }
-
-    /// Takes back a session that could not be verified: its id is not sent. If it cannot be ended in the
-    /// store, nobody knows how to open it.
-    async fn withdraw(&self) {
-        if let Err(error) = self.end(Ended::Revoked).await {
-            tracing::warn!(%error, "a login that failed leaves a session behind that nobody can open");
-        }
-        let mut state = self.state();
-        state.forget();
-        state.notice = None;
-    }
-
-    /// Ends the session; the user's record stays.
-    pub(crate) async fn logout(self: Arc<Self>) -> Result<(), Error> {
-        to_its_end(async move {
-            let _gate = self.gate().await?;
-            self.save_account().await?;
-            self.end(Ended::LoggedOut).await
-        })
-        .await
-    }
-
-    /// What was changed of a user who is logged in belongs to that user, whoever logs in next.
-    async fn save_account(&self) -> Result<(), Error> {
-        self.write_account().await.map(drop)
-    }
-
-    /// What the session brings along, frozen. Another user's brings nothing.
-    async fn gather(&self, user: &UserId) -> Result<Gathered, Error> {
-        let (key, stored, pending) = {
-            let state = self.state();
-            let session = &state.session;
-            let key = session.key.clone().or_else(|| state.frozen.clone());
-            (key, session.stored.clone(), session.pending.clone())
-        };
-        let Some(mut key) = key else {
-            return Ok(Gathered {
-                pending,
-                ..Gathered::default()
-            });
-        };
-        if stored
-            .as_deref()
-            .is_some_and(|record| is_of_another(user, record))
-        {
-            return Ok(Gathered {
-                ends: Some(key),
-                owner: stored.as_deref().and_then(owner_of),
-                ..Gathered::default()
-            });
-        }
-        let claim = Change::new(Kind::Claim(user.clone()), self.config.now());
-        let claimed = match commit::ask(&self.config, &mut key, &claim).await? {
-            Committed::Applied => commit::claimed(&self.config, &key, user).await?,
-            _ => None,
-        };
-        match claimed {
-            Some((at, shared, record)) => {
-                let claimed = (!shared).then_some(claim.now);
-                Ok(self.gather_claimed(key, at, record, pending, claimed))
-            }
-            None => self.gather_lost(user, key, stored, pending).await,
-        }
-    }
-
-    fn gather_claimed(
-        &self,
-        key: Key,
-        at: Timestamp,
-        record: Arc<Record>,
-        pending: Vec<Pending>,
-        claimed: Option<Timestamp>,
-    ) -> Gathered {
-        let left = CREDIT_WITHIN.saturating_sub(self.config.now().since(at));
-        Gathered {
-            pending,
-            ends: Some(key.clone()),
-            owner: owner_of(&record),
-            frozen: Some((key, record)),
-            credit_by: Some(Instant::now() + left),
-            claimed,
-        }
-    }
-
-    /// The session is over, or claimed for another user. If it was credited to this one, by a login in another
-    /// tab, what this request knows of it goes along; else only what this request has of its own.
-    async fn gather_lost(
-        &self,
-        user: &UserId,
-        key: Key,
-        stored: Option<Arc<Record>>,
-        mut pending: Vec<Pending>,
-    ) -> Result<Gathered, Error> {
-        let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
-        let mark = mark_of(&key);
-        let credited = account.is_some_and(|account| is_credited(&account, &mark));
-        if !credited {
-            pending.retain(|pending| pending.base.is_none());
-        }
-        Ok(Gathered {
-            frozen: stored.filter(|_| credited).map(|record| (key, record)),
-            pending,
-            ..Gathered::default()
-        })
-    }
-
     /// Merges what was gathered into the user's record, once. The record that comes of it.
     async fn credit(
         &self,
         login: &Login<'_>,
-        mut account: Arc<Record>,
+        account: Arc<Record>,
         gathered: &mut Gathered,
     ) -> Result<Arc<Record>, Error> {
         gathered.settle(self.config.now())?;
         let credited = gathered.is_credited_in(&account);
         let deadline = gathered.credit_by.filter(|_| !credited);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + CREDIT_WITHIN);
-        let mut key = Key::User(login.user.clone());
-        while Instant::now() < deadline {
-            let Some(change) = self.plan_credit(&account, gathered, login.rows)? else {
-                return Ok(account);
-            };
-            let answer = commit::ask_until(&self.config, &mut key, &change, deadline);
-            match answer.await? {
-                Committed::Applied => {
-                    if credits_fields(&change) && !gathered.is_credited_in(&account) {
-                        self.tell_merged(gathered, login.user);
-                    }
-                    change.apply(Arc::make_mut(&mut account));
-                    return Ok(account);
-                }
-                Committed::Conflict(record) if login.is_of_this_epoch(&record) => account = record,
-                _ => return Err(Error::revoked()),
-            }
-        }
-        Err(Error::unsettled())
-    }
-
-    fn tell_merged(&self, gathered: &Gathered, user: &UserId) {
-        if let Some((guest, _)) = &gathered.frozen {
-            self.config.tell(EventKind::Merged, guest, Some(user));
-        }
-    }
-
-    /// The change to the user's record; `None` if there is nothing to credit.
-    fn plan_credit(
-        &self,
-        account: &Record,
-        gathered: &Gathered,
-        rows: &Rows,
-    ) -> Result<Option<Change>, Error> {
-        let now = self.config.now();
-        let credited = gathered.is_credited_in(account);
-        let mut pending = match (self.config.migrate, credited) {
-            (true, true) => follow_up(account, gathered, rows, now)?,
-            (true, false) => credits(account, gathered, rows, now)?,
-            (false, _) => Vec::new(),
+        let mut merges = false;
+        let plan = |account: &Record| {
+            login.check(account)?;
+            let change = self.plan_credit(account, gathered, login.rows)?;
+            let credits = change.as_ref().is_some_and(credits_fields);
+            merges = credits && !gathered.is_credited_in(account);
+            Ok(change)
         };
-        let mark = gathered.mark().filter(|_| !credited);
-        pending.extend(mark.map(|mark| self.mark(mark, gathered, now)));
-        let mut change = Change::new(Kind::Update, now);
-        change.slots = pending.iter().flat_map(Pending::to_changes).collect();
-        if change.slots.is_empty() {
-            return Ok(None);
+        let amended = self.amend(&login.account, account, deadline, plan);
+        let account = amended.await?.ok_or_else(Error::revoked)?;
+        if let Some((guest, _)) = gathered.frozen.as_ref().filter(|_| merges) {
+            self.config.tell(EventKind::Merged, guest, Some(login.user));
         }
-        change.slots.extend(lapsed_marks(account, now));
-        change.unchanged.push(epoch::unchanged(account));
-        check_sizes(&self.config, Some(account), &change.slots)?;
-        Ok(Some(change))
-    }
-
-    /// Says in the user's record that a guest's record has been credited, for as long as that could be
-    /// presented.
-    pub(super) fn mark(&self, name: String, gathered: &Gathered, now: Timestamp) -> Pending {
-        let policy = self.state().policy(&self.config);
-        let limit = gathered
-            .frozen
-            .as_ref()
-            .and_then(|(_, record)| policy.limit(record));
-        let slot = Slot::new(
-            name.clone(),
-            "true",
-            Some(limit.unwrap_or(now + policy.absolute)),
-        );
-        Pending::raw(FieldName::from(name), None, Some(Arc::new(slot)))
+        Ok(account)
     }
 
     /// Creates the user's new session, and turns the request to it.
@@ -468,7 +177,7 @@ impl Request {
         state.barred = state.barred.filter(|barred| *barred == Barred::Panicked);
         state.session.found(key, record);
         state.account = Some(Part {
-            key: Some(Key::User(user.clone())),
+            key: Some(login.account.clone()),
             stored: Some(account),
             ..Part::default()
         });
@@ -487,8 +196,7 @@ impl Request {
         }
         let mut change = Change::new(Kind::Update, self.config.now());
         change.unchanged.push(login.epoch.clone());
-        let mut user = Key::User(login.user.clone());
-        match commit::ask(&self.config, &mut user, &change).await? {
+        match commit::ask(&self.config, &mut login.account.clone(), &change).await? {
             Committed::Applied => Ok(()),
             _ => Err(Error::revoked()),
         }
@@ -514,191 +222,24 @@ impl Request {
         Ok(())
     }
 
-    /// Looks up what follows the user, once, for a schema that has such fields.
-    pub(crate) async fn load_account(&self) -> Result<(), Error> {
-        let _gate = self.gate().await?;
-        let Some(user) = self.unread_account() else {
-            return Ok(());
-        };
-        let stored = commit::look_up(&self.config, &user).await?;
-        if let Some(account) = &mut self.state().account {
-            account.stored = stored;
-            account.unread = false;
+    /// Takes back a session that could not be verified: its id is not sent. If it cannot be ended in the
+    /// store, nobody knows how to open it.
+    async fn withdraw(&self) {
+        if let Err(error) = self.end(Ended::Revoked).await {
+            tracing::warn!(%error, "a login that failed leaves a session behind that nobody can open");
         }
-        Ok(())
+        let mut state = self.state();
+        state.forget();
+        state.notice = None;
     }
 
-    /// The key of what follows the user, if somebody is logged in and it was not looked up yet.
-    pub(crate) fn unread_account(&self) -> Option<Key> {
-        let state = self.state();
-        let account = state.account.as_ref().filter(|account| account.unread)?;
-        account.key.clone()
+    /// Ends the session; the user's record stays.
+    pub(crate) async fn logout(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let _gate = self.gate().await?;
+            self.write_account().await?;
+            self.end(Ended::LoggedOut).await
+        })
+        .await
     }
-
-    /// What is under a key. A claim that was abandoned is settled first.
-    pub(super) async fn find(&self, key: Key) -> Result<Found, Error> {
-        let found = commit::find(&self.config, key).await?;
-        let Found::Abandoned {
-            key,
-            by,
-            at,
-            record,
-        } = &found
-        else {
-            return Ok(found);
-        };
-        let account = commit::look_up(&self.config, &Key::User(by.clone())).await?;
-        let mark = mark_of(key);
-        if account.is_some_and(|account| is_credited(&account, &mark)) {
-            if self.config.now().since(*at) < SUPERSEDED {
-                return Ok(Found::Claimed(key.clone())); // what stays with the browser waits for another try
-            }
-            let owner = owner_of(record);
-            commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
-        } else {
-            tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
-            let release = Change::new(Kind::Release(*at), record.seen.max(self.config.now()));
-            commit::ask(&self.config, &mut key.clone(), &release).await?;
-        }
-        commit::find(&self.config, key.clone()).await
-    }
-}
-
-/// What follows the user of a session, if somebody is logged in. It is not looked up yet.
-pub(super) fn account_of(session: &Record) -> Option<Part> {
-    let user = owner_of(session)?;
-    Some(Part {
-        key: Some(Key::User(user)),
-        unread: true,
-        ..Part::default()
-    })
-}
-
-/// The change that makes a user's record.
-fn plan_account(now: Timestamp) -> Change {
-    let mut change = Change::new(Kind::Create, now);
-    change.slots = epoch::first().to_changes().collect();
-    change.expiry = Expiry::Set(FOREVER);
-    change
-}
-
-/// Whose session it is, if it is not a guest's.
-pub(super) fn owner_of(session: &Record) -> Option<UserId> {
-    fact(session, &facts::USER).map(UserId::from)
-}
-
-/// Whether a session is another user's.
-fn is_of_another(user: &UserId, session: &Record) -> bool {
-    owner_of(session).is_some_and(|other| other != *user)
-}
-
-/// Whether a change to a user's record is of more than the record's own facts.
-fn credits_fields(change: &Change) -> bool {
-    change
-        .slots
-        .iter()
-        .any(|slot| !slot.name.as_str().starts_with('@'))
-}
-
-/// What was gathered of fields that follow the user, merged into the account with nothing as base.
-fn credits(
-    account: &Record,
-    gathered: &Gathered,
-    rows: &Rows,
-    now: Timestamp,
-) -> Result<Vec<Pending>, Error> {
-    if gathered.is_of_a_user() {
-        return Ok(Vec::new());
-    }
-    let slots = gathered.slots(now);
-    let mut credits = Vec::new();
-    for row in rows.iter().filter(|row| row.follows()) {
-        if let Some(slot) = stored_under(row.name(), *row, &slots, now) {
-            credits.extend(credit_slot(*row, account, slot, now)?);
-        }
-    }
-    Ok(credits)
-}
-
-/// One slot of a guest, merged into the account, under the field's present name.
-pub(super) fn credit_slot(
-    row: &'static dyn AnyRow,
-    account: &Record,
-    ours: &Arc<Slot>,
-    now: Timestamp,
-) -> Result<Vec<Pending>, Error> {
-    let name = FieldName::fixed(row.name());
-    let renamed = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));
-    let stored = stored_under(row.name(), row, account, now);
-    let theirs = stored.map(renamed);
-    let merged = settle(
-        row,
-        None,
-        Some(&renamed(ours)),
-        theirs.as_ref(),
-        Occasion::Login,
-    )?;
-    let older = stored.filter(|stored| *stored.name() != name);
-    let base = theirs.filter(|_| older.is_none());
-    let mut credits = vec![Pending::of(row, base, merged)];
-    credits
-        .extend(older.map(|slot| Pending::raw(slot.name().clone(), Some(Arc::clone(slot)), None)));
-    Ok(credits)
-}
-
-/// The frozen record has been credited by another login of the same user: what this request changed on top
-/// of it comes on top of that.
-fn follow_up(
-    account: &Record,
-    gathered: &Gathered,
-    rows: &Rows,
-    now: Timestamp,
-) -> Result<Vec<Pending>, Error> {
-    let follows =
-        |pending: &&Pending| row_of(rows, pending.name.as_str()).is_some_and(AnyRow::follows);
-    let follows: Vec<Pending> = gathered.pending.iter().filter(follows).cloned().collect();
-    commit::rebase(&follows, account, now)
-}
-
-/// Takes out the marks of guests that can be presented no more.
-fn lapsed_marks(account: &Record, now: Timestamp) -> impl Iterator<Item = SlotChange> + '_ {
-    let slots = account.slots().iter();
-    let lapsed =
-        slots.filter(move |slot| slot.name().as_str().starts_with(MARK) && !slot.is_live(now));
-    lapsed.map(|slot| SlotChange {
-        name: slot.name().clone(),
-        base: None, // lapsed is absent
-        to: SlotOp::Drop,
-    })
-}
-
-/// What goes along into the new session: what stays with the browser, and what this process has no rule for,
-/// which waits for one that has.
-fn carried(gathered: &Gathered, rows: &Rows, now: Timestamp) -> Vec<Pending> {
-    // Where it comes from tells what waits in one session from what waits in another.
-    let from = match &gathered.frozen {
-        Some((key, _)) => key.to_string(),
-        None => random_text(),
-    };
-    let slots = gathered.slots(now);
-    let live = slots.slots().iter().filter(|slot| slot.is_live(now));
-    live.filter_map(|slot| {
-        let name = slot.name().as_str();
-        let known = row_of(rows, name);
-        let name = match known {
-            Some(row) if row.follows() => return None,
-            Some(_) => slot.name().clone(),
-            None if outlives_login(name) || name.starts_with(WAITING) => slot.name().clone(),
-            None if name.starts_with('@') => return None,
-            None => FieldName::from(format!("{WAITING}{from}/{name}")),
-        };
-        let slot = Arc::new(slot.named(name.clone()));
-        Some(Pending::raw(name, None, Some(slot)))
-    })
-    .collect()
-}
-
-/// Whether it is a fact that the new session takes over from the old one.
-fn outlives_login(name: &str) -> bool {
-    [facts::TTL.name(), facts::LABEL.name()].contains(&name)
 }

@@ -15,14 +15,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Request;
-use super::login::{Gathered, Login, is_credited, mark_of};
-use crate::change::{Change, Committed, Kind};
+use super::account::{change_of, is_credited, mark_of};
+use super::gathered::Gathered;
+use super::login::Login;
+use crate::change::Committed;
 use crate::clock::Timestamp;
-use crate::commit::{self, Pending, epoch, fact};
+use crate::commit::{self, Pending, fact};
 use crate::config::WhenFull;
 use crate::devices::{self, Device};
 use crate::error::Error;
-use crate::key::{Key, UserId};
+use crate::key::UserId;
 use crate::record::Record;
 use crate::schema::facts;
 
@@ -53,7 +55,9 @@ impl Request {
             }
             seats.retain(|seat, _| !leave.contains(seat));
             seats.insert(login.device.clone(), now.as_millis());
-            if self.write_seats(login.user, &account, &seats, None).await? {
+            let change = change_of(&account, &[change_seats(&account, &seats)], now);
+            let key = &mut login.account.clone();
+            if commit::ask(&self.config, key, &change).await? == Committed::Applied {
                 self.unseat(login.user, &leave).await?;
                 return Ok(Some(now + RESERVED));
             }
@@ -63,9 +67,9 @@ impl Request {
 
     /// The user's record, unless the login has been stopped.
     async fn seats_of(&self, login: &Login<'_>) -> Result<Arc<Record>, Error> {
-        let account = commit::look_up(&self.config, &Key::User(login.user.clone())).await?;
-        let account = account.filter(|account| login.is_of_this_epoch(account));
-        account.ok_or_else(Error::revoked)
+        let account = commit::look_up(&self.config, &login.account).await?;
+        let account = account.ok_or_else(Error::revoked)?;
+        login.check(&account).map(|()| account)
     }
 
     /// The sessions that take a seat: all of the user's, but not the one that the new one takes the place of, nor
@@ -107,30 +111,24 @@ impl Request {
         login: &Login<'_>,
         gathered: &Gathered,
     ) -> Result<(), Error> {
+        let account = self.seats_of(login).await?;
+        let plan = |account: &Record| {
+            let (mut seats, now) = (seats_in(account), self.config.now());
+            login.check(account)?;
+            if login.is_over(now) {
+                return Err(Error::unsettled());
+            }
+            let seat = seats.get_mut(&login.device);
+            *seat.ok_or_else(Error::too_many_sessions)? = LEFT;
+            let mut pending = vec![change_seats(account, &seats)];
+            let replaced = gathered.replaces().map(mark_of);
+            let replaced = replaced.filter(|mark| !is_credited(account, mark));
+            pending.extend(replaced.map(|mark| self.mark(mark, gathered.record(), now)));
+            Ok(Some(change_of(account, &pending, now)))
+        };
         let deadline = Instant::now() + self.config.deadline;
-        while Instant::now() < deadline {
-            let account = self.seats_of(login).await?;
-            let mut seats = seats_in(&account);
-            if login.is_over(self.config.now()) {
-                break;
-            }
-            match seats.get_mut(&login.device) {
-                Some(since) => *since = LEFT,
-                None => return Err(Error::too_many_sessions()),
-            }
-            let replaced = gathered.replaces().map(|key| {
-                let name = mark_of(key);
-                self.mark(name, gathered, self.config.now())
-            });
-            let replaced = replaced.filter(|mark| account.slot(mark.name.as_str()).is_none());
-            if self
-                .write_seats(login.user, &account, &seats, replaced)
-                .await?
-            {
-                return Ok(());
-            }
-        }
-        Err(Error::unsettled())
+        let left = self.amend(&login.account, account, deadline, plan);
+        left.await?.map(drop).ok_or_else(Error::revoked)
     }
 
     /// Why a session is over a moment after it has been made: most likely a newer one has taken its seat.
@@ -151,31 +149,15 @@ impl Request {
             tracing::debug!(%error, "a login failed, and its seat stays taken for ten seconds");
         }
     }
-
-    /// Writes the reservations, if they still are as in `account`, and a mark.
-    async fn write_seats(
-        &self,
-        user: &UserId,
-        account: &Record,
-        seats: &Seats,
-        mark: Option<Pending>,
-    ) -> Result<bool, Error> {
-        let base = account.slot(facts::SEATS.name()).cloned();
-        let seats = Pending::fact(&facts::SEATS, base, Some(seats));
-        let mut change = Change::new(Kind::Update, self.config.now());
-        change.slots = [seats]
-            .iter()
-            .chain(&mark)
-            .flat_map(Pending::to_changes)
-            .collect();
-        change.unchanged.push(epoch::unchanged(account));
-        let asked = commit::ask(&self.config, &mut Key::User(user.clone()), &change).await?;
-        Ok(asked == Committed::Applied)
-    }
 }
 
 fn seats_in(account: &Record) -> Seats {
     fact(account, &facts::SEATS).unwrap_or_default()
+}
+
+fn change_seats(account: &Record, seats: &Seats) -> Pending {
+    let base = account.slot(facts::SEATS.name()).cloned();
+    Pending::fact(&facts::SEATS, base, Some(seats))
 }
 
 /// The reservations that count.

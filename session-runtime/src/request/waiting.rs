@@ -6,28 +6,21 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Request;
-use super::login::{Gathered, MARK, Rows, WAITING, credit_slot, is_credited, row_of};
-use crate::change::{Change, Committed, Kind};
-use crate::commit::{self, Pending, epoch};
+use super::account::{change_of, is_credited, mark_of};
+use super::credit::credit_slot;
+use super::gathered::WAITING;
+use crate::commit::{self, Pending};
 use crate::error::Error;
 use crate::key::Key;
 use crate::record::{FieldName, Record, Slot};
-use crate::schema::{AnyRow, RowOf};
+use crate::schema::{AnyRow, RowOf, Rows, row_of};
 
 impl Request {
     /// Whether slots wait in the session for a schema that knows them, and `rows` do.
     pub(crate) fn knows_waiting(&self, rows: &[RowOf]) -> bool {
         let state = self.state();
-        let waiting = |slot: &Arc<Slot>| slot.name().as_str().starts_with(WAITING);
-        if state.account.is_none() || !state.session.slots().iter().any(waiting) {
-            return false;
-        }
-        state
-            .session
-            .slots()
-            .iter()
-            .filter_map(waiting_for)
-            .any(|(_, name)| rows.iter().any(|row| row.0.knows(name)))
+        let mut waiting = state.session.slots().iter().filter_map(waiting_for);
+        state.account.is_some() && waiting.any(|name| rows.iter().any(|row| row.0.knows(name)))
     }
 
     /// Takes in slots that have waited since the login for a schema that knows them, each once.
@@ -45,10 +38,7 @@ impl Request {
             return Ok(());
         };
         for slot in record.slots() {
-            let Some((_, name)) = waiting_for(slot) else {
-                continue;
-            };
-            if let Some(row) = row_of(rows, name) {
+            if let Some(row) = waiting_for(slot).and_then(|name| row_of(rows, name)) {
                 self.adopt_slot(&user, row, slot).await?;
             }
         }
@@ -83,27 +73,21 @@ impl Request {
         row: &'static dyn AnyRow,
         slot: &Arc<Slot>,
     ) -> Result<(), Error> {
-        let mark = format!("{MARK}{}", slot.name().as_str());
-        let deadline = Instant::now() + self.config.deadline;
-        let mut key = user.clone();
-        while let Some(account) = commit::look_up(&self.config, user).await? {
+        let Some(account) = commit::look_up(&self.config, user).await? else {
+            return Ok(());
+        };
+        let mark = mark_of(slot.name().as_str());
+        let plan = |account: &Record| {
+            if is_credited(account, &mark) || self.is_reborn(account) {
+                return Ok(None);
+            }
             let now = self.config.now();
-            if is_credited(&account, &mark) || self.is_reborn(&account) {
-                break;
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::unsettled());
-            }
-            let mut credits = credit_slot(row, &account, slot, now)?;
-            credits.push(self.mark(mark.clone(), &Gathered::default(), now));
-            let mut change = Change::new(Kind::Update, now);
-            change.slots = credits.iter().flat_map(Pending::to_changes).collect();
-            change.unchanged.push(epoch::unchanged(&account));
-            if commit::ask(&self.config, &mut key, &change).await? == Committed::Applied {
-                break;
-            }
-        }
-        let stored = commit::look_up(&self.config, user).await?;
+            let mut credits = credit_slot(row, account, slot, now)?;
+            credits.push(self.mark(mark.clone(), None, now));
+            Ok(Some(change_of(account, &credits, now)))
+        };
+        let deadline = Instant::now() + self.config.deadline;
+        let stored = self.amend(user, account, deadline, plan).await?;
         let stored = stored.filter(|record| !self.is_reborn(record));
         if let (Some(account), Some(record)) = (&mut self.state().account, stored) {
             account.refreshed(user.clone(), record, self.config.now())?;
@@ -119,7 +103,8 @@ impl Request {
     }
 }
 
-/// The session it was gathered in, and the field, that a waiting slot is of.
-fn waiting_for(slot: &Arc<Slot>) -> Option<(&str, &str)> {
-    slot.name().as_str().strip_prefix(WAITING)?.split_once('/')
+/// The field that a waiting slot is of.
+fn waiting_for(slot: &Arc<Slot>) -> Option<&str> {
+    let name = slot.name().as_str().strip_prefix(WAITING)?;
+    name.split_once('/').map(|(_session, field)| field)
 }

@@ -1,0 +1,152 @@
+//! The record of the user who is logged in, or is about to be, and the marks in it that say what has been credited.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Request;
+use super::part::Part;
+use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
+use crate::clock::Timestamp;
+use crate::commit::{self, Pending, epoch, fact};
+use crate::error::Error;
+use crate::key::{Key, UserId};
+use crate::record::{FieldName, Record, Slot};
+use crate::schema::facts;
+
+/// User records do not expire.
+const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// Whose session it is, if it is not a guest's.
+pub(super) fn owner_of(session: &Record) -> Option<UserId> {
+    fact(session, &facts::USER).map(UserId::from)
+}
+
+/// What follows the user of a session, if somebody is logged in. It is not looked up yet.
+pub(super) fn account_of(session: &Record) -> Option<Part> {
+    let user = owner_of(session)?;
+    Some(Part {
+        key: Some(Key::User(user)),
+        unread: true,
+        ..Part::default()
+    })
+}
+
+/// A change to a user's record, of what is pending.
+pub(super) fn change_of(account: &Record, pending: &[Pending], now: Timestamp) -> Change {
+    Change {
+        slots: pending.iter().flat_map(Pending::to_changes).collect(),
+        unchanged: vec![epoch::unchanged(account)],
+        ..Change::new(Kind::Update, now)
+    }
+}
+
+/// What the names of marks begin with.
+const MARK: &str = "@merged/";
+
+/// The mark of a guest's record, by its key, or of a slot that waited, by its name.
+pub(super) fn mark_of(credited: impl Display) -> String {
+    format!("{MARK}{credited}")
+}
+
+/// Whether a mark is there.
+pub(super) fn is_credited(account: &Record, mark: &str) -> bool {
+    account.slot(mark).is_some()
+}
+
+/// Takes out the marks of guests that can be presented no more.
+pub(super) fn lapsed_marks(account: &Record, now: Timestamp) -> impl Iterator<Item = SlotChange> {
+    let slots = account.slots().iter();
+    let lapsed =
+        slots.filter(move |slot| slot.name().as_str().starts_with(MARK) && !slot.is_live(now));
+    lapsed.map(|slot| SlotChange {
+        name: slot.name().clone(),
+        base: None, // lapsed is absent
+        to: SlotOp::Drop,
+    })
+}
+
+impl Request {
+    /// Looks up what follows the user, once, for a schema that has such fields.
+    pub(crate) async fn load_account(&self) -> Result<(), Error> {
+        let _gate = self.gate().await?;
+        let Some(user) = self.unread_account() else {
+            return Ok(());
+        };
+        let stored = commit::look_up(&self.config, &user).await?;
+        if let Some(account) = &mut self.state().account {
+            account.stored = stored;
+            account.unread = false;
+        }
+        Ok(())
+    }
+
+    /// The key of what follows the user, if somebody is logged in and it was not looked up yet.
+    pub(crate) fn unread_account(&self) -> Option<Key> {
+        let state = self.state();
+        let account = state.account.as_ref().filter(|account| account.unread)?;
+        account.key.clone()
+    }
+
+    /// The user's record as the login begins. A user who has none gets one: whoever deletes the user from then
+    /// on deletes that.
+    pub(super) async fn begin(&self, user: &Key) -> Result<Arc<Record>, Error> {
+        let deadline = Instant::now() + self.config.deadline;
+        while Instant::now() < deadline {
+            if let Some(account) = commit::look_up(&self.config, user).await? {
+                return Ok(account);
+            }
+            let change = Change {
+                slots: epoch::first().to_changes().collect(),
+                expiry: Expiry::Set(FOREVER),
+                ..Change::new(Kind::Create, self.config.now())
+            };
+            match commit::ask(&self.config, &mut user.clone(), &change).await? {
+                Committed::Applied => {
+                    let mut account = Record::new(change.now, FOREVER);
+                    change.apply(&mut account);
+                    return Ok(Arc::new(account));
+                }
+                Committed::Exists => {}
+                _ => return Err(Error::revoked()),
+            }
+        }
+        Err(Error::unsettled())
+    }
+
+    /// Makes the change to a user's record that `plan` makes of it, once more whenever another was quicker. The
+    /// record that comes of it; `None` if there is none any more.
+    pub(super) async fn amend(
+        &self,
+        user: &Key,
+        mut account: Arc<Record>,
+        deadline: Instant,
+        mut plan: impl FnMut(&Record) -> Result<Option<Change>, Error>,
+    ) -> Result<Option<Arc<Record>>, Error> {
+        let mut key = user.clone();
+        while Instant::now() < deadline {
+            let Some(change) = plan(&account)? else {
+                return Ok(Some(account));
+            };
+            match commit::ask_until(&self.config, &mut key, &change, deadline).await? {
+                Committed::Applied => {
+                    change.apply(Arc::make_mut(&mut account));
+                    return Ok(Some(account));
+                }
+                Committed::Conflict(record) => account = record,
+                _ => return Ok(None),
+            }
+        }
+        Err(Error::unsettled())
+    }
+
+    /// A mark, of a guest's record or of a slot that came from one, that stays for as long as that could be presented.
+    pub(super) fn mark(&self, name: String, of: Option<&Record>, now: Timestamp) -> Pending {
+        let policy = self.state().policy(&self.config);
+        let limit = of.and_then(|record| policy.limit(record));
+        let until = limit.unwrap_or(now + policy.absolute);
+        let slot = Slot::new(name.clone(), "true", Some(until));
+        Pending::raw(FieldName::from(name), None, Some(Arc::new(slot)))
+    }
+}

@@ -1,0 +1,237 @@
+//! What a session brings to a login. It is frozen meanwhile, by a *claim*.
+//!
+//! It is not given back while a login may still credit it: what the guest wrote then would be ended with it. A
+//! release names the time of the claim, and a second login of the user, which shares the claim, moves that forward: a
+//! release therefore lets go only of what nobody has taken up since its sender looked. A login that fails for certain
+//! releases the claim it has made, if it saw it unshared; it will credit nothing itself, and there is nobody else. A
+//! shared claim is left to whoever finds it ten seconds old. Each login stops crediting [eight seconds](CREDIT_WITHIN)
+//! after the time it saw, which is no later than the last; the other two are for a commit on its way, and for clocks
+//! that disagree.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Request;
+use super::account::{is_credited, mark_of, owner_of};
+use crate::change::{Change, Committed, Kind};
+use crate::clock::Timestamp;
+use crate::commit::{self, Found, Pending, SUPERSEDED};
+use crate::error::Error;
+use crate::id::random_text;
+use crate::key::{Key, UserId};
+use crate::record::{Ended, FieldName, Record};
+use crate::schema::{Rows, facts, row_of};
+
+/// How long after its claim a login may still credit. Shorter than what makes a claim count as abandoned.
+pub(super) const CREDIT_WITHIN: Duration = Duration::from_secs(8);
+
+/// Slots of a session that wait for a schema that knows them.
+pub(super) const WAITING: &str = "@pending/";
+
+/// What a session brings to a login.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// The record, as frozen, and where.
+    pub(super) frozen: Option<(Key, Arc<Record>)>,
+    /// What this request has changed, on top of that.
+    pub(super) pending: Vec<Pending>,
+    /// The session that is to be ended.
+    pub(super) ends: Option<Key>,
+    /// Until when it may be credited.
+    pub(super) credit_by: Option<Instant>,
+    /// When this login claimed it. Not where it shares the claim of another.
+    pub(super) claimed: Option<Timestamp>,
+    /// Whose session it was.
+    pub(super) owner: Option<UserId>,
+}
+
+impl Gathered {
+    /// What is frozen.
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.frozen.as_ref().map(|(_, record)| &**record)
+    }
+
+    /// The mark that says that a guest's frozen record has been credited.
+    pub(super) fn mark(&self) -> Option<String> {
+        let (key, _) = self.frozen.as_ref().filter(|_| !self.is_of_a_user())?;
+        Some(mark_of(key))
+    }
+
+    /// The session was a user's already: what follows the user is in the user's record.
+    pub(super) fn is_of_a_user(&self) -> bool {
+        self.record().and_then(owner_of).is_some()
+    }
+
+    /// Puts what this request has changed on top of what is frozen.
+    pub(super) fn settle(&mut self, now: Timestamp) -> Result<(), Error> {
+        if let Some(record) = self.record() {
+            self.pending = commit::rebase(&self.pending, record, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether `account` says that the guest's frozen record has been credited.
+    pub(super) fn is_credited_in(&self, account: &Record) -> bool {
+        self.mark().is_some_and(|mark| is_credited(account, &mark))
+    }
+
+    /// Where the session of the same user is that the new one takes the place of.
+    pub(super) fn replaces(&self) -> Option<&Key> {
+        let (key, _) = self.frozen.as_ref().filter(|_| self.is_of_a_user())?;
+        Some(key)
+    }
+
+    /// The slots, with what this request has changed.
+    pub(super) fn slots(&self, now: Timestamp) -> Record {
+        let frozen = self.record().map_or(&[][..], Record::slots);
+        let mut slots = Record::new(now, now).with_slots(frozen.iter().cloned());
+        for pending in &self.pending {
+            pending.show(&mut slots);
+        }
+        slots
+    }
+
+    /// What goes along into the new session: what stays with the browser, and what this process has no rule for,
+    /// which waits for one that has.
+    pub(super) fn carried(&self, rows: &Rows, now: Timestamp) -> Vec<Pending> {
+        // Where it comes from tells what waits in one session from what waits in another.
+        let from = match &self.frozen {
+            Some((key, _)) => key.to_string(),
+            None => random_text(),
+        };
+        let slots = self.slots(now);
+        let live = slots.slots().iter().filter(|slot| slot.is_live(now));
+        live.filter_map(|slot| {
+            let name = slot.name().as_str();
+            let known = row_of(rows, name);
+            let name = match known {
+                Some(row) if row.follows() => return None,
+                Some(_) => slot.name().clone(),
+                None if outlives_login(name) || name.starts_with(WAITING) => slot.name().clone(),
+                None if name.starts_with('@') => return None,
+                None => FieldName::from(format!("{WAITING}{from}/{name}")),
+            };
+            let slot = Arc::new(slot.named(name.clone()));
+            Some(Pending::raw(name, None, Some(slot)))
+        })
+        .collect()
+    }
+}
+
+/// Whether it is a fact that the new session takes over from the old one.
+fn outlives_login(name: &str) -> bool {
+    [facts::TTL.name(), facts::LABEL.name()].contains(&name)
+}
+
+impl Request {
+    /// What the session brings along, frozen. Another user's brings nothing.
+    pub(super) async fn gather(&self, user: &UserId) -> Result<Gathered, Error> {
+        let (key, stored, pending) = {
+            let state = self.state();
+            let session = &state.session;
+            let key = session.key.clone().or_else(|| state.frozen.clone());
+            (key, session.stored.clone(), session.pending.clone())
+        };
+        let mut gathered = Gathered::default();
+        let Some(mut key) = key else {
+            gathered.pending = pending;
+            return Ok(gathered);
+        };
+        gathered.owner = stored.as_deref().and_then(owner_of);
+        if gathered.owner.as_ref().is_some_and(|owner| owner != user) {
+            gathered.ends = Some(key);
+            return Ok(gathered);
+        }
+        let claim = Change::new(Kind::Claim(user.clone()), self.config.now());
+        let claimed = match commit::ask(&self.config, &mut key, &claim).await? {
+            Committed::Applied => commit::claimed(&self.config, &key, user).await?,
+            _ => None,
+        };
+        let Some((at, shared, record)) = claimed else {
+            return self.gather_lost(user, key, stored, pending).await;
+        };
+        let left = CREDIT_WITHIN.saturating_sub(self.config.now().since(at));
+        Ok(Gathered {
+            pending,
+            ends: Some(key.clone()),
+            owner: owner_of(&record),
+            frozen: Some((key, record)),
+            credit_by: Some(Instant::now() + left),
+            claimed: (!shared).then_some(claim.now),
+        })
+    }
+
+    /// The session is over, or claimed for another user. If it was credited to this one, by a login in another
+    /// tab, what this request knows of it goes along; else only what this request has of its own.
+    async fn gather_lost(
+        &self,
+        user: &UserId,
+        key: Key,
+        stored: Option<Arc<Record>>,
+        mut pending: Vec<Pending>,
+    ) -> Result<Gathered, Error> {
+        let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
+        let mark = mark_of(&key);
+        let credited = account.is_some_and(|account| is_credited(&account, &mark));
+        if !credited {
+            pending.retain(|pending| pending.base.is_none());
+        }
+        Ok(Gathered {
+            frozen: stored.filter(|_| credited).map(|record| (key, record)),
+            pending,
+            ..Gathered::default()
+        })
+    }
+
+    /// The guest goes on at once where nothing can have been credited; else whoever loads the session next
+    /// looks whether it was.
+    pub(super) async fn give_back(&self, gathered: &Gathered, error: &Error) {
+        let claim = gathered.frozen.as_ref().zip(gathered.claimed);
+        let Some(((key, _), at)) = claim.filter(|_| error.is_definite()) else {
+            return;
+        };
+        let release = Change::new(Kind::Release(at), self.config.now());
+        if let Err(error) = commit::ask(&self.config, &mut key.clone(), &release).await {
+            tracing::warn!(%error, "a login failed, and its guest waits for ten seconds");
+        }
+    }
+
+    /// What is under a key. A claim that was abandoned is settled first.
+    pub(super) async fn find(&self, key: Key) -> Result<Found, Error> {
+        match commit::find(&self.config, key).await? {
+            Found::Abandoned {
+                key,
+                by,
+                at,
+                record,
+            } => self.settle_claim(key, by, at, &record).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Brings the login to its end that `by` began at `at`, or gives the guest the session back.
+    async fn settle_claim(
+        &self,
+        key: Key,
+        by: UserId,
+        at: Timestamp,
+        record: &Record,
+    ) -> Result<Found, Error> {
+        let account = commit::look_up(&self.config, &Key::User(by)).await?;
+        let mark = mark_of(&key);
+        if account.is_some_and(|account| is_credited(&account, &mark)) {
+            if self.config.now().since(at) < SUPERSEDED {
+                return Ok(Found::Claimed(key)); // what stays with the browser waits for another try
+            }
+            let owner = owner_of(record);
+            commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
+        } else {
+            tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
+            let release = Change::new(Kind::Release(at), record.seen.max(self.config.now()));
+            commit::ask(&self.config, &mut key.clone(), &release).await?;
+        }
+        commit::find(&self.config, key).await
+    }
+}
