@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use http::StatusCode;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use session_runtime::{Merge, Occasion, Session, Sides};
-use session_tests::Site;
+use session_tests::{Site, Visitor};
 
 #[derive(Clone, Debug, Merge, PartialEq, Serialize, Deserialize)]
 struct Line {
@@ -308,6 +309,25 @@ fn a_part_that_its_own_merge_removes_takes_the_whole_with_it() {
     assert_eq!(conflict(account(1), account(2), account(0)), None);
 }
 
+#[test]
+fn what_is_in_an_option_merges_as_it_would_without() {
+    let account = cart(&[line(1, 1, 0)]);
+    let other = cart(&[line(1, 2, 0), line(2, 1, 0)]);
+    let both = cart(&[line(1, 3, 0), line(2, 1, 0)]);
+    let some = |cart: &Cart| Some(cart.clone());
+    assert_eq!(login(some(&other), some(&account)), Some(Some(both)));
+    assert_eq!(login(None, some(&account)), Some(some(&account)));
+    assert_eq!(login(some(&account), None), Some(some(&account)));
+    // A change outlives a removal, and where neither has parts the later writer wins.
+    assert_eq!(
+        conflict(some(&account), None, some(&other)),
+        Some(some(&other))
+    );
+    assert_eq!(conflict(Some(1), None, Some(2)), Some(None));
+    assert_eq!(conflict(Some(1), Some(2), None), Some(Some(2)));
+    assert_eq!(conflict(Some(1), None, None), Some(None));
+}
+
 #[derive(Session)]
 struct Shop {
     #[merge(by_key = sku)]
@@ -353,4 +373,50 @@ async fn earlier(mut session: Session<Shop>) {
     session.saved.get_mut().lines[0].quantity = 5;
     session.extras.get_mut()["a"] = json!(3);
     session.extras.get_mut()["b"] = json!(3);
+}
+
+/// Votes go down as well as up.
+#[derive(Session)]
+struct Votes {
+    #[merge(sum)]
+    votes: BTreeMap<String, i32>,
+}
+
+async fn vote(visitor: &mut Visitor, on: &'static str, by: i32) {
+    let vote = async move |mut session: Session<Votes>| {
+        *session.votes.get_mut().entry(on.to_owned()).or_default() += by;
+    };
+    assert_eq!(visitor.visit(vote).await.status, StatusCode::OK);
+}
+
+async fn votes(visitor: &mut Visitor) -> String {
+    let votes = async |session: Session<Votes>| format!("{:?}", session.votes.get());
+    visitor.visit(votes).await.body
+}
+
+#[tokio::test]
+async fn a_number_below_zero_that_nobody_removed_stays() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    vote(&mut visitor, "a", 1).await;
+    let mut tab = visitor.clone();
+    let both = async move |mut session: Session<Votes>| {
+        vote(&mut tab, "b", -1).await;
+        session.votes.get_mut().insert("c".to_owned(), -1);
+        session.votes.get_mut().insert("d".to_owned(), 0);
+    };
+    visitor.visit(both).await;
+    assert_eq!(
+        votes(&mut visitor).await,
+        r#"{"a": 1, "b": -1, "c": -1, "d": 0}"#
+    );
+    let login = async |mut session: Session<Votes>| session.login("ada").await;
+    visitor.visit(login).await;
+    let mut guest = site.visitor();
+    vote(&mut guest, "e", -1).await;
+    guest.visit(login).await;
+    assert_eq!(
+        votes(&mut guest).await,
+        r#"{"a": 1, "b": -1, "c": -1, "d": 0, "e": -1}"#
+    );
 }

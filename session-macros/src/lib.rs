@@ -108,7 +108,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `append` | sequences | both additions, in order |
 /// | `union` | sets, and sequences | both additions, without either's removals |
 /// | `max`, `min` | types that implement `Ord` | the greatest, the least |
-/// | `deep` | maps, JSON, and types that [derive `Merge`](macro@Merge) | key by key, field by field |
+/// | `deep` | maps, JSON, types that [derive `Merge`](macro@Merge), and each in an `Option` | key by key, field by field |
 /// | `by_key = field` | a `Vec` of such types | items whose `field` is equal merge, as their type says |
 /// | `left_precedent`, `right_precedent`, `storage_precedent`, `retainment_precedent` | `serde_json::Value` | below |
 /// | `reject` | any type | the later request fails with a conflict, and writes nothing |

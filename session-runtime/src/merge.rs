@@ -50,6 +50,18 @@ pub struct Sides<T> {
     pub occasion: Occasion,
 }
 
+impl<T> Sides<T> {
+    /// What `part` finds in each side.
+    fn each<U>(self, part: impl Fn(T) -> Option<U>) -> Sides<U> {
+        Sides {
+            base: self.base.and_then(&part),
+            ours: self.ours.and_then(&part),
+            theirs: self.theirs.and_then(&part),
+            occasion: self.occasion,
+        }
+    }
+}
+
 impl<T: PartialEq> Sides<T> {
     /// The side that changed, if only one did; else what `rule` makes of both.
     fn settle(self, rule: impl FnOnce(Self) -> Option<T>) -> Option<T> {
@@ -165,8 +177,9 @@ impl<T: Ord> Ordered for T {}
 
 /// Types that the rule `sum` is for: integers, and maps of them, per key.
 ///
-/// The result is clamped to the type. A number that one side removed and that comes out at 0 or below stays
-/// removed.
+/// The result is clamped to the type. A number that one side removed stays removed if the other side's change leaves
+/// nothing of it: of a number above zero nothing above zero, of one below zero nothing below. One that was not there
+/// before is never removed, whatever the sum.
 #[diagnostic::on_unimplemented(
     message = "the rule `sum` does not fit the type `{Self}`",
     label = "not an integer, nor a map of integers",
@@ -181,12 +194,14 @@ macro_rules! sum_of_integers {
     ($($int:ty, $add:ident, $sub:ident;)*) => {
         $(impl Sum for $int {
             fn sum(sides: Sides<Self>) -> Option<Self> {
-                let removed = sides.ours.is_none() || sides.theirs.is_none();
+                let was_there = sides.base.is_some();
+                let removed = was_there && (sides.ours.is_none() || sides.theirs.is_none());
                 let zero = |side: Option<Self>| side.unwrap_or(0);
                 let (base, ours, theirs) = (zero(sides.base), zero(sides.ours), zero(sides.theirs));
                 let difference = ours.abs_diff(base);
                 let sum = if ours >= base { theirs.$add(difference) } else { theirs.$sub(difference) };
-                (sum > 0 || !removed).then_some(sum)
+                let is_left = sum != 0 && (base == 0 || sum.cmp(&0) == base.cmp(&0));
+                (is_left || !removed).then_some(sum)
             }
         })*
     };
@@ -256,20 +271,7 @@ impl<T: PartialEq> Append for Vec<T> {
 
 impl<T: PartialEq> Append for VecDeque<T> {
     fn append(sides: Sides<Self>) -> Option<Self> {
-        let vec = |side: Option<Self>| side.map(Vec::from);
-        let Sides {
-            base,
-            ours,
-            theirs,
-            occasion,
-        } = sides;
-        let sides = Sides {
-            base: vec(base),
-            ours: vec(ours),
-            theirs: vec(theirs),
-            occasion,
-        };
-        append(sides).map(Self::from)
+        append(sides.each(|side| Some(Vec::from(side)))).map(Self::from)
     }
 }
 
@@ -310,8 +312,8 @@ union_of_sets! {
 
 /// Types whose parts merge, which the rules `deep` and `by_key` are for: maps, and structs of the app.
 ///
-/// It is implemented for the plain types (the later writer wins), for maps (per key, and on within the
-/// values), and for [`serde_json::Value`] (objects per key). For a struct it is derived:
+/// It is implemented for the plain types (the later writer wins), for `Option` (what is inside merges), for maps (per
+/// key, and on within the values), and for [`serde_json::Value`] (objects per key). For a struct it is derived:
 ///
 /// ```
 /// use session_runtime::{Merge, Session};
@@ -374,9 +376,12 @@ leaves! {
     u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize,
 }
 
-impl<T: PartialEq> Merge for Option<T> {
+/// `None` is as good as absent: what merges is what is inside.
+impl<T: Merge> Merge for Option<T> {
     fn merge(sides: Sides<Self>) -> Option<Self> {
-        later(sides)
+        let is_set = sides.ours.is_some();
+        let merged = sides.each(|side| side).settle(T::merge);
+        (is_set || merged.is_some()).then_some(merged)
     }
 }
 
@@ -404,23 +409,11 @@ impl Merge for serde_json::Value {
 
         match (&sides.ours, &sides.theirs) {
             (Some(Object(_)), Some(Object(_))) => {
-                let object = |side| match side {
-                    Some(Object(object)) => Some(object),
+                let objects = sides.each(|side| match side {
+                    Object(object) => Some(object),
                     _ => None,
-                };
-                let Sides {
-                    base,
-                    ours,
-                    theirs,
-                    occasion,
-                } = sides;
-                let sides = Sides {
-                    base: object(base),
-                    ours: object(ours),
-                    theirs: object(theirs),
-                    occasion,
-                };
-                Some(Object(per_key(sides, |sides| sides.settle(Self::merge))))
+                });
+                Some(Object(per_key(objects, |sides| sides.settle(Self::merge))))
             }
             _ => later(sides),
         }

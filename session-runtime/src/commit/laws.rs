@@ -73,7 +73,20 @@ type Map = BTreeMap<u8, i64>;
 type Set = BTreeSet<u8>;
 
 fn maps() -> impl Strategy<Value = Map> {
-    prop::collection::btree_map(0..5_u8, 1..100_i64, 0..5)
+    prop::collection::btree_map(0..5_u8, -3..4_i64, 0..5)
+}
+
+/// A number, or none.
+fn number() -> impl Strategy<Value = Option<i64>> {
+    prop::option::of(-3..4_i64)
+}
+
+/// What is there under each key, with `more` on top.
+fn added(mut sum: Map, more: &Map) -> Map {
+    for (key, more) in more {
+        *sum.entry(*key).or_default() += more;
+    }
+    sum
 }
 
 fn sets() -> impl Strategy<Value = Set> {
@@ -176,16 +189,28 @@ proptest! {
     fn sums_of_maps_come_out_the_same_in_any_order_while_nothing_is_removed(
         base in maps(), additions in prop::collection::vec(maps(), 1..5)
     ) {
-        let add = |more: &Map| {
-            let mut sum = base.clone();
-            for (key, more) in more {
-                *sum.entry(*key).or_default() += more;
-            }
-            sum
-        };
-        let writers: Vec<Map> = additions.iter().map(add).collect();
+        let writers: Vec<Map> = additions.iter().map(|more| added(base.clone(), more)).collect();
         let backwards: Vec<Map> = writers.iter().rev().cloned().collect();
+        let all = additions.iter().fold(base.clone(), added);
+        prop_assert_eq!(Merging::by(merge::sum).after(&base, &writers), Some(all));
         Merging::by(merge::sum).is_the_same_in_any_order(&base, &writers, &backwards);
+    }
+
+    #[test]
+    fn at_login_sums_of_maps_are_of_all_that_is_there(guest in maps(), user in maps()) {
+        let all = added(guest.clone(), &user);
+        prop_assert_eq!(at_login(merge::sum, Some(guest), Some(user)), Some(all));
+    }
+
+    #[test]
+    fn sums_treat_numbers_below_zero_as_those_above(
+        base in number(), ours in number(), theirs in number()
+    ) {
+        let settled = |side: fn(i64) -> i64| {
+            let [base, ours, theirs] = [base, ours, theirs].map(|number| number.map(side));
+            Merging::by(merge::sum).settle(base.as_ref(), ours.as_ref(), theirs.as_ref())
+        };
+        prop_assert_eq!(settled(|number| -number), settled(|number| number).map(|number| -number));
     }
 
     #[test]
@@ -250,6 +275,11 @@ fn sums_are_clamped_and_removals_stick() {
     let count = Merging::by(merge::sum);
     assert_eq!(count.settle(Some(&5_u32), None, Some(&8)), Some(3));
     assert_eq!(count.settle(Some(&5), None, None), None);
+    let votes = Merging::by(merge::sum);
+    assert_eq!(votes.settle(Some(&-5_i8), None, Some(&-8)), Some(-3));
+    assert_eq!(votes.settle(Some(&-5), None, Some(&-3)), None);
+    assert_eq!(votes.settle(Some(&-5), None, None), None);
+    assert_eq!(votes.settle(Some(&0), None, Some(&-3)), Some(-3));
 }
 
 #[test]
