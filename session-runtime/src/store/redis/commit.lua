@@ -12,8 +12,11 @@
 --
 -- Times are kept as text, exactly, and compared as numbers, which are exact to the year 287396.
 --
+-- Answers what came of it. Where the index is out of reach, it also says in whose list the record stands no more.
+--
 -- KEYS: the record; then where it moves to, if it does; then what it retires, if it does.
 
+-- The detail is what the record's will be; of a move, what the index has called the record.
 local id, kind, detail, ending = ARGV[1], ARGV[3], ARGV[4], ARGV[5]
 local expiry, expires_to = ARGV[6], ARGV[7]
 -- Whom to list it under; what keys of the index begin with, if they may be written here; else under whom the
@@ -168,6 +171,13 @@ local function bury(commits, state, detail)
   drop_after(key, ending)
 end
 
+-- Takes what was here out of its owner's list. Answers whose that is, if it is out of reach.
+local function unlist(owner, entry)
+  if owner == '' then return nil end
+  if index == '' then return owner end
+  redis.call('ZREM', index .. '{' .. owner .. '}', entry)
+end
+
 local function expiry_after(expires)
   if expiry == 'set' then return expires_to end
   if expiry == 'extend' then return later(expires, expires_to) end
@@ -197,9 +207,10 @@ end
 
 -- All that may fail is read before anything is written.
 local retired = retire_at ~= '' and read(KEYS[#KEYS])
-local commits = remembering(found.commits)
+local commits, left = remembering(found.commits), nil
 if kind == 'end' then
   bury(commits, 'E', detail)
+  left = unlist(found.owner, entry)
 else
   local home, target = key, nil
   if kind == 'move' then
@@ -252,6 +263,7 @@ else
       redis.call('HDEL', home, 'commits')
     end
     bury(commits, 'M', home)
+    left = unlist(found.owner, detail)
   else
     redis.call('HSET', key, 'commits', commits)
   end
@@ -259,4 +271,4 @@ else
   if kind == 'create' or expires ~= found.expires then drop_after(home, expires) end
 end
 if retired then retire(KEYS[#KEYS], retired) end
-return { 'applied' }
+return { 'applied', left }
