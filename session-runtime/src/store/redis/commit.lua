@@ -61,13 +61,17 @@ local function remembers(commits)
   return false
 end
 
--- `commits` with this one. After a minute a generation is full, and the one before it is forgotten.
+-- `commits` with this one. After a minute a generation is full, and the one before it is forgotten. Whether it has
+-- been a minute the server's clock decides, since those of two apps may differ; theirs only say when to ask it.
 local function remembering(commits)
   local since, older, ids = ARGV[2], '0', ''
   if commits then since, older, ids = string.match(commits, '^(%-?%d+) (%d+) (.*)$') end
   if math.abs(now - tonumber(since)) >= GENERATION then
-    ids = string.sub(ids, tonumber(older) + 1)
-    since, older = ARGV[2], string.len(ids)
+    local time = redis.call('TIME')[1] .. '000'
+    if math.abs(tonumber(time) - tonumber(since)) >= GENERATION then
+      ids = string.sub(ids, tonumber(older) + 1)
+      since, older = time, string.len(ids)
+    end
   end
   ids = ids .. id
   local surplus = string.len(ids) - MOST
