@@ -8,7 +8,7 @@ use redis::{Cmd, Value};
 
 use super::names::{self, Names};
 use super::script::{self, Form};
-use crate::change::{Change, CommitId, Committed, Expiry, Kind, SlotOp};
+use crate::change::{Change, CommitId, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::{Key, UserId};
@@ -84,16 +84,25 @@ pub(super) fn entry(key: &Key, change: &Change) -> Vec<u8> {
     }
 }
 
-/// Whether the change gives back more room than it takes, but for its id.
+/// Whether the change takes no more room than it gives back, but for its id.
 fn relieves(change: &Change) -> bool {
-    let sets = |to: &SlotOp| matches!(to, SlotOp::Set(_));
+    let grows = |slot: &SlotChange| match &slot.to {
+        SlotOp::Set(new) => !slot.base.as_ref().is_some_and(|base| fits(new, base)),
+        SlotOp::Retime(_) | SlotOp::Drop => false,
+    };
     match &change.kind {
         Kind::End(_) => true,
         Kind::Update | Kind::Release(_) => {
-            change.owner.is_none() && !change.slots.iter().any(|slot| sets(&slot.to))
+            change.owner.is_none() && !change.slots.iter().any(grows)
         }
         Kind::Create | Kind::Move(..) | Kind::Claim(_) => false,
     }
+}
+
+/// Whether a slot takes no more room than the one before it.
+fn fits(slot: &Slot, before: &Slot) -> bool {
+    slot.payload().len() <= before.payload().len()
+        && (slot.expires().is_none() || before.expires().is_some())
 }
 
 /// What the change retires. On a Cluster a record on another node cannot have been moved here: nothing, then.
