@@ -327,10 +327,6 @@ async fn what_the_docs_have_a_user_allowed_besides_is_all_that_is_needed() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let (_, rest) = include_str!("../../docs/stores.md")
-        .split_once("Its user needs `")
-        .expect("the docs have it");
-    let (besides, _) = rest.split_once('`').expect("its end");
     let mut user = vec![
         "ACL",
         "SETUSER",
@@ -342,7 +338,7 @@ async fn what_the_docs_have_a_user_allowed_besides_is_all_that_is_needed() {
         "&beat:*",
     ];
     user.extend(super::open::documented_acl());
-    user.extend(besides.split_whitespace());
+    user.extend(super::open::quoted_after("Its user needs "));
     let () = server.command(&user);
     let url = format!("redis://app:pass@127.0.0.1:{}", server.port());
     let store = instance(&url).await;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use session_runtime::store::{RedisStore, Store};
-use session_runtime::{Committed, Kind, SlotChange, State};
+use session_runtime::{Change, Committed, Kind, SlotChange, State, UserId};
 use session_tests::{RedisCluster, RedisServer};
 
 use super::common::{creation, number, slot, update};
@@ -18,7 +19,23 @@ struct Migration<'a> {
     to: &'a RedisServer,
 }
 
-impl Migration<'_> {
+impl<'a> Migration<'a> {
+    /// Of the slot of the only key that there is, to another node; and what the key is called.
+    fn of_the_only_key(cluster: &'a RedisCluster) -> (Self, String) {
+        let nodes = cluster.nodes();
+        let keys = |node: &RedisServer| node.command::<Vec<String>>(&["KEYS", "*"]);
+        let from = nodes.iter().position(|node| !keys(node).is_empty());
+        let from = from.expect("its node");
+        let name = keys(&nodes[from]).pop().expect("a key");
+        let slot: u16 = nodes[from].command(&["CLUSTER", "KEYSLOT", &name]);
+        let migration = Self {
+            slot: slot.to_string(),
+            from: &nodes[from],
+            to: &nodes[(from + 1) % 3],
+        };
+        (migration, name)
+    }
+
     fn begin(&self) {
         let [from, to] =
             [self.from, self.to].map(|node| node.command::<String>(&["CLUSTER", "MYID"]));
@@ -147,24 +164,10 @@ async fn a_rotation_waits_for_a_slot_that_is_on_its_way() {
     let [key, to] = successive_keys();
     let create = creation(now(), &[slot("n", "1")]);
     assert_eq!(repeat(&store, &key, &create).await, Committed::Applied);
-    let holder = |node: &RedisServer| !node.command::<Vec<String>>(&["KEYS", "*"]).is_empty();
-    let from = cluster.nodes().iter().position(holder).expect("its node");
-    let from_node = &cluster.nodes()[from];
-    let name = from_node
-        .command::<Vec<String>>(&["KEYS", "*"])
-        .pop()
-        .expect("a key");
-    let migration = Migration {
-        slot: from_node
-            .command::<u16>(&["CLUSTER", "KEYSLOT", &name])
-            .to_string(),
-        from: from_node,
-        to: &cluster.nodes()[(from + 1) % 3],
-    };
+    let (migration, name) = Migration::of_the_only_key(&cluster);
     migration.begin();
     // One key is here and one will be there: the Cluster can run no script on both.
-    let rotate =
-        session_runtime::Change::new(Kind::Move(to.clone(), now() + super::common::TTL), now());
+    let rotate = Change::new(Kind::Move(to.clone(), now() + super::common::TTL), now());
     let error = store.commit(&key, &rotate).await.expect_err("TRYAGAIN");
     assert!(error.is_transient(), "{error:?}");
     migration.migrate(&name);
@@ -175,7 +178,9 @@ async fn a_rotation_waits_for_a_slot_that_is_on_its_way() {
     assert_eq!(store.load(&to).await.unwrap().unwrap().slots().len(), 1);
 
     // A Cluster that lacks a slot answers nothing, and goes on when it has it.
-    let () = cluster.nodes()[(from + 1) % 3].command(&["CLUSTER", "DELSLOTS", &migration.slot]);
+    let () = migration
+        .to
+        .command(&["CLUSTER", "DELSLOTS", &migration.slot]);
     let mut down = false;
     wait_for("the Cluster is down", async || {
         if let Err(error) = store.load(&to).await {
@@ -185,7 +190,9 @@ async fn a_rotation_waits_for_a_slot_that_is_on_its_way() {
         down
     })
     .await;
-    let () = cluster.nodes()[(from + 1) % 3].command(&["CLUSTER", "ADDSLOTS", &migration.slot]);
+    let () = migration
+        .to
+        .command(&["CLUSTER", "ADDSLOTS", &migration.slot]);
     wait_for("it is up again", async || store.load(&to).await.is_ok()).await;
 }
 
@@ -216,5 +223,53 @@ async fn a_node_that_was_away_is_found_again() {
         // What it held is lost, since it keeps nothing on its disk.
         let created = repeat(&store, key, &creation(now(), &[])).await;
         assert!(matches!(created, Committed::Applied | Committed::Exists));
+    }
+}
+
+#[tokio::test]
+async fn what_the_docs_have_a_user_allowed_on_a_cluster_is_all_that_is_needed() {
+    let Some(cluster) = RedisCluster::start() else {
+        return;
+    };
+    let mut user = vec!["ACL", "SETUSER", "app", "on", ">pass", "~*"];
+    user.extend(super::open::documented_acl());
+    user.extend(super::open::quoted_after("On each node of a Cluster "));
+    let mut urls = Vec::new();
+    for node in cluster.nodes() {
+        let () = node.command(&user);
+        urls.push(node.url().replace("redis://", "redis://app:pass@"));
+    }
+    let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+    let options = RedisStore::options().timeout(Duration::from_secs(20));
+    let store = options.connect_cluster(&urls).await.expect("it is let in");
+    let key = super::common::create(&store, now(), &[]).await;
+
+    // One that has gone to another node while its slot has yet to follow.
+    let (migration, name) = Migration::of_the_only_key(&cluster);
+    migration.begin();
+    migration.migrate(&name);
+    let ada = UserId::new("ada");
+    let owned = Change {
+        owner: Some(ada.clone()),
+        ..update(now(), [])
+    };
+    assert_eq!(repeat(&store, &key, &owned).await, Committed::Applied);
+    migration.end();
+    assert_eq!(store.owned_by(&ada).await.unwrap(), [key.clone()]);
+    let end = super::common::end(now());
+    assert_eq!(repeat(&store, &key, &end).await, Committed::Applied);
+    wait_for(
+        "the list is gone, and only the session's end is left",
+        async || {
+            let nodes = cluster.nodes().iter();
+            nodes
+                .map(|node| node.command::<u64>(&["DBSIZE"]))
+                .sum::<u64>()
+                == 1
+        },
+    )
+    .await;
+    for node in cluster.nodes() {
+        assert_eq!(super::open::denied(node), Vec::<String>::new());
     }
 }

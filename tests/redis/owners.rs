@@ -7,12 +7,13 @@ use std::time::Duration;
 use session_runtime::store::{RedisStore, Store};
 use session_runtime::testing::TestClock;
 use session_runtime::{
-    Change, Clock, Committed, Expiry, Key, Kind, SessionId, SlotChange, Timestamp, UserId,
+    Change, Clock, Committed, Expiry, Key, Kind, SessionId, SessionLayer, SlotChange, Timestamp,
+    UserId,
 };
 use session_tests::{RedisCluster, RedisServer};
 
 use super::common::{apply, creation, end, session_key, slot, update};
-use super::wait_for;
+use super::{now, successive_keys, wait_for};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -34,6 +35,13 @@ fn entries(server: &RedisServer, user: &str) -> usize {
         .sum()
 }
 
+/// Drops a record, as the server does with one that has lapsed.
+fn drop_record(server: &RedisServer, key: &Key) {
+    let names: Vec<String> = server.command(&["KEYS", &format!("*{key}")]);
+    let dropped: usize = server.command(&["DEL", &names[0]]);
+    assert_eq!(dropped, 1, "{names:?}");
+}
+
 #[tokio::test]
 async fn a_login_takes_out_what_is_over_and_keeps_what_was_extended() {
     let Some(server) = RedisServer::shared() else {
@@ -41,14 +49,12 @@ async fn a_login_takes_out_what_is_over_and_keeps_what_was_extended() {
     };
     let (store, clock) = (server.store().await, TestClock::new());
     let user = UserId::new("trimmed");
-    let mut ended = Vec::new();
-    for _ in 0..10 {
-        ended.push(login(&store, clock.now(), &user).await);
+    // More than are looked at together.
+    for _ in 0..100 {
+        let lapsed = login(&store, clock.now(), &user).await;
+        drop_record(server, &lapsed);
     }
     let extended = login(&store, clock.now(), &user).await;
-    for key in &ended {
-        apply(&store, key, &end(clock.now())).await;
-    }
     let longer = Change {
         expiry: Expiry::Extend(clock.now() + 9 * HOUR),
         ..update(clock.now(), [])
@@ -58,7 +64,7 @@ async fn a_login_takes_out_what_is_over_and_keeps_what_was_extended() {
         store.owned_by(&user).await.unwrap(),
         std::slice::from_ref(&extended)
     );
-    assert_eq!(entries(server, "trimmed"), 11);
+    assert_eq!(entries(server, "trimmed"), 101);
 
     clock.advance(3 * HOUR);
     let newest = login(&store, clock.now(), &user).await;
@@ -71,6 +77,60 @@ async fn a_login_takes_out_what_is_over_and_keeps_what_was_extended() {
     listed.sort();
     there.sort();
     assert_eq!(listed, there);
+}
+
+/// Logs a user in, rotates the session and ends it, again and again.
+async fn log_in_and_out(store: &RedisStore, nodes: &[RedisServer]) {
+    let (clock, user) = (TestClock::new(), UserId::new("in and out"));
+    let listed = || -> usize { nodes.iter().map(|node| entries(node, "in and out")).sum() };
+    for _ in 0..10 {
+        let [from, to] = successive_keys();
+        let create = Change {
+            owner: Some(user.clone()),
+            ..creation(clock.now(), &[])
+        };
+        apply(store, &from, &create).await;
+        let rotation = Change::new(Kind::Move(to.clone(), clock.now() + HOUR), clock.now());
+        apply(store, &from, &rotation).await;
+        wait_for("the list has it once", async || listed() == 1).await;
+        assert_eq!(store.owned_by(&user).await.unwrap(), [to.clone()]);
+        apply(store, &to, &end(clock.now())).await;
+        wait_for("the list has nothing", async || listed() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_moved_or_ended_is_listed_no_more() {
+    if let Some(server) = RedisServer::shared() {
+        log_in_and_out(&server.store().await, std::slice::from_ref(server)).await;
+    }
+}
+
+#[tokio::test]
+async fn on_a_cluster_what_has_moved_or_ended_is_listed_no_more() {
+    if let Some(cluster) = RedisCluster::shared() {
+        log_in_and_out(&cluster.store().await, cluster.nodes()).await;
+    }
+}
+
+#[tokio::test]
+async fn of_a_user_who_was_deleted_no_list_is_left() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let (store, user) = (server.store().await, UserId::new("deleted"));
+    let account = Key::User(user.clone());
+    apply(&store, &account, &creation(now(), &[])).await;
+    // A session that nobody has looked at since it lapsed.
+    let yesterday = Timestamp::from_millis(now().as_millis() - 24 * 60 * 60 * 1_000);
+    drop_record(server, &login(&store, yesterday, &user).await);
+    assert_eq!(entries(server, "deleted"), 1);
+    let layer = SessionLayer::new(store);
+    layer.sessions().delete(&user).await.expect("an answer");
+    wait_for("nothing is listed", async || {
+        entries(server, "deleted") == 0
+    })
+    .await;
 }
 
 #[tokio::test]

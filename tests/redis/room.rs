@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use session_runtime::store::{RedisStore, Store, StoreError};
 use session_runtime::{
-    Change, Committed, Ended, Expiry, Key, Kind, SlotChange, State, Timestamp, UserId,
+    Change, Committed, Ended, Error, Expiry, Key, Kind, Session, SessionLayer, SlotChange, State,
+    Timestamp, UserId,
 };
-use session_tests::RedisServer;
+use session_tests::{RedisServer, Visitor};
 
 use super::common::{TTL, apply, creation, end, session_key, slot, update};
 use super::{new, now};
@@ -35,6 +36,8 @@ async fn a_full_server_refuses_what_takes_room_and_does_the_rest() {
     let (keys, error) = fill(&store, 1_000).await;
     let error = error.expect("it is full");
     assert!(error.is_full() && !error.is_transient(), "{error:?}");
+    // Full for what is smaller, too.
+    let () = server.command(&["CONFIG", "SET", "maxmemory", "7mb"]);
     let key = &keys[0];
     let record = store.load(key).await.expect("a load goes on").expect("it");
     let small = record.slot("small").cloned();
@@ -58,7 +61,10 @@ async fn a_full_server_refuses_what_takes_room_and_does_the_rest() {
         ..update(now(), [])
     };
     apply(&store, key, &touch).await;
-    let small = SlotChange::drop(small.expect("a slot"));
+    let other = Arc::new(slot("small", "2"));
+    let same_size = SlotChange::set(small, Arc::clone(&other));
+    apply(&store, key, &update(now(), [same_size])).await;
+    let small = SlotChange::drop(other);
     apply(&store, key, &update(now(), [small])).await;
     for key in &keys {
         apply(&store, key, &end(now())).await;
@@ -67,6 +73,34 @@ async fn a_full_server_refuses_what_takes_room_and_does_the_rest() {
     }
     let (_, error) = fill(&store, keys.len() / 2).await;
     assert!(error.is_none(), "there is room again: {error:?}");
+}
+
+#[derive(Session)]
+struct Shop {
+    #[merge(sum)]
+    points: u32,
+}
+
+async fn log_in(mut session: Session<Shop>) -> Result<(), Error> {
+    *session.points.get_mut() += 1;
+    session.login("ada").await
+}
+
+#[tokio::test]
+async fn on_a_full_server_a_user_can_be_logged_out_everywhere() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let (layer, ada) = (SessionLayer::new(server.store().await), UserId::new("ada"));
+    for _ in 0..3 {
+        Visitor::of(layer.clone()).visit(log_in).await;
+    }
+    let () = server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let sessions = layer.sessions();
+    let devices = sessions.list(&ada).await.expect("a load goes on");
+    let others = sessions.revoke_others(&ada, devices[0].id()).await;
+    assert_eq!(others.expect("it takes no room"), 2);
+    assert_eq!(sessions.revoke_all(&ada).await.unwrap(), 1);
 }
 
 #[tokio::test]

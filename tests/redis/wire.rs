@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_runtime::store::{RedisStore, Store};
 use session_runtime::{Change, Expiry, Kind, SlotChange, UserId};
@@ -197,6 +198,26 @@ async fn a_session_that_is_written_all_the_time_stays_small() {
     }
     let record = store.load(&key).await.unwrap().unwrap();
     assert_eq!(record.slot("n"), Some(&base));
+}
+
+#[tokio::test]
+async fn commits_are_remembered_though_the_clocks_of_two_instances_differ() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let store = server.store().await;
+    let slow = now();
+    let clocks = [Duration::from_secs(61), Duration::from_secs(60 * 60)];
+    for fast in clocks.map(|ahead| slow + ahead) {
+        let key = create(&store, slow, &[slot("n", "0")]).await;
+        let counted = update(slow, [new("a", "1")]);
+        apply(&store, &key, &counted).await;
+        // Its answer is lost. Meanwhile others come, by turns.
+        for (n, now) in [fast, slow, fast, slow].into_iter().enumerate() {
+            apply(&store, &key, &update(now, [new(&n.to_string(), "1")])).await;
+        }
+        apply(&store, &key, &counted).await;
+    }
 }
 
 /// The prefix of a store, out of its `Debug`.

@@ -17,9 +17,9 @@ fn of(account: &Record) -> String {
     fact(account, &facts::EPOCH).unwrap_or_default()
 }
 
-/// That of a record which is about to be made.
+/// That of a record which is about to be made. All are of one size: a store that is full takes the next one.
 pub(crate) fn first() -> Pending {
-    let epoch = format!("{}.", random_text());
+    let epoch = format!("{}.{}", random_text(), random_text());
     Pending::fact(&facts::EPOCH, None, Some(&epoch))
 }
 

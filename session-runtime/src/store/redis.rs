@@ -174,6 +174,10 @@ impl RedisStore {
             let index = Index::Listed(listed.as_deref().unwrap_or_default());
             match self.run(key, change, index).await? {
                 Reply::Committed(committed) => return Ok(committed),
+                Reply::Left(owner) => {
+                    self.unlist_later(&owner, names::entry(key));
+                    return Ok(Committed::Applied);
+                }
                 Reply::Unlisted(owner) => listed = Some(owner),
             }
         }
@@ -206,12 +210,16 @@ impl Store for RedisStore {
         let committed = if self.link.reaches_all() {
             match self.run(key, change, Index::Within).await? {
                 Reply::Committed(committed) => committed,
-                Reply::Unlisted(_) => return Err(StoreError::broken("the script lists by itself")),
+                _ => return Err(StoreError::broken("the script lists by itself")),
             }
         } else {
             self.list_and_run(key, change).await?
         };
-        if let Some(owner) = change.owner.as_ref().filter(|_| lists(change)) {
+        let trimmed = match (key, &change.kind) {
+            (Key::User(user), Kind::End(_)) => Some(user),
+            _ => change.owner.as_ref().filter(|_| lists(change)),
+        };
+        if let Some(owner) = trimmed {
             self.trim_later(owner, change.now);
         }
         Ok(committed)

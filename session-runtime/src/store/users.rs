@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::change::{Change, CommitId, Committed, Kind, REMEMBERED};
+use crate::change::{Change, CommitId, Committed, Kind};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::frame;
@@ -15,6 +16,10 @@ use crate::store::{AnyStore, Store, Swept};
 
 /// How many commits a column remembers at most. A repeat comes within seconds, if it comes.
 const COMMITS: usize = u8::MAX as usize;
+
+/// How long it remembers them: for a minute, and for as long as the clocks of two instances may be apart, since each
+/// commit has the time of its own.
+const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// What one commit takes in the column: its id and its time.
 const COMMIT: usize = 16 + 8;
@@ -165,7 +170,7 @@ async fn commit(
 #[derive(Default)]
 struct Column {
     record: Option<Arc<Record>>,
-    /// The commits of the last minute, the oldest first.
+    /// The commits of the last minutes, in the order in which they came.
     commits: Vec<(CommitId, Timestamp)>,
 }
 
@@ -200,7 +205,7 @@ impl Column {
     fn apply(&mut self, change: &Change) {
         let now = change.now;
         self.commits
-            .retain(|(_, at)| now.since(*at) < REMEMBERED && at.since(now) < REMEMBERED);
+            .retain(|(_, at)| now.since(*at) < KEPT && at.since(now) < KEPT);
         let surplus = (self.commits.len() + 1).saturating_sub(COMMITS);
         self.commits.drain(..surplus);
         self.commits.push((change.id, now));

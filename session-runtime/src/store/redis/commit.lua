@@ -12,8 +12,11 @@
 --
 -- Times are kept as text, exactly, and compared as numbers, which are exact to the year 287396.
 --
+-- Answers what came of it. Where the index is out of reach, it also says in whose list the record stands no more.
+--
 -- KEYS: the record; then where it moves to, if it does; then what it retires, if it does.
 
+-- The detail is what the record's will be; of a move, what the index has called the record.
 local id, kind, detail, ending = ARGV[1], ARGV[3], ARGV[4], ARGV[5]
 local expiry, expires_to = ARGV[6], ARGV[7]
 -- Whom to list it under; what keys of the index begin with, if they may be written here; else under whom the
@@ -58,13 +61,17 @@ local function remembers(commits)
   return false
 end
 
--- `commits` with this one. After a minute a generation is full, and the one before it is forgotten.
+-- `commits` with this one. After a minute a generation is full, and the one before it is forgotten. Whether it has
+-- been a minute the server's clock decides, since those of two apps may differ; theirs only say when to ask it.
 local function remembering(commits)
   local since, older, ids = ARGV[2], '0', ''
   if commits then since, older, ids = string.match(commits, '^(%-?%d+) (%d+) (.*)$') end
   if math.abs(now - tonumber(since)) >= GENERATION then
-    ids = string.sub(ids, tonumber(older) + 1)
-    since, older = ARGV[2], string.len(ids)
+    local time = redis.call('TIME')[1] .. '000'
+    if math.abs(tonumber(time) - tonumber(since)) >= GENERATION then
+      ids = string.sub(ids, tonumber(older) + 1)
+      since, older = time, string.len(ids)
+    end
   end
   ids = ids .. id
   local surplus = string.len(ids) - MOST
@@ -168,6 +175,13 @@ local function bury(commits, state, detail)
   drop_after(key, ending)
 end
 
+-- Takes what was here out of its owner's list. Answers whose that is, if it is out of reach.
+local function unlist(owner, entry)
+  if owner == '' then return nil end
+  if index == '' then return owner end
+  redis.call('ZREM', index .. '{' .. owner .. '}', entry)
+end
+
 local function expiry_after(expires)
   if expiry == 'set' then return expires_to end
   if expiry == 'extend' then return later(expires, expires_to) end
@@ -197,9 +211,10 @@ end
 
 -- All that may fail is read before anything is written.
 local retired = retire_at ~= '' and read(KEYS[#KEYS])
-local commits = remembering(found.commits)
+local commits, left = remembering(found.commits), nil
 if kind == 'end' then
   bury(commits, 'E', detail)
+  left = unlist(found.owner, entry)
 else
   local home, target = key, nil
   if kind == 'move' then
@@ -252,6 +267,7 @@ else
       redis.call('HDEL', home, 'commits')
     end
     bury(commits, 'M', home)
+    left = unlist(found.owner, detail)
   else
     redis.call('HSET', key, 'commits', commits)
   end
@@ -259,4 +275,4 @@ else
   if kind == 'create' or expires ~= found.expires then drop_after(home, expires) end
 end
 if retired then retire(KEYS[#KEYS], retired) end
-return { 'applied' }
+return { 'applied', left }

@@ -1,8 +1,8 @@
 //! The owner index: a sorted set for each user, of the keys of records and when they expire as far as known.
 //!
-//! A record is listed before it is there. What has become of it afterwards, the index need not follow: the
-//! record itself says whose it is, and is asked. Entries that have had their time, and whose record is gone, are
-//! taken out after the next login.
+//! A record is listed before it is there, and taken out when it ends or moves. What else becomes of it, the index
+//! need not follow: the record itself says whose it is, and is asked. Entries that have had their time, and whose
+//! record is gone, are taken out after the next login, or when the user is deleted.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::key::{Key, UserId};
 /// How long an entry whose record has yet to be written is left alone.
 const YOUNG: Duration = Duration::from_secs(10 * 60);
 
-/// How many entries are looked at after a login.
+/// How many entries are looked at together.
 const SOME: usize = 64;
 
 /// Takes entries out, unless they have been written anew since. Takes no room, so it runs on a full server too.
@@ -90,6 +90,15 @@ impl RedisStore {
         found.into_iter().map(wire::standing).collect()
     }
 
+    /// Takes a record that has ended or moved out of the list of that owner, given as a hash tag, in the background:
+    /// if that fails, it is taken out when it has had its time.
+    pub(super) fn unlist_later(&self, owner: &str, entry: Vec<u8>) {
+        let mut remove = cmd("ZREM");
+        remove.arg(self.names.owned_by(owner)).arg(entry);
+        let store = self.clone();
+        tokio::spawn(async move { store.send(&remove).await });
+    }
+
     /// Takes out what has had its time, in the background: nobody has to wait for it, and what fails is done
     /// after the next login.
     pub(super) fn trim_later(&self, owner: &UserId, now: Timestamp) {
@@ -106,10 +115,23 @@ impl RedisStore {
         let mut due = cmd("ZRANGE");
         due.arg(&index).arg("-inf").arg(now.as_millis());
         due.arg("BYSCORE").arg("LIMIT").arg(0).arg(SOME);
-        let due = entries(self.link.ask(&due).await?);
-        if due.is_empty() {
-            return Ok(());
+        loop {
+            let some = entries(self.link.ask(&due).await?);
+            self.look_after(owner, &index, now, &some).await?;
+            if some.len() < SOME {
+                return Ok(());
+            }
         }
+    }
+
+    /// Has none of these entries be due any more.
+    async fn look_after(
+        &self,
+        owner: &str,
+        index: &str,
+        now: Timestamp,
+        due: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
         // What is no entry leads to no record, and goes.
         let keys = due.iter().map(|entry| names::listed(entry));
         let records: Vec<_> = keys
@@ -122,8 +144,8 @@ impl RedisStore {
                 _ => gone.push(entry),
             }
         }
-        self.remove(&index, now, gone).await?;
-        self.defer(&index, now, theirs).await?;
+        self.remove(index, now, gone).await?;
+        self.defer(index, now, theirs).await?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use redis::{Cmd, Value};
 
 use super::names::{self, Names};
 use super::script::{self, Form};
-use crate::change::{Change, CommitId, Committed, Expiry, Kind, SlotOp};
+use crate::change::{Change, CommitId, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::{Key, UserId};
@@ -33,6 +33,8 @@ pub(super) enum Index<'a> {
 /// What a script answers.
 pub(super) enum Reply {
     Committed(Committed),
+    /// It is applied, and the record is this owner's no more, by hash tag: it is to be taken out of that list.
+    Left(String),
     /// Nothing is done: the record has this owner, by hash tag, and is to be listed first.
     Unlisted(String),
 }
@@ -58,7 +60,7 @@ pub(super) fn commit(
         .arg(retire.as_ref().map(|(old, _)| old));
 
     call.arg(&short(change.id)[..]).arg(change.now.as_millis());
-    put_kind(&mut call, change);
+    put_kind(&mut call, key, change);
     put_expiry(&mut call, change.expiry);
     put_owner(&mut call, names, change, index);
     call.arg(entry(key, change));
@@ -73,25 +75,34 @@ fn short(id: CommitId) -> [u8; 8] {
     std::array::from_fn(|at| id[at] ^ id[at + 8])
 }
 
-/// What the owner index is to call the record, if the change may list it.
+/// What the owner index is to call the record, if the change may list it, or has called it, if the change ends it.
 pub(super) fn entry(key: &Key, change: &Change) -> Vec<u8> {
     match (&change.kind, &change.owner) {
         (Kind::Move(to, _), _) => names::entry(to),
-        (_, Some(_)) => names::entry(key),
+        (Kind::End(_), _) | (_, Some(_)) => names::entry(key),
         (_, None) => Vec::new(),
     }
 }
 
-/// Whether the change gives back more room than it takes, but for its id.
+/// Whether the change takes no more room than it gives back, but for its id.
 fn relieves(change: &Change) -> bool {
-    let sets = |to: &SlotOp| matches!(to, SlotOp::Set(_));
+    let grows = |slot: &SlotChange| match &slot.to {
+        SlotOp::Set(new) => !slot.base.as_ref().is_some_and(|base| fits(new, base)),
+        SlotOp::Retime(_) | SlotOp::Drop => false,
+    };
     match &change.kind {
         Kind::End(_) => true,
         Kind::Update | Kind::Release(_) => {
-            change.owner.is_none() && !change.slots.iter().any(|slot| sets(&slot.to))
+            change.owner.is_none() && !change.slots.iter().any(grows)
         }
         Kind::Create | Kind::Move(..) | Kind::Claim(_) => false,
     }
+}
+
+/// Whether a slot takes no more room than the one before it.
+fn fits(slot: &Slot, before: &Slot) -> bool {
+    slot.payload().len() <= before.payload().len()
+        && (slot.expires().is_none() || before.expires().is_some())
 }
 
 /// What the change retires. On a Cluster a record on another node cannot have been moved here: nothing, then.
@@ -107,14 +118,14 @@ fn retired(
     reachable.then_some((old, *until))
 }
 
-fn put_kind(call: &mut Cmd, change: &Change) {
+fn put_kind(call: &mut Cmd, key: &Key, change: &Change) {
     let (kind, detail) = match &change.kind {
-        Kind::Create => ("create", String::new()),
-        Kind::Update => ("update", String::new()),
-        Kind::Move(..) => ("move", String::new()),
-        Kind::End(reason) => ("end", reason_text(reason)),
-        Kind::Claim(user) => ("claim", user.as_str().to_owned()),
-        Kind::Release(at) => ("release", at.as_millis().to_string()),
+        Kind::Create => ("create", Vec::new()),
+        Kind::Update => ("update", Vec::new()),
+        Kind::Move(..) => ("move", names::entry(key)),
+        Kind::End(reason) => ("end", reason_text(reason).into_bytes()),
+        Kind::Claim(user) => ("claim", user.as_str().into()),
+        Kind::Release(at) => ("release", at.as_millis().to_string().into_bytes()),
     };
     let ending = change.tombstone().map(|tombstone| tombstone.expires);
     call.arg(kind).arg(detail);
@@ -227,7 +238,10 @@ pub(super) fn reply(names: &Names, value: Value) -> Result<Reply, StoreError> {
     let mut parts = list(value)?.into_iter();
     let outcome = text(parts.next())?;
     let committed = match outcome.as_str() {
-        "applied" => Committed::Applied,
+        "applied" => match parts.next() {
+            Some(owner) => return Ok(Reply::Left(text(Some(owner))?)),
+            None => Committed::Applied,
+        },
         "gone" => Committed::Gone,
         "exists" => Committed::Exists,
         "moved" => {

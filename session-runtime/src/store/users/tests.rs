@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::*;
+use crate::change::Expiry;
 use crate::store::MemoryStore;
 use crate::testing::{CASES, conformance_case};
 
@@ -115,6 +116,25 @@ async fn a_column_keeps_what_a_store_promises_of_users() {
         conformance_case(case, columns).await;
     }
     assert!(NOT_OF_USERS.iter().all(|case| CASES.contains(case)));
+}
+
+#[tokio::test]
+async fn a_commit_is_remembered_though_the_clocks_of_two_instances_differ() {
+    let (table, user) = (Table::default(), UserId::new("ada"));
+    let slow = Timestamp::from_millis(1_793_491_200_000);
+    let fast = slow + Duration::from_secs(5 * 60);
+    let apply = async |change: &Change| {
+        let answer = commit(&table, &user, change).await.expect("an answer");
+        assert_eq!(answer, Committed::Applied);
+    };
+    let mut create = Change::new(Kind::Create, slow);
+    create.expiry = Expiry::Set(fast + Duration::from_secs(60 * 60));
+    apply(&create).await;
+    for now in [fast, slow, fast] {
+        apply(&Change::new(Kind::Update, now)).await;
+    }
+    // Not `Exists`: it is told from another.
+    apply(&create).await;
 }
 
 #[test]
