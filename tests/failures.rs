@@ -85,6 +85,18 @@ fn assert_busy(reply: &Reply) {
 // ---- the store fails
 
 #[tokio::test(start_paused = true)]
+async fn a_sweep_that_is_never_answered_is_given_up_and_the_next_one_sweeps() {
+    let (site, visitor) = shop().await;
+    site.store.plan([Fault::Held]);
+    site.clock.advance(Duration::from_secs(3 * 60 * 60));
+    site.store.until_held(1).await;
+    assert!(site.record(&visitor).await.is_some());
+    tokio::time::sleep(Duration::from_secs(3 * 60)).await;
+    let left = site.store.inner().sweep(10).await.expect("an answer");
+    assert_eq!(left.deleted, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_fails_at_load_is_503_within_the_deadline_and_costs_nothing() {
     for fault in [
         Fault::Before,

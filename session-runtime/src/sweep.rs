@@ -3,14 +3,19 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::config::Config;
-use crate::error::Causes;
+use crate::error::{Causes, StoreError};
 use crate::event::{EventKind, Herald};
 use crate::record::Ended;
 use crate::store::{AnyStore, Swept};
 
 /// At most so many records go in one call, so that requests get their turn.
 const BATCH: usize = 1000;
+
+/// How long a batch may take. Nothing waits for it, so this is for a store that has fallen silent.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long requests have the store to themselves between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -52,7 +57,8 @@ impl Sweeper {
 
     async fn sweep(&self, store: &dyn AnyStore) {
         loop {
-            match store.sweep(BATCH).await {
+            let swept = timeout(LONGEST, store.sweep(BATCH)).await;
+            match swept.unwrap_or_else(|_| Err(StoreError::timeout())) {
                 Ok(swept) => {
                     self.tell(&swept);
                     tracing::debug!(swept = swept.deleted, "expired sessions are swept");

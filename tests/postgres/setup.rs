@@ -50,6 +50,34 @@ async fn ten_instances_may_migrate_at_once_whatever_the_isolation() {
 }
 
 #[tokio::test]
+async fn a_migration_waits_for_nobody_s_lock_and_nobody_for_one_that_was_given_up() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let options = PostgresStore::options().schema("waiting").pool_size(1);
+    let options = options.wait(Duration::from_secs(10));
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let mut client = server.client().await;
+    let older = "DELETE FROM waiting.sessions_versions";
+    client.batch_execute(older).await.unwrap();
+    let held = client.transaction().await.unwrap();
+    // Who holds this lets others read, and make no index.
+    let lock = "LOCK TABLE waiting.sessions IN SHARE ROW EXCLUSIVE MODE";
+    held.batch_execute(lock).await.unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(200), store.migrate()).await;
+    assert!(given_up.is_err());
+    let key = session_key();
+    let load = tokio::time::timeout(Duration::from_secs(1), store.load(&key)).await;
+    assert_eq!(load.expect("within a second").unwrap(), None);
+    let error = store.migrate().await.expect_err("the table is locked");
+    let cause = error.source().and_then(Error::source).expect("a cause");
+    assert!(cause.to_string().contains("55P03"), "{cause}");
+    held.rollback().await.unwrap();
+    store.migrate().await.expect("the tables can be made");
+}
+
+#[tokio::test]
 async fn any_plain_name_will_do_and_no_other() {
     let Some(server) = PostgresServer::shared() else {
         return;

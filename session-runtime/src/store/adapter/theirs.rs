@@ -1,6 +1,8 @@
 //! Our records in a store of theirs.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::mem;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -149,14 +151,7 @@ impl Store for TowerSessionsStore {
     }
 
     async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        let listed = self.inner.listed(owner).await?.unwrap_or_default();
-        let mut keys = Vec::new();
-        for key in listed.keys() {
-            if self.inner.is_of(key, owner).await? {
-                keys.push(key.clone());
-            }
-        }
-        Ok(keys)
+        self.inner.owned_by(owner).await
     }
 
     /// Deletes nothing: their store has a deletion task of its own.
@@ -312,6 +307,31 @@ impl Inner {
     async fn listed(&self, owner: &UserId) -> Result<Option<Listed>, StoreError> {
         let data = self.store.load(list_of(owner)).await?;
         Ok(data.as_ref().map(Listed::from_data))
+    }
+
+    /// The keys of all records of that owner. One that has moved since the list was read is followed: its new key
+    /// may not have been listed yet.
+    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
+        let listed = self.listed(owner).await?.unwrap_or_default();
+        // A key that is listed and not there yet is not done with: another may lead to it a moment later.
+        let (mut done, mut theirs) = (HashSet::new(), Vec::new());
+        for key in listed.keys() {
+            let mut key = key.clone();
+            while !done.contains(&key) {
+                let Some(entry) = self.entry(&key).await? else {
+                    break;
+                };
+                if let State::Moved(to) = &entry.record.state {
+                    done.insert(mem::replace(&mut key, to.clone()));
+                } else if entry.owner.as_ref() == Some(owner) {
+                    done.insert(key.clone());
+                    theirs.push(key.clone());
+                } else {
+                    break;
+                }
+            }
+        }
+        Ok(theirs)
     }
 
     /// Lists the key under its owner, and drops what is there no more.

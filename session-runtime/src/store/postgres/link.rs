@@ -41,7 +41,7 @@ impl Links {
         }
     }
 
-    pub(super) async fn get(&self) -> Result<Object, Fault> {
+    async fn get(&self) -> Result<Object, Fault> {
         let each = Some(self.wait);
         let limits = Timeouts {
             wait: each,
@@ -52,24 +52,29 @@ impl Links {
         got.map_err(|error| unconnected(error, self.wait))
     }
 
+    /// A connection to be, for whatever it takes.
+    pub(super) fn busy(&self) -> Busy<'_> {
+        Busy {
+            object: None,
+            links: self,
+        }
+    }
+
     /// The rows that the statement returns: one round trip, once the connection knows the statement.
     pub(super) async fn query(
         &self,
         statement: &Statement,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, Fault> {
-        let mut busy = Busy {
-            object: None,
-            links: self,
-        };
-        let object = busy.object.insert(self.get().await?);
+        let mut busy = self.busy();
+        let object = busy.connect().await?;
         let answer = if self.prepare {
             prepared(object, statement, parameters).await
         } else {
             unprepared(object, statement, parameters).await
         };
         let answer = answer.map_err(Fault::from);
-        busy.answered(matches!(answer, Err(Fault::Lost(_))));
+        busy.answered(&answer);
         answer
     }
 }
@@ -103,15 +108,21 @@ async fn unprepared(
 /// Whoever waits for it may go away: a client that disconnects, a deadline. Then the answer is awaited in the
 /// background, so that the next request does not queue up behind it; and only if it does not come soon is the
 /// connection given up. Closing it at once would cost a new one for each client that disconnects.
-struct Busy<'a> {
+pub(super) struct Busy<'a> {
     object: Option<Object>,
     links: &'a Links,
 }
 
 impl Busy<'_> {
-    fn answered(mut self, is_useless: bool) {
+    pub(super) async fn connect(&mut self) -> Result<&mut Object, Fault> {
+        let object = self.links.get().await?;
+        Ok(self.object.insert(object))
+    }
+
+    /// Nothing is under way any more: gives the connection back, unless it is of no more use.
+    pub(super) fn answered<T>(mut self, answer: &Result<T, Fault>) {
         let object = self.object.take();
-        if is_useless {
+        if matches!(answer, Err(Fault::Lost(_))) {
             drop(object.map(Object::take));
         }
     }

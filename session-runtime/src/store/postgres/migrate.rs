@@ -1,6 +1,9 @@
 //! Making the tables and functions, however many instances want to at once.
 
+use std::time::Duration;
+
 use deadpool_postgres::Object;
+use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -8,10 +11,26 @@ use tokio_postgres::types::Type;
 use super::Inner;
 use super::fault::Fault;
 use super::schema::VERSION;
+use crate::error::StoreError;
+
+/// How long it may take in all: others may be making the tables, and the server may have fallen silent.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// How long to wait for a table that somebody has locked. Whoever wants to write there waits behind.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s';";
 
 pub(super) async fn migrate(store: &Inner) -> Result<(), Fault> {
-    let mut client = store.links.get().await?;
-    if is_current(store, &client).await? {
+    let mut busy = store.links.busy();
+    let client = busy.connect().await?;
+    let Ok(made) = timeout(LONGEST, make(store, client)).await else {
+        return Err(Fault::Other(StoreError::timeout()));
+    };
+    busy.answered(&made);
+    made
+}
+
+async fn make(store: &Inner, client: &mut Object) -> Result<(), Fault> {
+    if is_current(store, client).await? {
         return Ok(());
     }
     // In any higher level, what is seen is as old as the beginning of the wait.
@@ -25,7 +44,8 @@ pub(super) async fn migrate(store: &Inner) -> Result<(), Fault> {
     transaction
         .query_typed(lock, &[(&store.names.lock(), Type::INT8)])
         .await?;
-    transaction.batch_execute(&store.names.sql()).await?;
+    let sql = LOCK_TIMEOUT.to_owned() + &store.names.sql();
+    transaction.batch_execute(&sql).await?;
     transaction.commit().await?;
     Ok(())
 }

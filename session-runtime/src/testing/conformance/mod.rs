@@ -267,5 +267,6 @@ cases! {
         one_of_many_moves_is_applied,
         a_move_loses_no_update,
         one_of_many_claims_succeeds,
+        a_record_that_moves_is_listed_at_every_moment,
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use super::trial::{SECOND, Trial, drop_slot, session_key, set, slot, successive_keys};
 use crate::change::{Change, Committed, Kind};
-use crate::key::Key;
+use crate::key::{Key, UserId};
 use crate::record::{Ended, Record, Slot, State};
 use crate::store::Store;
 
@@ -265,4 +265,32 @@ pub(super) async fn one_of_many_claims_succeeds<S: Store>(trial: &Trial<S>) {
         "then it is gone",
         trial.record(&key).await.slots().is_empty(),
     );
+}
+
+pub(super) async fn a_record_that_moves_is_listed_at_every_moment<S: Store>(trial: &Trial<S>) {
+    let ada = UserId::new("ada");
+    let keys: [Key; 200] = successive_keys();
+    let create = Change {
+        owner: Some(ada.clone()),
+        ..trial.creation(&[])
+    };
+    trial.apply(&keys[0], &create).await;
+    let moving = tokio::spawn({
+        let trial = trial.clone();
+        async move {
+            for step in keys.windows(2) {
+                trial.apply(&step[0], &trial.relocation(&step[1])).await;
+            }
+        }
+    });
+    let mut is_over = false;
+    while !is_over {
+        is_over = moving.is_finished();
+        let listed = trial.owned_by(&ada).await;
+        trial.check("it is listed under one key at least", !listed.is_empty());
+        tokio::task::yield_now().await;
+    }
+    if let Err(failed) = moving.await {
+        std::panic::resume_unwind(failed.into_panic());
+    }
 }
