@@ -183,6 +183,8 @@ on_each_store!(
     an_abandoned_login_is_settled_by_the_next_who_comes,
     what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
     what_waits_is_credited_once_whatever_fails,
+    taking_in_what_waits_overwrites_nothing_newer,
+    a_request_that_is_not_to_be_written_writes_only_what_waited,
     what_waits_of_unsaved_guests_is_kept_apart,
     fields_of_a_newer_version_survive_a_login_through_an_older_one,
     a_login_overwrites_nothing_it_cannot_read,
@@ -943,6 +945,46 @@ async fn what_waits_is_credited_once_whatever_fails(site: Site<impl Store>) {
             assert_eq!(quietly(&mut desk, club).await, format!("{stamps} silver"));
         }
     }
+}
+
+async fn taking_in_what_waits_overwrites_nothing_newer(site: Site<impl Store>) {
+    let mut visitor = site.visitor();
+    join_club(&mut visitor, 1, "gold").await;
+    login(&mut visitor, "ada").await;
+    let mut tab = visitor.clone();
+    let late = async move |mut handles: Handles| {
+        drop(handles.open::<Shop>().await);
+        join_club(&mut tab, 1, "silver").await;
+        handles.open::<Club>().await.badge.get().clone()
+    };
+    assert_eq!(quietly(&mut visitor, late).await, "silver");
+    assert_eq!(quietly(&mut visitor, club).await, "2 silver");
+    let record = load(&site, &visitor.key()).await.unwrap();
+    let waits = |slot: &Arc<Slot>| slot.name().as_str().starts_with("@pending");
+    assert!(!record.slots().iter().any(waits) && record.slot("@").is_none());
+}
+
+async fn a_request_that_is_not_to_be_written_writes_only_what_waited(site: Site<impl Store>) {
+    let mut visitor = site.visitor();
+    join_club(&mut visitor, 1, "gold").await;
+    login(&mut visitor, "ada").await;
+    let note = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+    visitor.visit(note).await;
+    let times_out = async |mut handles: Handles| {
+        let mut session = handles.open::<Shop>().await;
+        assert!(session.notice.get().is_some());
+        session.theme.set("loud".to_owned());
+        add(&mut session, 1);
+        drop(session);
+        assert_eq!(*handles.open::<Club>().await.stamps.get(), 1);
+        StatusCode::REQUEST_TIMEOUT
+    };
+    let reply = visitor.visit(times_out).await;
+    assert_eq!(reply.status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [] 0 plain");
+    assert_eq!(cost(&site, &mut visitor, club).await, (2, 0), "it is in");
+    let read = async |session: Session<Shop>| session.notice.peek().clone().unwrap_or_default();
+    assert_eq!(quietly(&mut visitor, read).await, "Hello");
 }
 
 async fn what_waits_of_unsaved_guests_is_kept_apart(site: Site<impl Store>) {

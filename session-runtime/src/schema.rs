@@ -490,10 +490,29 @@ impl<'a> Opener<'a> {
 pub(crate) mod facts {
     use std::collections::BTreeMap;
 
-    use super::Row;
+    use super::{AnyRow, Arc, MergeFault, Row, Sides, Slot};
 
-    /// For slots of other names, which are carried as they are.
-    pub(crate) static RAW: Row<serde_json::Value> = Row::new("@", || serde_json::Value::Null);
+    /// For slots of other names, which are carried as they are: what is stored by now stays.
+    pub(crate) struct Raw;
+
+    impl AnyRow for Raw {
+        fn name(&self) -> &'static str {
+            "@"
+        }
+
+        fn aliases(&self) -> &'static [&'static str] {
+            &[]
+        }
+
+        fn follows(&self) -> bool {
+            false
+        }
+
+        fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
+            Ok(sides.theirs.cloned().map(Arc::new))
+        }
+    }
+
     /// When the session was created, in milliseconds since the Unix epoch.
     pub(crate) static CREATED: Row<i64> = Row::new("@created", || 0);
     /// The lifetime this one session was given, in milliseconds.

@@ -47,6 +47,11 @@ impl Part {
         self.stored.as_deref().map_or(&[], Record::slots)
     }
 
+    /// The record, and where it is.
+    pub(super) fn stored(&self) -> Option<(Key, Arc<Record>)> {
+        self.key.clone().zip(self.stored.clone())
+    }
+
     pub(super) fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
         self.stored.as_ref()?.slot(name).cloned()
     }
@@ -99,7 +104,7 @@ impl Part {
         self.pending.retain(Pending::is_change);
         self.sent.clone_from(&self.pending);
         Batch {
-            stored: self.key.clone().zip(self.stored.clone()),
+            stored: self.stored(),
             pending: self.pending.clone(),
         }
     }
