@@ -1,6 +1,11 @@
 //! Slots that wait: what a guest had gathered under schemas that the login did not know, another crate's or a
 //! newer version's, travels with the user's session until a schema that knows it comes by.
+//!
+//! So does what an older version of the app, or the same before a deploy, has put into a user's session of a field
+//! that follows the user by now. That is set aside first, under a name that is used only once: the older version
+//! may put the same there again.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -8,23 +13,34 @@ use tokio::time::Instant;
 use super::Request;
 use super::account::{change_of, is_credited, mark_of};
 use super::credit::credit_slot;
-use super::gathered::WAITING;
 use super::part::Part;
 use crate::change::{Change, Kind, SlotChange};
 use crate::clock::Timestamp;
 use crate::commit::stored_under;
 use crate::error::Error;
-use crate::key::Key;
+use crate::id::random_text;
 use crate::record::{Ended, FieldName, Record, Slot};
 use crate::schema::{AnyRow, RowOf, Rows, row_of};
+
+/// Slots of a session that wait for a schema that knows them.
+pub(super) const WAITING: &str = "@pending/";
 
 impl Request {
     /// Whether slots wait in the session for a schema that knows them, and `rows` do.
     pub(crate) fn knows_waiting(&self, rows: &[RowOf]) -> bool {
         let state = self.state();
-        let slots = state.session.slots().iter();
-        let mut waiting = slots.filter_map(|slot| waiting_for(slot));
-        state.account.is_some() && waiting.any(|name| rows.iter().any(|row| row.0.knows(name)))
+        let (Some(_), Some(session)) = (&state.account, &state.session.stored) else {
+            return false;
+        };
+        let mut waiting = session.slots().iter().filter_map(|slot| waiting_for(slot));
+        waiting.any(|name| rows.iter().any(|row| row.0.knows(name)))
+            || rows.iter().any(|row| self.is_astray(session, row.0))
+    }
+
+    /// Whether a user's session holds a field that belongs to the user's record.
+    fn is_astray(&self, session: &Record, row: &dyn AnyRow) -> bool {
+        let found = || stored_under(row.name(), row, session, self.config.now());
+        row.follows() && self.config.migrate && found().is_some()
     }
 
     /// Takes in slots that have waited since the login for a schema that knows them, each once. That writes nothing
@@ -32,8 +48,13 @@ impl Request {
     pub(crate) async fn adopt(&self, rows: &Rows) -> Result<(), Error> {
         let _gate = self.gate().await?;
         let _ = self.settle_doubt().await?;
-        let stored = self.state().session.stored();
-        let Some((key, session)) = stored else {
+        let plan = |session: &Record| {
+            let astray = rows.iter().filter(|row| self.is_astray(session, **row));
+            Ok(set_aside(session, astray, self.config.now()))
+        };
+        self.amend_session(plan).await?;
+        let stored = self.state().session.stored.clone();
+        let Some(session) = stored else {
             return Ok(());
         };
         let mut credited = Vec::new();
@@ -46,22 +67,24 @@ impl Request {
             }
         }
         let plan = |session: &Record| Ok(taken_in(session, rows, &credited, self.config.now()));
-        self.amend_session(&key, Arc::clone(&session), plan).await
+        self.amend_session(plan).await
     }
 
     async fn amend_session(
         &self,
-        key: &Key,
-        session: Arc<Record>,
         plan: impl FnMut(&Record) -> Result<Option<Change>, Error>,
     ) -> Result<(), Error> {
+        let stored = self.state().session.stored();
+        let Some((key, session)) = stored else {
+            return Ok(());
+        };
         let deadline = Instant::now() + self.config.deadline;
-        let amended = self.amend(key, session, deadline, plan).await?;
+        let amended = self.amend(&key, session, deadline, plan).await?;
         let mut state = self.state();
         match amended {
             Some(session) => {
                 let now = self.config.now();
-                state.session.refreshed(key.clone(), session, now)
+                state.session.refreshed(key, session, now)
             }
             None => {
                 state.lost(Ended::Revoked);
@@ -117,10 +140,38 @@ fn waiting_in<'r>(
     live.filter_map(|slot| Some((slot, row_of(rows, waiting_for(slot)?)?)))
 }
 
+/// The name under which a field of the session `from` waits.
+pub(super) fn waiting_name(from: impl Display, field: &FieldName) -> FieldName {
+    FieldName::from(format!("{WAITING}{from}/{}", field.as_str()))
+}
+
 /// The field that a waiting slot is of.
 fn waiting_for(slot: &Slot) -> Option<&str> {
     let name = slot.name().as_str().strip_prefix(WAITING)?;
     name.split_once('/').map(|(_session, field)| field)
+}
+
+/// Has these fields wait. Of several names of one it is the one that would be read.
+fn set_aside<'r>(
+    session: &Record,
+    astray: impl Iterator<Item = &'r &'static dyn AnyRow>,
+    now: Timestamp,
+) -> Option<Change> {
+    let mut change = Change::new(Kind::Update, now);
+    for row in astray {
+        let names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
+        let found = names.filter_map(|name| session.live_slot(name, now));
+        for (at, slot) in found.enumerate() {
+            change.slots.push(SlotChange::drop(Arc::clone(slot)));
+            if at == 0 {
+                let name = waiting_name(random_text(), slot.name());
+                change
+                    .slots
+                    .push(SlotChange::set(None, Arc::new(slot.named(name))));
+            }
+        }
+    }
+    (!change.slots.is_empty()).then_some(change)
 }
 
 /// Takes out what waits, of what follows the user only what has been credited. What stays with the browser gets its
