@@ -183,8 +183,12 @@ on_each_store!(
     an_abandoned_login_is_settled_by_the_next_who_comes,
     what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
     what_waits_is_credited_once_whatever_fails,
+    taking_in_what_waits_overwrites_nothing_newer,
+    a_request_that_is_not_to_be_written_writes_only_what_waited,
     what_waits_of_unsaved_guests_is_kept_apart,
     fields_of_a_newer_version_survive_a_login_through_an_older_one,
+    a_field_that_is_given_a_rule_follows_with_what_is_in_it,
+    a_field_that_loses_its_rule_is_the_browsers_from_then,
     a_login_overwrites_nothing_it_cannot_read,
     a_login_finds_what_the_user_has_under_an_older_name,
     a_late_commit_writes_nothing_to_a_session_that_was_logged_out,
@@ -947,29 +951,79 @@ async fn what_waits_is_credited_once_though_the_store_stays_away() {
 async fn what_waits_is_credited_once(site: Site<impl Store>, then: Fault) {
     let mut desk = user(&site, "ada", &[]).await;
     join_club(&mut desk, 5, "silver").await;
-    let waiting = async || {
+    let waiting = async |astray: bool| {
         let mut visitor = site.visitor();
-        join_club(&mut visitor, 1, "gold").await;
-        login(&mut visitor, "ada").await;
+        if astray {
+            login(&mut visitor, "ada").await;
+            site.plant(&visitor, "club.stamps", "1").await; // by a version that has no rule for it
+            site.plant(&visitor, "club.badge", "\"gold\"").await;
+        } else {
+            join_club(&mut visitor, 1, "gold").await;
+            login(&mut visitor, "ada").await;
+        }
         visitor
     };
-    let (loads, commits) = cost(&site, &mut waiting().await, club).await;
-    let mut stamps = 6;
-    for call in 0..loads + commits {
-        for fault in [Fault::Before, Fault::After] {
-            let visitor = waiting().await;
-            site.store.fail_after(call, fault, then);
-            let reply = visitor.clone().visit(club).await;
-            assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-            site.store.heal();
-            stamps += 1;
-            for _ in 0..2 {
-                let seen = quietly(&mut visitor.clone(), club).await;
-                assert_eq!(seen, format!("{stamps} gold"), "{fault:?} at call {call}");
+    let mut stamps = 5;
+    for astray in [false, true] {
+        let (loads, commits) = cost(&site, &mut waiting(astray).await, club).await;
+        assert_eq!((loads, commits), (2, if astray { 3 } else { 2 }));
+        stamps += 1;
+        for call in 0..loads + commits {
+            for fault in [Fault::Before, Fault::After] {
+                let visitor = waiting(astray).await;
+                site.store.fail_after(call, fault, then);
+                let reply = visitor.clone().visit(club).await;
+                assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+                site.store.heal();
+                stamps += 1;
+                for _ in 0..2 {
+                    let seen = quietly(&mut visitor.clone(), club).await;
+                    assert_eq!(seen, format!("{stamps} gold"), "{fault:?} at call {call}");
+                }
+                assert_eq!(quietly(&mut desk, club).await, format!("{stamps} silver"));
             }
-            assert_eq!(quietly(&mut desk, club).await, format!("{stamps} silver"));
         }
     }
+}
+
+async fn taking_in_what_waits_overwrites_nothing_newer(site: Site<impl Store>) {
+    let mut visitor = site.visitor();
+    join_club(&mut visitor, 1, "gold").await;
+    login(&mut visitor, "ada").await;
+    let mut tab = visitor.clone();
+    let late = async move |mut handles: Handles| {
+        drop(handles.open::<Shop>().await);
+        join_club(&mut tab, 1, "silver").await;
+        handles.open::<Club>().await.badge.get().clone()
+    };
+    assert_eq!(quietly(&mut visitor, late).await, "silver");
+    assert_eq!(quietly(&mut visitor, club).await, "2 silver");
+    let record = load(&site, &visitor.key()).await.unwrap();
+    let waits = |slot: &Arc<Slot>| slot.name().as_str().starts_with("@pending");
+    assert!(!record.slots().iter().any(waits) && record.slot("@").is_none());
+}
+
+async fn a_request_that_is_not_to_be_written_writes_only_what_waited(site: Site<impl Store>) {
+    let mut visitor = site.visitor();
+    join_club(&mut visitor, 1, "gold").await;
+    login(&mut visitor, "ada").await;
+    let note = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+    visitor.visit(note).await;
+    let times_out = async |mut handles: Handles| {
+        let mut session = handles.open::<Shop>().await;
+        assert!(session.notice.get().is_some());
+        session.theme.set("loud".to_owned());
+        add(&mut session, 1);
+        drop(session);
+        assert_eq!(*handles.open::<Club>().await.stamps.get(), 1);
+        StatusCode::REQUEST_TIMEOUT
+    };
+    let reply = visitor.visit(times_out).await;
+    assert_eq!(reply.status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [] 0 plain");
+    assert_eq!(cost(&site, &mut visitor, club).await, (2, 0), "it is in");
+    let read = async |session: Session<Shop>| session.notice.peek().clone().unwrap_or_default();
+    assert_eq!(quietly(&mut visitor, read).await, "Hello");
 }
 
 async fn what_waits_of_unsaved_guests_is_kept_apart(site: Site<impl Store>) {
@@ -1025,6 +1079,82 @@ async fn fields_of_a_newer_version_survive_a_login_through_an_older_one(site: Si
             quietly(&mut visitor, shown).await;
         }
     }
+}
+
+/// `Shop` before a deploy, or after it: `points` stays with the browser, and `theme` follows.
+#[derive(Session)]
+struct OtherShop {
+    #[session(default = "plain".to_owned())]
+    #[merge(user)]
+    theme: String,
+    #[merge(append)]
+    seen: Vec<u32>,
+    points: u32,
+}
+
+async fn other_shown(session: Session<OtherShop>) -> String {
+    format!("{} {}", session.points.get(), session.theme.get())
+}
+
+async fn earn(visitor: &mut Visitor, points: u32) {
+    let earn = async move |mut session: Session<OtherShop>| *session.points.get_mut() += points;
+    assert_eq!(visitor.visit(earn).await.status, StatusCode::OK);
+}
+
+async fn a_field_that_is_given_a_rule_follows_with_what_is_in_it(site: Site<impl Store>) {
+    let mut desk = user(&site, "ada", &[1]).await;
+    let mut visitor = user(&site, "ada", &[]).await;
+    earn(&mut visitor, 2).await;
+    assert_eq!(quietly(&mut visitor, other_shown).await, "2 plain");
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 3 plain");
+    assert_eq!(cost(&site, &mut visitor, shown).await, (2, 0), "once");
+    assert_eq!(quietly(&mut desk, shown).await, "ada [1] 3 plain");
+
+    // Both versions are there for a while, and write the same once more.
+    earn(&mut visitor, 2).await;
+    gather(&mut visitor, 4).await;
+    earn(&mut visitor, 2).await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1, 4] 11 plain");
+    earn(&mut visitor, 2).await;
+    let clear = async |mut session: Session<Shop>| session.points.clear();
+    quietly(&mut visitor, clear).await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1, 4] 0 plain");
+
+    // Who logs in meanwhile, through either.
+    let other_login = async |mut session: Session<OtherShop>| session.login("ada").await;
+    let mut guest = site.visitor();
+    earn(&mut guest, 2).await;
+    assert_eq!(guest.visit(other_login).await.status, StatusCode::OK);
+    assert_eq!(quietly(&mut guest, shown).await, "ada [1, 4] 2 plain");
+    let mut guest = site.visitor();
+    earn(&mut guest, 2).await;
+    login(&mut guest, "ada").await;
+    assert_eq!(quietly(&mut guest, shown).await, "ada [1, 4] 4 plain");
+    let mut tab = visitor.clone();
+    let late = async move |mut session: Session<Shop>| {
+        earn(&mut tab, 2).await;
+        session.login("ada").await
+    };
+    assert_eq!(visitor.visit(late).await.status, StatusCode::OK);
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1, 4] 6 plain");
+    assert_eq!(quietly(&mut desk, shown).await, "ada [1, 4] 6 plain");
+}
+
+async fn a_field_that_loses_its_rule_is_the_browsers_from_then(site: Site<impl Store>) {
+    let mut visitor = user(&site, "ada", &[2]).await;
+    let mut desk = user(&site, "ada", &[]).await;
+    earn(&mut visitor, 5).await;
+    earn(&mut visitor, 5).await;
+    assert_eq!(quietly(&mut visitor, other_shown).await, "10 plain");
+    assert_eq!(quietly(&mut desk, other_shown).await, "0 plain");
+    assert_eq!(
+        account(&site, "ada").await,
+        "[2] 2",
+        "nothing of it is gone"
+    );
+    // Or the deploy is taken back.
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [2] 12 plain");
+    assert_eq!(quietly(&mut desk, shown).await, "ada [2] 12 plain");
 }
 
 async fn a_login_overwrites_nothing_it_cannot_read(site: Site<impl Store>) {

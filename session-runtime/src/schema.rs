@@ -435,22 +435,28 @@ impl fmt::Debug for Harvest {
     }
 }
 
-/// Hands each cell its slot, in one pass over a record.
+/// Hands each cell its slot, in one pass over a record: the browser's session, and where somebody is logged in, for
+/// the fields that follow the user, the user's.
 ///
 /// Rows come sorted by stored name, as the macro sorts them, and so do slots.
 #[derive(Debug)]
 pub struct Opener<'a> {
-    slots: &'a [Arc<Slot>],
-    next: usize,
+    session: Cursor<'a>,
+    account: Option<Cursor<'a>>,
     pub(crate) now: Timestamp,
     pub(crate) request: &'a Arc<Request>,
 }
 
 impl<'a> Opener<'a> {
-    pub(crate) fn new(slots: &'a [Arc<Slot>], now: Timestamp, request: &'a Arc<Request>) -> Self {
+    pub(crate) fn new(
+        session: &'a [Arc<Slot>],
+        account: Option<&'a [Arc<Slot>]>,
+        now: Timestamp,
+        request: &'a Arc<Request>,
+    ) -> Self {
         Self {
-            slots,
-            next: 0,
+            session: Cursor::over(session),
+            account: account.map(Cursor::over),
             now,
             request,
         }
@@ -458,10 +464,27 @@ impl<'a> Opener<'a> {
 
     /// The slot of `row`, under its name or an older one, if it is there for a reader.
     pub(crate) fn slot<T>(&mut self, row: &Row<T>) -> Option<Arc<Slot>> {
-        let found = self
+        let cursor = match &mut self.account {
+            Some(account) if row.follows => account,
+            _ => &mut self.session,
+        };
+        let found = cursor
             .advance(row.name)
-            .or_else(|| self.by_alias(row.aliases))?;
+            .or_else(|| cursor.by_alias(row.aliases))?;
         found.is_live(self.now).then(|| Arc::clone(found))
+    }
+}
+
+/// Goes through slots once.
+#[derive(Debug)]
+struct Cursor<'a> {
+    slots: &'a [Arc<Slot>],
+    next: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn over(slots: &'a [Arc<Slot>]) -> Self {
+        Self { slots, next: 0 }
     }
 
     fn advance(&mut self, name: &str) -> Option<&'a Arc<Slot>> {
@@ -490,10 +513,29 @@ impl<'a> Opener<'a> {
 pub(crate) mod facts {
     use std::collections::BTreeMap;
 
-    use super::Row;
+    use super::{AnyRow, Arc, MergeFault, Row, Sides, Slot};
 
-    /// For slots of other names, which are carried as they are.
-    pub(crate) static RAW: Row<serde_json::Value> = Row::new("@", || serde_json::Value::Null);
+    /// For slots of other names, which are carried as they are: what is stored by now stays.
+    pub(crate) struct Raw;
+
+    impl AnyRow for Raw {
+        fn name(&self) -> &'static str {
+            "@"
+        }
+
+        fn aliases(&self) -> &'static [&'static str] {
+            &[]
+        }
+
+        fn follows(&self) -> bool {
+            false
+        }
+
+        fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
+            Ok(sides.theirs.cloned().map(Arc::new))
+        }
+    }
+
     /// When the session was created, in milliseconds since the Unix epoch.
     pub(crate) static CREATED: Row<i64> = Row::new("@created", || 0);
     /// The lifetime this one session was given, in milliseconds.

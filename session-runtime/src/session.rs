@@ -282,8 +282,8 @@ fn rows<S: Schema>() -> Rows {
 
 fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {
     let now = request.config.now();
-    request.view(now, |slots| {
-        Box::new(S::open(&mut Opener::new(slots, now, request)))
+    request.view(now, |session, account| {
+        Box::new(S::open(&mut Opener::new(session, account, now, request)))
     })
 }
 

@@ -13,7 +13,7 @@ use super::{Timestamp, settle as settle_on};
 use crate::error::Error;
 use crate::merge::{self, Occasion, Sides};
 use crate::record::Slot;
-use crate::schema::{AnyRow, Row};
+use crate::schema::{AnyRow, Row, facts};
 
 /// Between requests.
 fn settle(
@@ -308,6 +308,17 @@ fn a_merge_never_overwrites_what_it_cannot_decode() {
     let (ours, theirs) = (slot("1"), slot("\"one\""));
     let settled = settle(row, None, Some(&ours), Some(&theirs)).unwrap();
     assert_eq!(settled, Some(theirs));
+}
+
+#[test]
+fn a_slot_that_no_field_is_known_of_stays_as_it_is_stored() {
+    let slot = |payload: &'static str| Arc::new(Slot::new("@some/slot", payload, None));
+    let theirs = Some(slot("2"));
+    for ours in [None, Some(slot("3"))] {
+        let (base, ours) = (Some(slot("1")), ours.as_ref());
+        let settled = settle(&facts::Raw, base.as_ref(), ours, theirs.as_ref());
+        assert_eq!(settled.unwrap(), theirs);
+    }
 }
 
 #[test]

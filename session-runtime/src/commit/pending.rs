@@ -51,10 +51,10 @@ impl Pending {
         }
     }
 
-    /// Sets a slot whose rule does not matter, since nothing else writes it.
+    /// Sets a slot that no field is known of.
     pub(crate) fn raw(name: FieldName, base: Option<Arc<Slot>>, ours: Option<Arc<Slot>>) -> Self {
         Self {
-            row: &facts::RAW,
+            row: &facts::Raw,
             name,
             base,
             ours,

@@ -115,26 +115,26 @@ impl Request {
         Err(Error::unsettled())
     }
 
-    /// Makes the change to a user's record that `plan` makes of it, once more whenever another was quicker. The
-    /// record that comes of it; `None` if there is none any more.
+    /// Makes the change to a record that `plan` makes of it, once more whenever another was quicker. The record
+    /// that comes of it; `None` if there is none any more.
     pub(super) async fn amend(
         &self,
-        user: &Key,
-        mut account: Arc<Record>,
+        key: &Key,
+        mut record: Arc<Record>,
         deadline: Instant,
         mut plan: impl FnMut(&Record) -> Result<Option<Change>, Error>,
     ) -> Result<Option<Arc<Record>>, Error> {
-        let mut key = user.clone();
+        let mut key = key.clone();
         while Instant::now() < deadline {
-            let Some(change) = plan(&account)? else {
-                return Ok(Some(account));
+            let Some(change) = plan(&record)? else {
+                return Ok(Some(record));
             };
             match commit::ask_until(&self.config, &mut key, &change, deadline).await? {
                 Committed::Applied => {
-                    change.apply(Arc::make_mut(&mut account));
-                    return Ok(Some(account));
+                    change.apply(Arc::make_mut(&mut record));
+                    return Ok(Some(record));
                 }
-                Committed::Conflict(record) => account = record,
+                Committed::Conflict(newer) => record = newer,
                 _ => return Ok(None),
             }
         }

@@ -9,7 +9,7 @@ use super::{Request, unsaved};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::observe;
-use crate::record::Slot;
+use crate::record::{Record, Slot};
 use crate::schema::{Deed, Harvest};
 
 thread_local! {
@@ -27,14 +27,23 @@ impl Drop for Running {
 }
 
 impl Request {
-    /// Calls `open` with the slots as the request sees them now, and says which generation that is.
-    pub(crate) fn view<T>(&self, now: Timestamp, open: impl FnOnce(&[Arc<Slot>]) -> T) -> (T, u32) {
+    /// Calls `open` with the slots as the request sees them now: those of the browser's session and, if somebody is
+    /// logged in, of the user. Says which generation that is.
+    pub(crate) fn view<T>(
+        &self,
+        now: Timestamp,
+        open: impl FnOnce(&[Arc<Slot>], Option<&[Arc<Slot>]>) -> T,
+    ) -> (T, u32) {
         let state = self.state();
-        let cells = match state.seen_by_handles(now) {
-            Some(seen) => open(seen.slots()),
-            None => open(state.session.slots()),
-        };
-        (cells, state.generation)
+        let account = state.account.as_ref();
+        let session_seen = state.session.seen_by_handles(&state.passing, now);
+        let account_seen = account.and_then(|account| account.seen_by_handles(&[], now));
+        let session = session_seen
+            .as_ref()
+            .map_or(state.session.slots(), Record::slots);
+        let account =
+            account.map(|account| account_seen.as_ref().map_or(account.slots(), Record::slots));
+        (open(session, account), state.generation)
     }
 
     /// Refuses fields that are too large for any commit.

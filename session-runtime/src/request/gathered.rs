@@ -15,20 +15,18 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::account::{is_credited, mark_of, owner_of};
+use super::waiting::{WAITING, waiting_name};
 use crate::change::{Change, Committed, Kind};
 use crate::clock::Timestamp;
 use crate::commit::{self, Found, Pending, SUPERSEDED};
 use crate::error::Error;
 use crate::id::random_text;
 use crate::key::{Key, UserId};
-use crate::record::{Ended, FieldName, Record};
+use crate::record::{Ended, Record};
 use crate::schema::{Rows, facts, row_of};
 
 /// How long after its claim a login may still credit. Shorter than what makes a claim count as abandoned.
 pub(super) const CREDIT_WITHIN: Duration = Duration::from_secs(8);
-
-/// Slots of a session that wait for a schema that knows them.
-pub(super) const WAITING: &str = "@pending/";
 
 /// What a session brings to a login.
 #[derive(Default)]
@@ -107,11 +105,11 @@ impl Gathered {
             let name = slot.name().as_str();
             let known = row_of(rows, name);
             let name = match known {
-                Some(row) if row.follows() => return None,
-                Some(_) => slot.name().clone(),
+                Some(row) if !row.follows() => slot.name().clone(),
+                Some(_) if !self.is_of_a_user() => return None, // it was credited
                 None if outlives_login(name) || name.starts_with(WAITING) => slot.name().clone(),
                 None if name.starts_with('@') => return None,
-                None => FieldName::from(format!("{WAITING}{from}/{name}")),
+                _ => waiting_name(&from, slot.name()),
             };
             let slot = Arc::new(slot.named(name.clone()));
             Some(Pending::raw(name, None, Some(slot)))

@@ -47,18 +47,26 @@ impl Part {
         self.stored.as_deref().map_or(&[], Record::slots)
     }
 
+    /// The record, and where it is.
+    pub(super) fn stored(&self) -> Option<(Key, Arc<Record>)> {
+        self.key.clone().zip(self.stored.clone())
+    }
+
     pub(super) fn stored_slot(&self, name: &str) -> Option<Arc<Slot>> {
         self.stored.as_ref()?.slot(name).cloned()
     }
 
-    /// Puts what the request sees of it on top of `seen`. What was used up is still seen.
-    pub(super) fn show(&self, seen: &mut Record) {
-        for slot in self.slots() {
-            seen.set(Arc::clone(slot));
+    /// The slots as the handles of the request see them, with `passing` on top, if that is not just what is stored.
+    /// What was used up is still seen.
+    pub(super) fn seen_by_handles(&self, passing: &[Arc<Slot>], now: Timestamp) -> Option<Record> {
+        if self.pending.is_empty() && passing.is_empty() {
+            return None;
         }
+        let mut seen = Record::new(now, now).with_slots(self.slots().iter().cloned());
         for pending in self.pending.iter().filter(|pending| !pending.used_up) {
-            pending.show(seen);
+            pending.show(&mut seen);
         }
+        Some(seen.with_slots(passing.iter().cloned()))
     }
 
     /// Takes in that a slot has become `ours`, seen from `base`.
@@ -99,7 +107,7 @@ impl Part {
         self.pending.retain(Pending::is_change);
         self.sent.clone_from(&self.pending);
         Batch {
-            stored: self.key.clone().zip(self.stored.clone()),
+            stored: self.stored(),
             pending: self.pending.clone(),
         }
     }

@@ -117,19 +117,6 @@ impl State {
         }
     }
 
-    /// The slots as the handles of the request see them, if that is not just what is stored.
-    pub(super) fn seen_by_handles(&self, now: Timestamp) -> Option<Record> {
-        let changed = !self.session.pending.is_empty() || !self.passing.is_empty();
-        (changed || self.account.is_some()).then(|| {
-            let mut seen = Record::new(now, now);
-            self.session.show(&mut seen);
-            if let Some(account) = &self.account {
-                account.show(&mut seen);
-            }
-            seen.with_slots(self.passing.iter().cloned())
-        })
-    }
-
     /// The record that holds the fields of `row`.
     fn part(&mut self, row: &dyn AnyRow) -> &mut Part {
         match &mut self.account {
