@@ -117,6 +117,7 @@ macro_rules! on_each_swept_store {
 
 on_each_swept_store!(
     what_has_expired_is_told_when_it_is_swept,
+    every_clone_of_a_layer_is_told_what_has_expired,
     a_listener_that_panics_does_not_end_the_sweeping,
 );
 
@@ -286,6 +287,29 @@ async fn what_has_expired_is_told_when_it_is_swept(site: Site<impl Store>) {
     );
     tokio::time::sleep(100 * MS).await;
     assert!(heard.take().is_empty());
+}
+
+async fn every_clone_of_a_layer_is_told_what_has_expired(site: Site<impl Store>) {
+    let [replaced, one, other] = [(); 3].map(|()| Heard::default());
+    let layer = replaced.by(site.layer.clone().sweep_every(Some(10 * MS)));
+    let layer = one.by(layer);
+    let clone = other.by(layer.clone());
+    let mut visitor = Visitor::of(layer); // it begins to sweep
+    gather(&mut visitor, 1).await;
+    let created = vec![(EventKind::Created, visitor.key(), None)];
+    assert_eq!((one.told(), other.told()), (created, Vec::new()));
+    Visitor::of(clone.clone()).visit(async || ()).await;
+
+    site.clock.advance(40 * DAY);
+    let expired = vec![(EventKind::Ended(Ended::Expired), visitor.key(), None)];
+    let mut told = Vec::new();
+    while told.is_empty() {
+        tokio::time::sleep(MS).await;
+        told = one.told();
+    }
+    tokio::time::sleep(100 * MS).await;
+    assert_eq!((told, other.told()), (expired.clone(), expired));
+    assert!(one.take().is_empty() && replaced.take().is_empty());
 }
 
 /// A site whose listener counts and panics.

@@ -80,10 +80,7 @@ impl Config {
         Self {
             store,
             transport,
-            herald: Herald {
-                listener: None,
-                clock: Arc::clone(&clock),
-            },
+            herald: Herald::new(Arc::clone(&clock)),
             watch: Arc::new(Watch::new(Arc::clone(&clock))),
             clock,
             ttl: TTL,
@@ -147,7 +144,7 @@ impl fmt::Debug for Config {
             .field("sweep_every", &self.sweep_every)
             .field("migrate", &self.migrate)
             .field("max_sessions", &self.max_sessions)
-            .field("on_event", &self.herald.listener.is_some())
+            .field("on_event", &self.herald.is_listened_to())
             .field("bind_address", &self.bind_address)
             .field("bind_user_agent", &self.bind_user_agent)
             .finish_non_exhaustive()

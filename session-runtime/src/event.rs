@@ -1,7 +1,7 @@
 //! Events: what an app is told of the lives of sessions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::clock::{Clock, Timestamp};
 use crate::key::{Key, UserId};
@@ -52,14 +52,56 @@ pub(crate) type Listener = dyn Fn(Event) + Send + Sync;
 /// Tells the app, if it wants to be told.
 #[derive(Clone)]
 pub(crate) struct Herald {
-    pub(crate) listener: Option<Arc<Listener>>,
+    listener: Option<Arc<Listener>>,
+    /// The listeners of all layers that were cloned from one.
+    all: Arc<Mutex<Vec<Weak<Listener>>>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Herald {
-    /// Tells what has happened to a session. Records of users are none. A panic of the app's stays here.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            listener: None,
+            all: Arc::default(),
+            clock,
+        }
+    }
+
+    /// The app wants to be told so from now on, and not as before.
+    pub(crate) fn listen(&mut self, listener: Arc<Listener>) {
+        let known = Arc::downgrade(&listener);
+        self.listener = Some(listener);
+        let mut all = self.all();
+        all.retain(|listener| listener.strong_count() > 0);
+        all.push(known);
+    }
+
+    pub(crate) fn is_listened_to(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    /// Tells what a request of this layer has done to a session.
     pub(crate) fn tell(&self, kind: EventKind, key: &Key, user: Option<&UserId>) {
-        let Some(listener) = self.listener.as_ref().filter(|_| !key.is_user()) else {
+        self.tell_to(self.listener.as_ref(), kind, key, user);
+    }
+
+    /// Tells all layers that were cloned from one what no request has done.
+    pub(crate) fn tell_all(&self, kind: &EventKind, key: &Key, user: Option<&UserId>) {
+        let all: Vec<_> = self.all().iter().filter_map(Weak::upgrade).collect();
+        for listener in &all {
+            self.tell_to(Some(listener), kind.clone(), key, user);
+        }
+    }
+
+    /// Records of users are no sessions. A panic of the app's stays here.
+    fn tell_to(
+        &self,
+        listener: Option<&Arc<Listener>>,
+        kind: EventKind,
+        key: &Key,
+        user: Option<&UserId>,
+    ) {
+        let Some(listener) = listener.filter(|_| !key.is_user()) else {
             return;
         };
         let event = Event {
@@ -71,5 +113,9 @@ impl Herald {
         if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
             tracing::error!("the app's `on_event` panicked");
         }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Weak<Listener>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -194,13 +194,14 @@ impl SessionLayer {
     }
 
     /// Calls `listener` with what happens to sessions, for audit logs or to clean up after them. One, the last
-    /// that is given.
+    /// that is given. A clone of the layer may have another: each is told what its own requests do, and all are told
+    /// what has expired.
     ///
     /// Each event is told once, by the process that the store has told first, also where many share the
     /// store; should that process die at this very moment, it is not told at all. The request waits for
     /// `listener`: what takes time belongs into a channel.
     pub fn on_event(mut self, listener: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        self.config_mut().herald.listener = Some(Arc::new(listener));
+        self.config_mut().herald.listen(Arc::new(listener));
         self
     }
 

@@ -78,7 +78,7 @@ impl Sweeper {
     fn tell(&self, swept: &Swept) {
         for (key, user) in &swept.expired {
             let kind = EventKind::Ended(Ended::Expired);
-            self.herald.tell(kind, key, user.as_ref());
+            self.herald.tell_all(&kind, key, user.as_ref());
         }
     }
 }

@@ -14,7 +14,6 @@ mod cached;
 mod cluster;
 mod failover;
 mod faults;
-mod model;
 mod open;
 mod owners;
 mod room;

@@ -1,18 +1,18 @@
-//! The script against `Change` itself: whatever is asked in whatever order, Redis answers as `MemoryStore` does,
-//! and holds the same.
+//! What decides a commit on a server against `Change` itself: whatever is asked in whatever order, it answers as
+//! `MemoryStore` does, and holds the same.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use session_runtime::store::{MemoryStore, RedisStore, Store};
+use session_runtime::store::{MemoryStore, Store};
 use session_runtime::testing::TestClock;
 use session_runtime::{
-    Change, Clock, Ended, Expiry, Key, Kind, Record, Slot, SlotChange, State, Timestamp, UserId,
+    Change, Clock, Ended, Expiry, Key, Kind, Record, SessionId, Slot, SlotChange, State, Timestamp,
+    UserId,
 };
-use session_tests::RedisServer;
-
-use super::successive_keys;
+use session_tests::{PostgresServer, RedisServer};
+use tokio::runtime::Builder;
 
 const SESSIONS: usize = 4;
 
@@ -102,20 +102,20 @@ prop_compose! {
     }
 }
 
-struct Trial {
-    redis: RedisStore,
+struct Trial<S> {
+    store: S,
     memory: MemoryStore,
     keys: Vec<Key>,
     now: Timestamp,
     last: Option<(Timestamp, Key, Change)>,
 }
 
-impl Trial {
+impl<S: Store> Trial<S> {
     async fn take(&mut self, step: &Step) {
         self.now = Timestamp::from_millis(self.now.as_millis() + step.passes);
         let (key, change) = self.change(step).await;
         let answers = (
-            self.redis.commit(&key, &change).await.expect("an answer"),
+            self.store.commit(&key, &change).await.expect("an answer"),
             self.memory.commit(&key, &change).await.expect("an answer"),
         );
         assert_eq!(answers.0, answers.1, "{change:?}");
@@ -125,12 +125,12 @@ impl Trial {
 
     async fn compare(&self, change: &Change) {
         for key in &self.keys {
-            let found = (self.redis.load(key).await, self.memory.load(key).await);
+            let found = (self.store.load(key).await, self.memory.load(key).await);
             assert_eq!(found.0.unwrap(), found.1.unwrap(), "after {change:?}");
         }
         for owner in 0..3_u64 {
             let owner = UserId::from(owner);
-            let mut listed = self.redis.owned_by(&owner).await.unwrap();
+            let mut listed = self.store.owned_by(&owner).await.unwrap();
             let mut expected = self.memory.owned_by(&owner).await.unwrap();
             listed.sort();
             expected.sort();
@@ -201,27 +201,42 @@ impl Trial {
     }
 }
 
+/// Takes these steps on a store that goes by `clock`.
+async fn live_through(history: &[Step], store: impl Store, clock: TestClock) {
+    let first = SessionId::generate().expect("random bytes");
+    let next = || Key::from(&first.successor().expect("random bytes"));
+    let mut keys: Vec<Key> = std::iter::repeat_with(next).take(SESSIONS).collect();
+    keys.push(Key::User(UserId::new("}ada")));
+    let mut trial = Trial {
+        store,
+        memory: MemoryStore::new().with_clock(clock.clone()),
+        keys,
+        now: clock.now(),
+        last: None,
+    };
+    for step in history {
+        trial.take(step).await;
+    }
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(test);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_script_decides_as_changes_do(history in prop::collection::vec(steps(), 1..60)) {
         let Some(server) = RedisServer::shared() else { return Ok(()) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let clock = TestClock::new();
-            let mut keys = successive_keys::<SESSIONS>().to_vec();
-            keys.push(Key::User(UserId::new("}ada")));
-            let mut trial = Trial {
-                redis: server.store().await,
-                memory: MemoryStore::new().with_clock(clock.clone()),
-                keys,
-                now: clock.now(),
-                last: None,
-            };
-            for step in &history {
-                trial.take(step).await;
-            }
-        });
+        block_on(async { live_through(&history, server.store().await, TestClock::new()).await });
+    }
+
+    #[test]
+    fn the_function_decides_as_changes_do(history in prop::collection::vec(steps(), 1..60)) {
+        let Some(server) = PostgresServer::shared() else { return Ok(()) };
+        let clock = TestClock::new();
+        block_on(async { live_through(&history, server.store(clock.clone()).await, clock).await });
     }
 }
