@@ -26,8 +26,8 @@ async fn a_notice_shows_once_and_a_cart_survives_a_restart() {
         return;
     };
     let folder = TempDir::new().unwrap();
-    let shop = Shop::open(&store(&folder));
-    let address = shop.address().to_owned();
+    let port = Port::free();
+    let shop = Shop::open_with(&store(&folder), &port.address(), &[]);
 
     chrome.web.goto(shop.url("/")).await.unwrap();
     chrome.look("shelf").await;
@@ -69,7 +69,7 @@ async fn a_notice_shows_once_and_a_cart_survives_a_restart() {
     assert_eq!(cookie.http_only, Some(true));
 
     assert!(shop.close().success());
-    let shop = Shop::open_with(&store(&folder), &address, &[]);
+    let shop = Shop::open_with(&store(&folder), &port.address(), &[]);
     chrome.web.refresh().await.unwrap();
     assert_eq!(
         chrome.text("#total").await.unwrap(),
@@ -204,12 +204,11 @@ async fn a_lapsed_checkout_and_an_ended_session_are_explained() {
         return;
     };
     let port = Port::free();
-    let address = format!("127.0.0.1:{}", port.number());
     // Longer than this machine takes from one page to the next.
     let hurry = Duration::from_secs(10);
     let shop = Shop::open_with(
         "memory",
-        &address,
+        &port.address(),
         &["--hurry", &hurry.as_secs().to_string()],
     );
     chrome.web.goto(shop.url("/things/tide-mug")).await.unwrap();
@@ -230,7 +229,7 @@ async fn a_lapsed_checkout_and_an_ended_session_are_explained() {
 
     // A shop that remembers nothing has never heard of this session.
     assert!(shop.close().success());
-    let shop = Shop::open_with("memory", &address, &[]);
+    let shop = Shop::open_with("memory", &port.address(), &[]);
     chrome.web.goto(shop.url("/cart")).await.unwrap();
     let ended = chrome.text("#ended").await.unwrap();
     assert!(ended.starts_with("We no longer have your cart"), "{ended}");

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
-use axum::handler::Handler;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use session_runtime::store::{MemoryStore, Store, StoreError, Swept};
 use session_runtime::{Change, Committed, Device, Ended, Error, Key, Kind, Record, Session};
 use session_runtime::{SessionLayer, Sessions, State, UserId, WhenFull};
+use session_tests::customers::{
+    Club, NOTHING, Shop, add, ask, club, gather, guest, login, logout, rotate, shown, try_login,
+    user, why,
+};
 use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -22,103 +25,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-#[derive(Session)]
-struct Shop {
-    #[session(default = "plain".to_owned())]
-    theme: String,
-    #[merge(append)]
-    seen: Vec<u32>,
-    #[merge(sum)]
-    points: u32,
-    #[merge(reject)]
-    order: u32,
-}
-
-/// Another crate's struct, in the same session.
-#[derive(Session)]
-#[session(prefix = "club")]
-struct Club {
-    badge: String,
-    #[merge(sum)]
-    stamps: u32,
-}
-
-/// What `shown` says to whom nothing is shown.
-const NOTHING: &str = "guest [] 0 plain";
-
-async fn shown(session: Session<Shop>) -> String {
-    let user = session.user();
-    let user = user.as_ref().map_or("guest", UserId::as_str);
-    let (seen, points) = (session.seen.get(), session.points.get());
-    format!("{user} {seen:?} {points} {}", session.theme.get())
-}
-
-async fn club(session: Session<Club>) -> String {
-    format!("{} {}", session.stamps.get(), session.badge.get())
-}
-
-async fn why(session: Session<Shop>) -> String {
-    format!("{:?}", session.ended())
-}
-
-async fn logout(mut session: Session<Shop>) -> Result<(), Error> {
-    session.logout().await
-}
-
-async fn rotate(mut session: Session<Shop>) -> Result<(), Error> {
-    session.rotate().await
-}
-
 async fn device(session: Session<Shop>) -> String {
     session.device().unwrap_or_default()
-}
-
-fn add(session: &mut Session<Shop>, number: u32) {
-    session.seen.get_mut().push(number);
-    *session.points.get_mut() += number;
-}
-
-/// Puts a number into what follows the user.
-async fn gather(visitor: &mut Visitor, number: u32) -> Reply {
-    let handler = async move |mut session: Session<Shop>| add(&mut session, number);
-    visitor.visit(handler).await
-}
-
-async fn try_login(visitor: &mut Visitor, user: &str) -> Reply {
-    let user = UserId::from(user);
-    let handler = async move |mut session: Session<Shop>| session.login(user).await;
-    visitor.visit(handler).await
-}
-
-async fn login(visitor: &mut Visitor, user: &str) {
-    let reply = try_login(visitor, user).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
-    assert_eq!(reply.set_cookies().len(), 1);
-}
-
-/// A browser in which a user is logged in.
-async fn user(site: &Site<impl Store>, user: &str) -> Visitor {
-    let mut visitor = site.visitor();
-    login(&mut visitor, user).await;
-    visitor
-}
-
-/// A browser of a guest who has gathered these numbers.
-async fn guest(site: &Site<impl Store>, numbers: &[u32]) -> Visitor {
-    let mut visitor = site.visitor();
-    let paint = async |mut session: Session<Shop>| session.theme.set("dark".to_owned());
-    visitor.visit(paint).await;
-    for number in numbers {
-        gather(&mut visitor, *number).await;
-    }
-    visitor
-}
-
-/// Sends a request that succeeds, and says what came back.
-async fn ask<T: 'static>(visitor: &mut Visitor, handler: impl Handler<T, ()>) -> String {
-    let reply = visitor.visit(handler).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
-    reply.body
 }
 
 async fn list(site: &Site<impl Store>, user: &str) -> Vec<Device> {
@@ -178,7 +86,7 @@ async fn a_users_sessions_are_listed_with_what_tells_them_apart(site: Site<impl 
     phone.send(from("192.0.2.1", "Phone"), enter).await;
     site.clock.advance(MINUTE);
     desk.send(from("2001:db8::1", "Desk"), enter).await;
-    drop(user(&site, "bob").await);
+    drop(user(&site, "bob", &[]).await);
     drop(guest(&site, &[1]).await);
 
     let listed = list(&site, "ada").await;
@@ -233,7 +141,7 @@ async fn a_users_sessions_are_listed_with_what_tells_them_apart(site: Site<impl 
 }
 
 async fn the_id_of_a_device_opens_nothing(site: Site<impl Store>) {
-    let mut visitor = user(&site, "ada").await;
+    let mut visitor = user(&site, "ada", &[]).await;
     gather(&mut visitor, 1).await;
     let id = id_of(&mut visitor).await;
     assert_ne!(id, visitor.id());
@@ -251,7 +159,7 @@ async fn a_device_keeps_its_id_when_it_is_rotated_and_its_label_when_it_logs_in_
     site: Site<impl Store>,
 ) {
     let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));
-    let mut visitor = user(&site, "ada").await;
+    let mut visitor = user(&site, "ada", &[]).await;
     let id = id_of(&mut visitor).await;
     let label = async |device: &str, label: Option<&str>| {
         let label = label.map(str::to_owned);
@@ -295,8 +203,8 @@ async fn a_device_keeps_its_id_when_it_is_rotated_and_its_label_when_it_logs_in_
 async fn a_label_is_refused_to_whom_it_does_not_belong(site: Site<impl Store>) {
     let site = site.with(|layer| layer.max_field(100));
     let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));
-    let mut visitor = user(&site, "ada").await;
-    let mut other = user(&site, "bob").await;
+    let mut visitor = user(&site, "ada", &[]).await;
+    let mut other = user(&site, "bob", &[]).await;
     let label = async |device: &str, text: &str| {
         let label = Some(text.to_owned());
         sessions.label(&ada, device, label).await
@@ -323,11 +231,11 @@ async fn a_label_is_refused_to_whom_it_does_not_belong(site: Site<impl Store>) {
 
 async fn a_revoked_session_is_told_so_and_others_live_on(site: Site<impl Store>) {
     let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));
-    let mut bob = user(&site, "bob").await;
+    let mut bob = user(&site, "bob", &[]).await;
     let of_bob = id_of(&mut bob).await;
     let mut browsers = Vec::new();
     for _ in 0..4 {
-        browsers.push(user(&site, "ada").await);
+        browsers.push(user(&site, "ada", &[]).await);
     }
     gather(&mut browsers[0], 1).await;
     assert!(!sessions.revoke(&ada, &of_bob).await.unwrap());
@@ -388,7 +296,7 @@ async fn a_thousand(site: &Site<impl Store>, name: &str) -> Vec<Visitor> {
             let mut visitors = Vec::new();
             for _ in 0..20 {
                 let mut visitor = Visitor::of(layer.clone());
-                login(&mut visitor, &name).await;
+                login(&mut visitor, &*name).await;
                 if task % 10 == 0 {
                     ask(&mut visitor, rotate).await;
                 }
@@ -420,7 +328,7 @@ async fn live(site: &Site<impl Store>, visitors: &[Visitor]) -> usize {
 
 async fn none_of_a_thousand_sessions_is_live_after_they_are_revoked(site: Site<impl Store>) {
     let sessions = site.layer.sessions();
-    let mut bob = user(&site, "bob").await;
+    let mut bob = user(&site, "bob", &[]).await;
 
     let mut visitors = a_thousand(&site, "ada").await;
     let ada = UserId::from("ada");
@@ -452,7 +360,7 @@ async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(
     let sessions = site.layer.sessions();
     for saves in [false, true] {
         for logs_in_again in [false, true] {
-            let mut browser = user(&site, "ada").await;
+            let mut browser = user(&site, "ada", &[]).await;
             gather(&mut browser, 1).await;
             let (deleter, mut again) = (sessions.clone(), site.visitor());
             let late = async move |mut session: Session<Shop>| {
@@ -478,7 +386,7 @@ async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(
                 let record = site.store.inner().load(&Key::User("ada".into())).await;
                 let record = record.unwrap().unwrap();
                 assert!(matches!(record.state, State::Ended(_)) && record.slots().is_empty());
-                user(&site, "ada").await
+                user(&site, "ada", &[]).await
             };
             assert_eq!(
                 ask(&mut newer, shown).await,
@@ -495,7 +403,7 @@ async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(
 
 async fn what_follows_the_user_is_dropped_where_it_is_not_to_migrate(site: Site<impl Store>) {
     let site = site.with(|layer| layer.migrate(false));
-    let mut desk = user(&site, "ada").await;
+    let mut desk = user(&site, "ada", &[]).await;
     gather(&mut desk, 1).await;
     let mut visitor = guest(&site, &[2]).await;
     let join = async |mut session: Session<Club>| {
@@ -621,8 +529,8 @@ async fn a_login_over_the_limit_is_refused_and_can_be_tried_again_after_a_logout
     site: Site<impl Store>,
 ) {
     let site = site.with(at_most(2, WhenFull::Refuse));
-    let mut one = user(&site, "ada").await;
-    let mut two = user(&site, "ada").await;
+    let mut one = user(&site, "ada", &[]).await;
+    let mut two = user(&site, "ada", &[]).await;
     let held = ids(&site, "ada").await;
     let mut three = guest(&site, &[1]).await;
     for _ in 0..3 {
@@ -646,7 +554,7 @@ async fn a_login_over_the_limit_is_refused_and_can_be_tried_again_after_a_logout
     for browser in [&mut one, &mut two] {
         assert_eq!(ask(browser, shown).await, "ada [] 0 plain");
     }
-    drop(user(&site, "bob").await); // the limit is each user's own
+    drop(user(&site, "bob", &[]).await); // the limit is each user's own
     ask(&mut one, logout).await;
     login(&mut three, "ada").await;
     assert_eq!(ask(&mut three, shown).await, "ada [1] 1 dark");
@@ -690,7 +598,7 @@ async fn a_login_over_the_limit_ends_the_oldest(site: Site<impl Store>) {
         site.clock.advance(SECOND);
     }
     assert_eq!(list(&site, "ada").await.len(), 7);
-    let mut last = user(&site, "ada").await;
+    let mut last = user(&site, "ada", &[]).await;
     assert_eq!(list(&site, "ada").await.len(), 3);
     assert!(ids(&site, "ada").await.contains(&id_of(&mut last).await));
 }
@@ -700,10 +608,10 @@ async fn a_login_in_the_same_browser_needs_no_second_seat(site: Site<impl Store>
         let layer = site.layer.clone().max_sessions(2, when_full);
         let name = format!("{when_full:?}");
         let mut other = Visitor::of(layer.clone());
-        login(&mut other, &name).await;
+        login(&mut other, &*name).await;
         let mut visitor = Visitor::of(layer);
         for number in 0..3 {
-            login(&mut visitor, &name).await;
+            login(&mut visitor, &*name).await;
             gather(&mut visitor, number).await;
         }
         // Also if another tab has rotated the session since it was loaded.
@@ -769,7 +677,7 @@ async fn so_does_one_that_the_deadline_has_ended() {
 async fn its_seat_is_free_after_ten_seconds(site: Site<impl Store>, then: Fault) {
     let site = site.with(at_most(1, WhenFull::Refuse));
     for again in [false, true] {
-        ask(&mut user(&site, "somebody").await, logout).await;
+        ask(&mut user(&site, "somebody", &[]).await, logout).await;
         let mut browser = guest(&site, &[1]).await;
         if again {
             login(&mut browser, "somebody").await;
@@ -780,10 +688,10 @@ async fn its_seat_is_free_after_ten_seconds(site: Site<impl Store>, then: Fault)
         for call in 0..calls {
             for fault in [Fault::Before, Fault::After] {
                 let name = format!("ada {again} {fault:?} at call {call}");
-                ask(&mut user(&site, &name).await, logout).await;
+                ask(&mut user(&site, &*name, &[]).await, logout).await;
                 let mut browser = guest(&site, &[1]).await;
                 if again {
-                    login(&mut browser, &name).await;
+                    login(&mut browser, &*name).await;
                 }
                 let reply = break_off(&site, &mut browser, &name, (call, fault, then)).await;
                 assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{name}");
@@ -798,14 +706,14 @@ async fn its_seat_is_free_after_ten_seconds(site: Site<impl Store>, then: Fault)
                     "{name}: {seen}"
                 );
                 let mut other = site.visitor();
-                let reply = try_login(&mut other, &name).await;
+                let reply = try_login(&mut other, &*name).await;
                 if is_in {
                     refused += 1;
                     assert_eq!(reply.status, StatusCode::FORBIDDEN, "{name}");
-                    login(&mut browser, &name).await;
+                    login(&mut browser, &*name).await;
                     assert_eq!(ask(&mut browser, shown).await, format!("{name} [1] 1 dark"));
                     ask(&mut browser, logout).await;
-                    login(&mut other, &name).await;
+                    login(&mut other, &*name).await;
                 } else {
                     let_in += 1;
                     assert_eq!(reply.status, StatusCode::OK, "{name}: {}", reply.body);
@@ -819,7 +727,7 @@ async fn its_seat_is_free_after_ten_seconds(site: Site<impl Store>, then: Fault)
 
 async fn a_login_that_fails_for_good_gives_guest_and_seat_back_at_once(site: Site<impl Store>) {
     let site = site.with(at_most(1, WhenFull::Refuse));
-    let mut desk = user(&site, "ada").await;
+    let mut desk = user(&site, "ada", &[]).await;
     for number in 10..20 {
         gather(&mut desk, number).await;
     }
@@ -878,7 +786,7 @@ async fn a_login_that_fails_for_good_gives_guest_and_seat_back_at_once(site: Sit
 
 async fn a_login_that_may_have_been_credited_gives_nothing_back(site: Site<impl Store>) {
     let mut visitor = guest(&site, &[1]).await;
-    let mut ada = user(&site, "ada").await;
+    let mut ada = user(&site, "ada", &[]).await;
     // The credit gets there, but its answer is lost; and then there is no room to ask again.
     let calls = [Fault::None; 4].into_iter();
     site.store.plan(calls.chain([Fault::After, Fault::Full]));
@@ -1042,7 +950,7 @@ async fn the_limit_holds(
         let site = held().with(at_most(limit, when_full));
         let mut first = Vec::new();
         for _ in 0..before {
-            first.push(user(&site, "ada").await);
+            first.push(user(&site, "ada", &[]).await);
             site.clock.advance(SECOND);
         }
         let browsers = (0..logins).map(|_| site.visitor()).collect();
@@ -1236,7 +1144,7 @@ async fn in_hardly_any_order_does_a_login_slip_through_whatever_it_is() {
 #[tokio::test]
 async fn a_revoked_session_is_over_whatever_it_is_in_the_middle_of() {
     let site = Site::in_memory();
-    let mut visitor = user(&site, "ada").await;
+    let mut visitor = user(&site, "ada", &[]).await;
     let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));
     let mid = async move |mut session: Session<Shop>| {
         sessions.revoke_all(&ada).await.unwrap();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::handler::Handler;
 use http::header::USER_AGENT;
 use http::{Request, StatusCode};
 use session_runtime::store::Store;
 use session_runtime::transport::{CookieTransport, SameSite};
 use session_runtime::{Change, Committed, Ended, Error, Kind, Saved, Session, SessionId, State};
+use session_tests::customers::quietly;
 use session_tests::{Handles, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
 
@@ -68,14 +68,6 @@ async fn ada(site: &Site<impl Store>) -> Visitor {
     let mut visitor = site.visitor();
     assert_eq!(visitor.visit(sit).await.set_cookies().len(), 1);
     visitor
-}
-
-/// Sends a request that succeeds and sets no cookie, and says what came back.
-async fn quietly<T: 'static>(visitor: &mut Visitor, handler: impl Handler<T, ()>) -> String {
-    let reply = visitor.visit(handler).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
-    assert!(reply.set_cookies().is_empty(), "{:?}", reply.set_cookies());
-    reply.body
 }
 
 on_each_store!(

@@ -10,9 +10,13 @@ use std::time::Duration;
 use axum::handler::Handler;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
-use session_runtime::{Change, Committed, Ended, Error, Key, Kind, Record, Saved, Session, Slot};
+use session_runtime::{Change, Committed, Ended, Key, Kind, Record, Saved, Session, Slot};
 use session_runtime::{SlotChange, State, Timestamp, UserId};
-use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
+use session_tests::customers::{
+    Club, NOTHING, Shop, add, club, gather, guest, join_club, login, logout, paint, quietly, shown,
+    try_login, user, why,
+};
+use session_tests::{Choices, Fault, Handles, Held, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -21,117 +25,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-#[derive(Session)]
-struct Shop {
-    #[session(default = "plain".to_owned())]
-    theme: String,
-    #[flash]
-    notice: Option<String>,
-    #[merge(append)]
-    seen: Vec<u32>,
-    #[merge(sum)]
-    points: u32,
-}
-
-/// Another crate's struct, in the same session.
-#[derive(Session)]
-#[session(prefix = "club")]
-struct Club {
-    badge: String,
-    #[merge(sum)]
-    stamps: u32,
-}
-
-/// What `shown` says to whom nothing is shown.
-const NOTHING: &str = "guest [] 0 plain";
-
-async fn shown(session: Session<Shop>) -> String {
-    let user = session.user();
-    assert_eq!(user.is_some(), session.authenticated_at().is_some());
-    let user = user.as_ref().map_or("guest", UserId::as_str);
-    let (seen, points) = (session.seen.get(), session.points.get());
-    format!("{user} {seen:?} {points} {}", session.theme.get())
-}
-
-async fn club(session: Session<Club>) -> String {
-    format!("{} {}", session.stamps.get(), session.badge.get())
-}
-
-async fn why(session: Session<Shop>) -> String {
-    format!("{:?}", session.ended())
-}
-
-async fn logout(mut session: Session<Shop>) -> Result<(), Error> {
-    session.logout().await
-}
-
-fn add(session: &mut Session<Shop>, number: u32) {
-    session.seen.get_mut().push(number);
-    *session.points.get_mut() += number;
-}
-
-/// Puts a number into what follows the user.
-async fn gather(visitor: &mut Visitor, number: u32) -> Reply {
-    let handler = async move |mut session: Session<Shop>| add(&mut session, number);
-    visitor.visit(handler).await
-}
-
-async fn paint(visitor: &mut Visitor, theme: &'static str) {
-    let handler = async move |mut session: Session<Shop>| session.theme.set(theme.to_owned());
-    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
-}
-
-async fn join_club(visitor: &mut Visitor, stamps: u32, badge: &'static str) {
-    let handler = async move |mut session: Session<Club>| {
-        *session.stamps.get_mut() += stamps;
-        session.badge.set(badge.to_owned());
-    };
-    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
-}
-
-async fn try_login(visitor: &mut Visitor, user: impl Into<UserId>) -> Reply {
-    let user = user.into();
-    let handler = async move |mut session: Session<Shop>| session.login(user).await;
-    visitor.visit(handler).await
-}
-
-/// Logs in, which gives a new id and sets one cookie.
-async fn login(visitor: &mut Visitor, user: impl Into<UserId>) {
-    let old = visitor.id();
-    let reply = try_login(visitor, user).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
-    assert_eq!(reply.set_cookies().len(), 1);
-    assert_ne!(visitor.id(), old);
-}
-
-/// A browser in which a user is logged in who has gathered these numbers.
-async fn user(site: &Site<impl Store>, user: impl Into<UserId>, numbers: &[u32]) -> Visitor {
-    let mut visitor = site.visitor();
-    login(&mut visitor, user).await;
-    for number in numbers {
-        gather(&mut visitor, *number).await;
-    }
-    visitor
-}
-
-/// A browser of a guest who has gathered these numbers.
-async fn guest(site: &Site<impl Store>, numbers: &[u32]) -> Visitor {
-    let mut visitor = site.visitor();
-    paint(&mut visitor, "dark").await;
-    for number in numbers {
-        gather(&mut visitor, *number).await;
-    }
-    visitor
-}
-
-/// Sends a request that succeeds and sets no cookie, and says what came back.
-async fn quietly<T: 'static>(visitor: &mut Visitor, handler: impl Handler<T, ()>) -> String {
-    let reply = visitor.visit(handler).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
-    assert!(reply.set_cookies().is_empty(), "{:?}", reply.set_cookies());
-    reply.body
-}
 
 async fn load(site: &Site<impl Store>, key: &Key) -> Option<Arc<Record>> {
     site.store.inner().load(key).await.unwrap()

@@ -6,6 +6,7 @@
 
 mod browser;
 mod chrome;
+pub mod customers;
 mod faults;
 mod logs;
 mod port;

@@ -324,7 +324,7 @@ fn serve(
 }
 
 /// Holds a port, so that nobody else gets it who does not ask for it by its number.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
