@@ -81,15 +81,11 @@ impl Request {
         let deadline = Instant::now() + self.config.deadline;
         let amended = self.amend(&key, session, deadline, plan).await?;
         let mut state = self.state();
-        match amended {
-            Some(session) => {
-                let now = self.config.now();
-                state.session.refreshed(key, session, now)
-            }
-            None => {
-                state.lost(Ended::Revoked);
-                Ok(())
-            }
+        if let Some(session) = amended {
+            state.session.refreshed(key, session, self.config.now())
+        } else {
+            state.lost(Ended::Revoked);
+            Ok(())
         }
     }
 
