@@ -13,7 +13,9 @@ use http::{Request, StatusCode};
 use session_runtime::store::{MemoryStore, Store, StoreError, Swept};
 use session_runtime::{Change, Committed, Device, Ended, Error, Key, Kind, Record, Session};
 use session_runtime::{SessionLayer, Sessions, State, UserId, WhenFull};
-use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
+use session_tests::{
+    Choices, Fault, Handles, Held, Reply, Site, Visitor, on_a_cache, on_each_store,
+};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -154,6 +156,13 @@ on_each_store!(
     a_login_that_may_have_been_credited_gives_nothing_back,
     logins_that_race_never_exceed_the_limit,
     a_session_without_a_user_agent_is_bound_to_that,
+);
+
+on_a_cache!(
+    a_revoked_session_is_told_so_and_others_live_on,
+    a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out,
+    a_login_over_the_limit_ends_the_oldest,
+    logins_that_race_never_exceed_the_limit,
 );
 
 fn address_of(parts: &Parts) -> Option<IpAddr> {
