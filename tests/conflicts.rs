@@ -9,7 +9,7 @@ use axum::routing::any;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Ended, Error, Session, Sides, State};
-use session_tests::{Choices, Handles, Held, Reply, Site, Visitor, on_each_store};
+use session_tests::{Choices, Handles, Held, Reply, Site, Visitor, on_a_cache, on_each_store};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -682,3 +682,8 @@ on_each_store! {
     a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one,
     two_handles_of_a_field_that_was_renamed_merge,
 }
+
+on_a_cache!(
+    each_rule_settles_what_two_requests_wrote,
+    a_conflict_under_reject_is_409_and_writes_nothing,
+);

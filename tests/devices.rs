@@ -16,7 +16,9 @@ use session_tests::customers::{
     Club, NOTHING, Shop, add, ask, club, gather, guest, login, logout, rotate, shown, try_login,
     user, why,
 };
-use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
+use session_tests::{
+    Choices, Fault, Handles, Held, Reply, Site, Visitor, on_a_cache, on_each_store,
+};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -62,6 +64,13 @@ on_each_store!(
     a_login_that_may_have_been_credited_gives_nothing_back,
     logins_that_race_never_exceed_the_limit,
     a_session_without_a_user_agent_is_bound_to_that,
+);
+
+on_a_cache!(
+    a_revoked_session_is_told_so_and_others_live_on,
+    a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out,
+    a_login_over_the_limit_ends_the_oldest,
+    logins_that_race_never_exceed_the_limit,
 );
 
 fn address_of(parts: &Parts) -> Option<IpAddr> {

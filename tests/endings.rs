@@ -12,7 +12,7 @@ use session_runtime::store::Store;
 use session_runtime::transport::{CookieTransport, SameSite};
 use session_runtime::{Change, Committed, Ended, Error, Kind, Saved, Session, SessionId, State};
 use session_tests::customers::quietly;
-use session_tests::{Handles, Reply, Site, Visitor, on_each_store};
+use session_tests::{Handles, Reply, Site, Visitor, on_a_cache, on_each_store};
 use tokio::sync::Barrier;
 
 const MS: Duration = Duration::from_millis(1);
@@ -86,6 +86,14 @@ on_each_store!(
     deleting_ends_every_id_the_session_ever_had,
     requests_in_flight_around_a_rotation_lose_no_write_and_no_session,
     a_session_presented_by_another_client_is_ended,
+);
+
+on_a_cache!(
+    a_late_commit_never_revives_a_deleted_session,
+    a_request_whose_session_ends_learns_of_it,
+    an_old_id_is_good_until_the_new_one_is_presented_and_ten_seconds_more,
+    two_rotations_at_once_lose_nobody,
+    requests_in_flight_around_a_rotation_lose_no_write_and_no_session,
 );
 
 async fn ended_says_why_and_takes_no_cookie_away(site: Site<impl Store>) {

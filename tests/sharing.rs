@@ -16,7 +16,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde::{Deserialize, Serialize};
 use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Error, Saved, Session, SessionLayer};
-use session_tests::{Fault, Handles, Logs, Site, Visitor, on_each_store};
+use session_tests::{Fault, Handles, Logs, Site, Visitor, on_a_cache, on_each_store};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -696,3 +696,9 @@ on_each_store! {
     a_handle_that_outlives_its_request_can_save,
     a_body_that_is_streamed_can_save,
 }
+
+on_a_cache!(
+    live_handles_of_one_request_merge_by_rule,
+    refreshing_shows_what_others_stored_under_what_was_changed_here,
+    a_session_that_another_request_deleted_cannot_be_saved,
+);

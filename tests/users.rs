@@ -16,7 +16,7 @@ use session_tests::customers::{
     Club, NOTHING, Shop, add, club, gather, guest, join_club, login, logout, paint, quietly, shown,
     try_login, user, why,
 };
-use session_tests::{Choices, Fault, Handles, Held, Site, Visitor, on_each_store};
+use session_tests::{Choices, Fault, Handles, Held, Site, Visitor, on_a_cache, on_each_store};
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -87,6 +87,16 @@ on_each_store!(
     a_late_commit_writes_nothing_to_a_session_that_was_logged_out,
     a_deleted_user_is_not_brought_back,
     logins_leave_nothing_behind_for_good,
+);
+
+on_a_cache!(
+    a_login_gives_a_new_id_and_the_old_one_opens_nothing,
+    a_logout_ends_the_session_and_keeps_what_is_the_users,
+    what_follows_the_user_is_live_in_every_browser,
+    logins_that_race_credit_the_guest_once,
+    an_abandoned_login_is_settled_by_the_next_who_comes,
+    a_late_commit_writes_nothing_to_a_session_that_was_logged_out,
+    a_deleted_user_is_not_brought_back,
 );
 
 type Amounts = BTreeMap<String, u32>;

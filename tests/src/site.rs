@@ -9,10 +9,14 @@ use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use http::Request;
 use http::request::Parts;
-use session_runtime::store::{MemoryStore, PostgresStore, RedisStore, SqliteStore, Store};
+use session_runtime::store::{
+    CachedStore, MemoryStore, PostgresStore, RedisStore, SqliteStore, Store,
+};
 use session_runtime::testing::TestClock;
-use session_runtime::{Change, Clock, Committed, Key, Kind, Record, SessionId, Slot, SlotChange};
-use session_runtime::{Schema, Session, SessionLayer, Timestamp};
+use session_runtime::{
+    Change, Clock, Committed, Ended, Expiry, Key, Kind, Record, SessionId, Slot,
+};
+use session_runtime::{Schema, Session, SessionLayer, SlotChange, Timestamp, UserId};
 use tempfile::TempDir;
 
 use crate::{Browser, FaultStore, PATIENCE, PostgresServer, RedisServer, Reply};
@@ -67,6 +71,37 @@ impl Site<RedisStore> {
     pub async fn on_redis() -> Option<Self> {
         let store = RedisServer::shared()?.store().await;
         Some(Self::new(|_| store))
+    }
+}
+
+impl Site<CachedStore<RedisStore>> {
+    /// The same, read from memory. What is loaded is kept from the first request on.
+    ///
+    /// # Panics
+    ///
+    /// If nothing is ever kept.
+    pub async fn in_a_cache() -> Option<Self> {
+        let store = RedisServer::shared()?.store().await;
+        let store = CachedStore::new(store).expect("its server tells of changes");
+        let site = Self::new(|_| store);
+        let nobody = Key::User(UserId::new("nobody"));
+        let change = |kind| Change {
+            expiry: Expiry::Set(site.now() + Duration::from_secs(60)),
+            ..Change::new(kind, site.now())
+        };
+        let store = site.store.inner();
+        let commit = async |kind| store.commit(&nobody, &change(kind)).await;
+        commit(Kind::Create).await.expect("an answer");
+        let kept = async {
+            while format!("{store:?}").contains("used_bytes: 0,") {
+                store.load(&nobody).await.expect("an answer");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let kept = tokio::time::timeout(Duration::from_secs(20), kept).await;
+        kept.expect("nothing is kept");
+        commit(Kind::End(Ended::Expired)).await.expect("an answer");
+        Some(site)
     }
 }
 
@@ -248,6 +283,22 @@ macro_rules! on_each_store {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 if let Some(site) = $crate::Site::on_postgres().await {
+                    super::$test(site).await;
+                }
+            })*
+        }
+    };
+}
+
+/// Runs each `async fn test(site: Site<impl Store>)` on a site over Redis that reads from memory: what a cache might
+/// get wrong, and the rest of what [`on_each_store`] runs need not be run once more.
+#[macro_export]
+macro_rules! on_a_cache {
+    ($($test:ident),* $(,)?) => {
+        mod in_a_cache {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                if let Some(site) = $crate::Site::in_a_cache().await {
                     super::$test(site).await;
                 }
             })*
