@@ -7,6 +7,7 @@
 mod browser;
 mod chrome;
 pub mod customers;
+mod expired;
 mod faults;
 mod logs;
 mod port;
@@ -20,6 +21,7 @@ mod tools;
 
 pub use browser::{Browser, Reply};
 pub use chrome::{Chrome, Screen};
+pub use expired::{multiply_in_postgres, multiply_in_sqlite};
 pub use faults::{Fault, FaultStore};
 pub use logs::Logs;
 pub use port::Port;
