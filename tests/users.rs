@@ -16,7 +16,9 @@ use session_tests::customers::{
     Club, NOTHING, Shop, add, club, gather, guest, join_club, login, logout, paint, quietly, shown,
     try_login, user, why,
 };
-use session_tests::{Choices, Fault, Handles, Held, Site, Visitor, on_a_cache, on_each_store};
+use session_tests::{
+    Choices, Fault, Handles, Held, Reply, Site, Visitor, on_a_cache, on_each_store,
+};
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
 

@@ -7,7 +7,7 @@ use session_runtime::testing::TestClock;
 use session_runtime::{Change, Clock, Expiry, Kind};
 use session_tests::PostgresServer;
 
-use super::session_key;
+use super::{HOUR, now, session_key};
 
 #[tokio::test]
 async fn a_record_that_is_being_written_is_swept_another_time() {
