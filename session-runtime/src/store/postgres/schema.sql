@@ -236,6 +236,9 @@ $function$;
 
 -- Looks at no more than `p_limit` records that are due, and deletes those that have expired. What others are busy
 -- with it leaves for the next time. Returns a row for each that it looked at; those that live on have no key.
+--
+-- Nobody need wait for the disk to have it, least of all a request whose commit would queue behind: what a crash
+-- brings back is swept again.
 CREATE OR REPLACE FUNCTION {sweep}(p_cutoff bigint, p_limit bigint)
 RETURNS TABLE (key bytea, owner bytea, state text) LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_column
@@ -245,6 +248,7 @@ DECLARE
         ORDER BY r.due LIMIT p_limit FOR UPDATE SKIP LOCKED
     );
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
         UPDATE {records} r SET due = r.expires WHERE r.key = ANY (locked) AND r.expires > p_cutoff
         RETURNING NULL::bytea, NULL::bytea, r.state;
