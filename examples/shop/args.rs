@@ -9,7 +9,7 @@ use crate::stores::Place;
 
 /// What `--help` says.
 pub(crate) const USAGE: &str = "\
-Usage: shop [--store STORE] [--accounts FILE] [--address HOST:PORT] [--hurry SECONDS]
+Usage: shop [--store STORE] [--accounts FILE] [--address HOST:PORT] [--deadline SECONDS] [--hurry SECONDS]
 
   --store sqlite:PATH   sessions in a file, kept across restarts (default: sqlite:shop.db)
   --store redis://HOST  sessions on a Redis or Valkey server, which several shops may share
@@ -19,6 +19,7 @@ Usage: shop [--store STORE] [--accounts FILE] [--address HOST:PORT] [--hurry SEC
   --accounts FILE       who may sign in, with what password (default: in memory with `--store memory`, else
                         shop.accounts.db, beside the sessions if they are in a file)
   --address HOST:PORT   where to listen (default: 127.0.0.1:3000; port 0 takes any free one)
+  --deadline SECONDS    how long a page may wait for the sessions (default: 2)
   --hurry SECONDS       checkouts lapse after so long instead of 15 minutes, to see it happen
   --help                this text
 ";
@@ -29,6 +30,7 @@ pub(crate) struct Args {
     pub(crate) store: Place,
     pub(crate) accounts: Ledger,
     pub(crate) address: String,
+    pub(crate) deadline: Duration,
     pub(crate) patience: Patience,
 }
 
@@ -45,6 +47,7 @@ impl Args {
         let mut store = Place::Sqlite("shop.db".into());
         let mut accounts = None;
         let mut address = "127.0.0.1:3000".to_owned();
+        let mut deadline = Duration::from_secs(2);
         let mut patience = Patience::default();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -63,7 +66,8 @@ impl Args {
                 "--store" => store = Place::parse(&value()?)?,
                 "--accounts" => accounts = Some(Ledger::File(value()?.into())),
                 "--address" => address = value()?,
-                "--hurry" => patience = seconds(&value()?)?,
+                "--deadline" => deadline = seconds(&option, &value()?)?,
+                "--hurry" => patience = Patience::of(seconds(&option, &value()?)?),
                 _ => return Err(format!("`{option}` is no option of the shop")),
             }
         }
@@ -71,6 +75,7 @@ impl Args {
             accounts: accounts.unwrap_or_else(|| Ledger::beside(&store)),
             store,
             address,
+            deadline,
             patience,
         }))
     }
@@ -87,10 +92,10 @@ impl Ledger {
     }
 }
 
-fn seconds(text: &str) -> Result<Patience, String> {
+fn seconds(option: &str, text: &str) -> Result<Duration, String> {
     match text.parse() {
-        Ok(seconds) if seconds > 0 => Ok(Patience::of(Duration::from_secs(seconds))),
-        _ => Err(format!("`--hurry {text}` is no number of seconds")),
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("`{option} {text}` is no number of seconds")),
     }
 }
 
@@ -117,6 +122,7 @@ mod tests {
         assert_eq!(args.store, Place::Sqlite("shop.db".into()));
         assert_eq!(args.accounts, Ledger::File("shop.accounts.db".into()));
         assert_eq!(args.address, "127.0.0.1:3000");
+        assert_eq!(args.deadline, Duration::from_secs(2));
     }
 
     #[test]
@@ -141,11 +147,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let refusal = |line| parse(line).unwrap_err();
+        let refusal = |line: &str| parse(line).unwrap_err();
         assert!(refusal("--sotre memory").contains("`--sotre`"));
         assert!(refusal("--store").contains("lacks its value"));
         assert!(refusal("--store mongo:x").contains("`mongo` is no store"));
-        assert!(refusal("--hurry soon").contains("seconds"));
+        for option in ["--deadline", "--hurry"] {
+            let refused = refusal(&format!("{option} soon"));
+            assert_eq!(refused, format!("`{option} soon` is no number of seconds"));
+        }
         assert_eq!(parse("--store memory --help"), Ok(None));
     }
 }

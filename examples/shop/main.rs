@@ -76,7 +76,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), String> {
     let store = &args.store;
-    let sessions = sessions(store).await?;
+    let sessions = sessions(store).await?.deadline(args.deadline);
     let ledger = &args.accounts;
     let accounts = Accounts::open(ledger)
         .map_err(|error| format!("accounts cannot be kept in {ledger}: {error}"))?;

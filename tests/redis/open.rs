@@ -1,6 +1,7 @@
 //! Opening a store, and what it says of itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::ConnectionManagerConfig;
 use session_runtime::store::{RedisStore, Store};
@@ -11,7 +12,12 @@ use super::common::{TTL, apply, create, creation, end, session_key, slot, update
 use super::{now, successive_keys, wait_for};
 
 async fn refusal(url: &str) -> String {
-    let error = RedisStore::connect(url).await.expect_err("a refusal");
+    refusal_within(PATIENCE, url).await
+}
+
+async fn refusal_within(patience: Duration, url: &str) -> String {
+    let options = RedisStore::options().timeout(patience);
+    let error = options.connect(url).await.expect_err("a refusal");
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(!text.contains("hunter2"), "it tells the password: {text}");
     }
@@ -55,7 +61,7 @@ async fn a_server_that_does_not_answer_is_named() {
         return;
     };
     server.freeze();
-    let refusal = refusal(&server.url()).await;
+    let refusal = refusal_within(Duration::from_secs(1), &server.url()).await;
     let expected = format!(
         "the Redis server at 127.0.0.1:{} does not answer",
         server.port()

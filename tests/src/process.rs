@@ -15,6 +15,9 @@ use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
 
 use crate::tools::PATIENCE;
 
+/// How often a shop is started that ends at once.
+const STARTS: usize = 5;
+
 /// A running shop. It is killed when it drops.
 #[derive(Debug)]
 pub struct Shop {
@@ -39,21 +42,28 @@ impl Shop {
     ///
     /// As [`open`](Self::open).
     pub fn open_with(store: &str, address: &str, options: &[&str]) -> Self {
-        let binary = binary();
-        let started = Instant::now();
-        let mut process = Command::new(binary)
-            .args(["--store", store, "--address", address])
+        let mut shop = Command::new(binary());
+        let deadline = PATIENCE.as_secs().to_string();
+        shop.args(["--store", store, "--address", address])
+            .args(["--deadline", &deadline])
             .args(options)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the shop starts");
+            .stdout(Stdio::piped());
+        // A server that is as slow as this machine may not answer it in time.
+        let opened = (0..STARTS).find_map(|_| Self::start(&mut shop));
+        opened.expect("the shop prints its address (what went wrong stands above)")
+    }
+
+    fn start(shop: &mut Command) -> Option<Self> {
+        let started = Instant::now();
+        let mut process = shop.spawn().expect("the shop starts");
         let stdout = process.stdout.take().expect("it is piped");
         let address = printed_address(stdout);
-        Self {
+        let opened = Self {
             process: Mutex::new(process),
-            address,
+            address: address.unwrap_or_default(),
             opened_in: started.elapsed(),
-        }
+        };
+        (!opened.address.is_empty()).then_some(opened)
     }
 
     /// `host:port`.
@@ -107,8 +117,9 @@ impl Drop for Shop {
     }
 }
 
-/// Reads on, so that the shop never waits for its reader, and returns the address once it is printed.
-fn printed_address(stdout: impl std::io::Read + Send + 'static) -> String {
+/// Reads on, so that the shop never waits for its reader, and returns the address once it is printed. `None` if the
+/// shop has ended.
+fn printed_address(stdout: impl std::io::Read + Send + 'static) -> Option<String> {
     let (found, address) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -117,9 +128,7 @@ fn printed_address(stdout: impl std::io::Read + Send + 'static) -> String {
             }
         }
     });
-    address
-        .recv_timeout(PATIENCE)
-        .expect("the shop prints its address (what went wrong stands above)")
+    address.recv_timeout(PATIENCE).ok()
 }
 
 /// The shop's binary, built once. `cargo test` has built all it consists of, so this links and little else.
