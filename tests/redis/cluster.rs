@@ -234,7 +234,10 @@ async fn what_the_docs_have_a_user_allowed_on_a_cluster_is_all_that_is_needed() 
     };
     assert_eq!(repeat(&store, &key, &owned).await, Committed::Applied);
     migration.end();
-    assert_eq!(store.owned_by(&ada).await.unwrap(), [key.clone()]);
+    assert_eq!(
+        store.owned_by(&ada).await.unwrap(),
+        std::slice::from_ref(&key)
+    );
     let end = super::common::end(now());
     assert_eq!(repeat(&store, &key, &end).await, Committed::Applied);
     wait_for(

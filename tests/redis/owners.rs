@@ -93,7 +93,10 @@ async fn log_in_and_out(store: &RedisStore, nodes: &[RedisServer]) {
         let rotation = Change::new(Kind::Move(to.clone(), clock.now() + HOUR), clock.now());
         apply(store, &from, &rotation).await;
         wait_for("the list has it once", async || listed() == 1).await;
-        assert_eq!(store.owned_by(&user).await.unwrap(), [to.clone()]);
+        assert_eq!(
+            store.owned_by(&user).await.unwrap(),
+            std::slice::from_ref(&to)
+        );
         apply(store, &to, &end(clock.now())).await;
         wait_for("the list has nothing", async || listed() == 0).await;
     }
