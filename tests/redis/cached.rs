@@ -264,8 +264,9 @@ async fn what_a_former_primary_has_is_not_served_once_the_new_one_proves_itself(
         state(&plain, &key).await == over
     })
     .await;
-    // When it is served from memory again, it is what the new one has.
-    warm(&new_primary, &one, &key).await;
+    // When things are served from memory again, it is not what the old one had.
+    let another = create(&other, now(), &[]).await;
+    warm(&new_primary, &one, &another).await;
     assert_eq!(state(&one, &key).await, over);
 }
 
