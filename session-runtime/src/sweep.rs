@@ -1,7 +1,7 @@
 //! Sweeping: the task that deletes expired records in the background.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -11,14 +11,15 @@ use crate::event::{EventKind, Herald};
 use crate::record::Ended;
 use crate::store::{AnyStore, Swept};
 
-/// At most so many records go in one call, so that requests get their turn.
-const BATCH: usize = 1000;
+/// At most so many records go in one call: no request waits for more than that.
+const BATCH: usize = 50;
 
-/// How long a batch may take. Nothing waits for it, so this is for a store that has fallen silent.
-const LONGEST: Duration = Duration::from_secs(30);
+/// How long a call may take, whatever else the store tidies up in it: this is for one that has fallen silent.
+const LONGEST: Duration = Duration::from_secs(120);
 
-/// How long requests have the store to themselves between two batches.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long requests have the store to themselves between two batches, in batches: a store that is slow since it has
+/// much to do is swept the more slowly.
+const PAUSE: u32 = 4;
 
 /// Starts the sweeping task with the first request, when a runtime is sure to be there. The task ends with
 /// the last layer that has the store.
@@ -57,6 +58,7 @@ impl Sweeper {
 
     async fn sweep(&self, store: &dyn AnyStore) {
         loop {
+            let begun = Instant::now();
             let swept = timeout(LONGEST, store.sweep(BATCH)).await;
             match swept.unwrap_or_else(|_| Err(StoreError::timeout())) {
                 Ok(swept) => {
@@ -65,7 +67,7 @@ impl Sweeper {
                     if swept.deleted < BATCH {
                         return;
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(PAUSE * begun.elapsed()).await;
                 }
                 Err(error) => {
                     tracing::warn!(error = %Causes(&error), "expired sessions could not be swept");

@@ -1,97 +1,13 @@
-//! Sweeping beside requests.
+//! Sweeping, and what it does in the tables.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use session_runtime::store::{PostgresStore, Store};
 use session_runtime::testing::TestClock;
-use session_runtime::{Change, Clock, Committed, Expiry, Kind};
-use session_tests::{PostgresServer, times};
+use session_runtime::{Change, Clock, Expiry, Kind};
+use session_tests::PostgresServer;
 
-use super::{HOUR, now, session_key, set, slot};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sweeping_disturbs_no_request_and_touches_no_live_record() {
-    const LIVE: usize = 64;
-    let many = 20_000 * times();
-    let Some(server) = PostgresServer::shared() else {
-        return;
-    };
-    let clock = TestClock::new();
-    let options = server.options(clock.clone()).schema("sweeping");
-    let store = options.connect(&server.url()).expect("the URL is fine");
-    store.migrate().await.expect("the tables can be made");
-    let client = server.client().await;
-    let expired = clock.now().as_millis() - 1;
-    let fill = "WITH made AS (INSERT INTO sweeping.sessions (key, state, expires, updated, seen, due)
-            SELECT convert_to('user:{gone ' || n || '}', 'UTF8'), 'live', $1, 0, 0, $1
-            FROM generate_series(1, $2::bigint) n RETURNING body)
-        INSERT INTO sweeping.sessions_slots SELECT body, 'a', '1', NULL, '0123456789abcdef' FROM made";
-    client
-        .execute(fill, &[&expired, &i64::try_from(many).unwrap()])
-        .await
-        .unwrap();
-    let create = || Change {
-        slots: vec![set(None, &slot("n", "0"))],
-        expiry: Expiry::Set(clock.now() + HOUR),
-        ..Change::new(Kind::Create, clock.now())
-    };
-    let keys: Vec<_> = (0..LIVE).map(|_| session_key()).collect();
-    for key in &keys {
-        super::apply(&store, key, &create()).await;
-    }
-
-    // Each writes all the while, a change of its own: whatever is not applied has been disturbed.
-    let sweeping = std::sync::Arc::new(AtomicBool::new(true));
-    let writers: Vec<_> = keys
-        .iter()
-        .map(|key| {
-            let (store, clock, key) = (store.clone(), clock.clone(), key.clone());
-            let sweeping = sweeping.clone();
-            tokio::spawn(async move {
-                let mut n = 0;
-                while sweeping.load(Ordering::Relaxed) {
-                    let [base, next] = [n, n + 1].map(|n: usize| slot("n", n.to_string()));
-                    let change = Change {
-                        slots: vec![set(Some(&base), &next)],
-                        ..Change::new(Kind::Update, clock.now())
-                    };
-                    assert_eq!(
-                        store.commit(&key, &change).await.unwrap(),
-                        Committed::Applied
-                    );
-                    n += 1;
-                }
-                n
-            })
-        })
-        .collect();
-    // Two instances sweep at once.
-    let sweep = async || {
-        let mut total = 0;
-        loop {
-            let swept = store.sweep(1_000).await.expect("an answer");
-            assert!(swept.deleted <= 1_000);
-            assert_eq!(swept.expired.len(), swept.deleted);
-            total += swept.deleted;
-            if swept.deleted == 0 {
-                return total;
-            }
-        }
-    };
-    let (one, other) = tokio::join!(sweep(), sweep());
-    sweeping.store(false, Ordering::Relaxed);
-    assert_eq!(one + other, many);
-    for (key, writer) in keys.iter().zip(writers) {
-        let written = writer.await.expect("every change is applied");
-        assert!(written > 0, "a writer was held up all the while");
-        let record = store.load(key).await.unwrap().expect("it lives");
-        assert_eq!(super::number(record.slot("n").expect("a slot")), written);
-    }
-    let left = "SELECT count(*) FROM sweeping.sessions_slots";
-    let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
-    assert_eq!(left, i64::try_from(LIVE).unwrap());
-}
+use super::{HOUR, now, session_key};
 
 #[tokio::test]
 async fn a_record_that_is_being_written_is_swept_another_time() {

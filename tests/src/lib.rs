@@ -6,6 +6,7 @@
 
 mod browser;
 mod chrome;
+mod expired;
 mod faults;
 mod logs;
 mod postgres;
@@ -18,6 +19,7 @@ mod tools;
 
 pub use browser::{Browser, Reply};
 pub use chrome::{Chrome, Screen};
+pub use expired::{multiply_in_postgres, multiply_in_sqlite};
 pub use faults::{Fault, FaultStore};
 pub use logs::Logs;
 pub use postgres::{POSTGRES_PASSWORD, Pgbouncer, PostgresServer};

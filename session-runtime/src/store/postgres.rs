@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
@@ -39,8 +39,10 @@ const TRIES: u32 = 3;
 /// How many records a sweep looks at in one transaction, so that requests in between need not wait long.
 const SWEEP: usize = 100;
 
-/// How many remembered commits are forgotten in one transaction.
-const FORGET: i64 = 1_000;
+/// How many remembered commits are forgotten in one transaction, and for how many times as long as that took requests
+/// have the server to themselves then.
+const FORGET: i64 = 200;
+const PAUSE: u32 = 4;
 
 /// Records in PostgreSQL, 13 or later: for many machines, with SQL at hand.
 ///
@@ -194,10 +196,12 @@ impl Inner {
     /// Forgets the commits that are over a minute old.
     async fn forget(&self) -> Result<(), StoreError> {
         loop {
+            let begun = Instant::now();
             let rows = self.ask(&self.statements.forget, &[&FORGET]).await?;
             if wire::count(&rows)? < FORGET {
                 return Ok(());
             }
+            tokio::time::sleep(PAUSE * begun.elapsed()).await;
         }
     }
 }

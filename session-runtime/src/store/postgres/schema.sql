@@ -74,6 +74,9 @@ DECLARE
     target  {records}%ROWTYPE;
     is_new  boolean := false;
     wrote   boolean := p_set IS NOT NULL OR p_retimed IS NOT NULL OR p_dropped IS NOT NULL;
+    -- One slot in place of another, as in most commits: it is compared and written by one statement.
+    is_alone boolean := p_kind = 'update' AND cardinality(p_names) = 1 AND p_expected[1] IS NOT NULL
+        AND cardinality(p_set) = 1;
     refusal text;
 BEGIN
     -- Several rows are locked in one order, so that no two changes wait for each other.
@@ -104,7 +107,7 @@ BEGIN
     ELSIF held.key IS NULL OR held.expires <= p_now THEN
         refusal := 'gone';
     ELSIF held.state = 'live' THEN
-        IF EXISTS (
+        IF is_alone IS NOT TRUE AND EXISTS (
             SELECT FROM unnest(p_names, p_expected) AS e (name, signature)
             LEFT JOIN {slots} s ON s.body = held.body AND s.name = e.name
                 AND (s.expires IS NULL OR s.expires > p_now)
@@ -143,6 +146,15 @@ BEGIN
     ELSIF EXISTS (SELECT FROM {commits} c WHERE c.token = p_token) THEN
         refusal := 'applied';
     END IF;
+    IF refusal IS NULL AND is_alone THEN
+        UPDATE {slots} s SET payload = p_payloads[1], expires = p_lapses[1], signature = p_signatures[1]
+            WHERE s.body = held.body AND s.name = p_set[1]
+                AND s.signature = p_expected[1] AND (s.expires IS NULL OR s.expires > p_now);
+        IF NOT FOUND THEN
+            refusal := 'conflict';
+            DELETE FROM {commits} c WHERE c.token = p_token;
+        END IF;
+    END IF;
     IF refusal = 'conflict' THEN
         RETURN QUERY
             SELECT 'conflict', r.state, r.detail, r.since, r.expires, r.updated, r.seen,
@@ -169,7 +181,7 @@ BEGIN
                 FROM unnest(p_retimed, p_retimed_to) AS t (name, expires)
                 WHERE s.body = held.body AND s.name = t.name;
         END IF;
-        IF p_set IS NOT NULL THEN
+        IF p_set IS NOT NULL AND is_alone IS NOT TRUE THEN
             INSERT INTO {slots} AS s (body, name, payload, expires, signature)
                 SELECT held.body, n.name, n.payload, n.expires, n.signature
                 FROM unnest(p_set, p_payloads, p_lapses, p_signatures) AS n (name, payload, expires, signature)
@@ -237,6 +249,9 @@ $function$;
 
 -- Looks at no more than `p_limit` records that are due, and deletes those that have expired. What others are busy
 -- with it leaves for the next time. Returns a row for each that it looked at; those that live on have no key.
+--
+-- Nobody need wait for the disk to have it, least of all a request whose commit would queue behind: what a crash
+-- brings back is swept again.
 CREATE OR REPLACE FUNCTION {sweep}(p_cutoff bigint, p_limit bigint)
 RETURNS TABLE (key bytea, owner bytea, state text) LANGUAGE plpgsql VOLATILE AS $function$
 #variable_conflict use_column
@@ -246,6 +261,7 @@ DECLARE
         ORDER BY r.due LIMIT p_limit FOR UPDATE SKIP LOCKED
     );
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
         UPDATE {records} r SET due = r.expires WHERE r.key = ANY (locked) AND r.expires > p_cutoff
         RETURNING NULL::bytea, NULL::bytea, r.state;

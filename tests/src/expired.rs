@@ -1,0 +1,50 @@
+//! Records that have expired, by the million: more than could be made one by one.
+
+use std::path::Path;
+
+use session_runtime::Key;
+use tokio_postgres::Client;
+
+/// Makes `many` records of the one under `key`, slots and all, under keys of all kinds.
+///
+/// # Panics
+///
+/// If the server does not let them be made.
+pub async fn multiply_in_postgres(client: &Client, schema: &str, key: &Key, many: usize) {
+    let (records, slots) = (
+        format!("{schema}.sessions"),
+        format!("{schema}.sessions_slots"),
+    );
+    let copy = format!(
+        "WITH made AS (INSERT INTO {records} (key, state, expires, updated, seen, due)
+             SELECT convert_to('user:{{' || gen_random_uuid() || '}}', 'UTF8'),
+                    state, expires, updated, seen, due
+             FROM {records}, generate_series(2, $2::bigint) WHERE key = $1 RETURNING body)
+         INSERT INTO {slots} (body, name, payload, expires, signature)
+             SELECT made.body, s.name, s.payload, s.expires, s.signature
+             FROM made, {slots} s JOIN {records} r ON r.body = s.body WHERE r.key = $1"
+    );
+    let key = key.to_string().into_bytes();
+    let made = client.execute(&copy, &[&key, &number(many)]).await;
+    made.expect("they are made");
+}
+
+/// The same in a file of SQLite's.
+///
+/// # Panics
+///
+/// If they cannot be written.
+pub fn multiply_in_sqlite(file: &Path, key: &Key, many: usize) {
+    let copy =
+        "WITH RECURSIVE copies (n) AS (VALUES (2) UNION ALL SELECT n + 1 FROM copies WHERE n < ?2)
+        INSERT INTO records (key, owner, expires, frame)
+            SELECT 'user:{' || hex(randomblob(16)) || '}', owner, expires, frame
+            FROM copies, records WHERE key = ?1";
+    let sqlite = rusqlite::Connection::open(file).expect("a file");
+    let made = sqlite.execute(copy, (key.to_string(), number(many)));
+    made.expect("they are made");
+}
+
+fn number(many: usize) -> i64 {
+    i64::try_from(many).expect("so many there are not")
+}
