@@ -41,12 +41,15 @@ impl Url {
 }
 
 impl fmt::Display for Url {
-    /// Without user and password.
+    /// Without user and parameters: either may have the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.split_once("://") {
             Some((scheme, rest)) => {
-                let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
-                write!(f, "{scheme}://{server}")
+                let (server, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+                let server = server.rsplit_once('@').map_or(server, |(_, server)| server);
+                // Else it may be a password that the `?` is in.
+                let is_plain = !parameters.contains('@');
+                write!(f, "{scheme}://{}", if is_plain { server } else { "…" })
             }
             None => f.write_str("(no URL)"),
         }
@@ -168,6 +171,18 @@ mod tests {
         let place = Place::parse("redis://ada:heron@tide@db.example:6379").unwrap();
         assert_eq!(place.to_string(), "Redis at redis://db.example:6379");
         assert!(!format!("{place:?}").contains("heron"));
+        for (url, shown) in [
+            (
+                "postgres://ada:heron@db/shop?sslmode=disable",
+                "postgres://db/shop",
+            ),
+            ("postgres://db/shop?password=heron", "postgres://db/shop"),
+            ("postgres://db/shop?password=tide@heron", "postgres://…"),
+            ("postgres://ada:tide@her?on@db/shop", "postgres://…"),
+        ] {
+            let place = Place::parse(url).unwrap();
+            assert_eq!(place.to_string(), format!("PostgreSQL at {shown}"));
+        }
         for text in ["redis:ada:heron@db", "mysql://ada:heron@db"] {
             assert!(!Place::parse(text).unwrap_err().contains("heron"));
         }

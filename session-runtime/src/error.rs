@@ -267,7 +267,9 @@ impl StdError for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let kind = match error.kind {
-            StoreErrorKind::Unavailable | StoreErrorKind::Broken => Kind::Unavailable,
+            StoreErrorKind::Unavailable | StoreErrorKind::Contended | StoreErrorKind::Broken => {
+                Kind::Unavailable
+            }
             StoreErrorKind::Timeout => Kind::Timeout,
             StoreErrorKind::Full => Kind::Full,
         };
@@ -314,6 +316,7 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StoreErrorKind {
     Unavailable,
+    Contended,
     Timeout,
     Full,
     Broken,
@@ -338,6 +341,16 @@ impl StoreError {
         }
     }
 
+    /// Others were in the way, each time that the store has tried: nothing was written, and the layer does not
+    /// try again.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
+    pub(crate) fn contended(source: impl Into<Cause>) -> Self {
+        Self {
+            kind: StoreErrorKind::Contended,
+            source: Some(source.into()),
+        }
+    }
+
     /// There is no room. Nothing was written; trying again at once will not help.
     pub fn full(source: impl Into<Cause>) -> Self {
         Self {
@@ -359,8 +372,13 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::Timeout
+            StoreErrorKind::Unavailable | StoreErrorKind::Contended | StoreErrorKind::Timeout
         )
+    }
+
+    /// Whether to make the same call again: it may succeed, and the store has not made it often enough itself.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.is_transient() && self.kind != StoreErrorKind::Contended
     }
 
     /// Whether the store had no room.
@@ -373,6 +391,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             StoreErrorKind::Unavailable => "the store cannot be reached",
+            StoreErrorKind::Contended => "others were in the way in the store",
             StoreErrorKind::Timeout => "the store did not answer in time",
             StoreErrorKind::Full => "the store has no room",
             StoreErrorKind::Broken => "the store cannot do this",

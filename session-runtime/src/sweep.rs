@@ -14,8 +14,8 @@ use crate::store::{AnyStore, Swept};
 /// At most so many records go in one call: no request waits for more than that.
 const BATCH: usize = 50;
 
-/// How long a batch may take. Nothing waits for it, so this is for a store that has fallen silent.
-const LONGEST: Duration = Duration::from_secs(30);
+/// How long a call may take, whatever else the store tidies up in it: this is for one that has fallen silent.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// How long requests have the store to themselves between two batches, in batches: a store that is slow since it has
 /// much to do is swept the more slowly.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use session_runtime::store::{PostgresStore, Store};
-use session_runtime::{Change, Committed, Expiry, Key, Kind, SystemClock};
-use session_tests::{Cut, PostgresServer, Proxy, Wire, wait_for};
+use session_runtime::{Change, Committed, Expiry, Key, Kind, Session, SessionLayer, SystemClock};
+use session_tests::{Cut, PostgresServer, Proxy, Visitor, Wire, wait_for};
 use tokio_postgres::Client;
 
 use super::{
@@ -113,6 +114,35 @@ async fn what_was_not_done_is_tried_three_times_and_no_more() {
         assert_eq!(made - counted, tries, "{state}");
         counted = made;
     }
+}
+
+#[derive(Session)]
+struct Shop {
+    #[merge(sum)]
+    points: u32,
+}
+
+async fn add_one(mut session: Session<Shop>) {
+    *session.points.get_mut() += 1;
+}
+
+#[tokio::test]
+async fn a_request_that_others_are_always_in_the_way_of_tries_three_times_and_no_more() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let (client, store) = (server.client().await, store_in(server, "always").await);
+    client
+        .batch_execute("CREATE SEQUENCE always.made")
+        .await
+        .unwrap();
+    let body = "PERFORM nextval('always.made'); RAISE serialization_failure USING MESSAGE = 'no';";
+    replace_commit(&client, "always", body).await;
+    let reply = Visitor::of(SessionLayer::new(store)).visit(add_one).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    let made = "SELECT last_value FROM always.made";
+    let made: i64 = client.query_one(made, &[]).await.unwrap().get(0);
+    assert_eq!(made, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -281,7 +281,7 @@ pub(super) async fn commit(
     let mut tries = 0;
     loop {
         match within(deadline, config.store.commit(key, change)).await {
-            Err(error) if error.is_transient() && Instant::now() < deadline => {
+            Err(error) if error.is_repeatable() && Instant::now() < deadline => {
                 tries += 1;
                 tokio::time::sleep_until(deadline.min(Instant::now() + jitter(tries))).await;
             }

@@ -249,7 +249,7 @@ impl<S: Store> ForTowerSessions<S> {
     async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, Refusal> {
         loop {
             match self.store.commit(key, change).await {
-                Err(error) if error.is_transient() => sleep(PAUSE).await,
+                Err(error) if error.is_repeatable() => sleep(PAUSE).await,
                 answer => return Ok(answer?),
             }
         }

@@ -45,7 +45,7 @@ fn refused(error: &DbError) -> Fault {
     let hinted = |hint: &str| Fault::Other(StoreError::broken(format!("{text}: {hint}")));
     match *code {
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => {
-            Fault::Undone(StoreError::unavailable(text))
+            Fault::Undone(StoreError::contended(text))
         }
         SqlState::DISK_FULL => Fault::Other(StoreError::full(text)),
         SqlState::UNDEFINED_TABLE
