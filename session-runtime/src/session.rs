@@ -53,11 +53,11 @@ impl<S: Schema> Session<S> {
             borrowed: false,
         };
         if session.request.unread_account().is_some() && S::ROWS.iter().any(|row| row.0.follows()) {
-            session.request.load_account().await?;
+            Box::pin(session.request.load_account()).await?;
             session.reopen();
         }
         if session.request.knows_waiting(S::ROWS) {
-            session.request.adopt(&rows::<S>()).await?;
+            Box::pin(session.request.adopt(&rows::<S>())).await?;
             session.reopen();
         }
         Ok(session)

@@ -529,30 +529,39 @@ impl Request {
 
     /// What is under a key. A claim that was abandoned is settled first.
     pub(super) async fn find(&self, key: Key) -> Result<Found, Error> {
-        let found = commit::find(&self.config, key).await?;
-        let Found::Abandoned {
-            key,
-            by,
-            at,
-            record,
-        } = &found
-        else {
-            return Ok(found);
-        };
-        let account = commit::look_up(&self.config, &Key::User(by.clone())).await?;
-        let mark = mark_of(key);
+        match commit::find(&self.config, key).await? {
+            Found::Abandoned {
+                key,
+                by,
+                at,
+                record,
+            } => Box::pin(self.settle_claim(key, by, at, &record)).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Brings the login to its end that `by` began at `at`, or gives the guest the session back.
+    async fn settle_claim(
+        &self,
+        key: Key,
+        by: UserId,
+        at: Timestamp,
+        record: &Record,
+    ) -> Result<Found, Error> {
+        let account = commit::look_up(&self.config, &Key::User(by)).await?;
+        let mark = mark_of(&key);
         if account.is_some_and(|account| is_credited(&account, &mark)) {
-            if self.config.now().since(*at) < SUPERSEDED {
-                return Ok(Found::Claimed(key.clone())); // what stays with the browser waits for another try
+            if self.config.now().since(at) < SUPERSEDED {
+                return Ok(Found::Claimed(key)); // what stays with the browser waits for another try
             }
             let owner = owner_of(record);
             commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
         } else {
             tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
-            let release = Change::new(Kind::Release(*at), record.seen.max(self.config.now()));
+            let release = Change::new(Kind::Release(at), record.seen.max(self.config.now()));
             commit::ask(&self.config, &mut key.clone(), &release).await?;
         }
-        commit::find(&self.config, key.clone()).await
+        commit::find(&self.config, key).await
     }
 }
 

@@ -249,7 +249,7 @@ impl State {
         let Outcome::Done {
             key,
             record,
-            written,
+            change,
         } = outcome
         else {
             self.lost(Ended::Revoked);
@@ -258,8 +258,9 @@ impl State {
         if let Some(id) = issued {
             self.issue(id);
         }
-        self.session.committed(key, record, now)?;
-        Ok(Saved::written(written))
+        self.session
+            .committed(key, record, change.as_deref(), now)?;
+        Ok(Saved::written(change.is_some()))
     }
 
     /// A commit of what follows the user came out so.
@@ -268,7 +269,7 @@ impl State {
             Outcome::Done {
                 key,
                 record,
-                written,
+                change,
             },
             Some(account),
         ) = (outcome, &mut self.account)
@@ -277,8 +278,8 @@ impl State {
             self.account_is_gone();
             return Ok(Saved::Unchanged);
         };
-        account.committed(key, record, now)?;
-        Ok(Saved::written(written))
+        account.committed(key, record, change.as_deref(), now)?;
+        Ok(Saved::written(change.is_some()))
     }
 
     /// The client is to be told this id.
