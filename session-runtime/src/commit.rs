@@ -280,6 +280,7 @@ impl<'a> Commit<'a> {
     }
 
     fn extension(&self, now: Timestamp) -> Option<Timestamp> {
+        // Asked whatever comes of it: that is how a step of the clock is noticed.
         let wanted = self.policy.touch && self.config.watch.is_steady();
         let to = wanted
             .then(|| self.policy.extended(&self.record, now))

@@ -74,13 +74,14 @@ impl Client {
     }
 
     fn kept(&self, address: bool, agent: bool) -> Vec<Pending> {
-        let address = self.address_text().filter(|_| address);
+        let address = address.then(|| self.address_text()).flatten();
         let agent = agent.then(|| self.agent_text());
-        let fact = |row, value: Option<&String>| Pending::fact(row, None, value);
-        vec![
-            fact(&facts::ADDRESS, address.as_ref()),
-            fact(&facts::USER_AGENT, agent.as_ref()),
-        ]
+        let fact = |row, value: Option<String>| Some(Pending::fact(row, None, Some(&value?)));
+        let facts = [
+            fact(&facts::ADDRESS, address),
+            fact(&facts::USER_AGENT, agent),
+        ];
+        facts.into_iter().flatten().collect()
     }
 }
 
