@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange};
 use crate::clock::Timestamp;
@@ -48,12 +48,12 @@ pub(crate) struct Commit<'a> {
     /// Whether the client has presented the id of `key`, and not one that only leads to it.
     pub(crate) presented: bool,
     /// What was asked of the store before, without an answer.
-    pub(crate) asked: Option<Change>,
+    pub(crate) asked: Option<Box<Change>>,
 }
 
 /// A commit that may or may not have happened: all that is needed to ask again.
 pub(crate) struct Doubt {
-    asked: Change,
+    asked: Box<Change>,
     key: Key,
     record: Arc<Record>,
     pending: Vec<Pending>,
@@ -79,7 +79,7 @@ impl Doubt {
 /// Why a commit failed, and what is in doubt since.
 pub(crate) struct Failure {
     pub(crate) error: Error,
-    pub(crate) doubt: Option<Doubt>,
+    pub(crate) doubt: Option<Box<Doubt>>,
 }
 
 impl From<Error> for Failure {
@@ -90,11 +90,11 @@ impl From<Error> for Failure {
 
 /// What came of a commit.
 pub(crate) enum Outcome {
-    /// It is in the store, as `record` under `key`. Whether anything had to be written for it.
+    /// What is in the store under `key` is `record` with `change`, if anything had to be changed.
     Done {
         key: Key,
         record: Arc<Record>,
-        written: bool,
+        change: Option<Box<Change>>,
     },
     /// The session has ended meanwhile, and the changes with it.
     Gone,
@@ -133,7 +133,10 @@ impl<'a> Commit<'a> {
 
     /// Commits what nobody asks again for. Whether the record was still there.
     pub(crate) async fn finish(self) -> Result<bool, Error> {
-        let outcome = self.run().await.map_err(|failure| failure.error)?;
+        let outcome = Box::new(self)
+            .run()
+            .await
+            .map_err(|failure| failure.error)?;
         Ok(matches!(outcome, Outcome::Done { .. }))
     }
 
@@ -145,21 +148,22 @@ impl<'a> Commit<'a> {
 
     /// Commits, merges what conflicts, and tries again until it is settled or the deadline has passed. After the
     /// first conflict it waits in the key's queue, no longer than that either.
-    pub(crate) async fn run(mut self) -> Result<Outcome, Failure> {
+    pub(crate) async fn run(mut self: Box<Self>) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + self.config.deadline;
         let config = self.config;
-        let (mut written, mut queue, mut conflicts) = (false, None, 0);
-        while let Some(change) = self.next(config.now())? {
+        let (mut queue, mut conflicts) = (None, 0);
+        let applied = loop {
+            let Some(change) = self.next(config.now())? else {
+                break None;
+            };
             let committed = match commit(config, &self.key, &change, deadline).await {
                 Ok(committed) => committed,
                 Err(error) => return Err(self.failed(change, error)),
             };
             match committed {
                 Committed::Applied => {
-                    change.apply(Arc::make_mut(&mut self.record));
                     self.key = self.successor.take().unwrap_or(self.key);
-                    written = true;
-                    break;
+                    break Some(change);
                 }
                 Committed::Conflict(record) if epoch::is_reborn(&self.record, &record) => {
                     return Ok(Outcome::Gone);
@@ -168,11 +172,13 @@ impl<'a> Commit<'a> {
                     self.rebase(record, config.now())?;
                     conflicts += 1;
                     if queue.is_none() {
-                        queue = timeout_at(deadline, config.queue(&self.key)).await.ok();
+                        queue = Box::pin(timeout_at(deadline, config.queue(&self.key)))
+                            .await
+                            .ok();
                     }
                     // Else at once, while this is what is stored: who waits first loses to who does not.
                     if conflicts % 16 == 0 {
-                        tokio::time::sleep(jitter(conflicts)).await;
+                        Box::pin(sleep(jitter(conflicts))).await;
                     }
                 }
                 Committed::Moved(key) => {
@@ -186,29 +192,31 @@ impl<'a> Commit<'a> {
                 observe::unsettled();
                 return Err(Error::unsettled().into());
             }
-        }
+        };
         drop(queue);
         Ok(Outcome::Done {
             key: self.key,
             record: self.record,
-            written,
+            change: applied,
         })
     }
 
-    fn next(&mut self, now: Timestamp) -> Result<Option<Change>, Error> {
+    fn next(&mut self, now: Timestamp) -> Result<Option<Box<Change>>, Error> {
         match self.asked.take() {
             Some(change) => Ok(Some(change)),
             None => self.plan(now),
         }
     }
 
-    fn failed(self, change: Change, error: StoreError) -> Failure {
-        let doubt = error.is_transient().then_some(Doubt {
-            asked: change,
-            key: self.key,
-            record: self.record,
-            pending: self.pending,
-            successor: self.successor,
+    fn failed(self: Box<Self>, change: Box<Change>, error: StoreError) -> Failure {
+        let doubt = error.is_transient().then(|| {
+            Box::new(Doubt {
+                asked: change,
+                key: self.key,
+                record: self.record,
+                pending: self.pending,
+                successor: self.successor,
+            })
         });
         Failure {
             error: error.into(),
@@ -225,7 +233,7 @@ impl<'a> Commit<'a> {
     }
 
     /// The change to ask of the store; `None` if there is nothing to do.
-    fn plan(&self, now: Timestamp) -> Result<Option<Change>, Error> {
+    fn plan(&self, now: Timestamp) -> Result<Option<Box<Change>>, Error> {
         let kind = match &self.successor {
             Some(to) => Kind::Move(
                 to.clone(),
@@ -246,7 +254,7 @@ impl<'a> Commit<'a> {
         }
         self.plan_lifetime(&mut change);
         self.plan_move(&mut change);
-        Ok(Some(change))
+        Ok(Some(Box::new(change)))
     }
 
     fn plan_lifetime(&self, change: &mut Change) {
@@ -272,6 +280,7 @@ impl<'a> Commit<'a> {
     }
 
     fn extension(&self, now: Timestamp) -> Option<Timestamp> {
+        // Asked whatever comes of it: that is how a step of the clock is noticed.
         let wanted = self.policy.touch && self.config.watch.is_steady();
         let to = wanted
             .then(|| self.policy.extended(&self.record, now))

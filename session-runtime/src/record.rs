@@ -268,6 +268,15 @@ impl Record {
         self.position(name).ok().map(|at| &self.slots[at])
     }
 
+    /// One of the session's own facts. They come before all fields but oddly named ones, and are few, so that
+    /// it takes less to go through them than to search all slots.
+    pub(crate) fn fact(&self, name: &str) -> Option<&Arc<Slot>> {
+        let mut slots = self.slots.iter();
+        slots
+            .find(|slot| slot.name().as_str() >= name)
+            .filter(|slot| slot.name().as_str() == name)
+    }
+
     /// The slot of that name if it is there for a reader at `now`.
     pub fn live_slot(&self, name: &str, now: Timestamp) -> Option<&Arc<Slot>> {
         self.slot(name).filter(|slot| slot.is_live(now))

@@ -90,8 +90,8 @@ impl Request {
         if let Ok(gate) = self.gate.try_lock() {
             return Ok(gate);
         }
-        let gate = tokio::time::timeout(self.config.deadline, self.gate.lock()).await;
-        gate.map_err(|_| Error::timeout())
+        let gate = tokio::time::timeout(self.config.deadline, self.gate.lock());
+        Box::pin(gate).await.map_err(|_| Error::timeout())
     }
 
     /// Loads what the client presented, once per request.
@@ -127,7 +127,7 @@ impl Request {
                     state.account = account_of(&record);
                     state.session.found(key, record);
                 }
-                Some(reason) => self.evict(key, &record, reason).await,
+                Some(reason) => Box::pin(self.evict(key, &record, reason)).await,
             },
             Found::Superseded(reason) => {
                 let mut state = self.state();
@@ -250,7 +250,7 @@ impl Request {
             if phase != Phase::Running {
                 return Err(Error::too_late());
             }
-            self.write(Some(current.successor()?)).await.map(drop)
+            self.write(Some(&current.successor()?)).await.map(drop)
         })
         .await
     }
@@ -453,5 +453,27 @@ impl Drop for Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "memory", feature = "cookie"))]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::transport::CookieTransport;
+
+    /// What allocators hand out without ado: glibc's limit, which is the lowest.
+    const QUICK: usize = 1032;
+
+    /// Futures grow unseen. What is rarely waited for has a box of its own instead.
+    #[test]
+    fn what_is_set_aside_for_each_request_is_small() {
+        let store = Arc::new(MemoryStore::new());
+        let config = Config::new(store, CookieTransport::new().into());
+        let request = Arc::new(Request::new(Arc::new(config)));
+        let (parts, ()) = http::Request::new(()).into_parts();
+        assert!(size_of::<Request>() < QUICK);
+        assert!(size_of_val(&request.load(&parts)) < QUICK * 2 / 3); // a part of the handler's
+        assert!(size_of_val(&Arc::clone(&request).finish()) < QUICK);
     }
 }

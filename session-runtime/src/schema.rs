@@ -257,7 +257,7 @@ impl<T> Row<T> {
     pub(crate) fn encode_value(&self, value: &T) -> Result<Bytes, EncodeError> {
         let mut payload = Vec::new();
         (self.encode)(value, &mut payload)?;
-        Ok(payload.into())
+        Ok(payload.into_boxed_slice().into()) // else `Bytes` keeps a second allocation, for the spare room
     }
 
     pub(crate) fn slot(&self, payload: Bytes, expires: Option<Timestamp>) -> Arc<Slot> {

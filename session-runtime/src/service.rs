@@ -181,13 +181,13 @@ fn leave<R>(request: &Request, mut response: Response<R>) -> Response<R> {
         }
     }
     if depends {
-        vary(headers, &transport.varies_by().into());
+        vary(headers, transport.varies_by());
     }
     response
 }
 
 /// Says that the response depends on the header `name` of the request, unless it says so already.
-fn vary(headers: &mut HeaderMap, name: &HeaderValue) {
+fn vary(headers: &mut HeaderMap, name: HeaderValue) {
     let says_so = |value: &HeaderValue| {
         let mut names = value
             .as_bytes()
@@ -196,6 +196,6 @@ fn vary(headers: &mut HeaderMap, name: &HeaderValue) {
         names.any(|found| found == b"*" || found.eq_ignore_ascii_case(name.as_bytes()))
     };
     if !headers.get_all(VARY).iter().any(says_so) {
-        headers.append(VARY, name.clone());
+        headers.append(VARY, name);
     }
 }

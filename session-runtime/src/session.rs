@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::field::describe;
 use crate::id::SessionId;
@@ -53,11 +54,11 @@ impl<S: Schema> Session<S> {
             borrowed: false,
         };
         if session.request.unread_account().is_some() && S::ROWS.iter().any(|row| row.0.follows()) {
-            session.request.load_account().await?;
+            Box::pin(session.request.load_account()).await?;
             session.reopen();
         }
         if session.request.knows_waiting(S::ROWS) {
-            session.request.adopt(&rows::<S>()).await?;
+            Box::pin(session.request.adopt(&rows::<S>())).await?;
             session.reopen();
         }
         Ok(session)
@@ -246,10 +247,9 @@ impl<S: Schema> Session<S> {
         self.request.unbind();
     }
 
-    fn harvest(&self) -> Result<Vec<Harvest>, Error> {
+    fn harvest(&self, now: Timestamp) -> Result<Vec<Harvest>, Error> {
         let mut harvest = Vec::new();
         if self.borrowed || S::READING_COUNTS {
-            let now = self.request.config.now();
             S::visit(&self.cells, &mut |cell| {
                 harvest.extend(cell.harvest(now)?);
                 Ok(())
@@ -261,9 +261,10 @@ impl<S: Schema> Session<S> {
     /// Folds what was changed into the request. `false` if the session was ended or replaced meanwhile,
     /// through another handle.
     fn fold(&mut self) -> Result<bool, Error> {
-        let harvest = self.harvest()?;
+        let now = self.request.config.now();
+        let harvest = self.harvest(now)?;
         self.request.check_fields(&harvest)?;
-        let folded = self.request.fold(self.generation, &harvest)?;
+        let folded = self.request.fold(self.generation, &harvest, now)?;
         self.reopen();
         Ok(folded)
     }
@@ -306,7 +307,9 @@ impl<S: Schema> Drop for Session<S> {
     fn drop(&mut self) {
         let _panic = Panic(&self.request);
         if !std::thread::panicking() && (self.borrowed || S::READING_COUNTS) {
-            self.request.fold_dropped(self.generation, self.harvest());
+            let now = self.request.config.now();
+            self.request
+                .fold_dropped(self.generation, self.harvest(now), now);
         }
     }
 }
@@ -325,7 +328,7 @@ impl Drop for Panic<'_> {
 impl<S: Schema> fmt::Debug for Session<S> {
     /// The fields' names, and whether and how long they have a value. No values, no id.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Facts(bool, Option<crate::clock::Timestamp>);
+        struct Facts(bool, Option<Timestamp>);
 
         impl fmt::Debug for Facts {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

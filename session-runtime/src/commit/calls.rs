@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Pending, Policy, check_sizes};
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange};
@@ -283,7 +283,7 @@ pub(super) async fn commit(
         match within(deadline, config.store.commit(key, change)).await {
             Err(error) if error.is_repeatable() && Instant::now() < deadline => {
                 tries += 1;
-                tokio::time::sleep_until(deadline.min(Instant::now() + jitter(tries))).await;
+                Box::pin(sleep_until(deadline.min(Instant::now() + jitter(tries)))).await;
             }
             // That this try has failed for good says nothing of those before it.
             Err(error) if tries > 0 && !error.is_transient() => {
@@ -294,7 +294,8 @@ pub(super) async fn commit(
     }
 }
 
-/// The answer, if it comes before the deadline. A store that answers at once costs no timer.
+/// The answer, if it comes before the deadline. A store that answers at once costs no timer; nor, since it has
+/// a box of its own, the room for one in futures that are made for each request.
 async fn within<T>(deadline: Instant, mut answer: Answer<'_, T>) -> Result<T, StoreError> {
     use std::task::Poll;
 
@@ -302,7 +303,7 @@ async fn within<T>(deadline: Instant, mut answer: Answer<'_, T>) -> Result<T, St
     if let Poll::Ready(answer) = at_once {
         return answer;
     }
-    match timeout_at(deadline, answer).await {
+    match Box::pin(timeout_at(deadline, answer)).await {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::timeout()),
     }

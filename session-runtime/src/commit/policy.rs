@@ -36,24 +36,29 @@ impl Policy {
 
     /// When `record` is to expire if it is used at `now`.
     pub(super) fn extended(self, record: &Record, now: Timestamp) -> Option<Timestamp> {
-        let ttl = fact(record, &facts::TTL).map_or(self.ttl, Duration::from_millis);
-        Some((now + ttl).min(self.limit(record)?))
+        Some((now + self.ttl_of(record)).min(self.limit(record)?))
+    }
+
+    /// How long `record` may be idle.
+    fn ttl_of(self, record: &Record) -> Duration {
+        fact(record, &facts::TTL).map_or(self.ttl, Duration::from_millis)
     }
 
     /// Whether an extension is worth a round trip of its own: it is, once every tenth of the lifetime, and for
     /// the last one there is, up to the limit.
     pub(super) fn is_due(self, record: &Record, now: Timestamp) -> bool {
-        let ttl = fact(record, &facts::TTL).map_or(self.ttl, Duration::from_millis);
-        let Some(to) = self.extended(record, now).filter(|_| self.touch) else {
+        let limit = self.touch.then(|| self.limit(record)).flatten();
+        let Some(limit) = limit else {
             return false;
         };
-        let last = self.limit(record) == Some(to);
-        to > record.expires && (last || to.since(record.expires) >= ttl / 10)
+        let ttl = self.ttl_of(record);
+        let to = (now + ttl).min(limit);
+        to > record.expires && (to == limit || to.since(record.expires) >= ttl / 10)
     }
 }
 
 /// One of the session's own facts.
 pub(crate) fn fact<T>(record: &Record, row: &Row<T>) -> Option<T> {
-    let slot = record.slot(row.name())?;
+    let slot = record.fact(row.name())?;
     row.decode_payload(slot.payload()).ok()
 }

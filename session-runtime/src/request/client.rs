@@ -35,18 +35,17 @@ impl Client {
 
     /// Why this client must not have `record`, if there is a reason.
     pub(super) fn differs(&self, record: &Record, config: &Config) -> Option<Ended> {
-        let bound = |wanted, row| fact(record, row).filter(|_| wanted);
+        let bound = |wanted: bool, row| wanted.then(|| fact(record, row)).flatten();
         let address = bound(config.bind_address, &facts::ADDRESS);
         let agent = bound(config.bind_user_agent, &facts::USER_AGENT);
-        if fact(record, &facts::UNBOUND).is_some() {
-            None
-        } else if address.is_some() && address != self.address_text() {
-            Some(Ended::AddressDiffers)
+        let reason = if address.is_some() && address != self.address_text() {
+            Ended::AddressDiffers
         } else if agent.is_some_and(|bound| bound != self.agent_text()) {
-            Some(Ended::UserAgentDiffers)
+            Ended::UserAgentDiffers
         } else {
-            None
-        }
+            return None;
+        };
+        fact(record, &facts::UNBOUND).is_none().then_some(reason)
     }
 
     fn address_text(&self) -> Option<String> {
@@ -75,13 +74,14 @@ impl Client {
     }
 
     fn kept(&self, address: bool, agent: bool) -> Vec<Pending> {
-        let address = self.address_text().filter(|_| address);
+        let address = address.then(|| self.address_text()).flatten();
         let agent = agent.then(|| self.agent_text());
-        let fact = |row, value: Option<&String>| Pending::fact(row, None, value);
-        vec![
-            fact(&facts::ADDRESS, address.as_ref()),
-            fact(&facts::USER_AGENT, agent.as_ref()),
-        ]
+        let fact = |row, value: Option<String>| Some(Pending::fact(row, None, Some(&value?)));
+        let facts = [
+            fact(&facts::ADDRESS, address),
+            fact(&facts::USER_AGENT, agent),
+        ];
+        facts.into_iter().flatten().collect()
     }
 }
 

@@ -63,8 +63,13 @@ impl Request {
     /// Folds in what a handle did. Refuses where another handle of this request changed the same field, and
     /// its rule is to refuse: then nothing is folded in. `false` if the handle is of a session that has been
     /// ended or replaced meanwhile, and what it did is dropped.
-    pub(crate) fn fold(&self, generation: u32, harvest: &[Harvest]) -> Result<bool, Error> {
-        self.fold_into(&mut self.state(), generation, harvest)
+    pub(crate) fn fold(
+        &self,
+        generation: u32,
+        harvest: &[Harvest],
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        self.fold_into(&mut self.state(), generation, harvest, now)
     }
 
     fn fold_into(
@@ -72,8 +77,8 @@ impl Request {
         state: &mut State,
         generation: u32,
         harvest: &[Harvest],
+        now: Timestamp,
     ) -> Result<bool, Error> {
-        let now = self.config.now();
         if generation != state.generation {
             if !harvest.is_empty() {
                 observe::outdated(harvest.len());
@@ -95,11 +100,18 @@ impl Request {
 
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
     /// that has left, the log.
-    pub(crate) fn fold_dropped(&self, generation: u32, harvest: Result<Vec<Harvest>, Error>) {
+    pub(crate) fn fold_dropped(
+        &self,
+        generation: u32,
+        harvest: Result<Vec<Harvest>, Error>,
+        now: Timestamp,
+    ) {
         let mut state = self.state();
         let folded = match harvest {
             Ok(harvest) => match state.phase {
-                Phase::Running => self.fold_into(&mut state, generation, &harvest).map(drop),
+                Phase::Running => self
+                    .fold_into(&mut state, generation, &harvest, now)
+                    .map(drop),
                 Phase::Closed => return unsaved(&harvest),
                 Phase::Cancelled => return,
             },

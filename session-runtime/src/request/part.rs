@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::change::Change;
 use crate::clock::Timestamp;
 use crate::commit::{self, Doubt, Pending, epoch, same_payload, same_slot, settle};
 use crate::config::Config;
@@ -27,7 +28,7 @@ pub(super) struct Part {
     /// have to undo it.
     pub(super) sent: Vec<Pending>,
     /// A commit whose outcome is not known, and the id it issues.
-    pub(super) doubt: Option<(Doubt, Option<SessionId>)>,
+    pub(super) doubt: Option<(Box<Doubt>, Option<SessionId>)>,
 }
 
 /// What one commit is about to write, taken from a part in one go.
@@ -143,16 +144,22 @@ impl Part {
         Ok(())
     }
 
-    /// What was sent is stored. What was folded in meanwhile stays pending, on top of what is stored now.
+    /// What was sent is stored: `record` with `change`. What was folded in meanwhile stays pending, on top of that.
     pub(super) fn committed(
         &mut self,
         key: Key,
-        record: Arc<Record>,
+        mut record: Arc<Record>,
+        change: Option<&Change>,
         now: Timestamp,
     ) -> Result<(), Error> {
+        self.stored = None; // so that nobody else has the record, and it is changed in place
+        if let Some(change) = change {
+            change.apply(Arc::make_mut(&mut record));
+        }
+        self.found(key, Arc::clone(&record));
         let sent = std::mem::take(&mut self.sent);
         let newer = std::mem::take(&mut self.pending);
-        let rebased = newer.into_iter().try_for_each(|pending| {
+        newer.into_iter().try_for_each(|pending| {
             let sent = sent.iter().find(|sent| sent.name == pending.name);
             if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), pending.ours.as_ref())) {
                 return Ok(());
@@ -161,9 +168,7 @@ impl Part {
             let theirs = pending.stored_in(&record, now).cloned();
             self.replace(Pending { base, ..pending }.rebased(theirs.as_ref())?);
             Ok(())
-        });
-        self.found(key, record);
-        rebased
+        })
     }
 
     /// Nothing of what was changed is to be written.

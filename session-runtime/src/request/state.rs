@@ -236,7 +236,7 @@ impl State {
         let Outcome::Done {
             key,
             record,
-            written,
+            change,
         } = outcome
         else {
             self.lost(Ended::Revoked);
@@ -245,8 +245,9 @@ impl State {
         if let Some(id) = issued {
             self.issue(id);
         }
-        self.session.committed(key, record, now)?;
-        Ok(Saved::written(written))
+        self.session
+            .committed(key, record, change.as_deref(), now)?;
+        Ok(Saved::written(change.is_some()))
     }
 
     /// A commit of what follows the user came out so.
@@ -255,7 +256,7 @@ impl State {
             Outcome::Done {
                 key,
                 record,
-                written,
+                change,
             },
             Some(account),
         ) = (outcome, &mut self.account)
@@ -264,8 +265,8 @@ impl State {
             self.account_is_gone();
             return Ok(Saved::Unchanged);
         };
-        account.committed(key, record, now)?;
-        Ok(Saved::written(written))
+        account.committed(key, record, change.as_deref(), now)?;
+        Ok(Saved::written(change.is_some()))
     }
 
     /// The client is to be told this id.

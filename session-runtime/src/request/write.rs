@@ -3,7 +3,7 @@
 use super::part::Part;
 use super::state::is_fact;
 use super::{Request, Saved};
-use crate::commit::{self, Commit, Outcome, Policy};
+use crate::commit::{self, Commit, Outcome, Pending, Policy};
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::Key;
@@ -11,7 +11,7 @@ use crate::key::Key;
 impl Request {
     /// Commits what is pending. What can be refused goes first, so that nothing is written then. Whoever calls it
     /// holds the gate.
-    pub(super) async fn write(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
+    pub(super) async fn write(&self, successor: Option<&SessionId>) -> Result<Saved, Error> {
         let checked = self.account_mut(|account| account.check_sizes(&self.config));
         checked.unwrap_or(Ok(()))?;
         let saved = self.write_session(successor).await?;
@@ -19,19 +19,13 @@ impl Request {
         Ok(saved.or(credited))
     }
 
-    async fn write_session(&self, successor: Option<SessionId>) -> Result<Saved, Error> {
+    async fn write_session(&self, successor: Option<&SessionId>) -> Result<Saved, Error> {
         let settled = self.settle_doubt().await?;
-        let (batch, policy, presented, barred, client) = {
+        let (batch, policy, presented, barred) = {
             let mut state = self.state();
             let batch = state.session.batch();
             let policy = state.policy(&self.config);
-            (
-                batch,
-                policy,
-                state.presents,
-                state.barred.is_some(),
-                state.client.clone(),
-            )
+            (batch, policy, state.presents, state.barred.is_some())
         };
         match batch.stored {
             _ if barred => Ok(Saved::Ended),
@@ -42,26 +36,34 @@ impl Request {
                     key,
                     record,
                     pending: batch.pending,
-                    successor: successor.as_ref().map(Key::from),
+                    successor: successor.map(Key::from),
                     presented,
                     asked: None,
                 };
                 Ok(self.run_commit(commit, successor).await?.or(settled))
             }
             None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
-            None => {
-                let mut pending = batch.pending;
-                pending.extend(client.iter().flat_map(|client| client.facts(&self.config)));
-                let (id, key, record) =
-                    commit::create(&self.config, policy, &pending, None, None).await?;
-                let outcome = Outcome::Done {
-                    key,
-                    record,
-                    written: true,
-                };
-                self.state().committed(outcome, Some(id), self.config.now())
-            }
+            None => self.create(batch.pending).await,
         }
+    }
+
+    async fn create(&self, mut pending: Vec<Pending>) -> Result<Saved, Error> {
+        let policy = {
+            let state = self.state();
+            let client = state.client.as_ref();
+            pending.extend(
+                client
+                    .into_iter()
+                    .flat_map(|client| client.facts(&self.config)),
+            );
+            state.policy(&self.config)
+        };
+        let (id, key, record) = commit::create(&self.config, policy, &pending, None, None).await?;
+        let mut state = self.state();
+        state.issue(id);
+        let now = self.config.now();
+        state.session.committed(key, record, None, now)?;
+        Ok(Saved::Written)
     }
 
     /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
@@ -75,7 +77,7 @@ impl Request {
         match doubt {
             Some((doubt, issued)) => {
                 let commit = doubt.resume(&self.config, policy, presented);
-                self.run_commit(commit, issued).await
+                self.run_commit(commit, issued.as_ref()).await
             }
             None => Ok(Saved::Unchanged),
         }
@@ -84,12 +86,14 @@ impl Request {
     async fn run_commit(
         &self,
         commit: Commit<'_>,
-        issued: Option<SessionId>,
+        issued: Option<&SessionId>,
     ) -> Result<Saved, Error> {
-        match commit.run().await {
-            Ok(outcome) => self.state().committed(outcome, issued, self.config.now()),
+        match Box::new(commit).run().await {
+            Ok(outcome) => self
+                .state()
+                .committed(outcome, issued.copied(), self.config.now()),
             Err(failure) => {
-                self.state().session.doubt = failure.doubt.map(|doubt| (doubt, issued));
+                self.state().session.doubt = failure.doubt.map(|doubt| (doubt, issued.copied()));
                 Err(failure.error)
             }
         }
@@ -126,7 +130,7 @@ impl Request {
     }
 
     async fn run_credit(&self, commit: Commit<'_>) -> Result<Saved, Error> {
-        match commit.run().await {
+        match Box::new(commit).run().await {
             Ok(outcome) => self.state().credited(outcome, self.config.now()),
             Err(failure) => {
                 let doubt = failure.doubt.map(|doubt| (doubt, None));

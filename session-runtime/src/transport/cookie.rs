@@ -1,5 +1,6 @@
 //! The id in a cookie.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use cookie::{Cookie, Expiration, time};
@@ -9,6 +10,9 @@ use http::{HeaderMap, HeaderValue};
 use super::{Notice, Presented};
 
 pub use cookie::SameSite;
+
+/// How long `Set-Cookie` usually is, at most.
+const USUAL: usize = 128;
 
 /// The id in a cookie: `__Host-id; HttpOnly; SameSite=Lax; Secure; Path=/` unless told otherwise.
 ///
@@ -174,7 +178,9 @@ impl CookieTransport {
         if let Some(expires) = expires {
             cookie.set_expires(Expiration::DateTime(expires));
         }
-        if let Ok(mut value) = HeaderValue::try_from(cookie.to_string()) {
+        let mut text = String::with_capacity(USUAL);
+        let _ = write!(text, "{cookie}"); // a `String` takes anything
+        if let Ok(mut value) = HeaderValue::try_from(text) {
             value.set_sensitive(true);
             headers.append(SET_COOKIE, value);
         }

@@ -6,7 +6,7 @@ mod header;
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::id::SessionId;
 
@@ -92,11 +92,11 @@ impl Transport {
     }
 
     /// The request header that the id is read from, for `Vary`.
-    pub(crate) fn varies_by(&self) -> http::HeaderName {
+    pub(crate) fn varies_by(&self) -> HeaderValue {
         match &self.0 {
             #[cfg(feature = "cookie")]
-            By::Cookie(_) => http::header::COOKIE,
-            By::Header(header) => header.request_header(),
+            By::Cookie(_) => HeaderValue::from_static("cookie"),
+            By::Header(header) => header.request_header().into(),
         }
     }
 
