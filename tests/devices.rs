@@ -152,6 +152,7 @@ on_each_store!(
     a_login_that_breaks_off_blocks_its_seat_for_ten_seconds_at_most,
     a_login_that_fails_for_good_gives_guest_and_seat_back_at_once,
     a_login_that_may_have_been_credited_gives_nothing_back,
+    a_login_that_fails_for_good_ends_no_other_session,
     logins_that_race_never_exceed_the_limit,
     a_session_without_a_user_agent_is_bound_to_that,
 );
@@ -887,6 +888,22 @@ async fn a_login_that_may_have_been_credited_gives_nothing_back(site: Site<impl 
     }
     login(&mut visitor, "ada").await;
     assert_eq!(ask(&mut visitor, shown).await, "ada [1] 1 dark");
+}
+
+async fn a_login_that_fails_for_good_ends_no_other_session(site: Site<impl Store>) {
+    let site = site.with(at_most(1, WhenFull::EndOldest));
+    let mut desk = user(&site, "ada").await;
+    for number in 10..20 {
+        gather(&mut desk, number).await;
+    }
+    let mut visitor = guest(&site, &[1]).await;
+    let narrow = site.layer.clone().max_field(30);
+    let reply = try_login(&mut visitor.moved_to(&narrow), "ada").await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(ask(&mut desk, shown).await.starts_with("ada"));
+    assert_eq!(ask(&mut visitor, shown).await, "guest [1] 1 dark");
+    login(&mut visitor, "ada").await;
+    assert_eq!(ask(&mut desk, shown).await, NOTHING);
 }
 
 async fn logins_that_race_never_exceed_the_limit(site: Site<impl Store>) {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use axum::handler::Handler;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
-use session_runtime::{Change, Committed, Ended, Error, Key, Kind, Record, Saved, Session, Slot};
-use session_runtime::{SlotChange, State, Timestamp, UserId};
+use session_runtime::{Change, Committed, Ended, Error, Key, Kind, Record, Saved, Session};
+use session_runtime::{Slot, SlotChange, State, Timestamp, UserId, WhenFull};
 use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
@@ -90,10 +90,17 @@ async fn join_club(visitor: &mut Visitor, stamps: u32, badge: &'static str) {
     assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
 }
 
-async fn try_login(visitor: &mut Visitor, user: impl Into<UserId>) -> Reply {
+type Entered = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+fn entering(
+    user: impl Into<UserId>,
+) -> impl FnOnce(Session<Shop>) -> Entered + Clone + Send + Sync + 'static {
     let user = user.into();
-    let handler = async move |mut session: Session<Shop>| session.login(user).await;
-    visitor.visit(handler).await
+    move |mut session| Box::pin(async move { session.login(user).await })
+}
+
+async fn try_login(visitor: &mut Visitor, user: impl Into<UserId>) -> Reply {
+    visitor.visit(entering(user)).await
 }
 
 /// Logs in, which gives a new id and sets one cookie.
@@ -180,6 +187,15 @@ on_each_store!(
     a_login_that_fails_takes_nothing_from_one_that_shares_its_claim,
     a_guest_whose_logins_all_fail_goes_on_when_none_can_credit_any_more,
     whatever_fails_amid_a_login_the_guest_is_credited_once,
+    who_leaves_has_left_whatever_a_login_before_has_come_to,
+    a_logout_counts_though_the_session_was_frozen_meanwhile,
+    a_login_as_another_user_ends_the_first_ones_session_whatever_came_before,
+    what_a_login_has_frozen_is_not_lost_to_a_login_as_another_user,
+    a_login_that_broke_off_can_be_tried_again_at_any_time,
+    a_login_that_failed_can_be_tried_again_also_by_a_handler_that_says_sorry,
+    a_superseded_request_whose_login_fails_sends_no_cookie,
+    what_was_credited_of_an_unsaved_guest_is_not_written_as_the_guests_too,
+    a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was,
     an_abandoned_login_is_settled_by_the_next_who_comes,
     what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
     what_waits_is_credited_once_whatever_fails,
@@ -776,23 +792,36 @@ async fn a_guest_whose_logins_all_fail_goes_on_when_none_can_credit_any_more(
     assert_eq!(account(&site, "ada").await, "[1,2,3] 6");
 }
 
-/// Logs a guest in who has 2, as a user who has 1, while the `call`th call and all later ones fail.
-async fn fail_at(
+/// Sends a request during which the `call`th call of the store and all later ones fail.
+async fn break_off<T: 'static>(
     site: &Site<impl Store>,
-    name: &str,
+    visitor: &mut Visitor,
     (call, fault): (usize, Fault),
-) -> (Visitor, Visitor) {
-    drop(user(site, name, &[1]).await);
-    let guest = guest(site, &[2]).await;
-    let hasty = site.layer.clone().deadline(30 * MS);
-    let mut visitor = guest.moved_to(&hasty);
+    handler: impl Handler<T, ()>,
+) -> Reply {
+    let mut hasty = visitor.moved_to(&site.layer.clone().deadline(30 * MS));
     let before = std::iter::repeat_n(Fault::None, call);
     site.store.plan(before.chain([fault]));
     site.store.always(Some(Fault::Before));
-    let reply = try_login(&mut visitor, name).await;
+    let reply = hasty.visit(handler).await;
     site.store.heal();
+    *visitor = hasty.moved_to(&site.layer);
+    reply
+}
+
+/// Where a request of so many calls can break off.
+fn places(calls: usize) -> impl Iterator<Item = (usize, Fault)> {
+    (0..calls).flat_map(|call| [Fault::Before, Fault::After].map(|fault| (call, fault)))
+}
+
+/// Logs a guest in who has 2, as a user who has 1, while the `call`th call and all later ones fail.
+async fn fail_at(site: &Site<impl Store>, name: &str, place: (usize, Fault)) -> (Visitor, Visitor) {
+    drop(user(site, name, &[1]).await);
+    let guest = guest(site, &[2]).await;
+    let mut visitor = guest.clone();
+    let reply = break_off(site, &mut visitor, place, entering(name)).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-    (visitor.moved_to(&site.layer), guest)
+    (visitor, guest)
 }
 
 /// How many calls a guest's login makes.
@@ -826,6 +855,210 @@ async fn whatever_fails_amid_a_login_the_guest_is_credited_once(site: Site<impl 
                 assert_eq!(quietly(&mut visitor, shown).await, expected);
             }
         }
+    }
+}
+
+async fn who_leaves_has_left_whatever_a_login_before_has_come_to(site: Site<impl Store>) {
+    let forget = async |mut session: Session<Shop>| session.delete("forget me").await;
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let mut ada = user(&site, &*name, &[]).await;
+        break_off(&site, &mut ada, place, entering(&*name)).await;
+        assert_eq!(ada.visit(logout).await.status, StatusCode::OK);
+        let mut visitor = guest(&site, &[1]).await;
+        break_off(&site, &mut visitor, place, entering(&*name)).await;
+        assert_eq!(visitor.visit(forget).await.status, StatusCode::OK);
+        site.clock.advance(10 * SECOND);
+        assert_eq!(quietly(&mut ada, shown).await, NOTHING, "{name}");
+        assert_eq!(quietly(&mut visitor, shown).await, NOTHING, "{name}");
+    }
+}
+
+async fn a_logout_counts_though_the_session_was_frozen_meanwhile(site: Site<impl Store>) {
+    let mut visitor = user(&site, "ada", &[]).await;
+    let mut old = visitor.clone();
+    let (store, key, now) = (Arc::clone(&site.store), visitor.key(), site.now());
+    let leave = async move |mut session: Session<Shop>| {
+        // A login in another tab, which gets no further.
+        let claim = Change::new(Kind::Claim("ada".into()), now);
+        let claimed = store.inner().commit(&key, &claim).await.unwrap();
+        assert_eq!(claimed, Committed::Applied);
+        session.theme.set("late".to_owned());
+        assert_eq!(session.save().await.unwrap(), Saved::Ended);
+        session.logout().await
+    };
+    let reply = visitor.visit(leave).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(visitor.id(), "", "the cookie is removed");
+    site.clock.advance(10 * SECOND);
+    assert_eq!(quietly(&mut old, shown).await, NOTHING);
+    assert_eq!(quietly(&mut old, why).await, "Some(LoggedOut)");
+}
+
+/// The site without a limit on sessions, and then with one.
+fn with_limit<S: Store>(site: Site<S>, limited: bool) -> Site<S> {
+    if limited {
+        site.with(|layer| layer.max_sessions(5, WhenFull::EndOldest))
+    } else {
+        site
+    }
+}
+
+async fn a_login_as_another_user_ends_the_first_ones_session_whatever_came_before(
+    site: Site<impl Store>,
+) {
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let mut visitor = user(&site, &*name, &[]).await;
+        let mut old = visitor.clone();
+        let reply = break_off(&site, &mut visitor, place, entering(&*name)).await;
+        if !reply.set_cookies().is_empty() {
+            continue;
+        }
+        login(&mut visitor, "bob").await;
+        site.clock.advance(10 * SECOND);
+        assert_eq!(quietly(&mut old, shown).await, NOTHING, "{name}");
+    }
+}
+
+async fn what_a_login_has_frozen_is_not_lost_to_a_login_as_another_user(site: Site<impl Store>) {
+    let mut refused = 0;
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let (mut visitor, mut guest) = fail_at(&site, &name, place).await;
+        if account(&site, &*name).await != "[1] 1" {
+            continue; // it is hers
+        }
+        let other = format!("bob {place:?}");
+        if try_login(&mut visitor, &*other).await.status != StatusCode::OK {
+            refused += 1;
+            assert_eq!(visitor.id(), guest.id());
+            site.clock.advance(10 * SECOND);
+            assert_eq!(quietly(&mut guest, shown).await, "guest [2] 2 dark");
+            login(&mut visitor, &*other).await;
+        }
+        let seen = quietly(&mut visitor, shown).await;
+        assert_eq!(seen, format!("{other} [2] 2 dark"));
+        assert_eq!(account(&site, &*name).await, "[1] 1");
+    }
+    assert!(refused > 1, "{refused}");
+}
+
+async fn a_login_that_broke_off_can_be_tried_again_at_any_time(mut site: Site<impl Store>) {
+    let waits = [10 * SECOND, MINUTE, 2 * MINUTE].into_iter().cycle();
+    for limited in [false, true] {
+        site = with_limit(site, limited);
+        for (place, wait) in places(14).zip(waits.clone()) {
+            for again in [false, true] {
+                let name = format!("ada, limited {limited}, again {again}, {place:?}, {wait:?}");
+                drop(user(&site, &*name, &[1]).await);
+                let mut visitor = guest(&site, &[2]).await;
+                if again {
+                    login(&mut visitor, &*name).await;
+                }
+                break_off(&site, &mut visitor, place, entering(&*name)).await;
+                site.clock.advance(wait);
+                login(&mut visitor, &*name).await;
+                let seen = quietly(&mut visitor, shown).await;
+                assert!(seen.starts_with(&format!("{name} [1, 2] 3 ")), "{seen}");
+            }
+        }
+    }
+}
+
+/// Tries to log in, and says so politely where that fails. The store has recovered by then.
+fn or_sorry(
+    site: &Site<impl Store>,
+    user: &str,
+) -> impl FnOnce(Session<Shop>) -> Told + Clone + Send + Sync + 'static {
+    let (store, user) = (Arc::clone(&site.store), UserId::new(user));
+    move |mut session| {
+        Box::pin(async move {
+            let failed = session.login(user).await.is_err();
+            store.heal();
+            if failed {
+                session.notice.set("Please try again.".to_owned());
+            }
+            failed.to_string()
+        })
+    }
+}
+
+async fn a_login_that_failed_can_be_tried_again_also_by_a_handler_that_says_sorry(
+    mut site: Site<impl Store>,
+) {
+    for limited in [false, true] {
+        site = with_limit(site, limited);
+        for place in places(14) {
+            let name = format!("ada {limited} {place:?}");
+            drop(user(&site, &*name, &[1]).await);
+            let mut visitor = guest(&site, &[2]).await;
+            let sorry = or_sorry(&site, &name);
+            let reply = break_off(&site, &mut visitor, place, sorry).await;
+            if reply.body != "true" || reply.status != StatusCode::OK {
+                continue;
+            }
+            login(&mut visitor, &*name).await;
+            let expected = format!("{name} [1, 2] 3 dark");
+            assert_eq!(quietly(&mut visitor, shown).await, expected);
+        }
+    }
+}
+
+async fn a_superseded_request_whose_login_fails_sends_no_cookie(site: Site<impl Store>) {
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let mut visitor = guest(&site, &[2]).await;
+        // A login of another tab is under way: it has claimed the guest.
+        break_off(&site, &mut visitor, (3, Fault::After), entering(&*name)).await;
+        let id = visitor.id();
+        let sorry = or_sorry(&site, &name);
+        let reply = break_off(&site, &mut visitor, place, sorry).await;
+        let seen = quietly(&mut visitor, shown).await;
+        let sent = visitor.id() != id;
+        assert_eq!(sent, seen.starts_with("ada"), "{seen} {}", reply.body);
+        site.clock.advance(MINUTE);
+    }
+}
+
+async fn what_was_credited_of_an_unsaved_guest_is_not_written_as_the_guests_too(
+    site: Site<impl Store>,
+) {
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        drop(user(&site, &*name, &[1]).await);
+        let user = UserId::new(&*name);
+        let store = Arc::clone(&site.store);
+        let enter = async move |mut session: Session<Shop>| {
+            add(&mut session, 2);
+            session.theme.set("dark".to_owned());
+            let entered = session.login(user).await;
+            store.heal();
+            entered
+        };
+        let mut visitor = site.visitor();
+        break_off(&site, &mut visitor, place, enter).await;
+        login(&mut visitor, &*name).await;
+        let stored = account(&site, &*name).await;
+        assert!(["[1] 1", "[1,2] 3"].contains(&&*stored), "{name}: {stored}");
+    }
+}
+
+async fn a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was(
+    site: Site<impl Store>,
+) {
+    let site = site.with(|layer| layer.max_record(1000));
+    drop(user(&site, "ada", &[1]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    let fill = async |mut session: Session<Shop>| session.theme.set("x".repeat(900));
+    assert_eq!(visitor.visit(fill).await.status, StatusCode::OK);
+    let reply = try_login(&mut visitor, "ada").await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+    for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE] {
+        site.clock.advance(wait);
+        let seen = quietly(&mut visitor, shown).await;
+        assert!(seen.starts_with("guest [2] 2 xxx"), "{seen}");
     }
 }
 
@@ -1197,12 +1430,17 @@ fn fail_to_enter(mut session: Session<Shop>) -> Told {
     })
 }
 
-/// Logs in as somebody else.
-fn enter_as_bob(mut session: Session<Shop>) -> Told {
+/// Logs in, unless somebody else is about to.
+fn try_to_enter<const N: u32>(mut session: Session<Shop>) -> Told {
     Box::pin(async move {
-        session.login("bob").await.expect("the store answers");
-        String::new()
+        add(&mut session, N);
+        session.login("ada").await.is_ok().to_string()
     })
+}
+
+/// Logs in as somebody else, with the same proviso.
+fn enter_as_bob(mut session: Session<Shop>) -> Told {
+    Box::pin(async move { session.login("bob").await.is_ok().to_string() })
 }
 
 /// Sends these at once from tabs of one guest, their calls of the store in the order chosen. What they were told,
@@ -1320,7 +1558,7 @@ async fn in_hardly_any_order_does_a_guest_become_two_users() {
             orders += 1;
             let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
             let guest = guest(&site, &[1]).await;
-            let aims: [Aim; 2] = [enter::<2>, enter_as_bob];
+            let aims: [Aim; 2] = [try_to_enter::<2>, enter_as_bob];
             pursue(&site, &guest, (&aims, loaded), &mut choices).await;
             let (ada, bob) = (account(&site, "ada").await, account(&site, "bob").await);
             match (&*ada, &*bob) {

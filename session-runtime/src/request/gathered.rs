@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::account::{is_credited, mark_of, owner_of};
+use super::login::Login;
 use crate::change::{Change, Committed, Kind};
 use crate::clock::Timestamp;
 use crate::commit::{self, Found, Pending, SUPERSEDED};
@@ -38,13 +39,11 @@ pub(super) struct Gathered {
     /// What this request has changed, on top of that.
     pub(super) pending: Vec<Pending>,
     /// The session that is to be ended.
-    pub(super) ends: Option<Key>,
+    pub(super) ends: Option<(Key, Arc<Record>)>,
     /// Until when it may be credited.
     pub(super) credit_by: Option<Instant>,
     /// When this login claimed it. Not where it shares the claim of another.
     pub(super) claimed: Option<Timestamp>,
-    /// Whose session it was.
-    pub(super) owner: Option<UserId>,
 }
 
 impl Gathered {
@@ -127,22 +126,20 @@ fn outlives_login(name: &str) -> bool {
 
 impl Request {
     /// What the session brings along, frozen. Another user's brings nothing.
-    pub(super) async fn gather(&self, user: &UserId) -> Result<Gathered, Error> {
-        let (key, stored, pending) = {
-            let state = self.state();
-            let session = &state.session;
-            let key = session.key.clone().or_else(|| state.frozen.clone());
-            (key, session.stored.clone(), session.pending.clone())
+    pub(super) async fn gather(&self, login: &Login<'_>) -> Result<Gathered, Error> {
+        let user = login.user;
+        let pending = self.state().session.pending.clone();
+        let Some((mut key, stored)) = login.from.clone() else {
+            return Ok(Gathered {
+                pending,
+                ..Gathered::default()
+            });
         };
-        let mut gathered = Gathered::default();
-        let Some(mut key) = key else {
-            gathered.pending = pending;
-            return Ok(gathered);
-        };
-        gathered.owner = stored.as_deref().and_then(owner_of);
-        if gathered.owner.as_ref().is_some_and(|owner| owner != user) {
-            gathered.ends = Some(key);
-            return Ok(gathered);
+        if owner_of(&stored).is_some_and(|owner| owner != *user) {
+            return Ok(Gathered {
+                ends: Some((key, stored)),
+                ..Gathered::default()
+            });
         }
         let claim = Change::new(Kind::Claim(user.clone()), self.config.now());
         let claimed = match commit::ask(&self.config, &mut key, &claim).await? {
@@ -155,8 +152,7 @@ impl Request {
         let left = CREDIT_WITHIN.saturating_sub(self.config.now().since(at));
         Ok(Gathered {
             pending,
-            ends: Some(key.clone()),
-            owner: owner_of(&record),
+            ends: Some((key.clone(), Arc::clone(&record))),
             frozen: Some((key, record)),
             credit_by: Some(Instant::now() + left),
             claimed: (!shared).then_some(claim.now),
@@ -164,14 +160,18 @@ impl Request {
     }
 
     /// The session is over, or claimed for another user. If it was credited to this one, by a login in another
-    /// tab, what this request knows of it goes along; else only what this request has of its own.
+    /// tab, what this request knows of it goes along; else only what this request has of its own. What may yet
+    /// be given back to the guest has to wait for that: with the new id, nobody would have it.
     async fn gather_lost(
         &self,
         user: &UserId,
         key: Key,
-        stored: Option<Arc<Record>>,
+        stored: Arc<Record>,
         mut pending: Vec<Pending>,
     ) -> Result<Gathered, Error> {
+        if self.is_undecided(&key).await? {
+            return Err(Error::unsettled());
+        }
         let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
         let mark = mark_of(&key);
         let credited = account.is_some_and(|account| is_credited(&account, &mark));
@@ -179,10 +179,19 @@ impl Request {
             pending.retain(|pending| pending.base.is_none());
         }
         Ok(Gathered {
-            frozen: stored.filter(|_| credited).map(|record| (key, record)),
+            frozen: credited.then_some((key, stored)),
             pending,
             ..Gathered::default()
         })
+    }
+
+    /// Whether a guest's record is claimed, and not credited to whom it is claimed for.
+    async fn is_undecided(&self, key: &Key) -> Result<bool, Error> {
+        let Some(by) = commit::claimant(&self.config, key).await? else {
+            return Ok(false);
+        };
+        let account = commit::look_up(&self.config, &Key::User(by)).await?;
+        Ok(!account.is_some_and(|account| is_credited(&account, &mark_of(key))))
     }
 
     /// The guest goes on at once where nothing can have been credited; else whoever loads the session next
@@ -217,13 +226,13 @@ impl Request {
         key: Key,
         by: UserId,
         at: Timestamp,
-        record: &Record,
+        record: &Arc<Record>,
     ) -> Result<Found, Error> {
         let account = commit::look_up(&self.config, &Key::User(by)).await?;
         let mark = mark_of(&key);
         if account.is_some_and(|account| is_credited(&account, &mark)) {
             if self.config.now().since(at) < SUPERSEDED {
-                return Ok(Found::Claimed(key)); // what stays with the browser waits for another try
+                return Ok(Found::Claimed(key, Arc::clone(record))); // what stays with the browser waits for another try
             }
             let owner = owner_of(record);
             commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
