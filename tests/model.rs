@@ -600,6 +600,10 @@ impl<S: Store> World<S> {
             self.model.login(browser, user);
             if let Some(old) = old {
                 self.look_at(old).await;
+                let fate = &self.model.sessions[old].fate;
+                let is_given_back =
+                    matches!(fate, Fate::Claimed { by, credited: false, .. } if *by == user);
+                assert!(!is_given_back, "with the new id, the old one opens nothing");
             }
             self.note_key(browser);
             return;
@@ -638,8 +642,7 @@ impl<S: Store> World<S> {
                 Fate::Claimed {
                     by,
                     at: *since,
-                    credited: self.is_marked(at, by).await
-                        && self.model.sessions[at].user.is_none(),
+                    credited: self.is_marked(at, by).await,
                 }
             }
             State::Ended(_) => Fate::Ended(Some(self.model.now + BARRED)),

@@ -10,7 +10,8 @@ use std::time::Duration;
 use axum::handler::Handler;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
-use session_runtime::{Change, Committed, Ended, Error, Key, Kind, Record, Saved, Session};
+use session_runtime::testing::TestClock;
+use session_runtime::{Change, Clock, Committed, Ended, Error, Key, Kind, Record, Saved, Session};
 use session_runtime::{Slot, SlotChange, State, Timestamp, UserId, WhenFull};
 use session_tests::{Choices, Fault, Handles, Held, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
@@ -189,6 +190,7 @@ on_each_store!(
     whatever_fails_amid_a_login_the_guest_is_credited_once,
     who_leaves_has_left_whatever_a_login_before_has_come_to,
     a_logout_counts_though_the_session_was_frozen_meanwhile,
+    once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user,
     a_login_as_another_user_ends_the_first_ones_session_whatever_came_before,
     what_a_login_has_frozen_is_not_lost_to_a_login_as_another_user,
     a_login_that_broke_off_can_be_tried_again_at_any_time,
@@ -196,6 +198,11 @@ on_each_store!(
     a_superseded_request_whose_login_fails_sends_no_cookie,
     what_was_credited_of_an_unsaved_guest_is_not_written_as_the_guests_too,
     a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was,
+    a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_session,
+    a_credit_that_arrives_after_the_guest_was_given_back_is_none,
+    what_a_guest_adds_after_being_given_back_is_not_lost_to_a_late_credit,
+    an_instance_whose_clock_is_ahead_doubles_nothing_of_a_login_under_way,
+    a_late_verification_does_not_replace_a_session_that_was_given_back,
     an_abandoned_login_is_settled_by_the_next_who_comes,
     what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
     what_waits_is_credited_once_whatever_fails,
@@ -206,6 +213,8 @@ on_each_store!(
     a_late_commit_writes_nothing_to_a_session_that_was_logged_out,
     a_deleted_user_is_not_brought_back,
     logins_leave_nothing_behind_for_good,
+    logins_leave_nothing_behind_for_good_where_seats_are_limited,
+    a_user_who_logs_in_often_is_not_locked_out,
 );
 
 type Amounts = BTreeMap<String, u32>;
@@ -904,6 +913,31 @@ fn with_limit<S: Store>(site: Site<S>, limited: bool) -> Site<S> {
     }
 }
 
+async fn once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user(mut site: Site<impl Store>) {
+    let mut sent = 0;
+    for limited in [false, true] {
+        site = with_limit(site, limited);
+        for place in places(14) {
+            let name = format!("ada {limited} {place:?}");
+            let mut visitor = user(&site, &*name, &[7]).await;
+            let mut old = visitor.clone();
+            let reply = break_off(&site, &mut visitor, place, entering(&*name)).await;
+            if reply.set_cookies().is_empty() {
+                continue;
+            }
+            sent += usize::from(reply.status != StatusCode::OK);
+            for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE] {
+                site.clock.advance(wait);
+                assert_eq!(quietly(&mut old, shown).await, NOTHING, "{name}");
+            }
+        }
+    }
+    assert!(
+        sent > 3,
+        "only {sent} with a new id that came with an error"
+    );
+}
+
 async fn a_login_as_another_user_ends_the_first_ones_session_whatever_came_before(
     site: Site<impl Store>,
 ) {
@@ -1060,6 +1094,126 @@ async fn a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was(
         let seen = quietly(&mut visitor, shown).await;
         assert!(seen.starts_with("guest [2] 2 xxx"), "{seen}");
     }
+}
+
+/// The schema of pages that are visited for months.
+#[derive(Session)]
+#[session(ttl = "2d", absolute = "90d")]
+struct Pages {
+    #[merge(sum)]
+    points: u32,
+}
+
+/// That of the page where one logs in.
+#[derive(Session)]
+#[session(ttl = "1h", absolute = "12h")]
+struct Door {
+    #[merge(sum)]
+    points: u32,
+}
+
+async fn a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_session(
+    site: Site<impl Store>,
+) {
+    let collect = async |mut session: Session<Pages>| *session.points.get_mut() += 2;
+    let points = async |session: Session<Pages>| session.points.get().to_string();
+    for place in places(calls(&site).await) {
+        let user = UserId::from(format!("ada {place:?}"));
+        let enter = async move |mut session: Session<Door>| session.login(user).await;
+        let mut one = site.visitor();
+        one.visit(collect).await;
+        site.clock.advance(DAY);
+        break_off(&site, &mut one, place, enter.clone()).await;
+        // Another browser logs in, with something to merge: that takes out marks which have lapsed.
+        let mut other = site.visitor();
+        other.visit(collect).await;
+        assert_eq!(other.visit(enter.clone()).await.status, StatusCode::OK);
+        assert_eq!(one.visit(enter).await.status, StatusCode::OK);
+        assert_eq!(quietly(&mut one, points).await, "4", "{place:?}");
+    }
+}
+
+/// The call of a login at which a guest is credited.
+const CREDIT: usize = 4;
+/// That at which a session is verified, of a user who logs in again.
+const VERIFICATION: usize = 5;
+
+/// Begins a login as `user` whose `call`th call is on the wire when it gives up.
+async fn cut_off(site: &Site<impl Store>, visitor: &Visitor, user: &str, call: usize) {
+    let mut hasty = visitor.moved_to(&site.layer.clone().deadline(300 * MS));
+    let before = std::iter::repeat_n(Fault::None, call);
+    site.store.plan(before.chain([Fault::Stray]));
+    let reply = try_login(&mut hasty, user).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    site.store.until_held(1).await;
+}
+
+async fn a_credit_that_arrives_after_the_guest_was_given_back_is_none(site: Site<impl Store>) {
+    drop(user(&site, "ada", &[1]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    for _ in 0..2 {
+        cut_off(&site, &visitor, "ada", CREDIT).await;
+        site.clock.advance(10 * SECOND);
+        assert_eq!(quietly(&mut visitor, shown).await, "guest [2] 2 dark");
+        site.store.arrival().await;
+        assert_eq!(account(&site, "ada").await, "[1] 1");
+    }
+    gather(&mut visitor, 4).await;
+    login(&mut visitor, "bob").await;
+    assert_eq!(account(&site, "bob").await, "[2,4] 6");
+}
+
+async fn what_a_guest_adds_after_being_given_back_is_not_lost_to_a_late_credit(
+    site: Site<impl Store>,
+) {
+    drop(user(&site, "ada", &[1]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    cut_off(&site, &visitor, "ada", CREDIT).await;
+    site.clock.advance(10 * SECOND);
+    gather(&mut visitor, 4).await;
+    site.store.arrival().await;
+    gather(&mut visitor, 8).await;
+    login(&mut visitor, "ada").await;
+    let seen = quietly(&mut visitor, shown).await;
+    assert_eq!(seen, "ada [1, 2, 4, 8] 15 dark");
+}
+
+async fn an_instance_whose_clock_is_ahead_doubles_nothing_of_a_login_under_way(
+    site: Site<impl Store>,
+) {
+    drop(user(&site, "ada", &[1]).await);
+    let visitor = guest(&site, &[2]).await;
+    let ahead = TestClock::new();
+    ahead.advance(site.now().since(ahead.now()) + MINUTE);
+    let other = site.layer.clone().clock(ahead);
+    let held = std::iter::repeat_n(Fault::None, CREDIT).chain([Fault::Held]);
+    site.store.plan(held);
+    let ada = logs_in(visitor.clone(), "ada");
+    site.store.until_held(1).await;
+    // Another tab comes to the other instance, which takes the login for one that was broken off.
+    let mut tab = visitor.moved_to(&other);
+    login(&mut tab, "bob").await;
+    site.store.release();
+    let (_, reply) = ada.await.unwrap();
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+    assert_eq!(account(&site, "bob").await, "[2] 2");
+}
+
+async fn a_late_verification_does_not_replace_a_session_that_was_given_back(
+    site: Site<impl Store>,
+) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    cut_off(&site, &visitor, "ada", VERIFICATION).await;
+    site.clock.advance(10 * SECOND);
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 plain");
+    site.store.arrival().await;
+    for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE] {
+        site.clock.advance(wait);
+        assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 plain");
+    }
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 plain");
 }
 
 async fn an_abandoned_login_is_settled_by_the_next_who_comes(site: Site<impl Store>) {
@@ -1350,6 +1504,27 @@ async fn logins_leave_nothing_behind_for_good(site: Site<impl Store>) {
         slots.insert(load(&site, &key).await.unwrap().slots().len());
     }
     assert!(slots.last() < Some(&8), "{slots:?}");
+}
+
+async fn logins_leave_nothing_behind_for_good_where_seats_are_limited(site: Site<impl Store>) {
+    let site = with_limit(site, true).with(|layer| layer.ttl(HOUR).absolute(2 * HOUR));
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let mut slots = BTreeSet::new();
+    for _ in 0..30 {
+        site.clock.advance(30 * MINUTE);
+        login(&mut visitor, "ada").await;
+        let record = load(&site, &Key::User("ada".into())).await.unwrap();
+        slots.insert(record.slots().len());
+    }
+    assert!(slots.last() < Some(&10), "{slots:?}");
+}
+
+async fn a_user_who_logs_in_often_is_not_locked_out(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.max_record(4000));
+    for _ in 0..60 {
+        login(&mut guest(&site, &[]).await, "ada").await;
+        site.clock.advance(3 * HOUR);
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,15 @@
 //! shared claim is left to whoever finds it ten seconds old. Each login stops crediting [eight seconds](CREDIT_WITHIN)
 //! after the time it saw, which is no later than the last; the other two are for a commit on its way, and for clocks
 //! that disagree.
+//!
+//! Where a commit takes longer, or clocks disagree by more, a fence holds. Whoever gives an abandoned session back makes
+//! its mark *void* first: it writes a random text in the mark's place, which is never the same twice. And a login
+//! sets its mark in place of what stood there when it began, which was before it claimed. So of a credit and a release
+//! of the claim that it rests on, one does not happen. If the credit is first, the void conflicts, the mark is found,
+//! and nothing is released. If the void is first, it was written after the claim, since its writer had seen that:
+//! the login has not seen it, and its credit conflicts. A void that a login did see was for an earlier claim, and the
+//! release that goes with it names another time. The same holds for a user's session, and the mark that another has
+//! taken its place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +31,7 @@ use crate::commit::{self, Found, Pending, SUPERSEDED};
 use crate::error::Error;
 use crate::id::random_text;
 use crate::key::{Key, UserId};
-use crate::record::{Ended, FieldName, Record};
+use crate::record::{Ended, FieldName, Record, Slot};
 use crate::schema::{Rows, facts, row_of};
 
 /// How long after its claim a login may still credit. Shorter than what makes a claim count as abandoned.
@@ -42,6 +51,8 @@ pub(super) struct Gathered {
     pub(super) ends: Option<(Key, Arc<Record>)>,
     /// Until when it may be credited.
     pub(super) credit_by: Option<Instant>,
+    /// What said, when the login began, that it had been given back before.
+    pub(super) void: Option<Arc<Slot>>,
     /// When this login claimed it. Not where it shares the claim of another.
     pub(super) claimed: Option<Timestamp>,
 }
@@ -74,12 +85,6 @@ impl Gathered {
     /// Whether `account` says that the guest's frozen record has been credited.
     pub(super) fn is_credited_in(&self, account: &Record) -> bool {
         self.mark().is_some_and(|mark| is_credited(account, &mark))
-    }
-
-    /// Where the session of the same user is that the new one takes the place of.
-    pub(super) fn replaces(&self) -> Option<&Key> {
-        let (key, _) = self.frozen.as_ref().filter(|_| self.is_of_a_user())?;
-        Some(key)
     }
 
     /// The slots, with what this request has changed.
@@ -125,8 +130,13 @@ fn outlives_login(name: &str) -> bool {
 }
 
 impl Request {
-    /// What the session brings along, frozen. Another user's brings nothing.
-    pub(super) async fn gather(&self, login: &Login<'_>) -> Result<Gathered, Error> {
+    /// What the session brings along, frozen. Another user's brings nothing. `account` is the user's record as the
+    /// login began.
+    pub(super) async fn gather(
+        &self,
+        login: &Login<'_>,
+        account: &Record,
+    ) -> Result<Gathered, Error> {
         let user = login.user;
         let pending = self.state().session.pending.clone();
         let Some((mut key, stored)) = login.from.clone() else {
@@ -152,6 +162,7 @@ impl Request {
         let left = CREDIT_WITHIN.saturating_sub(self.config.now().since(at));
         Ok(Gathered {
             pending,
+            void: account.slot(&mark_of(&key)).cloned(),
             ends: Some((key.clone(), Arc::clone(&record))),
             frozen: Some((key, record)),
             credit_by: Some(Instant::now() + left),
@@ -228,18 +239,15 @@ impl Request {
         at: Timestamp,
         record: &Arc<Record>,
     ) -> Result<Found, Error> {
-        let account = commit::look_up(&self.config, &Key::User(by)).await?;
-        let mark = mark_of(&key);
-        if account.is_some_and(|account| is_credited(&account, &mark)) {
-            if self.config.now().since(at) < SUPERSEDED {
-                return Ok(Found::Claimed(key, Arc::clone(record))); // what stays with the browser waits for another try
-            }
-            let owner = owner_of(record);
-            commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
-        } else {
+        if self.make_void(by, &key, record).await? {
             tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
             let release = Change::new(Kind::Release(at), record.seen.max(self.config.now()));
             commit::ask(&self.config, &mut key.clone(), &release).await?;
+        } else if self.config.now().since(at) < SUPERSEDED {
+            return Ok(Found::Claimed(key, Arc::clone(record))); // what stays with the browser waits for another try
+        } else {
+            let owner = owner_of(record);
+            commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
         }
         commit::find(&self.config, key).await
     }

@@ -13,14 +13,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::account::owner_of;
+use super::account::{change_of, mark_frozen, owner_of};
 use super::client::Client;
 use super::credit::credits_fields;
 use super::gathered::{CREDIT_WITHIN, Gathered};
 use super::part::Part;
 use super::seat::Seat;
 use super::{Barred, Phase, Request};
-use crate::change::{Change, Committed, Kind};
 use crate::clock::Timestamp;
 use crate::commit::{self, Pending, epoch};
 use crate::error::Error;
@@ -112,7 +111,7 @@ impl Request {
 
     /// The four commits.
     async fn complete(&self, login: &Login<'_>, account: Arc<Record>) -> Result<(), Error> {
-        let mut gathered = self.gather(login).await?;
+        let mut gathered = self.gather(login, &account).await?;
         let (account, slots) = match self.merge_in(login, account, &mut gathered).await {
             Ok(merged) => merged,
             Err(error) => {
@@ -121,8 +120,9 @@ impl Request {
             }
         };
         self.unseat(login).await?;
-        self.open_session(login, account, &slots).await?;
-        if let Err(error) = self.verify(login, &gathered).await {
+        self.open_session(login, Arc::clone(&account), &slots)
+            .await?;
+        if let Err(error) = self.verify(login, account, &gathered).await {
             self.withdraw(login).await;
             return Err(error);
         }
@@ -223,20 +223,28 @@ impl Request {
     }
 
     /// If all of the user's sessions were revoked while this one was made, or another took its seat, it must
-    /// not slip through.
+    /// not slip through. A session of the user that this one takes the place of is over from then on.
     ///
-    /// The store is asked for a commit that changes nothing, and not for the record, which might come out of a
-    /// cache.
-    async fn verify(&self, login: &Login<'_>, gathered: &Gathered) -> Result<(), Error> {
+    /// The store is asked for a commit, be there nothing to change, and not for the record, which might come out of
+    /// a cache.
+    async fn verify(
+        &self,
+        login: &Login<'_>,
+        account: Arc<Record>,
+        gathered: &Gathered,
+    ) -> Result<(), Error> {
         if login.seat.is_some() {
             return self.leave_seat(login, gathered).await;
         }
-        let mut change = Change::new(Kind::Update, self.config.now());
-        change.unchanged.push(login.epoch.clone());
-        match commit::ask(&self.config, &mut login.account.clone(), &change).await? {
-            Committed::Applied => Ok(()),
-            _ => Err(Error::revoked()),
-        }
+        let plan = |account: &Record| {
+            login.check(account)?;
+            let now = self.config.now();
+            let mark = mark_frozen(account, gathered, now)?;
+            Ok(Some(change_of(account, mark.as_slice(), now)))
+        };
+        let deadline = Instant::now() + self.config.deadline;
+        let verified = self.amend(&login.account, account, deadline, plan);
+        verified.await?.map(drop).ok_or_else(Error::revoked)
     }
 
     /// The session has its seat, and is to live as long as any. Should it not be known whether it does, the client

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Request;
-use super::account::{change_of, is_credited, mark_of};
+use super::account::{change_of, is_credited, mark_frozen, mark_of};
 use super::gathered::Gathered;
 use super::login::Login;
 use crate::change::Committed;
@@ -123,9 +123,7 @@ impl Request {
             let seat = seats.get_mut(&login.device);
             *seat.ok_or_else(Error::too_many_sessions)? = LEFT;
             let mut pending = vec![change_seats(account, &seats)];
-            let replaced = gathered.replaces().map(mark_of);
-            let replaced = replaced.filter(|mark| !is_credited(account, mark));
-            pending.extend(replaced.map(|mark| self.mark(mark, gathered.record(), now)));
+            pending.extend(mark_frozen(account, gathered, now)?);
             Ok(Some(change_of(account, &pending, now)))
         };
         let deadline = Instant::now() + self.config.deadline;
