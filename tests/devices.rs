@@ -153,6 +153,7 @@ on_each_store!(
     a_login_that_fails_for_good_gives_guest_and_seat_back_at_once,
     a_login_that_may_have_been_credited_gives_nothing_back,
     a_login_that_fails_for_good_ends_no_other_session,
+    a_login_that_broke_off_while_the_clock_was_ahead_blocks_nobody_for_longer,
     logins_that_race_never_exceed_the_limit,
     a_session_without_a_user_agent_is_bound_to_that,
 );
@@ -904,6 +905,33 @@ async fn a_login_that_fails_for_good_ends_no_other_session(site: Site<impl Store
     assert_eq!(ask(&mut visitor, shown).await, "guest [1] 1 dark");
     login(&mut visitor, "ada").await;
     assert_eq!(ask(&mut desk, shown).await, NOTHING);
+}
+
+async fn a_login_that_broke_off_while_the_clock_was_ahead_blocks_nobody_for_longer(
+    site: Site<impl Store>,
+) {
+    for when_full in [WhenFull::Refuse, WhenFull::EndOldest] {
+        let site = &site;
+        let layer = at_most(1, when_full)(site.layer.clone());
+        let name = format!("ada {when_full:?}");
+        ask(&mut user(site, &name).await, logout).await;
+        let mut visitor = guest(site, &[1])
+            .await
+            .moved_to(&layer.clone().deadline(500 * MS));
+        site.clock.step_forward(HOUR);
+        // The session, the user, the seat: looked up, listed, reserved; the claim. No further.
+        site.store.plan([Fault::None; 6]);
+        site.store.always(Some(Fault::Before));
+        let reply = try_login(&mut visitor, &name).await;
+        site.store.heal();
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        let record = site.record(&visitor).await.unwrap();
+        assert!(matches!(record.state, State::Claimed { .. }), "{record:?}");
+        site.clock.step_back(HOUR);
+        let mut visitor = visitor.moved_to(&layer);
+        assert_eq!(ask(&mut visitor, shown).await, "guest [1] 1 dark");
+        login(&mut Visitor::of(layer), &name).await;
+    }
 }
 
 async fn logins_that_race_never_exceed_the_limit(site: Site<impl Store>) {

@@ -171,7 +171,7 @@ pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> 
     let Some(record) = follow(config, &mut key).await? else {
         return Ok(Found::Ended(Ended::Expired));
     };
-    let since = |at| config.now().since(at);
+    let since = |at| config.now().distance(at);
     Ok(match record.state.clone() {
         State::Live => Found::Live(key, record),
         State::Ended(reason) => ended(reason, since(record.seen)),

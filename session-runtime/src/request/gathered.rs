@@ -243,7 +243,7 @@ impl Request {
             tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
             let release = Change::new(Kind::Release(at), record.seen.max(self.config.now()));
             commit::ask(&self.config, &mut key.clone(), &release).await?;
-        } else if self.config.now().since(at) < SUPERSEDED {
+        } else if self.config.now().distance(at) < SUPERSEDED {
             return Ok(Found::Claimed(key, Arc::clone(record))); // what stays with the browser waits for another try
         } else {
             let owner = owner_of(record);

@@ -163,7 +163,7 @@ fn change_seats(account: &Record, seats: &Seats) -> Pending {
 /// The reservations that count.
 fn reserved(account: &Record, now: Timestamp) -> Seats {
     let mut seats = seats_in(account);
-    seats.retain(|_, since| now.since(Timestamp::from_millis(*since)) < RESERVED);
+    seats.retain(|_, since| now.distance(Timestamp::from_millis(*since)) < RESERVED);
     seats
 }
 
