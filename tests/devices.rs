@@ -156,6 +156,7 @@ on_each_store!(
     a_login_that_broke_off_while_the_clock_was_ahead_blocks_nobody_for_longer,
     logins_that_race_never_exceed_the_limit,
     a_session_without_a_user_agent_is_bound_to_that,
+    an_unbound_session_is_not_bound_again_by_a_login,
 );
 
 fn address_of(parts: &Parts) -> Option<IpAddr> {
@@ -988,6 +989,34 @@ async fn a_session_without_a_user_agent_is_bound_to_that(site: Site<impl Store>)
             .send(from("192.0.2.1", "Other"), shown)
             .await;
         assert_eq!(reply.body, NOTHING, "logged in: {logged_in}");
+    }
+}
+
+async fn an_unbound_session_is_not_bound_again_by_a_login(site: Site<impl Store>) {
+    let site = site.with(SessionLayer::bind_user_agent);
+    let from = |agent| from("192.0.2.1", agent);
+    let unbind = async |mut session: Session<Shop>| {
+        session.theme.set("dark".to_owned());
+        session.unbind();
+    };
+    let enter = async |mut session: Session<Shop>| session.login("ada").await;
+    let unbind_and_enter = async |mut session: Session<Shop>| {
+        session.unbind();
+        session.login("ada").await
+    };
+    let mut before = site.visitor();
+    before.send(from("One"), unbind).await;
+    before.send(from("Two"), enter).await;
+    let mut with_it = site.visitor();
+    with_it.send(from("One"), unbind_and_enter).await;
+    for mut visitor in [before, with_it] {
+        for agent in ["Three", "Four"] {
+            let reply = visitor.send(from(agent), shown).await;
+            assert!(reply.body.starts_with("ada"), "{}", reply.body);
+        }
+        visitor.send(from("Five"), enter).await;
+        let reply = visitor.send(from("Six"), shown).await;
+        assert!(reply.body.starts_with("ada"), "{}", reply.body);
     }
 }
 

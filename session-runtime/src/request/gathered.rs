@@ -126,7 +126,12 @@ impl Gathered {
 
 /// Whether it is a fact that the new session takes over from the old one.
 fn outlives_login(name: &str) -> bool {
-    [facts::TTL.name(), facts::LABEL.name()].contains(&name)
+    [
+        facts::TTL.name(),
+        facts::LABEL.name(),
+        facts::UNBOUND.name(),
+    ]
+    .contains(&name)
 }
 
 impl Request {

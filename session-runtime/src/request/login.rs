@@ -167,7 +167,9 @@ impl Request {
             Pending::fact(&facts::DEVICE, None, Some(&login.device)),
             Pending::fact(&facts::AUTHENTICATED, None, Some(&now.as_millis())),
         ]);
-        slots.extend(gathered.carried(login.rows, now));
+        let mut carried = gathered.carried(login.rows, now);
+        carried.retain(|carried| slots.iter().all(|slot| slot.name != carried.name));
+        slots.extend(carried);
         slots
     }
 
