@@ -62,8 +62,11 @@ on_each_store!(
     a_login_that_breaks_off_blocks_its_seat_for_ten_seconds_at_most,
     a_login_that_fails_for_good_gives_guest_and_seat_back_at_once,
     a_login_that_may_have_been_credited_gives_nothing_back,
+    a_login_that_fails_for_good_ends_no_other_session,
+    a_login_that_broke_off_while_the_clock_was_ahead_blocks_nobody_for_longer,
     logins_that_race_never_exceed_the_limit,
     a_session_without_a_user_agent_is_bound_to_that,
+    an_unbound_session_is_not_bound_again_by_a_login,
 );
 
 on_a_cache!(
@@ -811,6 +814,49 @@ async fn a_login_that_may_have_been_credited_gives_nothing_back(site: Site<impl 
     assert_eq!(ask(&mut visitor, shown).await, "ada [1] 1 dark");
 }
 
+async fn a_login_that_fails_for_good_ends_no_other_session(site: Site<impl Store>) {
+    let site = site.with(at_most(1, WhenFull::EndOldest));
+    let mut desk = user(&site, "ada").await;
+    for number in 10..20 {
+        gather(&mut desk, number).await;
+    }
+    let mut visitor = guest(&site, &[1]).await;
+    let narrow = site.layer.clone().max_field(30);
+    let reply = try_login(&mut visitor.moved_to(&narrow), "ada").await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(ask(&mut desk, shown).await.starts_with("ada"));
+    assert_eq!(ask(&mut visitor, shown).await, "guest [1] 1 dark");
+    login(&mut visitor, "ada").await;
+    assert_eq!(ask(&mut desk, shown).await, NOTHING);
+}
+
+async fn a_login_that_broke_off_while_the_clock_was_ahead_blocks_nobody_for_longer(
+    site: Site<impl Store>,
+) {
+    for when_full in [WhenFull::Refuse, WhenFull::EndOldest] {
+        let site = &site;
+        let layer = at_most(1, when_full)(site.layer.clone());
+        let name = format!("ada {when_full:?}");
+        ask(&mut user(site, &name).await, logout).await;
+        let mut visitor = guest(site, &[1])
+            .await
+            .moved_to(&layer.clone().deadline(500 * MS));
+        site.clock.step_forward(HOUR);
+        // The session, the user, the seat: looked up, listed, reserved; the claim. No further.
+        site.store.plan([Fault::None; 6]);
+        site.store.always(Some(Fault::Before));
+        let reply = try_login(&mut visitor, &name).await;
+        site.store.heal();
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        let record = site.record(&visitor).await.unwrap();
+        assert!(matches!(record.state, State::Claimed { .. }), "{record:?}");
+        site.clock.step_back(HOUR);
+        let mut visitor = visitor.moved_to(&layer);
+        assert_eq!(ask(&mut visitor, shown).await, "guest [1] 1 dark");
+        login(&mut Visitor::of(layer), &name).await;
+    }
+}
+
 async fn logins_that_race_never_exceed_the_limit(site: Site<impl Store>) {
     for (limit, when_full) in [
         (1, WhenFull::Refuse),
@@ -865,6 +911,34 @@ async fn a_session_without_a_user_agent_is_bound_to_that(site: Site<impl Store>)
             .send(from("192.0.2.1", "Other"), shown)
             .await;
         assert_eq!(reply.body, NOTHING, "logged in: {logged_in}");
+    }
+}
+
+async fn an_unbound_session_is_not_bound_again_by_a_login(site: Site<impl Store>) {
+    let site = site.with(SessionLayer::bind_user_agent);
+    let from = |agent| from("192.0.2.1", agent);
+    let unbind = async |mut session: Session<Shop>| {
+        session.theme.set("dark".to_owned());
+        session.unbind();
+    };
+    let enter = async |mut session: Session<Shop>| session.login("ada").await;
+    let unbind_and_enter = async |mut session: Session<Shop>| {
+        session.unbind();
+        session.login("ada").await
+    };
+    let mut before = site.visitor();
+    before.send(from("One"), unbind).await;
+    before.send(from("Two"), enter).await;
+    let mut with_it = site.visitor();
+    with_it.send(from("One"), unbind_and_enter).await;
+    for mut visitor in [before, with_it] {
+        for agent in ["Three", "Four"] {
+            let reply = visitor.send(from(agent), shown).await;
+            assert!(reply.body.starts_with("ada"), "{}", reply.body);
+        }
+        visitor.send(from("Five"), enter).await;
+        let reply = visitor.send(from("Six"), shown).await;
+        assert!(reply.body.starts_with("ada"), "{}", reply.body);
     }
 }
 

@@ -290,17 +290,25 @@ impl Model {
         }
     }
 
+    /// Whether a login as `user` has to wait, since the guest's things may yet become another's.
+    fn waits(&mut self, browser: usize, user: usize) -> bool {
+        let Presented::Barred(Some(at)) = self.present(browser) else {
+            return false;
+        };
+        let session = &self.sessions[at];
+        let others =
+            matches!(session.fate, Fate::Claimed { by, credited: false, .. } if by != user);
+        others && session.user.is_none()
+    }
+
     /// The login comes to its end, or so far that the client gets its id.
     fn login(&mut self, browser: usize, user: usize) {
         let (from, credits) = self.gathers(browser, user);
+        let old = self.replaced(browser).or(from);
         if let (Some(from), true) = (from, credits) {
             let held = self.sessions[from].held.clone();
             self.users[user].credit(&held);
         }
-        let old = match self.present(browser) {
-            Presented::Session(at) => Some(at),
-            _ => from,
-        };
         let at = self.begin(Some(browser), Some(user));
         if let Some(from) = from {
             self.sessions[at].theme = self.sessions[from].theme;
@@ -308,6 +316,15 @@ impl Model {
         }
         if let Some(old) = old {
             self.sessions[old].fate = Fate::Ended(Some(self.now + BARRED));
+        }
+    }
+
+    /// The session that a login takes the place of, be it frozen; that of another user, too.
+    fn replaced(&mut self, browser: usize) -> Option<usize> {
+        match self.present(browser) {
+            Presented::Session(at) => Some(at),
+            Presented::Barred(at) => at.filter(|at| self.sessions[*at].user.is_some()),
+            Presented::Nothing => None,
         }
     }
 
@@ -441,6 +458,10 @@ impl<S: Store> World<S> {
             }
             Step::Login(browser, user) => {
                 let reply = self.login(browser, user).await;
+                if self.model.waits(browser, user) {
+                    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+                    return;
+                }
                 assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
                 assert_eq!(reply.set_cookies().len(), 1);
                 self.model.login(browser, user);
@@ -451,7 +472,9 @@ impl<S: Store> World<S> {
             }
             Step::Logout(browser) => {
                 self.visit(browser, logout).await;
-                if let Presented::Session(at) = self.model.present(browser) {
+                if let Presented::Session(at) | Presented::Barred(Some(at)) =
+                    self.model.present(browser)
+                {
                     self.model.sessions[at].fate = Fate::Ended(Some(self.model.now + BARRED));
                     self.model.cookies[browser] = None;
                 }
@@ -570,13 +593,14 @@ impl<S: Store> World<S> {
         if !reply.set_cookies().is_empty() {
             // The client has its id: what is left to do is to end the old session.
             assert!(credited);
-            let old = match self.model.present(browser) {
-                Presented::Session(at) => Some(at),
-                _ => from,
-            };
+            let old = self.model.replaced(browser).or(from);
             self.model.login(browser, user);
             if let Some(old) = old {
-                self.look_at(old, user, true).await;
+                self.look_at(old).await;
+                let fate = &self.model.sessions[old].fate;
+                let is_given_back =
+                    matches!(fate, Fate::Claimed { by, credited: false, .. } if *by == user);
+                assert!(!is_given_back, "with the new id, the old one opens nothing");
             }
             self.note_key(browser);
             return;
@@ -591,7 +615,7 @@ impl<S: Store> World<S> {
         if let Some(from) = from {
             let is_marked = self.is_marked(from, user).await;
             assert!(account == before || is_marked, "what is credited is marked");
-            self.look_at(from, user, is_marked).await;
+            self.look_at(from).await;
         }
     }
 
@@ -600,22 +624,22 @@ impl<S: Store> World<S> {
         let account = Key::User(USERS[user].into());
         let account = self.site.store.inner().load(&account).await.unwrap();
         let key = self.model.sessions[at].key.as_ref().unwrap();
-        account.is_some_and(|account| account.slot(&format!("@merged/{key}")).is_some())
+        let mark = account.and_then(|account| account.slot(&format!("@merged/{key}")).cloned());
+        mark.is_some_and(|mark| mark.payload() == "true")
     }
 
     /// Looks up what a login that broke off has left of the session it came from.
-    async fn look_at(&mut self, at: usize, user: usize, credited: bool) {
+    async fn look_at(&mut self, at: usize) {
         let key = self.model.sessions[at].key.clone().unwrap();
         let record = self.site.store.inner().load(&key).await.unwrap().unwrap();
         self.model.sessions[at].fate = match &record.state {
             State::Live => Fate::Live,
             State::Claimed { by, at: since, .. } => {
-                assert_eq!(*by, USERS[user].into());
-                let credited = credited && self.model.sessions[at].user.is_none();
+                let by = USERS.iter().position(|user| *user == by.as_str()).unwrap();
                 Fate::Claimed {
-                    by: user,
+                    by,
                     at: *since,
-                    credited,
+                    credited: self.is_marked(at, by).await,
                 }
             }
             State::Ended(_) => Fate::Ended(Some(self.model.now + BARRED)),

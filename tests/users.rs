@@ -10,11 +10,12 @@ use std::time::Duration;
 use axum::handler::Handler;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
-use session_runtime::{Change, Committed, Ended, Key, Kind, Record, Saved, Session, Slot};
-use session_runtime::{SlotChange, State, Timestamp, UserId};
+use session_runtime::testing::TestClock;
+use session_runtime::{Change, Clock, Committed, Ended, Error, Key, Kind, Record, Saved, Session};
+use session_runtime::{Slot, SlotChange, State, Timestamp, UserId, WhenFull};
 use session_tests::customers::{
-    Club, NOTHING, Shop, add, club, gather, guest, join_club, login, logout, paint, quietly, shown,
-    try_login, user, why,
+    Club, NOTHING, Shop, add, club, entering, gather, guest, join_club, login, logout, paint,
+    quietly, shown, try_login, user, why,
 };
 use session_tests::{
     Choices, Fault, Handles, Held, Reply, Site, Visitor, on_a_cache, on_each_store,
@@ -75,6 +76,21 @@ on_each_store!(
     a_login_that_fails_takes_nothing_from_one_that_shares_its_claim,
     a_guest_whose_logins_all_fail_goes_on_when_none_can_credit_any_more,
     whatever_fails_amid_a_login_the_guest_is_credited_once,
+    who_leaves_has_left_whatever_a_login_before_has_come_to,
+    a_logout_counts_though_the_session_was_frozen_meanwhile,
+    once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user,
+    a_login_as_another_user_ends_the_first_ones_session_whatever_came_before,
+    what_a_login_has_frozen_is_not_lost_to_a_login_as_another_user,
+    a_login_that_broke_off_can_be_tried_again_at_any_time,
+    a_login_that_failed_can_be_tried_again_also_by_a_handler_that_says_sorry,
+    a_superseded_request_whose_login_fails_sends_no_cookie,
+    what_was_credited_of_an_unsaved_guest_is_not_written_as_the_guests_too,
+    a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was,
+    a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_session,
+    a_credit_that_arrives_after_the_guest_was_given_back_is_none,
+    what_a_guest_adds_after_being_given_back_is_not_lost_to_a_late_credit,
+    an_instance_whose_clock_is_ahead_doubles_nothing_of_a_login_under_way,
+    a_late_verification_does_not_replace_a_session_that_was_given_back,
     an_abandoned_login_is_settled_by_the_next_who_comes,
     what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
     what_waits_is_credited_once_whatever_fails,
@@ -89,6 +105,8 @@ on_each_store!(
     a_late_commit_writes_nothing_to_a_session_that_was_logged_out,
     a_deleted_user_is_not_brought_back,
     logins_leave_nothing_behind_for_good,
+    logins_leave_nothing_behind_for_good_where_seats_are_limited,
+    a_user_who_logs_in_often_is_not_locked_out,
 );
 
 on_a_cache!(
@@ -685,18 +703,36 @@ async fn a_guest_whose_logins_all_fail_goes_on_when_none_can_credit_any_more(
     assert_eq!(account(&site, "ada").await, "[1,2,3] 6");
 }
 
+/// Sends a request during which the `call`th call of the store and all later ones fail.
+async fn break_off<T: 'static>(
+    site: &Site<impl Store>,
+    visitor: &mut Visitor,
+    (call, fault, then): (usize, Fault, Fault),
+    handler: impl Handler<T, ()>,
+) -> Reply {
+    site.store.fail_after(call, fault, then);
+    let reply = visitor.visit(handler).await;
+    site.store.heal();
+    *visitor = hasty.moved_to(&site.layer);
+    reply
+}
+
+/// Where a request of so many calls can break off.
+fn places(calls: usize) -> impl Iterator<Item = (usize, Fault, Fault)> {
+    let faults = [Fault::Before, Fault::After];
+    (0..calls).flat_map(move |call| faults.map(|fault| (call, fault, Fault::Full)))
+}
+
 /// Logs a guest in who has 2, as a user who has 1, while the `call`th call and all later ones fail.
 async fn fail_at(
     site: &Site<impl Store>,
     name: &str,
-    (call, fault, then): (usize, Fault, Fault),
+    place: (usize, Fault, Fault),
 ) -> (Visitor, Visitor) {
     drop(user(site, name, &[1]).await);
     let guest = guest(site, &[2]).await;
     let mut visitor = guest.clone();
-    site.store.fail_after(call, fault, then);
-    let reply = try_login(&mut visitor, name).await;
-    site.store.heal();
+    let reply = break_off(site, &mut visitor, place, entering(name)).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     (visitor, guest)
 }
@@ -748,6 +784,361 @@ async fn the_guest_is_credited_once(site: Site<impl Store>, then: Fault) {
             }
         }
     }
+}
+
+async fn who_leaves_has_left_whatever_a_login_before_has_come_to(site: Site<impl Store>) {
+    let forget = async |mut session: Session<Shop>| session.delete("forget me").await;
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let mut ada = user(&site, &*name, &[]).await;
+        break_off(&site, &mut ada, place, entering(&*name)).await;
+        assert_eq!(ada.visit(logout).await.status, StatusCode::OK);
+        let mut visitor = guest(&site, &[1]).await;
+        break_off(&site, &mut visitor, place, entering(&*name)).await;
+        assert_eq!(visitor.visit(forget).await.status, StatusCode::OK);
+        site.clock.advance(10 * SECOND);
+        assert_eq!(quietly(&mut ada, shown).await, NOTHING, "{name}");
+        assert_eq!(quietly(&mut visitor, shown).await, NOTHING, "{name}");
+    }
+}
+
+async fn a_logout_counts_though_the_session_was_frozen_meanwhile(site: Site<impl Store>) {
+    let mut visitor = user(&site, "ada", &[]).await;
+    let mut old = visitor.clone();
+    let (store, key, now) = (Arc::clone(&site.store), visitor.key(), site.now());
+    let leave = async move |mut session: Session<Shop>| {
+        // A login in another tab, which gets no further.
+        let claim = Change::new(Kind::Claim("ada".into()), now);
+        let claimed = store.inner().commit(&key, &claim).await.unwrap();
+        assert_eq!(claimed, Committed::Applied);
+        session.theme.set("late".to_owned());
+        assert_eq!(session.save().await.unwrap(), Saved::Ended);
+        session.logout().await
+    };
+    let reply = visitor.visit(leave).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(visitor.id(), "", "the cookie is removed");
+    site.clock.advance(10 * SECOND);
+    assert_eq!(quietly(&mut old, shown).await, NOTHING);
+    assert_eq!(quietly(&mut old, why).await, "Some(LoggedOut)");
+}
+
+/// The site without a limit on sessions, and then with one.
+fn with_limit<S: Store>(site: Site<S>, limited: bool) -> Site<S> {
+    if limited {
+        site.with(|layer| layer.max_sessions(5, WhenFull::EndOldest))
+    } else {
+        site
+    }
+}
+
+async fn once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user(mut site: Site<impl Store>) {
+    let mut sent = 0;
+    for limited in [false, true] {
+        site = with_limit(site, limited);
+        for place in places(14) {
+            let name = format!("ada {limited} {place:?}");
+            let mut visitor = user(&site, &*name, &[7]).await;
+            let mut old = visitor.clone();
+            let reply = break_off(&site, &mut visitor, place, entering(&*name)).await;
+            if reply.set_cookies().is_empty() {
+                continue;
+            }
+            sent += usize::from(reply.status != StatusCode::OK);
+            for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE] {
+                site.clock.advance(wait);
+                assert_eq!(quietly(&mut old, shown).await, NOTHING, "{name}");
+            }
+        }
+    }
+    assert!(
+        sent > 3,
+        "only {sent} with a new id that came with an error"
+    );
+}
+
+async fn a_login_as_another_user_ends_the_first_ones_session_whatever_came_before(
+    site: Site<impl Store>,
+) {
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let mut visitor = user(&site, &*name, &[]).await;
+        let mut old = visitor.clone();
+        let reply = break_off(&site, &mut visitor, place, entering(&*name)).await;
+        if !reply.set_cookies().is_empty() {
+            continue;
+        }
+        login(&mut visitor, "bob").await;
+        site.clock.advance(10 * SECOND);
+        assert_eq!(quietly(&mut old, shown).await, NOTHING, "{name}");
+    }
+}
+
+async fn what_a_login_has_frozen_is_not_lost_to_a_login_as_another_user(site: Site<impl Store>) {
+    let mut refused = 0;
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let (mut visitor, mut guest) = fail_at(&site, &name, place).await;
+        if account(&site, &*name).await != "[1] 1" {
+            continue; // it is hers
+        }
+        let other = format!("bob {place:?}");
+        if try_login(&mut visitor, &*other).await.status != StatusCode::OK {
+            refused += 1;
+            assert_eq!(visitor.id(), guest.id());
+            site.clock.advance(10 * SECOND);
+            assert_eq!(quietly(&mut guest, shown).await, "guest [2] 2 dark");
+            login(&mut visitor, &*other).await;
+        }
+        let seen = quietly(&mut visitor, shown).await;
+        assert_eq!(seen, format!("{other} [2] 2 dark"));
+        assert_eq!(account(&site, &*name).await, "[1] 1");
+    }
+    assert!(refused > 1, "{refused}");
+}
+
+async fn a_login_that_broke_off_can_be_tried_again_at_any_time(mut site: Site<impl Store>) {
+    let waits = [10 * SECOND, MINUTE, 2 * MINUTE].into_iter().cycle();
+    for limited in [false, true] {
+        site = with_limit(site, limited);
+        for (place, wait) in places(14).zip(waits.clone()) {
+            for again in [false, true] {
+                let name = format!("ada, limited {limited}, again {again}, {place:?}, {wait:?}");
+                drop(user(&site, &*name, &[1]).await);
+                let mut visitor = guest(&site, &[2]).await;
+                if again {
+                    login(&mut visitor, &*name).await;
+                }
+                break_off(&site, &mut visitor, place, entering(&*name)).await;
+                site.clock.advance(wait);
+                login(&mut visitor, &*name).await;
+                let seen = quietly(&mut visitor, shown).await;
+                assert!(seen.starts_with(&format!("{name} [1, 2] 3 ")), "{seen}");
+            }
+        }
+    }
+}
+
+/// Tries to log in, and says so politely where that fails. The store has recovered by then.
+fn or_sorry(
+    site: &Site<impl Store>,
+    user: &str,
+) -> impl FnOnce(Session<Shop>) -> Told + Clone + Send + Sync + 'static {
+    let (store, user) = (Arc::clone(&site.store), UserId::new(user));
+    move |mut session| {
+        Box::pin(async move {
+            let failed = session.login(user).await.is_err();
+            store.heal();
+            if failed {
+                session.notice.set("Please try again.".to_owned());
+            }
+            failed.to_string()
+        })
+    }
+}
+
+async fn a_login_that_failed_can_be_tried_again_also_by_a_handler_that_says_sorry(
+    mut site: Site<impl Store>,
+) {
+    for limited in [false, true] {
+        site = with_limit(site, limited);
+        for place in places(14) {
+            let name = format!("ada {limited} {place:?}");
+            drop(user(&site, &*name, &[1]).await);
+            let mut visitor = guest(&site, &[2]).await;
+            let sorry = or_sorry(&site, &name);
+            let reply = break_off(&site, &mut visitor, place, sorry).await;
+            if reply.body != "true" || reply.status != StatusCode::OK {
+                continue;
+            }
+            login(&mut visitor, &*name).await;
+            let expected = format!("{name} [1, 2] 3 dark");
+            assert_eq!(quietly(&mut visitor, shown).await, expected);
+        }
+    }
+}
+
+async fn a_superseded_request_whose_login_fails_sends_no_cookie(site: Site<impl Store>) {
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        let mut visitor = guest(&site, &[2]).await;
+        // A login of another tab is under way: it has claimed the guest.
+        break_off(
+            &site,
+            &mut visitor,
+            (3, Fault::After, Fault::Full),
+            entering(&*name),
+        )
+        .await;
+        let id = visitor.id();
+        let sorry = or_sorry(&site, &name);
+        let reply = break_off(&site, &mut visitor, place, sorry).await;
+        let seen = quietly(&mut visitor, shown).await;
+        let sent = visitor.id() != id;
+        assert_eq!(sent, seen.starts_with("ada"), "{seen} {}", reply.body);
+        site.clock.advance(MINUTE);
+    }
+}
+
+async fn what_was_credited_of_an_unsaved_guest_is_not_written_as_the_guests_too(
+    site: Site<impl Store>,
+) {
+    for place in places(calls(&site).await) {
+        let name = format!("ada {place:?}");
+        drop(user(&site, &*name, &[1]).await);
+        let user = UserId::new(&*name);
+        let store = Arc::clone(&site.store);
+        let enter = async move |mut session: Session<Shop>| {
+            add(&mut session, 2);
+            session.theme.set("dark".to_owned());
+            let entered = session.login(user).await;
+            store.heal();
+            entered
+        };
+        let mut visitor = site.visitor();
+        break_off(&site, &mut visitor, place, enter).await;
+        login(&mut visitor, &*name).await;
+        let stored = account(&site, &*name).await;
+        assert!(["[1] 1", "[1,2] 3"].contains(&&*stored), "{name}: {stored}");
+    }
+}
+
+async fn a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was(
+    site: Site<impl Store>,
+) {
+    let site = site.with(|layer| layer.max_record(1000));
+    drop(user(&site, "ada", &[1]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    let fill = async |mut session: Session<Shop>| session.theme.set("x".repeat(900));
+    assert_eq!(visitor.visit(fill).await.status, StatusCode::OK);
+    let reply = try_login(&mut visitor, "ada").await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+    for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE] {
+        site.clock.advance(wait);
+        let seen = quietly(&mut visitor, shown).await;
+        assert!(seen.starts_with("guest [2] 2 xxx"), "{seen}");
+    }
+}
+
+/// The schema of pages that are visited for months.
+#[derive(Session)]
+#[session(ttl = "2d", absolute = "90d")]
+struct Pages {
+    #[merge(sum)]
+    points: u32,
+}
+
+/// That of the page where one logs in.
+#[derive(Session)]
+#[session(ttl = "1h", absolute = "12h")]
+struct Door {
+    #[merge(sum)]
+    points: u32,
+}
+
+async fn a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_session(
+    site: Site<impl Store>,
+) {
+    let collect = async |mut session: Session<Pages>| *session.points.get_mut() += 2;
+    let points = async |session: Session<Pages>| session.points.get().to_string();
+    for place in places(calls(&site).await) {
+        let user = UserId::from(format!("ada {place:?}"));
+        let enter = async move |mut session: Session<Door>| session.login(user).await;
+        let mut one = site.visitor();
+        one.visit(collect).await;
+        site.clock.advance(DAY);
+        break_off(&site, &mut one, place, enter.clone()).await;
+        // Another browser logs in, with something to merge: that takes out marks which have lapsed.
+        let mut other = site.visitor();
+        other.visit(collect).await;
+        assert_eq!(other.visit(enter.clone()).await.status, StatusCode::OK);
+        assert_eq!(one.visit(enter).await.status, StatusCode::OK);
+        assert_eq!(quietly(&mut one, points).await, "4", "{place:?}");
+    }
+}
+
+/// The call of a login at which a guest is credited.
+const CREDIT: usize = 4;
+/// That at which a session is verified, of a user who logs in again.
+const VERIFICATION: usize = 5;
+
+/// Begins a login as `user` whose `call`th call is on the wire when it gives up.
+async fn cut_off(site: &Site<impl Store>, visitor: &Visitor, user: &str, call: usize) {
+    let mut hasty = visitor.moved_to(&site.layer.clone().deadline(300 * MS));
+    let before = std::iter::repeat_n(Fault::None, call);
+    site.store.plan(before.chain([Fault::Stray]));
+    let reply = try_login(&mut hasty, user).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    site.store.until_held(1).await;
+}
+
+async fn a_credit_that_arrives_after_the_guest_was_given_back_is_none(site: Site<impl Store>) {
+    drop(user(&site, "ada", &[1]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    for _ in 0..2 {
+        cut_off(&site, &visitor, "ada", CREDIT).await;
+        site.clock.advance(10 * SECOND);
+        assert_eq!(quietly(&mut visitor, shown).await, "guest [2] 2 dark");
+        site.store.arrival().await;
+        assert_eq!(account(&site, "ada").await, "[1] 1");
+    }
+    gather(&mut visitor, 4).await;
+    login(&mut visitor, "bob").await;
+    assert_eq!(account(&site, "bob").await, "[2,4] 6");
+}
+
+async fn what_a_guest_adds_after_being_given_back_is_not_lost_to_a_late_credit(
+    site: Site<impl Store>,
+) {
+    drop(user(&site, "ada", &[1]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    cut_off(&site, &visitor, "ada", CREDIT).await;
+    site.clock.advance(10 * SECOND);
+    gather(&mut visitor, 4).await;
+    site.store.arrival().await;
+    gather(&mut visitor, 8).await;
+    login(&mut visitor, "ada").await;
+    let seen = quietly(&mut visitor, shown).await;
+    assert_eq!(seen, "ada [1, 2, 4, 8] 15 dark");
+}
+
+async fn an_instance_whose_clock_is_ahead_doubles_nothing_of_a_login_under_way(
+    site: Site<impl Store>,
+) {
+    drop(user(&site, "ada", &[1]).await);
+    let visitor = guest(&site, &[2]).await;
+    let ahead = TestClock::new();
+    ahead.advance(site.now().since(ahead.now()) + MINUTE);
+    let other = site.layer.clone().clock(ahead);
+    let held = std::iter::repeat_n(Fault::None, CREDIT).chain([Fault::Held]);
+    site.store.plan(held);
+    let ada = logs_in(visitor.clone(), "ada");
+    site.store.until_held(1).await;
+    // Another tab comes to the other instance, which takes the login for one that was broken off.
+    let mut tab = visitor.moved_to(&other);
+    login(&mut tab, "bob").await;
+    site.store.release();
+    let (_, reply) = ada.await.unwrap();
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+    assert_eq!(account(&site, "bob").await, "[2] 2");
+}
+
+async fn a_late_verification_does_not_replace_a_session_that_was_given_back(
+    site: Site<impl Store>,
+) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    cut_off(&site, &visitor, "ada", VERIFICATION).await;
+    site.clock.advance(10 * SECOND);
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 plain");
+    site.store.arrival().await;
+    for wait in [Duration::ZERO, 10 * SECOND, 5 * MINUTE] {
+        site.clock.advance(wait);
+        assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 plain");
+    }
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 plain");
 }
 
 async fn an_abandoned_login_is_settled_by_the_next_who_comes(site: Site<impl Store>) {
@@ -1181,6 +1572,27 @@ async fn logins_leave_nothing_behind_for_good(site: Site<impl Store>) {
     assert!(slots.last() < Some(&8), "{slots:?}");
 }
 
+async fn logins_leave_nothing_behind_for_good_where_seats_are_limited(site: Site<impl Store>) {
+    let site = with_limit(site, true).with(|layer| layer.ttl(HOUR).absolute(2 * HOUR));
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let mut slots = BTreeSet::new();
+    for _ in 0..30 {
+        site.clock.advance(30 * MINUTE);
+        login(&mut visitor, "ada").await;
+        let record = load(&site, &Key::User("ada".into())).await.unwrap();
+        slots.insert(record.slots().len());
+    }
+    assert!(slots.last() < Some(&10), "{slots:?}");
+}
+
+async fn a_user_who_logs_in_often_is_not_locked_out(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.max_record(4000));
+    for _ in 0..60 {
+        login(&mut guest(&site, &[]).await, "ada").await;
+        site.clock.advance(3 * HOUR);
+    }
+}
+
 #[tokio::test]
 async fn a_login_that_takes_up_a_claim_has_all_its_time() {
     let site = Site::in_memory();
@@ -1260,12 +1672,17 @@ fn fail_to_enter(mut session: Session<Shop>) -> Told {
     })
 }
 
-/// Logs in as somebody else.
-fn enter_as_bob(mut session: Session<Shop>) -> Told {
+/// Logs in, unless somebody else is about to.
+fn try_to_enter<const N: u32>(mut session: Session<Shop>) -> Told {
     Box::pin(async move {
-        session.login("bob").await.expect("the store answers");
-        String::new()
+        add(&mut session, N);
+        session.login("ada").await.is_ok().to_string()
     })
+}
+
+/// Logs in as somebody else, with the same proviso.
+fn enter_as_bob(mut session: Session<Shop>) -> Told {
+    Box::pin(async move { session.login("bob").await.is_ok().to_string() })
 }
 
 /// Sends these at once from tabs of one guest, their calls of the store in the order chosen. What they were told,
@@ -1383,7 +1800,7 @@ async fn in_hardly_any_order_does_a_guest_become_two_users() {
             orders += 1;
             let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
             let guest = guest(&site, &[1]).await;
-            let aims: [Aim; 2] = [enter::<2>, enter_as_bob];
+            let aims: [Aim; 2] = [try_to_enter::<2>, enter_as_bob];
             pursue(&site, &guest, (&aims, loaded), &mut choices).await;
             let (ada, bob) = (account(&site, "ada").await, account(&site, "bob").await);
             match (&*ada, &*bob) {

@@ -33,6 +33,11 @@ impl Timestamp {
         let millis = self.0.saturating_sub(earlier.0).max(0);
         Duration::from_millis(millis.unsigned_abs())
     }
+
+    /// The time between the two, whichever is later: a clock that was ahead has left a time that is still to come.
+    pub(crate) fn distance(self, other: Self) -> Duration {
+        self.since(other).max(other.since(self))
+    }
 }
 
 impl std::ops::Add<Duration> for Timestamp {

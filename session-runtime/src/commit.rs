@@ -22,8 +22,8 @@ mod pending;
 mod policy;
 
 pub(crate) use calls::{
-    Found, SUPERSEDED, ask, ask_until, claimed, create, end, find, look_up, open, owned_by,
-    prolong, take_out,
+    Found, SUPERSEDED, ask, ask_until, check_create, claimant, claimed, create, end, find, look_up,
+    open, owned_by, prolong, take_out,
 };
 use calls::{commit, jitter};
 pub(crate) use pending::{

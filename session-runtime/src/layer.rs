@@ -197,8 +197,9 @@ impl SessionLayer {
     /// that is given. A clone of the layer may have another: each is told what its own requests do, and all are told
     /// what has expired.
     ///
-    /// Each event is told once, by the process that the store has told first, also where many share the
-    /// store; should that process die at this very moment, it is not told at all. The request waits for
+    /// Each event is told at most once, by the process that the store has told first, also where many share the
+    /// store; should that process die at this very moment, or the store's answer not come before the deadline, it is
+    /// not told at all. The request waits for
     /// `listener`: what takes time belongs into a channel.
     pub fn on_event(mut self, listener: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.config_mut().herald.listen(Arc::new(listener));

@@ -134,11 +134,11 @@ impl Request {
                 state.ended = Some(reason);
                 state.barred = Some(Barred::Superseded);
             }
-            Found::Claimed(key) => {
+            Found::Claimed(key, record) => {
                 let mut state = self.state();
                 state.ended = Some(Ended::LoggedIn);
                 state.barred = Some(Barred::Superseded);
-                state.frozen = Some(key);
+                state.frozen = Some((key, record));
             }
             Found::Ended(reason) => self.state().ended = Some(reason),
             Found::Abandoned { .. } => self.state().ended = Some(Ended::LoggedIn),
@@ -264,24 +264,23 @@ impl Request {
         .await
     }
 
-    /// Ends the session. Whoever calls it holds the gate.
+    /// Ends the session, be it frozen for a login: that may have been broken off. Whoever calls it holds the gate.
     async fn end(&self, reason: Ended) -> Result<(), Error> {
-        let (key, user) = {
-            let state = self.state();
-            let stored = state.session.stored.as_deref();
-            (state.session.key.clone(), stored.and_then(owner_of))
+        let Some((key, record)) = self.state().presented() else {
+            self.state().forget();
+            return Ok(());
         };
-        let removed = match key.clone() {
-            Some(key) => commit::end(&self.config, key, reason.clone(), user.as_ref()).await?,
-            None => false,
-        };
+        let user = owner_of(&record);
+        let removed = commit::end(&self.config, key, reason.clone(), user.as_ref()).await?;
         let mut state = self.state();
         state.forget();
-        if key.is_some() {
-            state.ended = Some(reason);
-        }
         if removed {
             state.notice = Some(Told::Removed);
+            // It was frozen at most: what comes now may begin anew.
+            state.barred = state.barred.filter(|barred| *barred == Barred::Panicked);
+        }
+        if state.barred.is_none() {
+            state.ended = Some(reason);
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unused_async, reason = "handlers are")]
 
+use std::pin::Pin;
+
 use axum::handler::Handler;
 use http::StatusCode;
 use session_runtime::store::Store;
@@ -107,11 +109,20 @@ pub async fn join_club(visitor: &mut Visitor, stamps: u32, badge: &'static str) 
     assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
 }
 
+/// A handler's answer.
+pub type Entered = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// A handler that logs in.
+pub fn entering(
+    user: impl Into<UserId>,
+) -> impl FnOnce(Session<Shop>) -> Entered + Clone + Send + Sync + 'static {
+    let user = user.into();
+    move |mut session| Box::pin(async move { session.login(user).await })
+}
+
 /// Logs in, if that is possible.
 pub async fn try_login(visitor: &mut Visitor, user: impl Into<UserId>) -> Reply {
-    let user = user.into();
-    let handler = async move |mut session: Session<Shop>| session.login(user).await;
-    visitor.visit(handler).await
+    visitor.visit(entering(user)).await
 }
 
 /// Logs in, which gives a new id and sets one cookie.

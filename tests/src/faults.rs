@@ -22,6 +22,8 @@ pub enum Fault {
     Late(Duration),
     /// The call waits until [`FaultStore::release`], and has no effect if nobody waits for it.
     Held,
+    /// A commit that is held, and has its effect though nobody waits for it any more: it was on the wire.
+    Stray,
     /// There is no room.
     Full,
     /// A commit is told that its slots have changed, whether or not they have; a load goes through.
@@ -108,9 +110,30 @@ impl<S: Store> FaultStore<S> {
         self.released.notify_one();
     }
 
+    /// Lets one call go on that is held, and waits until it has had its effect.
+    pub async fn arrival(&self) {
+        let held = self.held.load(Ordering::SeqCst);
+        self.release();
+        while self.held.load(Ordering::SeqCst) >= held {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Nothing goes wrong any more.
     pub fn heal(&self) {
         *self.planned() = Plan::default();
+    }
+
+    /// The same store once more.
+    fn shared(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            loads: Arc::clone(&self.loads),
+            commits: Arc::clone(&self.commits),
+            planned: Arc::clone(&self.planned),
+            held: Arc::clone(&self.held),
+            released: Arc::clone(&self.released),
+        }
     }
 
     fn planned(&self) -> std::sync::MutexGuard<'_, Plan> {
@@ -159,11 +182,12 @@ impl<S: Store> FaultStore<S> {
                 tokio::time::sleep(wait).await;
                 answer
             }
-            Fault::Held => {
+            Fault::Held | Fault::Stray => {
                 self.held.fetch_add(1, Ordering::SeqCst);
                 self.released.notified().await;
+                let answer = call.await;
                 self.held.fetch_sub(1, Ordering::SeqCst);
-                call.await
+                answer
             }
         }
     }
@@ -181,6 +205,14 @@ impl<S: Store> Store for FaultStore<S> {
             Fault::Contested => {
                 let record = self.inner.load(key).await?;
                 Ok(record.map_or(Committed::Gone, Committed::Conflict))
+            }
+            Fault::Stray => {
+                let (store, key, change) = (self.shared(), key.clone(), change.clone());
+                let call = async move {
+                    let commit = store.inner.commit(&key, &change);
+                    store.call_with(Fault::Stray, commit).await
+                };
+                tokio::spawn(call).await.map_err(StoreError::unavailable)?
             }
             fault => self.call_with(fault, self.inner.commit(key, change)).await,
         }

@@ -55,15 +55,21 @@ pub(crate) async fn create(
     }
 }
 
+/// Refuses to create a session of what is pending if that is too large.
+pub(crate) fn check_create(config: &Config, pending: &[Pending]) -> Result<(), Error> {
+    check_sizes(config, None, &slots_of_new(pending, config.now()))
+}
+
+fn slots_of_new(pending: &[Pending], now: Timestamp) -> Vec<SlotChange> {
+    let created = Pending::fact(&facts::CREATED, None, Some(&now.as_millis()));
+    let slots = pending.iter().chain([&created]);
+    slots.flat_map(Pending::to_changes).collect()
+}
+
 fn plan_create(config: &Config, policy: Policy, pending: &[Pending]) -> Result<Change, Error> {
     let now = config.now();
     let mut change = Change::new(Kind::Create, now);
-    let created = Pending::fact(&facts::CREATED, None, Some(&now.as_millis()));
-    change.slots = pending
-        .iter()
-        .chain([&created])
-        .flat_map(Pending::to_changes)
-        .collect();
+    change.slots = slots_of_new(pending, now);
     check_sizes(config, None, &change.slots)?;
     let ttl = pending
         .iter()
@@ -149,8 +155,8 @@ pub(crate) enum Found {
     Ended(Ended),
     /// The client has just logged in or out, and will soon present a newer id.
     Superseded(Ended),
-    /// A login of the client is under way, or was broken off a moment ago.
-    Claimed(Key),
+    /// A login of the client is under way, or was broken off a moment ago. What it has frozen, and where.
+    Claimed(Key, Arc<Record>),
     /// A session that is frozen for a login that was never finished.
     Abandoned {
         key: Key,
@@ -165,11 +171,11 @@ pub(crate) async fn find(config: &Config, mut key: Key) -> Result<Found, Error> 
     let Some(record) = follow(config, &mut key).await? else {
         return Ok(Found::Ended(Ended::Expired));
     };
-    let since = |at| config.now().since(at);
+    let since = |at| config.now().distance(at);
     Ok(match record.state.clone() {
         State::Live => Found::Live(key, record),
         State::Ended(reason) => ended(reason, since(record.seen)),
-        State::Claimed { at, .. } if since(at) < ABANDONED => Found::Claimed(key),
+        State::Claimed { at, .. } if since(at) < ABANDONED => Found::Claimed(key, record),
         State::Claimed { by, at, .. } => Found::Abandoned {
             key,
             by,
@@ -242,6 +248,16 @@ pub(crate) async fn claimed(
     let found = within(deadline, config.store.load(key)).await?;
     Ok(found.and_then(|record| match &record.state {
         State::Claimed { by, at, shared } if by == user => Some((*at, *shared, record)),
+        _ => None,
+    }))
+}
+
+/// For whose login the record under `key` is frozen, if it is.
+pub(crate) async fn claimant(config: &Config, key: &Key) -> Result<Option<UserId>, Error> {
+    let deadline = Instant::now() + config.deadline;
+    let found = within(deadline, config.store.load(key)).await?;
+    Ok(found.and_then(|record| match &record.state {
+        State::Claimed { by, .. } if record.is_live(config.now()) => Some(by.clone()),
         _ => None,
     }))
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Request;
+use super::gathered::Gathered;
 use super::part::Part;
 use crate::change::{Change, Committed, Expiry, Kind, SlotChange, SlotOp};
 use crate::clock::Timestamp;
-use crate::commit::{self, Pending, epoch, fact};
+use crate::commit::{self, Pending, SUPERSEDED, epoch, fact, same_payload};
 use crate::error::Error;
+use crate::id::random_text;
 use crate::key::{Key, UserId};
 use crate::record::{FieldName, Record, Slot};
 use crate::schema::facts;
@@ -35,8 +37,9 @@ pub(super) fn account_of(session: &Record) -> Option<Part> {
 
 /// A change to a user's record, of what is pending.
 pub(super) fn change_of(account: &Record, pending: &[Pending], now: Timestamp) -> Change {
+    let changes = pending.iter().flat_map(Pending::to_changes);
     Change {
-        slots: pending.iter().flat_map(Pending::to_changes).collect(),
+        slots: changes.chain(lapsed_marks(account, now)).collect(),
         unchanged: vec![epoch::unchanged(account)],
         ..Change::new(Kind::Update, now)
     }
@@ -50,13 +53,17 @@ pub(super) fn mark_of(credited: impl Display) -> String {
     format!("{MARK}{credited}")
 }
 
-/// Whether a mark is there.
+/// What a mark says of what has been credited, or of a session whose place another has taken.
+const CREDITED: &str = "true";
+
+/// Whether a mark is there. One that is *void* says the contrary.
 pub(super) fn is_credited(account: &Record, mark: &str) -> bool {
-    account.slot(mark).is_some()
+    let mark = account.slot(mark);
+    mark.is_some_and(|mark| *mark.payload() == *CREDITED)
 }
 
-/// Takes out the marks of guests that can be presented no more.
-pub(super) fn lapsed_marks(account: &Record, now: Timestamp) -> impl Iterator<Item = SlotChange> {
+/// Takes out the marks of what can be presented no more.
+fn lapsed_marks(account: &Record, now: Timestamp) -> impl Iterator<Item = SlotChange> {
     let slots = account.slots().iter();
     let lapsed =
         slots.filter(move |slot| slot.name().as_str().starts_with(MARK) && !slot.is_live(now));
@@ -65,6 +72,38 @@ pub(super) fn lapsed_marks(account: &Record, now: Timestamp) -> impl Iterator<It
         base: None, // lapsed is absent
         to: SlotOp::Drop,
     })
+}
+
+/// How long a mark of a frozen record is kept: while that can be presented, which nothing extends, and a while longer,
+/// since clocks disagree.
+fn lapse_of(frozen: &Record, now: Timestamp) -> Timestamp {
+    frozen.expires.max(now) + SUPERSEDED
+}
+
+fn set_mark(name: String, says: String, base: Option<&Arc<Slot>>, until: Timestamp) -> Pending {
+    let slot = Slot::new(name.clone(), says, Some(until));
+    Pending::raw(FieldName::from(name), base.cloned(), Some(Arc::new(slot)))
+}
+
+/// The mark of what is frozen, if it is not there yet. Fails if that has been given back since the login began.
+pub(super) fn mark_frozen(
+    account: &Record,
+    gathered: &Gathered,
+    now: Timestamp,
+) -> Result<Option<Pending>, Error> {
+    let Some((key, frozen)) = &gathered.frozen else {
+        return Ok(None);
+    };
+    let name = mark_of(key);
+    if is_credited(account, &name) {
+        return Ok(None);
+    }
+    let void = account.live_slot(&name, now);
+    if void.is_some() && !same_payload(void, gathered.void.as_ref()) {
+        return Err(Error::unsettled());
+    }
+    let until = lapse_of(frozen, now);
+    Ok(Some(set_mark(name, CREDITED.to_owned(), void, until)))
 }
 
 impl Request {
@@ -141,12 +180,36 @@ impl Request {
         Err(Error::unsettled())
     }
 
-    /// A mark, of a guest's record or of a slot that came from one, that stays for as long as that could be presented.
-    pub(super) fn mark(&self, name: String, of: Option<&Record>, now: Timestamp) -> Pending {
+    /// A mark of a slot that waited, that stays for as long as its session could.
+    pub(super) fn mark(&self, name: String, now: Timestamp) -> Pending {
         let policy = self.state().policy(&self.config);
-        let limit = of.and_then(|record| policy.limit(record));
-        let until = limit.unwrap_or(now + policy.absolute);
-        let slot = Slot::new(name.clone(), "true", Some(until));
-        Pending::raw(FieldName::from(name), None, Some(Arc::new(slot)))
+        set_mark(name, CREDITED.to_owned(), None, now + policy.absolute)
+    }
+
+    /// Sees to it that what is frozen under `key` for a login of `user` is credited no more, whatever is on its way.
+    /// `false` if it has been credited already.
+    pub(super) async fn make_void(
+        &self,
+        user: UserId,
+        key: &Key,
+        frozen: &Record,
+    ) -> Result<bool, Error> {
+        let user = Key::User(user);
+        let Some(account) = commit::look_up(&self.config, &user).await? else {
+            return Ok(true); // who has no record is credited nothing
+        };
+        let name = mark_of(key);
+        let plan = |account: &Record| {
+            if is_credited(account, &name) {
+                return Ok(None);
+            }
+            let now = self.config.now();
+            let (base, until) = (account.live_slot(&name, now), lapse_of(frozen, now));
+            let void = set_mark(name.clone(), format!("\"{}\"", random_text()), base, until);
+            Ok(Some(change_of(account, &[void], now)))
+        };
+        let deadline = Instant::now() + self.config.deadline;
+        let account = self.amend(&user, account, deadline, plan).await?;
+        Ok(account.is_none_or(|account| !is_credited(&account, &name)))
     }
 }

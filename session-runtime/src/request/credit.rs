@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Request;
-use super::account::{change_of, lapsed_marks};
+use super::account::{change_of, mark_frozen};
 use super::gathered::Gathered;
 use crate::change::Change;
 use crate::clock::Timestamp;
@@ -28,13 +28,13 @@ impl Request {
             (true, false) => credits(account, gathered, rows, now)?,
             (false, _) => Vec::new(),
         };
-        let mark = gathered.mark().filter(|_| !credited);
-        pending.extend(mark.map(|mark| self.mark(mark, gathered.record(), now)));
-        let mut change = change_of(account, &pending, now);
-        if change.slots.is_empty() {
+        if !gathered.is_of_a_user() {
+            pending.extend(mark_frozen(account, gathered, now)?);
+        }
+        if !pending.iter().any(Pending::is_change) {
             return Ok(None);
         }
-        change.slots.extend(lapsed_marks(account, now));
+        let change = change_of(account, &pending, now);
         check_sizes(&self.config, Some(account), &change.slots)?;
         Ok(Some(change))
     }

@@ -7,6 +7,15 @@
 //! shared claim is left to whoever finds it ten seconds old. Each login stops crediting [eight seconds](CREDIT_WITHIN)
 //! after the time it saw, which is no later than the last; the other two are for a commit on its way, and for clocks
 //! that disagree.
+//!
+//! Where a commit takes longer, or clocks disagree by more, a fence holds. Whoever gives an abandoned session back makes
+//! its mark *void* first: it writes a random text in the mark's place, which is never the same twice. And a login
+//! sets its mark in place of what stood there when it began, which was before it claimed. So of a credit and a release
+//! of the claim that it rests on, one does not happen. If the credit is first, the void conflicts, the mark is found,
+//! and nothing is released. If the void is first, it was written after the claim, since its writer had seen that:
+//! the login has not seen it, and its credit conflicts. A void that a login did see was for an earlier claim, and the
+//! release that goes with it names another time. The same holds for a user's session, and the mark that another has
+//! taken its place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +24,7 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::account::{is_credited, mark_of, owner_of};
+use super::login::Login;
 use super::waiting::{WAITING, waiting_name};
 use crate::change::{Change, Committed, Kind};
 use crate::clock::Timestamp;
@@ -22,7 +32,7 @@ use crate::commit::{self, Found, Pending, SUPERSEDED};
 use crate::error::Error;
 use crate::id::random_text;
 use crate::key::{Key, UserId};
-use crate::record::{Ended, Record};
+use crate::record::{Ended, FieldName, Record, Slot};
 use crate::schema::{Rows, facts, row_of};
 
 /// How long after its claim a login may still credit. Shorter than what makes a claim count as abandoned.
@@ -36,13 +46,13 @@ pub(super) struct Gathered {
     /// What this request has changed, on top of that.
     pub(super) pending: Vec<Pending>,
     /// The session that is to be ended.
-    pub(super) ends: Option<Key>,
+    pub(super) ends: Option<(Key, Arc<Record>)>,
     /// Until when it may be credited.
     pub(super) credit_by: Option<Instant>,
+    /// What said, when the login began, that it had been given back before.
+    pub(super) void: Option<Arc<Slot>>,
     /// When this login claimed it. Not where it shares the claim of another.
     pub(super) claimed: Option<Timestamp>,
-    /// Whose session it was.
-    pub(super) owner: Option<UserId>,
 }
 
 impl Gathered {
@@ -73,12 +83,6 @@ impl Gathered {
     /// Whether `account` says that the guest's frozen record has been credited.
     pub(super) fn is_credited_in(&self, account: &Record) -> bool {
         self.mark().is_some_and(|mark| is_credited(account, &mark))
-    }
-
-    /// Where the session of the same user is that the new one takes the place of.
-    pub(super) fn replaces(&self) -> Option<&Key> {
-        let (key, _) = self.frozen.as_ref().filter(|_| self.is_of_a_user())?;
-        Some(key)
     }
 
     /// The slots, with what this request has changed.
@@ -120,27 +124,35 @@ impl Gathered {
 
 /// Whether it is a fact that the new session takes over from the old one.
 fn outlives_login(name: &str) -> bool {
-    [facts::TTL.name(), facts::LABEL.name()].contains(&name)
+    [
+        facts::TTL.name(),
+        facts::LABEL.name(),
+        facts::UNBOUND.name(),
+    ]
+    .contains(&name)
 }
 
 impl Request {
-    /// What the session brings along, frozen. Another user's brings nothing.
-    pub(super) async fn gather(&self, user: &UserId) -> Result<Gathered, Error> {
-        let (key, stored, pending) = {
-            let state = self.state();
-            let session = &state.session;
-            let key = session.key.clone().or_else(|| state.frozen.clone());
-            (key, session.stored.clone(), session.pending.clone())
+    /// What the session brings along, frozen. Another user's brings nothing. `account` is the user's record as the
+    /// login began.
+    pub(super) async fn gather(
+        &self,
+        login: &Login<'_>,
+        account: &Record,
+    ) -> Result<Gathered, Error> {
+        let user = login.user;
+        let pending = self.state().session.pending.clone();
+        let Some((mut key, stored)) = login.from.clone() else {
+            return Ok(Gathered {
+                pending,
+                ..Gathered::default()
+            });
         };
-        let mut gathered = Gathered::default();
-        let Some(mut key) = key else {
-            gathered.pending = pending;
-            return Ok(gathered);
-        };
-        gathered.owner = stored.as_deref().and_then(owner_of);
-        if gathered.owner.as_ref().is_some_and(|owner| owner != user) {
-            gathered.ends = Some(key);
-            return Ok(gathered);
+        if owner_of(&stored).is_some_and(|owner| owner != *user) {
+            return Ok(Gathered {
+                ends: Some((key, stored)),
+                ..Gathered::default()
+            });
         }
         let claim = Change::new(Kind::Claim(user.clone()), self.config.now());
         let claimed = match commit::ask(&self.config, &mut key, &claim).await? {
@@ -153,8 +165,8 @@ impl Request {
         let left = CREDIT_WITHIN.saturating_sub(self.config.now().since(at));
         Ok(Gathered {
             pending,
-            ends: Some(key.clone()),
-            owner: owner_of(&record),
+            void: account.slot(&mark_of(&key)).cloned(),
+            ends: Some((key.clone(), Arc::clone(&record))),
             frozen: Some((key, record)),
             credit_by: Some(Instant::now() + left),
             claimed: (!shared).then_some(claim.now),
@@ -162,14 +174,18 @@ impl Request {
     }
 
     /// The session is over, or claimed for another user. If it was credited to this one, by a login in another
-    /// tab, what this request knows of it goes along; else only what this request has of its own.
+    /// tab, what this request knows of it goes along; else only what this request has of its own. What may yet
+    /// be given back to the guest has to wait for that: with the new id, nobody would have it.
     async fn gather_lost(
         &self,
         user: &UserId,
         key: Key,
-        stored: Option<Arc<Record>>,
+        stored: Arc<Record>,
         mut pending: Vec<Pending>,
     ) -> Result<Gathered, Error> {
+        if self.is_undecided(&key).await? {
+            return Err(Error::unsettled());
+        }
         let account = commit::look_up(&self.config, &Key::User(user.clone())).await?;
         let mark = mark_of(&key);
         let credited = account.is_some_and(|account| is_credited(&account, &mark));
@@ -177,10 +193,19 @@ impl Request {
             pending.retain(|pending| pending.base.is_none());
         }
         Ok(Gathered {
-            frozen: stored.filter(|_| credited).map(|record| (key, record)),
+            frozen: credited.then_some((key, stored)),
             pending,
             ..Gathered::default()
         })
+    }
+
+    /// Whether a guest's record is claimed, and not credited to whom it is claimed for.
+    async fn is_undecided(&self, key: &Key) -> Result<bool, Error> {
+        let Some(by) = commit::claimant(&self.config, key).await? else {
+            return Ok(false);
+        };
+        let account = commit::look_up(&self.config, &Key::User(by)).await?;
+        Ok(!account.is_some_and(|account| is_credited(&account, &mark_of(key))))
     }
 
     /// The guest goes on at once where nothing can have been credited; else whoever loads the session next
@@ -215,20 +240,17 @@ impl Request {
         key: Key,
         by: UserId,
         at: Timestamp,
-        record: &Record,
+        record: &Arc<Record>,
     ) -> Result<Found, Error> {
-        let account = commit::look_up(&self.config, &Key::User(by)).await?;
-        let mark = mark_of(&key);
-        if account.is_some_and(|account| is_credited(&account, &mark)) {
-            if self.config.now().since(at) < SUPERSEDED {
-                return Ok(Found::Claimed(key)); // what stays with the browser waits for another try
-            }
-            let owner = owner_of(record);
-            commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
-        } else {
+        if self.make_void(by, &key, record).await? {
             tracing::warn!(session = ?key, "a login was never finished: its guest gets the session back");
             let release = Change::new(Kind::Release(at), record.seen.max(self.config.now()));
             commit::ask(&self.config, &mut key.clone(), &release).await?;
+        } else if self.config.now().distance(at) < SUPERSEDED {
+            return Ok(Found::Claimed(key, Arc::clone(record))); // what stays with the browser waits for another try
+        } else {
+            let owner = owner_of(record);
+            commit::end(&self.config, key.clone(), Ended::LoggedIn, owner.as_ref()).await?;
         }
         commit::find(&self.config, key).await
     }

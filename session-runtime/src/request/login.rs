@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::account::{change_of, mark_frozen, owner_of};
 use super::client::Client;
 use super::credit::credits_fields;
 use super::gathered::{CREDIT_WITHIN, Gathered};
 use super::part::Part;
+use super::seat::Seat;
 use super::{Barred, Phase, Request};
-use crate::change::{Change, Committed, Kind};
 use crate::clock::Timestamp;
 use crate::commit::{self, Pending, epoch};
 use crate::error::Error;
@@ -26,7 +27,7 @@ use crate::event::EventKind;
 use crate::id::random_text;
 use crate::key::{Key, UserId};
 use crate::record::{Ended, FieldName, Record};
-use crate::schema::{Rows, facts};
+use crate::schema::{AnyRow, Rows, facts, row_of};
 use crate::signature::Signature;
 use crate::task::to_its_end;
 
@@ -41,8 +42,11 @@ pub(super) struct Login<'a> {
     pub(super) device: String,
     /// The epoch of the user's record when it began: a slot that must not have changed.
     epoch: (FieldName, Option<Signature>),
-    /// Until when its session lives if it does not get to its end. None where any may stay.
-    provisional: Option<Timestamp>,
+    /// The seat that it has reserved. None where any may stay.
+    pub(super) seat: Option<Seat>,
+    /// What the client presented, and why the request writes nothing, if so: to go back to.
+    pub(super) from: Option<(Key, Arc<Record>)>,
+    barred: Option<Barred>,
 }
 
 impl Login<'_> {
@@ -52,9 +56,14 @@ impl Login<'_> {
         goes_on.then_some(()).ok_or_else(Error::revoked)
     }
 
+    /// Whether a change is to a field that follows the user.
+    pub(super) fn follows(&self, pending: &Pending) -> bool {
+        row_of(self.rows, pending.name.as_str()).is_some_and(AnyRow::follows)
+    }
+
     /// Whether it took so long that its session is not there any more.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        self.provisional.is_some_and(|until| until <= now)
+        self.seat.as_ref().is_some_and(|seat| seat.until <= now)
     }
 }
 
@@ -76,6 +85,10 @@ impl Request {
         // What was changed of a user who is logged in belongs to that user, whoever logs in next.
         self.write_account().await?;
         let _ = self.settle_doubt().await?;
+        let (from, barred) = {
+            let state = self.state();
+            (state.presented(), state.barred)
+        };
         let key = Key::User(user.clone());
         let account = self.begin(&key).await?;
         let mut login = Login {
@@ -84,9 +97,11 @@ impl Request {
             rows,
             device: random_text(),
             epoch: epoch::unchanged(&account),
-            provisional: None,
+            seat: None,
+            from,
+            barred,
         };
-        login.provisional = self.take_seat(&login).await?;
+        login.seat = self.take_seat(&login).await?;
         let logged_in = self.complete(&login, account).await;
         if let Err(error) = &logged_in {
             self.vacate_seat(&login, error).await;
@@ -96,25 +111,66 @@ impl Request {
 
     /// The four commits.
     async fn complete(&self, login: &Login<'_>, account: Arc<Record>) -> Result<(), Error> {
-        let mut gathered = self.gather(login.user).await?;
-        let account = match self.credit(login, account, &mut gathered).await {
-            Ok(account) => account,
+        let mut gathered = self.gather(login, &account).await?;
+        let (account, slots) = match self.merge_in(login, account, &mut gathered).await {
+            Ok(merged) => merged,
             Err(error) => {
                 self.give_back(&gathered, &error).await;
                 return Err(error);
             }
         };
-        let carried = gathered.carried(login.rows, self.config.now());
-        self.open_session(login, account, carried).await?;
-        if let Err(error) = self.verify(login, &gathered).await {
-            self.withdraw().await;
+        self.unseat(login).await?;
+        self.open_session(login, Arc::clone(&account), &slots)
+            .await?;
+        if let Err(error) = self.verify(login, account, &gathered).await {
+            self.withdraw(login).await;
             return Err(error);
         }
         self.settle_in(login).await?;
-        if let Some(old) = gathered.ends {
-            commit::end(&self.config, old, Ended::LoggedIn, gathered.owner.as_ref()).await?;
+        if let Some((old, record)) = gathered.ends {
+            let owner = owner_of(&record);
+            commit::end(&self.config, old, Ended::LoggedIn, owner.as_ref()).await?;
         }
         Ok(())
+    }
+
+    /// Credits what was gathered, once there is room for the new session. The user's record then, and the slots of
+    /// the session.
+    async fn merge_in(
+        &self,
+        login: &Login<'_>,
+        account: Arc<Record>,
+        gathered: &mut Gathered,
+    ) -> Result<(Arc<Record>, Vec<Pending>), Error> {
+        gathered.settle(self.config.now())?;
+        let slots = self.new_slots(login, gathered);
+        commit::check_create(&self.config, &slots)?;
+        let credited = self.credit(login, account, gathered).await;
+        let may_be = credited
+            .as_ref()
+            .map_or_else(|error| !error.is_definite(), |_| true);
+        if may_be && gathered.frozen.is_none() {
+            // No mark will tell the next login of it.
+            let session = &mut self.state().session;
+            session.pending.retain(|pending| !login.follows(pending));
+        }
+        Ok((credited?, slots))
+    }
+
+    /// What the new session holds: what was carried along, who is asking, and whose it is.
+    fn new_slots(&self, login: &Login<'_>, gathered: &Gathered) -> Vec<Pending> {
+        let now = self.config.now();
+        let device = |client: &Client| client.device(&self.config);
+        let mut slots: Vec<_> = self.state().client.iter().flat_map(device).collect();
+        slots.extend([
+            Pending::fact(&facts::USER, None, Some(&login.user.as_str().to_owned())),
+            Pending::fact(&facts::DEVICE, None, Some(&login.device)),
+            Pending::fact(&facts::AUTHENTICATED, None, Some(&now.as_millis())),
+        ]);
+        let mut carried = gathered.carried(login.rows, now);
+        carried.retain(|carried| slots.iter().all(|slot| slot.name != carried.name));
+        slots.extend(carried);
+        slots
     }
 
     /// Merges what was gathered into the user's record, once. The record that comes of it.
@@ -122,9 +178,8 @@ impl Request {
         &self,
         login: &Login<'_>,
         account: Arc<Record>,
-        gathered: &mut Gathered,
+        gathered: &Gathered,
     ) -> Result<Arc<Record>, Error> {
-        gathered.settle(self.config.now())?;
         let credited = gathered.is_credited_in(&account);
         let deadline = gathered.credit_by.filter(|_| !credited);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + CREDIT_WITHIN);
@@ -149,27 +204,11 @@ impl Request {
         &self,
         login: &Login<'_>,
         account: Arc<Record>,
-        mut pending: Vec<Pending>,
+        slots: &[Pending],
     ) -> Result<(), Error> {
-        let policy = {
-            let state = self.state();
-            let device = |client: &Client| client.device(&self.config);
-            pending.extend(state.client.iter().flat_map(device));
-            state.policy(&self.config)
-        };
-        let (user, now) = (login.user, self.config.now());
-        pending.extend([
-            Pending::fact(&facts::USER, None, Some(&user.as_str().to_owned())),
-            Pending::fact(&facts::DEVICE, None, Some(&login.device)),
-            Pending::fact(&facts::AUTHENTICATED, None, Some(&now.as_millis())),
-        ]);
-        let create = commit::create(
-            &self.config,
-            policy,
-            &pending,
-            Some(user),
-            login.provisional,
-        );
+        let policy = self.state().policy(&self.config);
+        let until = login.seat.as_ref().map(|seat| seat.until);
+        let create = commit::create(&self.config, policy, slots, Some(login.user), until);
         let (id, key, record) = create.await?;
         let mut state = self.state();
         state.forget();
@@ -186,26 +225,34 @@ impl Request {
     }
 
     /// If all of the user's sessions were revoked while this one was made, or another took its seat, it must
-    /// not slip through.
+    /// not slip through. A session of the user that this one takes the place of is over from then on.
     ///
-    /// The store is asked for a commit that changes nothing, and not for the record, which might come out of a
-    /// cache.
-    async fn verify(&self, login: &Login<'_>, gathered: &Gathered) -> Result<(), Error> {
-        if self.config.max_sessions.is_some() {
+    /// The store is asked for a commit, be there nothing to change, and not for the record, which might come out of
+    /// a cache.
+    async fn verify(
+        &self,
+        login: &Login<'_>,
+        account: Arc<Record>,
+        gathered: &Gathered,
+    ) -> Result<(), Error> {
+        if login.seat.is_some() {
             return self.leave_seat(login, gathered).await;
         }
-        let mut change = Change::new(Kind::Update, self.config.now());
-        change.unchanged.push(login.epoch.clone());
-        match commit::ask(&self.config, &mut login.account.clone(), &change).await? {
-            Committed::Applied => Ok(()),
-            _ => Err(Error::revoked()),
-        }
+        let plan = |account: &Record| {
+            login.check(account)?;
+            let now = self.config.now();
+            let mark = mark_frozen(account, gathered, now)?;
+            Ok(Some(change_of(account, mark.as_slice(), now)))
+        };
+        let deadline = Instant::now() + self.config.deadline;
+        let verified = self.amend(&login.account, account, deadline, plan);
+        verified.await?.map(drop).ok_or_else(Error::revoked)
     }
 
     /// The session has its seat, and is to live as long as any. Should it not be known whether it does, the client
     /// gets its id, and its next request sees to it.
     async fn settle_in(&self, login: &Login<'_>) -> Result<(), Error> {
-        if login.provisional.is_none() {
+        if login.seat.is_none() {
             return Ok(());
         }
         let (session, policy) = {
@@ -215,7 +262,7 @@ impl Request {
         };
         let (key, record) = session.ok_or_else(Error::revoked)?;
         let Some(record) = commit::prolong(&self.config, policy, &key, record).await? else {
-            self.withdraw().await;
+            self.withdraw(login).await;
             return Err(self.unseated());
         };
         self.state().session.found(key, record);
@@ -223,14 +270,18 @@ impl Request {
     }
 
     /// Takes back a session that could not be verified: its id is not sent. If it cannot be ended in the
-    /// store, nobody knows how to open it.
-    async fn withdraw(&self) {
+    /// store, nobody knows how to open it. The client keeps what it presented, for another try: nothing that the
+    /// handler has to say to the failure makes it a new guest.
+    async fn withdraw(&self, login: &Login<'_>) {
         if let Err(error) = self.end(Ended::Revoked).await {
             tracing::warn!(%error, "a login that failed leaves a session behind that nobody can open");
         }
         let mut state = self.state();
         state.forget();
         state.notice = None;
+        state.frozen.clone_from(&login.from);
+        let superseded = login.from.is_some().then_some(Barred::Superseded);
+        state.barred = state.barred.or(login.barred).or(superseded);
     }
 
     /// Ends the session; the user's record stays.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Request;
-use super::account::{change_of, is_credited, mark_of};
+use super::account::{change_of, is_credited, mark_frozen, mark_of};
 use super::gathered::Gathered;
 use super::login::Login;
 use crate::change::Committed;
@@ -24,7 +24,6 @@ use crate::commit::{self, Pending, fact};
 use crate::config::WhenFull;
 use crate::devices::{self, Device};
 use crate::error::Error;
-use crate::key::UserId;
 use crate::record::Record;
 use crate::schema::facts;
 
@@ -37,16 +36,24 @@ type Seats = BTreeMap<String, i64>;
 
 const LEFT: i64 = 0;
 
+/// A seat that a login has reserved.
+pub(super) struct Seat {
+    /// Until when the reservation counts.
+    pub(super) until: Timestamp,
+    /// The devices that have to leave for it.
+    leave: Vec<String>,
+}
+
 impl Request {
-    /// Reserves a seat for a login, if seats are limited, and says until when that counts.
-    pub(super) async fn take_seat(&self, login: &Login<'_>) -> Result<Option<Timestamp>, Error> {
+    /// Reserves a seat for a login, if seats are limited.
+    pub(super) async fn take_seat(&self, login: &Login<'_>) -> Result<Option<Seat>, Error> {
         let Some((limit, when_full)) = self.config.max_sessions else {
             return Ok(None);
         };
         let deadline = Instant::now() + self.config.deadline;
         while Instant::now() < deadline {
             let account = self.seats_of(login).await?;
-            let listed = self.seated(login.user, &account).await?;
+            let listed = self.seated(login, &account).await?;
             let now = self.config.now();
             let mut seats = reserved(&account, now);
             let leave = oldest(&listed, &seats, limit.saturating_sub(1));
@@ -58,8 +65,8 @@ impl Request {
             let change = change_of(&account, &[change_seats(&account, &seats)], now);
             let key = &mut login.account.clone();
             if commit::ask(&self.config, key, &change).await? == Committed::Applied {
-                self.unseat(login.user, &leave).await?;
-                return Ok(Some(now + RESERVED));
+                let until = now + RESERVED;
+                return Ok(Some(Seat { until, leave }));
             }
         }
         Err(Error::unsettled())
@@ -74,31 +81,26 @@ impl Request {
 
     /// The sessions that take a seat: all of the user's, but not the one that the new one takes the place of, nor
     /// one whose place a new one has taken.
-    async fn seated(&self, user: &UserId, account: &Record) -> Result<Vec<Device>, Error> {
-        let replaced = {
-            let state = self.state();
-            let session = state
-                .session
-                .key
-                .as_ref()
-                .zip(state.session.stored.as_ref());
-            session.map(|(key, record)| devices::name_of(key, record))
-        };
-        let mut seated = devices::list(&self.config, user).await?;
+    async fn seated(&self, login: &Login<'_>, account: &Record) -> Result<Vec<Device>, Error> {
+        let replaced = login.from.as_ref();
+        let replaced = replaced.map(|(key, record)| devices::name_of(key, record));
+        let mut seated = devices::list(&self.config, login.user).await?;
         seated.retain(|device| {
             Some(device.id()) != replaced.as_deref() && !is_credited(account, &mark_of(&device.key))
         });
         Ok(seated)
     }
 
-    /// Ends the sessions of those who have to leave, also of those who have come in since.
-    async fn unseat(&self, user: &UserId, leave: &[String]) -> Result<(), Error> {
+    /// Ends the sessions of those who have to leave, also of those who have come in since. Before the new one is
+    /// opened, and not before it is sure that it can be.
+    pub(super) async fn unseat(&self, login: &Login<'_>) -> Result<(), Error> {
+        let leave = login.seat.as_ref().map_or(&[][..], |seat| &seat.leave);
         if leave.is_empty() {
             return Ok(());
         }
-        for device in devices::list(&self.config, user).await? {
+        for device in devices::list(&self.config, login.user).await? {
             if leave.iter().any(|id| id == device.id()) {
-                devices::revoke(&self.config, user, device.key).await?;
+                devices::revoke(&self.config, login.user, device.key).await?;
             }
         }
         Ok(())
@@ -121,9 +123,7 @@ impl Request {
             let seat = seats.get_mut(&login.device);
             *seat.ok_or_else(Error::too_many_sessions)? = LEFT;
             let mut pending = vec![change_seats(account, &seats)];
-            let replaced = gathered.replaces().map(mark_of);
-            let replaced = replaced.filter(|mark| !is_credited(account, mark));
-            pending.extend(replaced.map(|mark| self.mark(mark, gathered.record(), now)));
+            pending.extend(mark_frozen(account, gathered, now)?);
             Ok(Some(change_of(account, &pending, now)))
         };
         let deadline = Instant::now() + self.config.deadline;
@@ -163,7 +163,7 @@ fn change_seats(account: &Record, seats: &Seats) -> Pending {
 /// The reservations that count.
 fn reserved(account: &Record, now: Timestamp) -> Seats {
     let mut seats = seats_in(account);
-    seats.retain(|_, since| now.since(Timestamp::from_millis(*since)) < RESERVED);
+    seats.retain(|_, since| now.distance(Timestamp::from_millis(*since)) < RESERVED);
     seats
 }
 

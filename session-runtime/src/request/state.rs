@@ -27,8 +27,8 @@ pub(super) struct State {
     pub(super) account: Option<Part>,
     /// The client has presented the id of the session's key, and not one that only leads to it.
     pub(super) presents: bool,
-    /// What the client presented is frozen, here: its login is under way, or was broken off.
-    pub(super) frozen: Option<Key>,
+    /// What the client presented is frozen, here: its login is under way, or was broken off. Or it is over.
+    pub(super) frozen: Option<(Key, Arc<Record>)>,
     /// Values for this request alone.
     pub(super) passing: Vec<Arc<Slot>>,
     /// Flashes that survive being read by this request.
@@ -88,10 +88,12 @@ pub(super) fn is_fact(pending: &Pending) -> bool {
 }
 
 impl State {
-    /// The session ended while the request ran.
+    /// The session ended while the request ran, or was frozen: then it can still be ended.
     pub(super) fn lost(&mut self, reason: Ended) {
         observe::gone();
+        let presented = self.presented();
         self.forget();
+        self.frozen = presented;
         self.ended = Some(reason);
         self.barred = Some(Barred::Gone);
     }
@@ -106,6 +108,12 @@ impl State {
         self.kept.clear();
         self.notice.take_if(|told| matches!(told, Told::Issued(_)));
         self.generation += 1;
+    }
+
+    /// The session that the client has: the one at hand, or one that is frozen.
+    pub(super) fn presented(&self) -> Option<(Key, Arc<Record>)> {
+        let session = self.session.key.clone().zip(self.session.stored.clone());
+        session.or_else(|| self.frozen.clone())
     }
 
     pub(super) fn policy(&self, config: &Config) -> Policy {
@@ -183,7 +191,7 @@ impl State {
         match found {
             Found::Live(key, record) => self.session.refreshed(key, record, now)?,
             Found::Ended(reason) | Found::Superseded(reason) => self.lost(reason),
-            Found::Claimed(_) | Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
+            Found::Claimed(..) | Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
         }
         match (&mut self.account, account) {
             (Some(part), Some((key, record))) if !part.is_reborn(&record) => {

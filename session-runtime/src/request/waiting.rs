@@ -106,7 +106,7 @@ impl Request {
             }
             let now = self.config.now();
             let mut credits = credit_slot(row, account, slot, now)?;
-            credits.push(self.mark(mark.clone(), None, now));
+            credits.push(self.mark(mark.clone(), now));
             Ok(Some(change_of(account, &credits, now)))
         };
         let deadline = Instant::now() + self.config.deadline;
