@@ -816,7 +816,7 @@ async fn a_login_that_may_have_been_credited_gives_nothing_back(site: Site<impl 
 
 async fn a_login_that_fails_for_good_ends_no_other_session(site: Site<impl Store>) {
     let site = site.with(at_most(1, WhenFull::EndOldest));
-    let mut desk = user(&site, "ada").await;
+    let mut desk = user(&site, "ada", &[]).await;
     for number in 10..20 {
         gather(&mut desk, number).await;
     }
@@ -837,23 +837,19 @@ async fn a_login_that_broke_off_while_the_clock_was_ahead_blocks_nobody_for_long
         let site = &site;
         let layer = at_most(1, when_full)(site.layer.clone());
         let name = format!("ada {when_full:?}");
-        ask(&mut user(site, &name).await, logout).await;
-        let mut visitor = guest(site, &[1])
-            .await
-            .moved_to(&layer.clone().deadline(500 * MS));
+        ask(&mut user(site, &*name, &[]).await, logout).await;
+        let mut visitor = guest(site, &[1]).await.moved_to(&layer);
         site.clock.step_forward(HOUR);
         // The session, the user, the seat: looked up, listed, reserved; the claim. No further.
-        site.store.plan([Fault::None; 6]);
-        site.store.always(Some(Fault::Before));
-        let reply = try_login(&mut visitor, &name).await;
+        site.store.fail_after(6, Fault::Full, Fault::Full);
+        let reply = try_login(&mut visitor, &*name).await;
         site.store.heal();
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
         let record = site.record(&visitor).await.unwrap();
         assert!(matches!(record.state, State::Claimed { .. }), "{record:?}");
         site.clock.step_back(HOUR);
-        let mut visitor = visitor.moved_to(&layer);
         assert_eq!(ask(&mut visitor, shown).await, "guest [1] 1 dark");
-        login(&mut Visitor::of(layer), &name).await;
+        login(&mut Visitor::of(layer), &*name).await;
     }
 }
 

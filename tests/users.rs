@@ -11,7 +11,7 @@ use axum::handler::Handler;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
 use session_runtime::testing::TestClock;
-use session_runtime::{Change, Clock, Committed, Ended, Error, Key, Kind, Record, Saved, Session};
+use session_runtime::{Change, Clock, Committed, Ended, Key, Kind, Record, Saved, Session};
 use session_runtime::{Slot, SlotChange, State, Timestamp, UserId, WhenFull};
 use session_tests::customers::{
     Club, NOTHING, Shop, add, club, entering, gather, guest, join_club, login, logout, paint,
@@ -713,7 +713,6 @@ async fn break_off<T: 'static>(
     site.store.fail_after(call, fault, then);
     let reply = visitor.visit(handler).await;
     site.store.heal();
-    *visitor = hasty.moved_to(&site.layer);
     reply
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_runtime::store::{PostgresStore, Store};
 use session_runtime::{SystemClock, testing};

@@ -32,7 +32,7 @@ use crate::commit::{self, Found, Pending, SUPERSEDED};
 use crate::error::Error;
 use crate::id::random_text;
 use crate::key::{Key, UserId};
-use crate::record::{Ended, FieldName, Record, Slot};
+use crate::record::{Ended, Record, Slot};
 use crate::schema::{Rows, facts, row_of};
 
 /// How long after its claim a login may still credit. Shorter than what makes a claim count as abandoned.
