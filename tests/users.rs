@@ -185,6 +185,7 @@ on_each_store!(
     what_waits_is_credited_once_whatever_fails,
     taking_in_what_waits_overwrites_nothing_newer,
     a_request_that_is_not_to_be_written_writes_only_what_waited,
+    what_waits_and_does_not_fit_waits_on,
     what_waits_of_unsaved_guests_is_kept_apart,
     fields_of_a_newer_version_survive_a_login_through_an_older_one,
     a_field_that_is_given_a_rule_follows_with_what_is_in_it,
@@ -997,6 +998,29 @@ async fn a_request_that_is_not_to_be_written_writes_only_what_waited(site: Site<
     assert_eq!(cost(&site, &mut visitor, club).await, (2, 0), "it is in");
     let read = async |session: Session<Shop>| session.notice.peek().clone().unwrap_or_default();
     assert_eq!(quietly(&mut visitor, read).await, "Hello");
+}
+
+async fn what_waits_and_does_not_fit_waits_on(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.max_field(60));
+    let enter = async |mut session: Session<Club>| session.login("ada").await;
+    let [mut desk, mut phone] = [
+        guest(&site, &[100_000_000; 3]).await,
+        guest(&site, &[200_000_000; 3]).await,
+    ];
+    for visitor in [&mut desk, &mut phone] {
+        assert_eq!(visitor.visit(enter).await.status, StatusCode::OK);
+    }
+    let first = format!("ada {:?} 300000000 dark", [100_000_000; 3]);
+    assert_eq!(quietly(&mut desk, shown).await, first);
+    let both = format!("ada {:?} 900000000 dark", [100_000_000; 3]);
+    assert_eq!(quietly(&mut phone, shown).await, both);
+    assert_eq!(cost(&site, &mut phone, shown).await, (2, 0));
+    assert_eq!(phone.visit(enter).await.status, StatusCode::OK);
+    let take = async |mut session: Session<Shop>| session.seen.clear();
+    quietly(&mut desk, take).await;
+    let second = format!("ada {:?} 900000000 dark", [200_000_000; 3]);
+    assert_eq!(quietly(&mut phone, shown).await, second);
+    assert_eq!(quietly(&mut desk, shown).await, second);
 }
 
 async fn what_waits_of_unsaved_guests_is_kept_apart(site: Site<impl Store>) {
