@@ -1230,31 +1230,31 @@ async fn logouts_that_race(site: Site<impl Store>, races: usize) {
     for _ in 0..races {
         let visitor = user(&site, "ada", &[]).await;
         let loaded = Arc::new(Barrier::new(2));
-        let (mut leaver, mut writer) = (visitor.clone(), visitor.clone());
+        let [mut one, mut other] = [visitor.clone(), visitor.clone()];
         let ready = Arc::clone(&loaded);
         let leaves = async move |mut session: Session<Shop>| {
             ready.wait().await;
             session.logout().await
         };
-        let leaving = tokio::spawn(async move { (leaver.visit(leaves).await, leaver) });
+        let leaving = tokio::spawn(async move { (one.visit(leaves).await, one) });
         let writes = async move |mut session: Session<Shop>| {
             loaded.wait().await;
             session.theme.set("late".to_owned());
             session.notice.set("late".to_owned());
             *session.points.get_mut() += 1;
         };
-        let wrote = writer.visit(writes).await;
-        let (left, leaver) = leaving.await.expect("the request ends well");
+        let wrote = other.visit(writes).await;
+        let (left, one) = leaving.await.expect("the request ends well");
         assert_eq!(
             (wrote.status, left.status),
             (StatusCode::OK, StatusCode::OK)
         );
         assert!(wrote.set_cookies().is_empty());
-        assert_eq!(leaver.browser.id(), None);
+        assert_eq!(one.browser.id(), None);
         let record = site.record(&visitor).await.expect("a tombstone is left");
         assert_eq!(record.state, State::Ended(Ended::LoggedOut));
         assert_eq!(record.slots(), []);
-        assert_eq!(quietly(&mut writer, shown).await, NOTHING);
+        assert_eq!(quietly(&mut other, shown).await, NOTHING);
     }
     let sessions = site.layer.sessions();
     assert!(sessions.list(&"ada".into()).await.unwrap().is_empty());

@@ -78,16 +78,11 @@ impl Request {
         let deadline = Instant::now() + self.config.deadline;
         let amended = self.amend(&key, session, deadline, plan).await?;
         let mut state = self.state();
-        match amended {
-            Some(session) => {
-                let now = self.config.now();
-                state.session.refreshed(key, session, now)
-            }
-            None => {
-                state.lost(Ended::Revoked);
-                Ok(())
-            }
-        }
+        let Some(session) = amended else {
+            state.lost(Ended::Revoked);
+            return Ok(());
+        };
+        state.session.refreshed(key, session, self.config.now())
     }
 
     /// Credits one slot that waited, together with a mark that says so. `false` if that cannot be: it waits on, and the
