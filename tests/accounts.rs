@@ -98,6 +98,12 @@ async fn what_two_carts_hold_of_one_thing_is_what_the_shop_can_pack() {
     assert_eq!(cart.quantity("tide-mug"), 99);
     let notice = notice(&cart).unwrap();
     assert!(notice.contains("We can pack 99 of one thing"), "{notice}");
+    // Two devices that go on to the checkout take nothing more out.
+    let [one, other] = [&desk, &phone].map(|guest| guest.get(&shop, "/checkout"));
+    let (one, other) = tokio::join!(one, other);
+    assert_eq!(one.unwrap().status, StatusCode::OK);
+    assert_eq!(other.unwrap().status, StatusCode::OK);
+    assert_eq!(quantity(&shop, &desk, "tide-mug").await, 99);
 }
 
 #[tokio::test]
@@ -357,6 +363,29 @@ async fn a_deletion_that_was_cut_off_is_finished_when_the_shop_opens() {
     assert!(cart.body.contains("id=\"ended\"") && cart.quantity("tide-mug") == 0);
     let newcomer = customer(&shop, "Ada").await;
     assert_eq!(quantity(&shop, &newcomer, "tide-mug").await, 0);
+}
+
+#[tokio::test]
+async fn nobody_is_signed_in_to_an_account_that_is_closed_meanwhile() {
+    let shop = Shop::open("memory");
+    for round in 0..6_u64 {
+        let name = format!("Ada{round}");
+        let desk = customer(&shop, &name).await;
+        let phone = Guest::new();
+        add(&shop, &phone, "tide-mug", 1).await;
+        let form = format!("password={PASSWORD}");
+        let leaves = desk.post(&shop, "/account/leave", &form);
+        let signs_in = async {
+            tokio::time::sleep(Duration::from_millis(10 * round)).await;
+            try_to_sign_in(&shop, &phone, &name, PASSWORD).await
+        };
+        let (left, signed_in) = tokio::join!(leaves, signs_in);
+        assert_eq!(left.unwrap().location.as_deref(), Some("/forgotten"));
+        let account = phone.get(&shop, "/account").await.unwrap();
+        let to = account.location.as_deref();
+        let told = signed_in.status;
+        assert_eq!(to, Some("/sign-in?back=/account"), "round {round}: {told}");
+    }
 }
 
 /// A guest with a cart, whose account has one too.

@@ -96,6 +96,7 @@ on_each_store!(
     what_waits_is_credited_once_whatever_fails,
     taking_in_what_waits_overwrites_nothing_newer,
     a_request_that_is_not_to_be_written_writes_only_what_waited,
+    what_waits_and_does_not_fit_waits_on,
     what_waits_of_unsaved_guests_is_kept_apart,
     fields_of_a_newer_version_survive_a_login_through_an_older_one,
     a_field_that_is_given_a_rule_follows_with_what_is_in_it,
@@ -103,6 +104,7 @@ on_each_store!(
     a_login_overwrites_nothing_it_cannot_read,
     a_login_finds_what_the_user_has_under_an_older_name,
     a_late_commit_writes_nothing_to_a_session_that_was_logged_out,
+    a_late_commit_that_races_a_logout_revives_nothing,
     a_deleted_user_is_not_brought_back,
     logins_leave_nothing_behind_for_good,
     logins_leave_nothing_behind_for_good_where_seats_are_limited,
@@ -1321,6 +1323,29 @@ async fn a_request_that_is_not_to_be_written_writes_only_what_waited(site: Site<
     assert_eq!(quietly(&mut visitor, read).await, "Hello");
 }
 
+async fn what_waits_and_does_not_fit_waits_on(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.max_field(60));
+    let enter = async |mut session: Session<Club>| session.login("ada").await;
+    let [mut desk, mut phone] = [
+        guest(&site, &[100_000_000; 3]).await,
+        guest(&site, &[200_000_000; 3]).await,
+    ];
+    for visitor in [&mut desk, &mut phone] {
+        assert_eq!(visitor.visit(enter).await.status, StatusCode::OK);
+    }
+    let first = format!("ada {:?} 300000000 dark", [100_000_000; 3]);
+    assert_eq!(quietly(&mut desk, shown).await, first);
+    let both = format!("ada {:?} 900000000 dark", [100_000_000; 3]);
+    assert_eq!(quietly(&mut phone, shown).await, both);
+    assert_eq!(cost(&site, &mut phone, shown).await, (2, 0));
+    assert_eq!(phone.visit(enter).await.status, StatusCode::OK);
+    let take = async |mut session: Session<Shop>| session.seen.clear();
+    quietly(&mut desk, take).await;
+    let second = format!("ada {:?} 900000000 dark", [200_000_000; 3]);
+    assert_eq!(quietly(&mut phone, shown).await, second);
+    assert_eq!(quietly(&mut desk, shown).await, second);
+}
+
 async fn what_waits_of_unsaved_guests_is_kept_apart(site: Site<impl Store>) {
     let enter = async |mut handles: Handles| {
         handles.open::<Club>().await.stamps.set(3);
@@ -1522,6 +1547,50 @@ async fn a_late_commit_writes_nothing_to_a_session_that_was_logged_out(site: Sit
 }
 
 /// Ends a user's record, as whoever deletes the user does.
+/// Requests that log out and that write, both of which have loaded the session.
+async fn logouts_that_race(site: Site<impl Store>, races: usize) {
+    for _ in 0..races {
+        let visitor = user(&site, "ada", &[]).await;
+        let loaded = Arc::new(Barrier::new(2));
+        let [mut one, mut other] = [visitor.clone(), visitor.clone()];
+        let ready = Arc::clone(&loaded);
+        let leaves = async move |mut session: Session<Shop>| {
+            ready.wait().await;
+            session.logout().await
+        };
+        let leaving = tokio::spawn(async move { (one.visit(leaves).await, one) });
+        let writes = async move |mut session: Session<Shop>| {
+            loaded.wait().await;
+            session.theme.set("late".to_owned());
+            session.notice.set("late".to_owned());
+            *session.points.get_mut() += 1;
+        };
+        let wrote = other.visit(writes).await;
+        let (left, one) = leaving.await.expect("the request ends well");
+        assert_eq!(
+            (wrote.status, left.status),
+            (StatusCode::OK, StatusCode::OK)
+        );
+        assert!(wrote.set_cookies().is_empty());
+        assert_eq!(one.browser.id(), None);
+        let record = site.record(&visitor).await.expect("a tombstone is left");
+        assert_eq!(record.state, State::Ended(Ended::LoggedOut));
+        assert_eq!(record.slots(), []);
+        assert_eq!(quietly(&mut other, shown).await, NOTHING);
+    }
+    let sessions = site.layer.sessions();
+    assert!(sessions.list(&"ada".into()).await.unwrap().is_empty());
+}
+
+async fn a_late_commit_that_races_a_logout_revives_nothing(site: Site<impl Store>) {
+    logouts_that_race(site, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_commit_never_revives_a_session_logged_out_in_memory() {
+    logouts_that_race(Site::in_memory(), 10_000).await;
+}
+
 async fn delete_user(store: &impl Store, user: &str, now: Timestamp) {
     let reason = Ended::Deleted("account closed".to_owned());
     let change = Change::new(Kind::End(reason), now);
@@ -1811,5 +1880,62 @@ async fn in_hardly_any_order_does_a_guest_become_two_users() {
             assert_eq!(guest.clone().visit(shown).await.body, NOTHING);
         }
         assert_eq!(winners.len(), 2, "loaded: {loaded}");
+    }
+}
+
+fn leave(mut session: Session<Shop>) -> Told {
+    Box::pin(async move {
+        session.logout().await.expect("the store answers");
+        String::new()
+    })
+}
+
+fn rotate(mut session: Session<Shop>) -> Told {
+    Box::pin(async move {
+        session.rotate().await.expect("the store answers");
+        String::new()
+    })
+}
+
+/// Sends these at once from tabs of one session, in many orders; one of them logs out. No id opens a session then but
+/// one that was logged in to on the way.
+async fn nothing_outlives_a_logout(aims: &[Aim], logins: usize, mut choices: Choices) -> usize {
+    let mut orders = 0;
+    while orders == 0 || choices.again() {
+        orders += 1;
+        let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
+        let visitor = user(&site, "ada", &[1]).await;
+        let ended = pursue(&site, &visitor, (aims, false), &mut choices).await;
+        site.clock.advance(11 * SECOND); // what a rotation leaves good, and a login frozen
+        for (told, mut tab) in ended {
+            let seen = tab.visit(shown).await.body;
+            let entered = told.ends_with("true") && logins > 0;
+            assert!(seen == NOTHING || entered, "{told} {seen} {choices:?}");
+        }
+        assert_eq!(visitor.clone().visit(shown).await.body, NOTHING);
+        let live = site.layer.sessions().list(&"ada".into()).await.unwrap();
+        assert!(live.len() <= logins, "{} {choices:?}", live.len());
+    }
+    orders
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_no_order_does_a_session_outlive_its_logout() {
+    let pairs: [[Aim; 2]; 2] = [[leave, write::<4>], [leave, rotate]];
+    for aims in pairs {
+        let orders = nothing_outlives_a_logout(&aims, 0, Choices::default()).await;
+        assert!(orders > 5, "only {orders} orders");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_hardly_any_order_does_a_session_outlive_its_logout() {
+    let several: [(&[Aim], usize); 3] = [
+        (&[leave, leave, write::<4>], 0),
+        (&[leave, rotate, write::<4>], 0),
+        (&[leave, enter::<2>], 1),
+    ];
+    for (aims, logins) in several {
+        nothing_outlives_a_logout(aims, logins, Choices::sample(300)).await;
     }
 }

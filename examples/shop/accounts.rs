@@ -118,6 +118,11 @@ impl Accounts {
             .await
     }
 
+    /// Whether it is there, and not closed.
+    pub(crate) async fn is_open(&self, id: i64) -> Result<bool, Fault> {
+        self.at_a_desk(move |inner| inner.is_open(id)).await
+    }
+
     /// The accounts that are closed, and not yet forgotten.
     pub(crate) async fn closed(&self) -> Result<Vec<i64>, Fault> {
         self.at_a_desk(Inner::closed).await
@@ -199,6 +204,11 @@ impl Inner {
         self.forget_tries(&folded)?;
         self.with(|db| db.execute("UPDATE users SET closed = TRUE WHERE id = ?1", [id]))?;
         Ok(true)
+    }
+
+    fn is_open(&self, id: i64) -> Result<bool, Fault> {
+        let open = "SELECT EXISTS (SELECT 1 FROM users WHERE id = ?1 AND NOT closed)";
+        self.with(|db| db.query_row(open, [id], |row| row.get(0)))
     }
 
     fn closed(&self) -> Result<Vec<i64>, Fault> {
@@ -317,15 +327,18 @@ mod tests {
             closed.unwrap()
         };
         assert!(!close("wrong").await);
+        assert!(accounts.is_open(ada.id).await.unwrap());
         assert_eq!(accounts.closed().await.unwrap(), [0; 0]);
         for _ in 0..2 {
             assert!(close("grey herons").await, "also if it is closed already");
             assert_eq!(accounts.closed().await.unwrap(), [ada.id]);
+            assert!(!accounts.is_open(ada.id).await.unwrap());
         }
         let entry = enter(&accounts, "Ada", "grey herons").await;
         assert!(matches!(entry, Entry::Wrong), "{entry:?}");
         assert!(register(&accounts, "Ada").await.is_none(), "not yet");
         accounts.forget(ada.id).await.unwrap();
+        assert!(!accounts.is_open(ada.id).await.unwrap());
         assert_ne!(register(&accounts, "Ada").await.unwrap().id, ada.id);
     }
 

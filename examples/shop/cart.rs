@@ -49,12 +49,33 @@ pub(crate) struct Line {
     pub(crate) sum: Money,
 }
 
+/// What there is in a cart. Between them, two tabs may have brought a thing down to nothing, and two carts that became
+/// one may hold more of it than is sold: neither is put right in the cart itself, where two devices that do so at once
+/// would both count.
+pub(crate) fn things(cart: &BTreeMap<Sku, u32>) -> impl Iterator<Item = (&Sku, u32)> {
+    let there = cart.iter().filter(|(_, quantity)| **quantity > 0);
+    there.map(|(sku, quantity)| (sku, MOST.min(*quantity)))
+}
+
+pub(crate) fn is_empty(cart: &BTreeMap<Sku, u32>) -> bool {
+    things(cart).next().is_none()
+}
+
+/// What to say of a cart that holds more of a thing than is sold.
+pub(crate) fn left_on_the_shelf(cart: &BTreeMap<Sku, u32>) -> Option<String> {
+    let too_many = cart.values().any(|quantity| *quantity > MOST);
+    too_many.then(|| {
+        format!(
+            "We can pack {MOST} of one thing for one customer, so some of it has stayed on the shelf."
+        )
+    })
+}
+
 impl Bill {
     /// Things that are no longer sold do not count.
     pub(crate) fn of(cart: &BTreeMap<Sku, u32>, currency: Currency) -> Self {
-        let sold = cart
-            .iter()
-            .filter_map(|(sku, quantity)| Some((catalogue::find(sku)?, *quantity)));
+        let sold =
+            things(cart).filter_map(|(sku, quantity)| Some((catalogue::find(sku)?, quantity)));
         let lines: Vec<Line> = sold
             .map(|(product, quantity)| Line::of(product, quantity, currency))
             .collect();
@@ -158,21 +179,6 @@ async fn set(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Am
     Redirect::to("/cart").into_response()
 }
 
-/// Two carts that became one may hold more of a thing than is sold. Takes out what is too much, and says so.
-pub(crate) fn trim(session: &mut Session<Shop>) -> Option<String> {
-    let too_many = |quantity: &u32| *quantity > MOST;
-    if !session.cart.get().values().any(too_many) {
-        return None;
-    }
-    let cart = session.cart.get_mut();
-    for quantity in cart.values_mut() {
-        *quantity = MOST.min(*quantity);
-    }
-    Some(format!(
-        "We can pack {MOST} of one thing for one customer, so some of it has stayed on the shelf."
-    ))
-}
-
 fn too_many(product: &Product) -> String {
     format!(
         "{}: we can pack {MOST} for one customer, and not more.",
@@ -206,6 +212,14 @@ mod tests {
             .find(|product| product.sku == "tide-mug")
             .unwrap();
         Bill::of(&BTreeMap::from([(mug.sku(), quantity)]), Currency::Eur)
+    }
+
+    #[test]
+    fn what_cannot_be_sold_is_not_on_the_bill() {
+        assert_eq!(bill(99).total, bill(100).total);
+        assert_eq!(bill(120).lines[0].quantity, MOST);
+        assert!(bill(0).lines.is_empty());
+        assert!(is_empty(&BTreeMap::from([(PRODUCTS[0].sku(), 0)])));
     }
 
     #[test]

@@ -87,23 +87,18 @@ impl Ask {
     }
 }
 
-async fn ask(State(patience): State<Patience>, mut session: Session<Shop>) -> Response {
-    if let Some(refusal) = not_yet(&mut session) {
-        return refusal;
+async fn ask(State(patience): State<Patience>, session: Session<Shop>) -> Response {
+    if cart::is_empty(session.cart.get()) {
+        return nothing_yet(session);
     }
     let address = session.checkout.peek().clone().unwrap_or_default();
     page::show(&Ask::new(&session, address, patience))
 }
 
-/// What has to be seen to in the cart before it can be checked out.
-fn not_yet(session: &mut Session<Shop>) -> Option<Response> {
-    let text = if session.cart.get().is_empty() {
-        "Your cart is empty, so there is nothing to check out yet.".to_owned()
-    } else {
-        cart::trim(session)?
-    };
+fn nothing_yet(mut session: Session<Shop>) -> Response {
+    let text = "Your cart is empty, so there is nothing to check out yet.";
     session.notice.set(Notice::problem(text));
-    Some(Redirect::to("/cart").into_response())
+    Redirect::to("/cart").into_response()
 }
 
 async fn answer(
@@ -111,8 +106,8 @@ async fn answer(
     mut session: Session<Shop>,
     Form(address): Form<Address>,
 ) -> Response {
-    if let Some(refusal) = not_yet(&mut session) {
-        return refusal;
+    if cart::is_empty(session.cart.get()) {
+        return nothing_yet(session);
     }
     let address = address.trimmed();
     let problems = problems(&address);
@@ -174,9 +169,9 @@ struct Review {
     until: Option<When>,
 }
 
-async fn review(State(patience): State<Patience>, mut session: Session<Shop>) -> Response {
-    if let Some(refusal) = not_yet(&mut session) {
-        return refusal;
+async fn review(State(patience): State<Patience>, session: Session<Shop>) -> Response {
+    if cart::is_empty(session.cart.get()) {
+        return nothing_yet(session);
     }
     let Some(address) = session.checkout.peek().clone() else {
         return lapsed(&session, patience);
@@ -219,11 +214,8 @@ async fn place(
     mut session: Session<Shop>,
     Form(agreed): Form<Agreed>,
 ) -> Result<Response, Error> {
-    if session.cart.get().is_empty() {
+    if cart::is_empty(session.cart.get()) {
         return Ok(Redirect::to("/order").into_response());
-    }
-    if let Some(refusal) = not_yet(&mut session) {
-        return Ok(refusal);
     }
     let total = Bill::of(session.cart.get(), page::currency(&session)).total;
     if total.to_string() != agreed.total {
@@ -235,11 +227,12 @@ async fn place(
     let Some(address) = session.checkout.claim().await?.flatten() else {
         return Ok(lapsed(&session, patience));
     };
-    let items = session.cart.take();
+    let cart = session.cart.take();
+    let items = cart::things(&cart).map(|(sku, quantity)| (sku.clone(), quantity));
     let number = order_number();
     session.order.set(Some(Order {
         number: number.clone(),
-        items,
+        items: items.collect(),
         total,
         address,
     }));

@@ -8,6 +8,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::de::{Deserialize, Deserializer, Error};
 use session_runtime::{Ended, Session};
 
+use crate::cart;
 use crate::catalogue::Product;
 use crate::money::{Currency, Money};
 use crate::shop::{Notice, Shop};
@@ -29,10 +30,10 @@ pub(crate) struct Frame {
 impl Frame {
     /// Reads the notice, which uses it up: whatever page is shown next says it, and no other.
     pub(crate) fn of(session: &Session<Shop>, here: impl Into<String>) -> Self {
-        let quantities = session.cart.get().values();
+        let things = cart::things(session.cart.get());
         Self {
             here: here.into(),
-            items: quantities.fold(0, |items, quantity| items.saturating_add(*quantity)),
+            items: things.map(|(_, quantity)| quantity).sum(),
             currency: currency(session),
             currencies: Currency::ALL,
             name: session.user().map(|_| session.name.get().clone()),

@@ -1,5 +1,6 @@
 //! In and out: new accounts, passwords, and what becomes of two carts.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
@@ -10,10 +11,11 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use session_runtime::{Error, Saved, Session};
+use session_runtime::{Error, Saved, Session, Sessions, UserId};
 
 use crate::accounts::{Accounts, Entry, User};
 use crate::cart;
+use crate::catalogue::Sku;
 use crate::credentials::{LONGEST_NAME, Name, Password, SHORTEST_PASSWORD};
 use crate::errors::Failure;
 use crate::page::{self, Frame, OwnPath};
@@ -118,6 +120,7 @@ async fn ask_to_register(Query(way): Query<Way>, session: Session<Shop>) -> Resp
 async fn sign_in(
     State(accounts): State<Accounts>,
     mut session: Session<Shop>,
+    sessions: Sessions,
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     if session.user().is_some() {
@@ -128,7 +131,14 @@ async fn sign_in(
         Err(_) => Entry::Wrong,
     };
     match entry {
-        Entry::Granted(user) => welcome_back(session, user, &form.back).await,
+        Entry::Granted(user) => {
+            let brought = session.cart.get().clone();
+            if log_in(&accounts, &sessions, &mut session, user).await? {
+                Ok(welcome_back(session, &brought, &form.back))
+            } else {
+                Ok(not_that(&session, form))
+            }
+        }
         Entry::Closed(until) => Ok(come_back(&session, until)),
         Entry::Wrong => Ok(not_that(&session, form)),
     }
@@ -197,32 +207,26 @@ fn come_back(session: &Session<Shop>, until: SystemTime) -> Response {
         .into_response()
 }
 
-/// The login, and a word on what it has done to the cart.
-async fn welcome_back(
-    mut session: Session<Shop>,
-    user: User,
-    back: &OwnPath,
-) -> Result<Response, Failure> {
-    let brought = session.cart.get().clone();
-    let name = user.name.clone();
-    log_in(&mut session, user).await?;
+/// A word on what the login has done to the cart.
+fn welcome_back(session: Session<Shop>, brought: &BTreeMap<Sku, u32>, back: &OwnPath) -> Response {
     let cart = session.cart.get();
-    let of_the_cart = if cart.is_empty() {
+    let of_the_cart = if cart::is_empty(cart) {
         ""
-    } else if brought.is_empty() {
+    } else if cart::is_empty(brought) {
         " Your cart is as you left it."
-    } else if *cart == brought {
+    } else if cart == brought {
         " Your cart has come along."
     } else {
         " You had a cart here already: two carts are one now."
     };
-    let greeting = format!("Welcome back, {name}.{of_the_cart}");
-    Ok(greet(session, greeting, back))
+    let greeting = format!("Welcome back, {}.{of_the_cart}", session.name.get());
+    greet(session, greeting, back)
 }
 
 async fn register(
     State(accounts): State<Accounts>,
     mut session: Session<Shop>,
+    sessions: Sessions,
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     if session.user().is_some() {
@@ -236,14 +240,15 @@ async fn register(
         let text = "Somebody has that name already. If it is you, sign in instead.";
         return Ok(once_more(&session, form, Problem::Name(text)));
     };
-    let name = user.name.clone();
-    log_in(&mut session, user).await?;
-    let of_the_cart = if session.cart.get().is_empty() {
+    if !log_in(&accounts, &sessions, &mut session, user).await? {
+        return Ok(not_that(&session, form));
+    }
+    let of_the_cart = if cart::is_empty(session.cart.get()) {
         ""
     } else {
         " Your cart is yours on every device now."
     };
-    let greeting = format!("Welcome, {name}.{of_the_cart}");
+    let greeting = format!("Welcome, {}.{of_the_cart}", session.name.get());
     Ok(greet(session, greeting, &form.back))
 }
 
@@ -270,15 +275,27 @@ fn once_more(session: &Session<Shop>, form: Credentials, problem: Problem) -> Re
 
 /// The name is set before, so that it is written with the login; tries are forgotten after, in the new session, where
 /// no other tab counts any.
-async fn log_in(session: &mut Session<Shop>, user: User) -> Result<(), Error> {
+///
+/// `false` if the account was closed meanwhile. Whoever closes it later finds the session, and ends it.
+async fn log_in(
+    accounts: &Accounts,
+    sessions: &Sessions,
+    session: &mut Session<Shop>,
+    user: User,
+) -> Result<bool, Failure> {
     session.name.set(user.name);
     session.login(user.id).await?;
+    if !accounts.is_open(user.id).await? {
+        session.logout().await?;
+        sessions.delete(&UserId::from(user.id)).await?;
+        return Ok(false);
+    }
     session.tries.clear();
-    Ok(())
+    Ok(true)
 }
 
 fn greet(mut session: Session<Shop>, mut greeting: String, back: &OwnPath) -> Response {
-    if let Some(text) = cart::trim(&mut session) {
+    if let Some(text) = cart::left_on_the_shelf(session.cart.get()) {
         greeting.push(' ');
         greeting.push_str(&text);
     }

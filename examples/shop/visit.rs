@@ -6,6 +6,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use session_runtime::{Error, PassiveSession, Session};
 
+use crate::cart;
 use crate::catalogue::Sku;
 use crate::page::{self, Frame};
 use crate::shop::Shop;
@@ -73,8 +74,7 @@ fn following(session: &Session<Shop>) -> Vec<Row> {
             name: "cart",
             purpose: "What you mean to buy",
             holds: session.cart.is_present().then(|| {
-                let cart = session.cart.get().iter();
-                let lines: Vec<_> = cart
+                let lines: Vec<_> = cart::things(session.cart.get())
                     .map(|(sku, quantity)| format!("{quantity} × {}", sku.as_str()))
                     .collect();
                 if lines.is_empty() {

@@ -197,8 +197,11 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline, if the user's sessions were all revoked meanwhile, or
-    /// once the response has left. Nothing of the guest is lost; logging in again goes on where this stopped.
+    /// If the store does not answer before the deadline, if the user's sessions were all revoked meanwhile, if the
+    /// user has [as many as are allowed](crate::SessionLayer::max_sessions) and is refused one more
+    /// ([`is_too_many_sessions`](Error::is_too_many_sessions)), if what the guest and the user have together is too
+    /// large ([`is_too_large`](Error::is_too_large)), or once the response has left. Nothing of the guest is lost;
+    /// logging in again goes on where this stopped.
     pub async fn login(&mut self, user: impl Into<UserId>) -> Result<(), Error> {
         self.fold()?;
         let login = Arc::clone(&self.request)

@@ -16,7 +16,7 @@ use super::credit::credit_slot;
 use super::part::Part;
 use crate::change::{Change, Kind, SlotChange};
 use crate::clock::Timestamp;
-use crate::commit::stored_under;
+use crate::commit::{check_sizes, stored_under};
 use crate::error::Error;
 use crate::id::random_text;
 use crate::record::{Ended, FieldName, Record, Slot};
@@ -59,10 +59,7 @@ impl Request {
         };
         let mut credited = Vec::new();
         for (slot, row) in waiting_in(&session, rows, self.config.now()) {
-            if row.follows() {
-                if self.config.migrate {
-                    self.credit_waiting(row, slot).await?;
-                }
+            if row.follows() && (!self.config.migrate || self.credit_waiting(row, slot).await?) {
                 credited.push(slot.name());
             }
         }
@@ -81,33 +78,33 @@ impl Request {
         let deadline = Instant::now() + self.config.deadline;
         let amended = self.amend(&key, session, deadline, plan).await?;
         let mut state = self.state();
-        if let Some(session) = amended {
-            state.session.refreshed(key, session, self.config.now())
-        } else {
+        let Some(session) = amended else {
             state.lost(Ended::Revoked);
-            Ok(())
-        }
+            return Ok(());
+        };
+        state.session.refreshed(key, session, self.config.now())
     }
 
-    /// Credits one slot that waited, together with a mark that says so.
+    /// Credits one slot that waited, together with a mark that says so. `false` if that cannot be: it waits on, and the
+    /// user is not kept out by it.
     async fn credit_waiting(
         &self,
         row: &'static dyn AnyRow,
         slot: &Arc<Slot>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let stored = self.state().account.as_ref().and_then(Part::stored);
         let Some((user, account)) = stored else {
-            return Ok(());
+            return Ok(true);
         };
         let mark = mark_of(slot.name().as_str());
+        let mut refused = None;
         let plan = |account: &Record| {
+            refused = None;
             if is_credited(account, &mark) || self.is_reborn(account) {
                 return Ok(None);
             }
-            let now = self.config.now();
-            let mut credits = credit_slot(row, account, slot, now)?;
-            credits.push(self.mark(mark.clone(), now));
-            Ok(Some(change_of(account, &credits, now)))
+            let planned = self.plan_adoption(account, row, slot, &mark);
+            Ok(planned.map_err(|error| refused = Some(error)).ok())
         };
         let deadline = Instant::now() + self.config.deadline;
         let stored = self.amend(&user, account, deadline, plan).await?;
@@ -115,7 +112,25 @@ impl Request {
         if let (Some(account), Some(record)) = (&mut self.state().account, stored) {
             account.refreshed(user, record, self.config.now())?;
         }
-        Ok(())
+        if let Some(error) = &refused {
+            tracing::warn!(field = row.name(), %error, "what waits since a login cannot be merged, and waits on");
+        }
+        Ok(refused.is_none())
+    }
+
+    fn plan_adoption(
+        &self,
+        account: &Record,
+        row: &'static dyn AnyRow,
+        slot: &Arc<Slot>,
+        mark: &str,
+    ) -> Result<Change, Error> {
+        let now = self.config.now();
+        let mut credits = credit_slot(row, account, slot, now)?;
+        credits.push(self.mark(mark.to_owned(), now));
+        let change = change_of(account, &credits, now);
+        check_sizes(&self.config, Some(account), &change.slots)?;
+        Ok(change)
     }
 
     /// Whether `account` is not the user's who is logged in here, but that of one who came after.
