@@ -1066,10 +1066,9 @@ const VERIFICATION: usize = 5;
 
 /// Begins a login as `user` whose `call`th call is on the wire when it gives up.
 async fn cut_off(site: &Site<impl Store>, visitor: &Visitor, user: &str, call: usize) {
-    let mut hasty = visitor.moved_to(&site.layer.clone().deadline(300 * MS));
-    let before = std::iter::repeat_n(Fault::None, call);
-    site.store.plan(before.chain([Fault::Stray]));
-    let reply = try_login(&mut hasty, user).await;
+    site.store.fail_after(call, Fault::Stray, Fault::Full);
+    let reply = try_login(&mut visitor.clone(), user).await;
+    site.store.heal();
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     site.store.until_held(1).await;
 }

@@ -22,7 +22,7 @@ pub enum Fault {
     Late(Duration),
     /// The call waits until [`FaultStore::release`], and has no effect if nobody waits for it.
     Held,
-    /// A commit that is held, and has its effect though nobody waits for it any more: it was on the wire.
+    /// The commit is on the wire: it is held, nobody waits for its answer, and it has its effect when it arrives.
     Stray,
     /// There is no room.
     Full,
@@ -208,11 +208,11 @@ impl<S: Store> Store for FaultStore<S> {
             }
             Fault::Stray => {
                 let (store, key, change) = (self.shared(), key.clone(), change.clone());
-                let call = async move {
+                tokio::spawn(async move {
                     let commit = store.inner.commit(&key, &change);
                     store.call_with(Fault::Stray, commit).await
-                };
-                tokio::spawn(call).await.map_err(StoreError::unavailable)?
+                });
+                Err(StoreError::unavailable("planned: on the wire"))
             }
             fault => self.call_with(fault, self.inner.commit(key, change)).await,
         }

@@ -229,7 +229,7 @@ impl Request {
                 by,
                 at,
                 record,
-            } => self.settle_claim(key, by, at, &record).await,
+            } => Box::pin(self.settle_claim(key, by, at, &record)).await,
             found => Ok(found),
         }
     }

@@ -102,6 +102,7 @@ const NOT_OF_USERS: &[&str] = &[
     "nothing_is_written_after_the_end",
     "one_of_many_moves_is_applied",
     "a_move_loses_no_update",
+    "a_record_that_moves_is_listed_at_every_moment",
 ];
 
 #[tokio::test]
