@@ -33,8 +33,8 @@ const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 12;
 
 /// As in the layer.
-const BATCH: usize = 50;
-const PAUSE: u32 = 4;
+const BATCH: usize = 5;
+const PAUSE: u32 = 40;
 
 const TTL: Duration = Duration::from_secs(7_200);
 

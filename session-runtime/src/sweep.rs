@@ -12,14 +12,14 @@ use crate::record::Ended;
 use crate::store::{AnyStore, Swept};
 
 /// At most so many records go in one call: no request waits for more than that.
-const BATCH: usize = 50;
+const BATCH: usize = 5;
 
 /// How long a call may take, whatever else the store tidies up in it: this is for one that has fallen silent.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// How long requests have the store to themselves between two batches, in batches: a store that is slow since it has
 /// much to do is swept the more slowly.
-const PAUSE: u32 = 4;
+const PAUSE: u32 = 40;
 
 /// Starts the sweeping task with the first request, when a runtime is sure to be there. The task ends with
 /// the last layer that has the store.
