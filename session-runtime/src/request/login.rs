@@ -257,8 +257,7 @@ impl Request {
         }
         let (session, policy) = {
             let state = self.state();
-            let session = state.session.key.clone().zip(state.session.stored.clone());
-            (session, state.policy(&self.config))
+            (state.session.stored(), state.policy(&self.config))
         };
         let (key, record) = session.ok_or_else(Error::revoked)?;
         let Some(record) = commit::prolong(&self.config, policy, &key, record).await? else {

@@ -112,8 +112,7 @@ impl State {
 
     /// The session that the client has: the one at hand, or one that is frozen.
     pub(super) fn presented(&self) -> Option<(Key, Arc<Record>)> {
-        let session = self.session.key.clone().zip(self.session.stored.clone());
-        session.or_else(|| self.frozen.clone())
+        self.session.stored().or_else(|| self.frozen.clone())
     }
 
     pub(super) fn policy(&self, config: &Config) -> Policy {
