@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// let t = Timestamp::from_millis(1_000);
 /// assert_eq!(t + Duration::from_secs(2), Timestamp::from_millis(3_000));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -219,7 +219,7 @@ fn offset(wall: Timestamp, monotonic: Duration) -> i64 {
     wall.0.saturating_sub(millis(monotonic))
 }
 
-fn near(a: i64, b: i64) -> bool {
+pub(crate) fn near(a: i64, b: i64) -> bool {
     a.abs_diff(b) <= TOLERANCE.unsigned_abs()
 }
 
@@ -228,55 +228,5 @@ impl fmt::Debug for Watch {
         f.debug_struct("Watch")
             .field("now", &self.now())
             .finish_non_exhaustive()
-    }
-}
-
-/// Decides whether a store may delete what its clock calls expired.
-///
-/// Every change carries the app's time. A store hands it to [`observe`](Self::observe), and asks
-/// [`cutoff`](Self::cutoff) before it sweeps: while the two clocks disagree by more than a minute, or the
-/// store's own has just stepped, there is no cutoff and nothing is deleted.
-///
-/// ```
-/// use session_runtime::{SweepGuard, SystemClock, Timestamp};
-///
-/// let guard = SweepGuard::new(SystemClock::default());
-/// assert!(guard.cutoff().is_some());
-/// guard.observe(Timestamp::from_millis(0)); // an app that lives in 1970
-/// assert!(guard.cutoff().is_none());
-/// ```
-#[derive(Debug)]
-pub struct SweepGuard {
-    watch: Watch,
-    /// The app's clock less the store's, as of the last change.
-    skew: Mutex<i64>,
-}
-
-impl SweepGuard {
-    /// A guard for a store that goes by `clock`.
-    pub fn new(clock: impl Clock) -> Self {
-        Self {
-            watch: Watch::new(Arc::new(clock)),
-            skew: Mutex::new(0),
-        }
-    }
-
-    /// Takes note of the app's time, as carried by a change.
-    pub fn observe(&self, app: Timestamp) {
-        let skew = app.0.saturating_sub(self.watch.now().0);
-        *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew;
-    }
-
-    /// The time before which things may be deleted, or `None` while the clocks cannot be trusted.
-    pub fn cutoff(&self) -> Option<Timestamp> {
-        let skew = *self.skew.lock().unwrap_or_else(PoisonError::into_inner);
-        let trusted = self.watch.is_steady() && near(skew, 0);
-        if !trusted {
-            tracing::warn!(
-                skew_ms = skew,
-                "sweeping stands still: the store's clock and the app's disagree, or one has just stepped"
-            );
-        }
-        trusted.then(|| self.watch.now())
     }
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::record::Slot;
 use axum_core::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
@@ -102,9 +101,8 @@ impl Error {
         )
     }
 
-    pub(crate) fn field_too_large(slot: &Slot, limit: usize) -> Self {
-        let what = format!("the field `{}`", slot.name().as_str());
-        Self::too_large(what, slot.payload().len(), limit)
+    pub(crate) fn field_too_large(field: &str, size: usize, limit: usize) -> Self {
+        Self::too_large(format!("the field `{field}`"), size, limit)
     }
 
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
@@ -323,8 +321,8 @@ enum StoreErrorKind {
 }
 
 impl StoreError {
-    /// The store cannot be reached, or the connection broke. Whether a commit happened is not known; it is
-    /// tried again under the same id.
+    /// The store cannot be reached, or the connection broke. It is not known whether a swap happened; the same is
+    /// asked again.
     pub fn unavailable(source: impl Into<Cause>) -> Self {
         Self {
             kind: StoreErrorKind::Unavailable,
@@ -332,8 +330,7 @@ impl StoreError {
         }
     }
 
-    /// The store did not answer in time. Whether a commit happened is not known; it is tried again under
-    /// the same id.
+    /// The store did not answer in time. It is not known whether a swap happened; the same is asked again.
     pub fn timeout() -> Self {
         Self {
             kind: StoreErrorKind::Timeout,
@@ -341,10 +338,8 @@ impl StoreError {
         }
     }
 
-    /// Others were in the way, each time that the store has tried: nothing was written, and the layer does not
-    /// try again.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
-    pub(crate) fn contended(source: impl Into<Cause>) -> Self {
+    /// Others were in the way, a deadlock say. Nothing was written, and the same may be asked again.
+    pub fn contended(source: impl Into<Cause>) -> Self {
         Self {
             kind: StoreErrorKind::Contended,
             source: Some(source.into()),
@@ -368,20 +363,20 @@ impl StoreError {
         }
     }
 
-    /// Whether the same call may succeed if it is made again at once.
+    /// Returns `true` if the same call may succeed if it is made again at once.
     pub fn is_transient(&self) -> bool {
+        self.is_unknown() || self.kind == StoreErrorKind::Contended
+    }
+
+    /// Returns `true` if it is not known whether the swap happened that ended so.
+    pub fn is_unknown(&self) -> bool {
         matches!(
             self.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::Contended | StoreErrorKind::Timeout
+            StoreErrorKind::Unavailable | StoreErrorKind::Timeout
         )
     }
 
-    /// Whether to make the same call again: it may succeed, and the store has not made it often enough itself.
-    pub(crate) fn is_repeatable(&self) -> bool {
-        self.is_transient() && self.kind != StoreErrorKind::Contended
-    }
-
-    /// Whether the store had no room.
+    /// Returns `true` if the store had no room.
     pub fn is_full(&self) -> bool {
         self.kind == StoreErrorKind::Full
     }

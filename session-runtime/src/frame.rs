@@ -1,115 +1,264 @@
 //! The stored form of a record: one run of bytes, opened without copying a payload.
 //!
 //! ```text
-//! version    1 byte
-//! state      1 byte, then a text where it has one (the key it moved to, the reason it was deleted for)
+//! format     1 byte
+//! version    8 bytes; then how many versions it had before, and those
 //! times      expires, updated, seen: 8 bytes each, little-endian
-//! slots      how many; then for each its name, expiry, signature and payload length
-//! payloads   in the order of the slots, to the end
+//! ended      1 byte, then a text where it has one (the reason it was deleted for)
+//! head       2 bytes that say which members there are, then those
+//! secrets    how many; then each
+//! slots      how many; then for each its name, flags, expiry, signature and payload length
+//! payloads   in the order of the slots, to the end; without those that stand beside
 //! ```
 //!
-//! Lengths take seven bits a byte, so that a short one takes one byte: a sealed cookie has but 4096.
+//! Lengths take seven bits a byte, so that a short one takes one byte.
+//!
+//! A store that can hold values apart keeps large payloads *beside* the frame ([`Packed`]), so that a small change does
+//! not send them again ([`Delta`]).
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::error::StoreError;
-use crate::key::{Key, UserId};
-use crate::record::{Ended, FieldName, Record, Slot, State};
+use crate::key::UserId;
+use crate::record::{Ended, FieldName, Head, Record, Slot, Version};
+use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 
-/// The version written. Older ones must stay readable; a newer one is refused, not guessed at.
-const VERSION: u8 = 1;
+/// The format written. Older ones must stay readable; a newer one is refused, not guessed at.
+const FORMAT: u8 = 1;
 
-/// Bytes before the slots, but for a text in the state.
-const HEAD: usize = 1 + 1 + 3 * 8 + 3;
+/// The most bytes that a frame usually takes besides its slots.
+const USUAL_HEAD: usize = 256;
 
-/// The fewest bytes that a slot takes in the table: empty name, no expiry, signature, empty payload.
+/// The fewest bytes that a slot takes in the table: empty name, flags, signature, empty payload.
 const SHORTEST_ROW: usize = 1 + 1 + 16 + 1;
 
 /// The most bytes that a slot usually takes in the table, besides its name.
 const USUAL_ROW: usize = 1 + 9 + 16 + 3;
 
+/// The fewest bytes that a secret takes.
+const SHORTEST_SECRET: usize = 16 + 1 + 8 + 1;
+
+/// The flags of a slot.
+const EXPIRES: u8 = 1;
+const BESIDE: u8 = 2;
+
+/// The largest payload that is packed with the head.
+const SMALL: usize = 256;
+
+/// Live, and the codes of reasons.
 const LIVE: u8 = 0;
-const MOVED: u8 = 1;
-const EXPIRED: u8 = 2;
-const ADDRESS_DIFFERS: u8 = 3;
-const USER_AGENT_DIFFERS: u8 = 4;
-const REVOKED: u8 = 5;
 const DELETED: u8 = 6;
-const MALFORMED: u8 = 7;
-const LOGGED_IN: u8 = 8;
-const LOGGED_OUT: u8 = 9;
-const CLAIMED: u8 = 10;
-const SHARED: u8 = 11;
+const REASONS: [(u8, Ended); 7] = [
+    (2, Ended::Expired),
+    (3, Ended::AddressDiffers),
+    (4, Ended::UserAgentDiffers),
+    (5, Ended::Revoked),
+    (7, Ended::Malformed),
+    (8, Ended::LoggedIn),
+    (9, Ended::LoggedOut),
+];
 
-/// How many bytes of a frame tell its state, but for a text in it.
-#[cfg(feature = "sqlite")]
-pub(crate) const STATE: u32 = 2;
+impl Record {
+    /// Returns the stored form: all of the record in one run of bytes, its version included.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self, |_| false)
+    }
 
-/// Whether the frame that begins so is of a record that nobody has ended or moved.
-#[cfg(feature = "sqlite")]
-pub(crate) fn is_open(start: &[u8]) -> bool {
-    matches!(start, [VERSION, LIVE | CLAIMED | SHARED, ..])
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote. Payloads are slices of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// If it is something else, or of a newer format. Whatever the bytes, it neither panics nor sets aside more than a
+    /// small multiple of their number.
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self, StoreError> {
+        unpack(bytes, |_| None)
+    }
 }
 
-/// The bytes to keep of `record`.
-pub(crate) fn encode(record: &Record) -> Vec<u8> {
+/// A record in two parts: its head with the small slots, and the slots whose payloads stand beside it.
+pub(crate) struct Packed<'a> {
+    pub(crate) head: Vec<u8>,
+    pub(crate) beside: Vec<&'a Arc<Slot>>,
+}
+
+/// Packs the smallest payloads into the head, up to `room` bytes together.
+pub(crate) fn pack(record: &Record, room: usize) -> Packed<'_> {
+    let beside = beside(record, room);
+    let is_beside = |slot: &Slot| beside.iter().any(|other| other.name() == slot.name());
+    Packed {
+        head: encode(record, is_beside),
+        beside,
+    }
+}
+
+/// What a store that holds payloads apart has to write to put one record in place of another.
+pub(crate) struct Delta<'a> {
+    pub(crate) head: Vec<u8>,
+    /// Payloads that are new beside the head, or others than before.
+    pub(crate) written: Vec<&'a Arc<Slot>>,
+    /// Names of payloads that do not stand there any more.
+    pub(crate) removed: Vec<&'a FieldName>,
+}
+
+/// Compares what stands beside `before`, as any store with that `room` has put it there, with what is to.
+pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usize) -> Delta<'a> {
+    let old = before.map_or_else(Vec::new, |before| beside(before, room));
+    let Packed { head, beside: new } = pack(after, room);
+    let find = |slots: &[&'a Arc<Slot>], slot: &Slot| {
+        slots.iter().find(|other| other.name() == slot.name()).copied()
+    };
+    let removed = old.iter().filter(|slot| find(&new, slot).is_none());
+    let removed = removed.map(|slot| slot.name()).collect();
+    let is_same = |slot: &&&'a Arc<Slot>| {
+        find(&old, slot).is_some_and(|old| old.signature() == slot.signature())
+    };
+    let written = new.iter().filter(|slot| !is_same(slot)).copied().collect();
+    Delta {
+        head,
+        written,
+        removed,
+    }
+}
+
+/// The slots that do not fit into the head: where a slot stands depends on nothing but the record.
+fn beside(record: &Record, room: usize) -> Vec<&Arc<Slot>> {
+    if record.slots().iter().map(|slot| slot.payload().len()).sum::<usize>() <= room.min(SMALL) {
+        return Vec::new();
+    }
+    let mut slots: Vec<_> = record.slots().iter().collect();
+    slots.sort_by_key(|slot| slot.payload().len());
+    let mut taken = 0;
+    let packed = slots.iter().take_while(|slot| {
+        taken += slot.payload().len();
+        slot.payload().len() <= SMALL && taken <= room
+    });
+    let packed = packed.count();
+    slots.split_off(packed)
+}
+
+fn encode(record: &Record, is_beside: impl Fn(&Slot) -> bool) -> Vec<u8> {
     let slots = record.slots();
-    let mut frame = Vec::with_capacity(HEAD + slots.len() * USUAL_ROW + record.size());
-    frame.push(VERSION);
-    put_state(&mut frame, &record.state);
+    let mut frame = Vec::with_capacity(USUAL_HEAD + slots.len() * USUAL_ROW + record.size());
+    frame.push(FORMAT);
+    frame.extend_from_slice(&record.version().to_bytes());
+    put_length(&mut frame, record.earlier().len());
+    for version in record.earlier() {
+        frame.extend_from_slice(&version.to_bytes());
+    }
     for time in [record.expires, record.updated, record.seen] {
         put_time(&mut frame, time);
     }
+    put_ended(&mut frame, record.ended());
+    put_head(&mut frame, &record.head);
     put_length(&mut frame, slots.len());
     for slot in slots {
-        put_row(&mut frame, slot);
+        put_row(&mut frame, slot, is_beside(slot));
     }
-    for slot in slots {
+    for slot in slots.iter().filter(|slot| !is_beside(slot)) {
         frame.extend_from_slice(slot.payload());
     }
     frame
 }
 
-fn put_state(frame: &mut Vec<u8>, state: &State) {
-    match state {
-        State::Live => frame.push(LIVE),
-        State::Moved(to) => {
-            frame.push(MOVED);
-            put_text(frame, &to.to_string());
+fn put_ended(frame: &mut Vec<u8>, ended: Option<&Ended>) {
+    match ended {
+        None => frame.push(LIVE),
+        Some(Ended::Deleted(text)) => {
+            frame.push(DELETED);
+            put_text(frame, text);
         }
-        State::Ended(reason) => put_reason(frame, reason),
-        State::Claimed { by, at, shared } => {
-            frame.push(if *shared { SHARED } else { CLAIMED });
-            put_text(frame, by.as_str());
-            put_time(frame, *at);
+        Some(reason) => {
+            let code = REASONS.iter().find(|(_, other)| other == reason);
+            frame.push(code.map_or(REASONS[0].0, |(code, _)| *code));
         }
     }
 }
 
-fn put_reason(frame: &mut Vec<u8>, reason: &Ended) {
-    frame.push(match reason {
-        Ended::Expired => EXPIRED,
-        Ended::AddressDiffers => ADDRESS_DIFFERS,
-        Ended::UserAgentDiffers => USER_AGENT_DIFFERS,
-        Ended::Revoked => REVOKED,
-        Ended::Deleted(_) => DELETED,
-        Ended::Malformed => MALFORMED,
-        Ended::LoggedIn => LOGGED_IN,
-        Ended::LoggedOut => LOGGED_OUT,
-    });
-    if let Ended::Deleted(text) = reason {
+fn put_head(frame: &mut Vec<u8>, head: &Head) {
+    let members = [
+        head.ttl.is_some(),
+        head.limit.is_some(),
+        head.user.is_some(),
+        head.authenticated.is_some(),
+        head.address.is_some(),
+        head.user_agent.is_some(),
+        head.unbound,
+        head.label.is_some(),
+        head.brought > 0,
+    ];
+    let mut flags = 0_u16;
+    for (at, member) in members.into_iter().enumerate() {
+        flags |= u16::from(member) << at;
+    }
+    frame.extend_from_slice(&flags.to_le_bytes());
+    put_time(frame, head.created);
+    if let Some(ttl) = head.ttl {
+        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        frame.extend_from_slice(&millis.to_le_bytes());
+    }
+    for time in [head.limit, head.authenticated].into_iter().flatten() {
+        put_time(frame, time);
+    }
+    let user = head.user.as_ref().map(UserId::as_str);
+    let texts = [
+        user,
+        head.address.as_deref(),
+        head.user_agent.as_deref(),
+        head.label.as_deref(),
+    ];
+    for text in texts.into_iter().flatten() {
         put_text(frame, text);
     }
+    if head.brought > 0 {
+        frame.extend_from_slice(&head.brought.to_le_bytes());
+    }
+    put_length(frame, head.secrets.0.len());
+    for secret in &head.secrets.0 {
+        put_secret(frame, secret);
+    }
 }
 
-fn put_row(frame: &mut Vec<u8>, slot: &Slot) {
+fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
+    frame.extend_from_slice(secret.hash.as_bytes());
+    put_number(frame, secret.number);
+    put_time(frame, secret.issued);
+    match secret.standing {
+        Standing::Current { presented: None } => frame.push(0),
+        Standing::Current {
+            presented: Some(at),
+        } => {
+            frame.push(1);
+            put_time(frame, at);
+        }
+        Standing::Retiring { by, until: None } => {
+            frame.push(2);
+            put_number(frame, by);
+        }
+        Standing::Retiring {
+            by,
+            until: Some(until),
+        } => {
+            frame.push(3);
+            put_number(frame, by);
+            put_time(frame, until);
+        }
+        Standing::Superseded { until } => {
+            frame.push(4);
+            put_time(frame, until);
+        }
+    }
+}
+
+fn put_row(frame: &mut Vec<u8>, slot: &Slot, beside: bool) {
     put_text(frame, slot.name().as_str());
-    frame.push(u8::from(slot.expires().is_some()));
+    let expires = u8::from(slot.expires().is_some()) * EXPIRES;
+    frame.push(expires | u8::from(beside) * BESIDE);
     if let Some(expires) = slot.expires() {
         put_time(frame, expires);
     }
@@ -126,6 +275,10 @@ fn put_text(frame: &mut Vec<u8>, text: &str) {
     frame.extend_from_slice(text.as_bytes());
 }
 
+fn put_number(frame: &mut Vec<u8>, number: u32) {
+    put_length(frame, usize::try_from(number).unwrap_or(usize::MAX));
+}
+
 fn put_length(frame: &mut Vec<u8>, mut length: usize) {
     while length > 0x7f {
         frame.push(length.to_le_bytes()[0] | 0x80);
@@ -134,11 +287,13 @@ fn put_length(frame: &mut Vec<u8>, mut length: usize) {
     frame.push(length.to_le_bytes()[0]);
 }
 
-/// The record that `frame` is the stored form of. Its payloads are slices of `frame`.
-///
-/// Whatever the bytes, it neither panics nor sets aside more than a small multiple of their number.
-pub(crate) fn decode(frame: &Bytes) -> Result<Record, StoreError> {
-    Reader { frame, at: 0 }.record().map_err(StoreError::broken)
+/// Reads a record from its head and from what stands beside it, which `beside` looks up by name.
+pub(crate) fn unpack(
+    head: &Bytes,
+    beside: impl FnMut(&str) -> Option<Bytes>,
+) -> Result<Record, StoreError> {
+    let mut reader = Reader { frame: head, at: 0 };
+    reader.record(beside).map_err(StoreError::broken)
 }
 
 /// A place in a frame, up to which it has been read.
@@ -148,54 +303,131 @@ struct Reader<'a> {
 }
 
 /// A slot as the table has it: all but the payload.
-struct Row {
+struct SlotRow {
     name: FieldName,
+    beside: bool,
     expires: Option<Timestamp>,
     signature: Signature,
     length: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn record(mut self) -> Result<Record, Fault> {
+    fn record(&mut self, beside: impl FnMut(&str) -> Option<Bytes>) -> Result<Record, Fault> {
         match self.byte()? {
-            VERSION => {}
-            other => return Err(Fault::Version(other)),
+            FORMAT => {}
+            other => return Err(Fault::Format(other)),
         }
-        let state = self.state()?;
+        let version = self.version()?;
+        let count = self.count(8)?;
+        let earlier = (0..count).map(|_| self.version()).collect::<Result<_, _>>()?;
         let (expires, updated, seen) = (self.time()?, self.time()?, self.time()?);
-        let slots = self.slots()?;
-        let mut record = Record::new(updated, expires).with_slots(slots);
-        (record.state, record.seen) = (state, seen);
+        let ended = self.ended()?;
+        let head = self.head()?;
+        let slots = self.slots(beside)?;
+        let mut record = Record::stored(version, earlier, head);
+        (record.expires, record.updated, record.seen) = (expires, updated, seen);
+        record.ended = ended;
+        record.put_sorted(slots);
         Ok(record)
     }
 
-    fn state(&mut self) -> Result<State, Fault> {
-        let code = self.byte()?;
-        Ok(match code {
-            LIVE => State::Live,
-            MOVED => State::Moved(Key::parse(self.text()?).ok_or(Fault::Key)?),
-            EXPIRED => State::Ended(Ended::Expired),
-            ADDRESS_DIFFERS => State::Ended(Ended::AddressDiffers),
-            USER_AGENT_DIFFERS => State::Ended(Ended::UserAgentDiffers),
-            REVOKED => State::Ended(Ended::Revoked),
-            DELETED => State::Ended(Ended::Deleted(self.text()?.to_owned())),
-            MALFORMED => State::Ended(Ended::Malformed),
-            LOGGED_IN => State::Ended(Ended::LoggedIn),
-            LOGGED_OUT => State::Ended(Ended::LoggedOut),
-            CLAIMED | SHARED => State::Claimed {
-                by: UserId::from(self.text()?),
-                at: self.time()?,
-                shared: code == SHARED,
-            },
-            _ => return Err(Fault::State(code)),
+    fn version(&mut self) -> Result<Version, Fault> {
+        self.array().map(Version::from_bytes)
+    }
+
+    fn ended(&mut self) -> Result<Option<Ended>, Fault> {
+        match self.byte()? {
+            LIVE => Ok(None),
+            DELETED => Ok(Some(Ended::Deleted(self.text()?.to_owned()))),
+            code => {
+                let reason = REASONS.iter().find(|(other, _)| *other == code);
+                let (_, reason) = reason.ok_or(Fault::State(code))?;
+                Ok(Some(reason.clone()))
+            }
+        }
+    }
+
+    fn head(&mut self) -> Result<Head, Fault> {
+        let flags = u16::from_le_bytes(self.array()?);
+        if flags >> 9 != 0 {
+            return Err(Fault::Flag);
+        }
+        let has = |at: u32| flags & 1 << at != 0;
+        let created = self.time()?;
+        let ttl = self.if_there(has(0), Self::duration)?;
+        let limit = self.if_there(has(1), Self::time)?;
+        let authenticated = self.if_there(has(3), Self::time)?;
+        let user = self.if_there(has(2), Self::text)?.map(UserId::from);
+        let address = self.if_there(has(4), Self::text)?.map(Box::from);
+        let user_agent = self.if_there(has(5), Self::text)?.map(Box::from);
+        let label = self.if_there(has(7), Self::text)?.map(Box::from);
+        let brought = self.if_there(has(8), Self::array)?;
+        let count = self.count(SHORTEST_SECRET)?;
+        let secrets = (0..count).map(|_| self.secret()).collect::<Result<_, _>>()?;
+        Ok(Head {
+            created,
+            ttl,
+            limit,
+            secrets: Secrets(secrets),
+            user,
+            authenticated,
+            address,
+            user_agent,
+            unbound: has(6),
+            label,
+            brought: brought.map_or(0, u32::from_le_bytes),
         })
     }
 
-    fn slots(&mut self) -> Result<Vec<Arc<Slot>>, Fault> {
+    fn if_there<T>(
+        &mut self,
+        there: bool,
+        read: impl FnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        there.then(|| read(self)).transpose()
+    }
+
+    fn duration(&mut self) -> Result<Duration, Fault> {
+        self.array().map(u64::from_le_bytes).map(Duration::from_millis)
+    }
+
+    fn secret(&mut self) -> Result<Secret, Fault> {
+        let hash = SecretHash::from_bytes(self.array()?);
+        let (number, issued) = (self.number()?, self.time()?);
+        let standing = match self.byte()? {
+            0 => Standing::Current { presented: None },
+            1 => Standing::Current {
+                presented: Some(self.time()?),
+            },
+            2 => Standing::Retiring {
+                by: self.number()?,
+                until: None,
+            },
+            3 => Standing::Retiring {
+                by: self.number()?,
+                until: Some(self.time()?),
+            },
+            4 => Standing::Superseded {
+                until: self.time()?,
+            },
+            code => return Err(Fault::State(code)),
+        };
+        Ok(Secret {
+            hash,
+            number,
+            issued,
+            standing,
+        })
+    }
+
+    fn slots(
+        &mut self,
+        mut beside: impl FnMut(&str) -> Option<Bytes>,
+    ) -> Result<Vec<Arc<Slot>>, Fault> {
         let rows = self.rows()?;
         let slots = rows
             .into_iter()
-            .map(|row| self.slot(row))
+            .map(|row| self.slot(row, &mut beside))
             .collect::<Result<_, _>>()?;
         if self.at == self.frame.len() {
             Ok(slots)
@@ -204,15 +436,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn rows(&mut self) -> Result<Vec<Row>, Fault> {
-        let count = self.length()?;
-        if count > self.rest().len() / SHORTEST_ROW {
-            return Err(Fault::Short);
-        }
+    fn rows(&mut self) -> Result<Vec<SlotRow>, Fault> {
+        let count = self.count(SHORTEST_ROW)?;
         let mut rows = Vec::with_capacity(count);
         for _ in 0..count {
             let row = self.row()?;
-            if rows.last().is_some_and(|last: &Row| last.name >= row.name) {
+            if rows.last().is_some_and(|last: &SlotRow| last.name >= row.name) {
                 return Err(Fault::Order);
             }
             rows.push(row);
@@ -220,26 +449,36 @@ impl<'a> Reader<'a> {
         Ok(rows)
     }
 
-    fn row(&mut self) -> Result<Row, Fault> {
+    fn row(&mut self) -> Result<SlotRow, Fault> {
         let name = FieldName::from(self.text()?);
-        let expires = match self.byte()? {
-            0 => None,
-            1 => Some(self.time()?),
-            _ => return Err(Fault::Flag),
-        };
+        let flags = self.byte()?;
+        if flags & !(EXPIRES | BESIDE) != 0 {
+            return Err(Fault::Flag);
+        }
+        let expires = self.if_there(flags & EXPIRES != 0, Self::time)?;
         let signature = Signature::from_bytes(self.array()?);
-        Ok(Row {
+        Ok(SlotRow {
             name,
+            beside: flags & BESIDE != 0,
             expires,
             signature,
             length: self.length()?,
         })
     }
 
-    fn slot(&mut self, row: Row) -> Result<Arc<Slot>, Fault> {
-        let start = self.at;
-        self.take(row.length)?;
-        let payload = self.frame.slice(start..self.at);
+    fn slot(
+        &mut self,
+        row: SlotRow,
+        beside: &mut impl FnMut(&str) -> Option<Bytes>,
+    ) -> Result<Arc<Slot>, Fault> {
+        let payload = if row.beside {
+            let payload = beside(row.name.as_str());
+            payload.filter(|payload| payload.len() == row.length).ok_or(Fault::Beside)?
+        } else {
+            let start = self.at;
+            self.take(row.length)?;
+            self.frame.slice(start..self.at)
+        };
         Ok(Arc::new(Slot::signed(
             row.name,
             payload,
@@ -259,7 +498,18 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| Fault::Text)
     }
 
-    /// A length as [`put_length`] writes it. What does not fit 64 bits is no length.
+    fn number(&mut self) -> Result<u32, Fault> {
+        u32::try_from(self.length()?).map_err(|_| Fault::Length)
+    }
+
+    /// Reads how many things of at least `size` bytes follow: no more than there are bytes for.
+    fn count(&mut self, size: usize) -> Result<usize, Fault> {
+        let count = self.length()?;
+        let fits = count <= self.rest().len() / size;
+        fits.then_some(count).ok_or(Fault::Short)
+    }
+
+    /// Reads a length as [`put_length`] writes it. What does not fit 64 bits is no length.
     fn length(&mut self) -> Result<usize, Fault> {
         let mut length = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -300,262 +550,37 @@ impl<'a> Reader<'a> {
 /// Why bytes are no record. It never quotes them.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
-    Version(u8),
+    Format(u8),
     State(u8),
-    Key,
     Flag,
     Text,
     Length,
     Order,
     Short,
     Surplus,
+    Beside,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self {
-            Self::Version(version) => {
+            Self::Format(format) => {
                 return write!(
                     f,
-                    "a stored record has format {version}, and this version of the library reads {VERSION}"
+                    "a stored record has format {format}, and this version of the library reads {FORMAT}"
                 );
             }
             Self::State(code) => return write!(f, "a stored record has the unknown state {code}"),
-            Self::Key => "has moved to something that is no key",
-            Self::Flag => "has a slot that neither has an expiry nor has none",
+            Self::Flag => "has flags that mean nothing",
             Self::Text => "has a text that is not UTF-8",
             Self::Length => "has an impossible length",
             Self::Order => "has its slots out of order",
             Self::Short => "is cut short",
             Self::Surplus => "goes on after its end",
+            Self::Beside => "lacks a value that stands beside it",
         };
         write!(f, "a stored record {what}")
     }
 }
 
 impl std::error::Error for Fault {}
-
-#[cfg(test)]
-mod tests {
-    use std::error::Error as _;
-
-    use proptest::collection::vec;
-    use proptest::option;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::id::SessionId;
-
-    fn key() -> Key {
-        Key::from(&SessionId::parse(b"0123456789abcdef0123456789abcdef01234567").expect("an id"))
-    }
-
-    fn sample() -> Record {
-        let at = Timestamp::from_millis;
-        let slots = [
-            Slot::new("@created", "1700000000000", None),
-            Slot::new("cart", r#"{"apple":2}"#, Some(at(99))),
-            Slot::new("note", "", None),
-        ];
-        let mut record = Record::new(at(1), at(2)).with_slots(slots.map(Arc::new));
-        record.seen = at(3);
-        record
-    }
-
-    fn fault(bytes: &[u8]) -> String {
-        let error = decode(&Bytes::copy_from_slice(bytes)).expect_err("no record");
-        error.source().expect("a cause").to_string()
-    }
-
-    #[test]
-    fn payloads_are_slices_of_the_frame() {
-        let frame = Bytes::from(encode(&sample()));
-        let record = decode(&frame).expect("a record");
-        let within = frame.as_ptr_range();
-        for slot in record
-            .slots()
-            .iter()
-            .filter(|slot| !slot.payload().is_empty())
-        {
-            assert!(
-                within.contains(&slot.payload().as_ptr()),
-                "{slot:?} was copied"
-            );
-        }
-    }
-
-    #[test]
-    fn a_small_record_takes_little_more_than_its_content() {
-        let record = sample();
-        let overhead = encode(&record).len() - record.size();
-        assert_eq!(overhead, 27 + 3 * 19 + 8);
-    }
-
-    #[test]
-    fn the_first_format_stays_readable() {
-        let mut frame = vec![1, 0];
-        frame.extend([2_i64, 1, 3].iter().flat_map(|time| time.to_le_bytes()));
-        frame.extend([1, 4]);
-        frame.extend(b"cart");
-        frame.push(0);
-        frame.extend([7; 16]);
-        frame.extend([2]);
-        frame.extend(b"{}");
-        let record = decode(&frame.into()).expect("a record");
-        let slot = record.slot("cart").expect("a slot");
-        assert_eq!(
-            (slot.payload().as_ref(), slot.signature()),
-            (&b"{}"[..], Signature::from_bytes([7; 16]))
-        );
-        assert_eq!(
-            [record.expires, record.updated, record.seen].map(Timestamp::as_millis),
-            [2, 1, 3]
-        );
-    }
-
-    #[test]
-    fn a_newer_format_is_refused_by_its_number() {
-        let mut frame = encode(&sample());
-        frame[0] = 9;
-        assert_eq!(
-            fault(&frame),
-            "a stored record has format 9, and this version of the library reads 1"
-        );
-    }
-
-    #[test]
-    fn a_record_cut_anywhere_is_refused() {
-        let frame = encode(&sample());
-        for end in 0..frame.len() {
-            fault(&frame[..end]);
-        }
-    }
-
-    #[test]
-    fn a_record_that_goes_on_is_refused() {
-        let mut frame = encode(&sample());
-        frame.push(0);
-        assert_eq!(fault(&frame), "a stored record goes on after its end");
-    }
-
-    #[test]
-    fn a_count_beyond_the_bytes_sets_nothing_aside() {
-        let mut frame = encode(&Record::new(
-            Timestamp::from_millis(0),
-            Timestamp::from_millis(0),
-        ));
-        frame.pop();
-        frame.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
-        assert_eq!(fault(&frame), "a stored record is cut short");
-    }
-
-    #[test]
-    fn a_length_beyond_64_bits_is_refused() {
-        let mut frame = encode(&Record::new(
-            Timestamp::from_millis(0),
-            Timestamp::from_millis(0),
-        ));
-        frame.pop();
-        frame.extend([0xff; 9]);
-        frame.push(0x02);
-        assert_eq!(fault(&frame), "a stored record has an impossible length");
-    }
-
-    #[test]
-    fn one_name_twice_is_refused() {
-        let one = Record::new(Timestamp::from_millis(0), Timestamp::from_millis(0))
-            .with_slots([Arc::new(Slot::new("a", "", None))]);
-        let mut frame = encode(&one);
-        let row = frame[HEAD - 2..].to_vec();
-        frame[HEAD - 3] = 2;
-        frame.extend(row);
-        assert_eq!(fault(&frame), "a stored record has its slots out of order");
-    }
-
-    fn times() -> impl Strategy<Value = Timestamp> {
-        any::<i64>().prop_map(Timestamp::from_millis)
-    }
-
-    fn states() -> impl Strategy<Value = State> {
-        prop_oneof![
-            Just(State::Live),
-            Just(State::Moved(key())),
-            ".*".prop_map(|name| State::Moved(Key::User(UserId::from(name)))),
-            ".*".prop_map(|reason| State::Ended(Ended::Deleted(reason))),
-            prop::sample::select(vec![
-                Ended::Expired,
-                Ended::AddressDiffers,
-                Ended::UserAgentDiffers,
-                Ended::Revoked,
-                Ended::Malformed,
-                Ended::LoggedIn,
-                Ended::LoggedOut,
-            ])
-            .prop_map(State::Ended),
-            (".*", times(), any::<bool>()).prop_map(|(name, at, shared)| State::Claimed {
-                by: name.into(),
-                at,
-                shared
-            }),
-        ]
-    }
-
-    prop_compose! {
-        fn slots()(
-            name in ".{0,200}",
-            payload in vec(any::<u8>(), 0..400),
-            expires in option::of(times()),
-            signature in any::<[u8; 16]>(),
-        ) -> Arc<Slot> {
-            Arc::new(Slot::signed(name, payload, expires, Signature::from_bytes(signature)))
-        }
-    }
-
-    prop_compose! {
-        fn records()(
-            state in states(),
-            slots in vec(slots(), 0..8),
-            expires in times(),
-            updated in times(),
-            seen in times(),
-        ) -> Record {
-            let mut record = Record::new(updated, expires).with_slots(slots);
-            (record.state, record.seen) = (state, seen);
-            record
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_encoded_decodes_to_itself(record in records()) {
-            prop_assert_eq!(decode(&encode(&record).into()).expect("a record"), record);
-        }
-
-        #[test]
-        fn lengths_of_any_size_round_trip(length in any::<usize>()) {
-            let mut frame = Vec::new();
-            put_length(&mut frame, length);
-            let frame = Bytes::from(frame);
-            prop_assert_eq!(Reader { frame: &frame, at: 0 }.length(), Ok(length));
-        }
-
-        /// A record, if any, comes of it; and that one has one stored form.
-        #[test]
-        fn a_flipped_bit_never_panics(record in records(), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
-            let mut frame = encode(&record);
-            let at = at.index(frame.len());
-            frame[at] ^= 1_u8 << bit;
-            if let Ok(other) = decode(&frame.into()) {
-                prop_assert_eq!(decode(&encode(&other).into()).expect("a record"), other);
-            }
-        }
-
-        #[test]
-        fn random_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..600), versioned in any::<bool>()) {
-            if let (true, Some(first)) = (versioned, bytes.first_mut()) {
-                *first = VERSION;
-            }
-            let _ = decode(&bytes.into());
-        }
-    }
-}

@@ -1,4 +1,4 @@
-//! Session ids: 160 random bits, as the client carries them.
+//! Session ids: a selector and a secret, as the client carries them.
 
 use std::fmt;
 
@@ -6,19 +6,23 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use crate::error::Error;
+use crate::key::{Key, Selector, to_hex};
+use crate::secret::SecretHash;
 
-/// Bytes of randomness in an id.
-const RANDOM: usize = 20;
+/// Bytes of the selector.
+const SELECTOR: usize = 8;
+
+/// Bytes of the secret.
+const SECRET: usize = 16;
 
 /// Characters of an id, and its only accepted length.
-const TEXT: usize = 2 * RANDOM;
+const TEXT: usize = 2 * (SELECTOR + SECRET);
 
-/// Characters of the tag: the first 16 bits, which survive rotation.
-pub(crate) const TAG: usize = 4;
-
-/// A session id: 160 bits from the operating system's generator, as 40 lower-case hexadecimal digits.
+/// A session id: 64 bits that select the record and 128 secret bits that open it, from the operating system's
+/// generator, as 48 lower-case hexadecimal digits.
 ///
-/// Whoever knows it holds the session, so `Debug` and `Display` do not show it.
+/// Whoever knows it holds the session, so `Debug` does not show it. Stores only ever see the selector, as a
+/// [`Key`](crate::Key), and a hash of the secret.
 ///
 /// ```
 /// use session_runtime::SessionId;
@@ -32,29 +36,26 @@ pub(crate) const TAG: usize = 4;
 pub struct SessionId([u8; TEXT]);
 
 impl SessionId {
-    /// A fresh id.
+    /// Generates a fresh id.
     ///
     /// # Errors
     ///
     /// If the operating system's generator fails. There is no fallback.
     pub fn generate() -> Result<Self, Error> {
-        let mut random = [0; RANDOM];
+        let mut random = [0; SELECTOR + SECRET];
         SysRng.try_fill_bytes(&mut random).map_err(Error::random)?;
         Ok(Self(to_hex(random)))
     }
 
-    /// A fresh id that keeps the tag of this one, so that both records share a Redis Cluster slot.
-    ///
-    /// # Errors
-    ///
-    /// If the operating system's generator fails.
-    pub fn successor(&self) -> Result<Self, Error> {
-        let mut next = Self::generate()?;
-        next.0[..TAG].copy_from_slice(&self.0[..TAG]);
-        Ok(next)
+    /// Generates an id with another secret for the record that `selector` selects.
+    pub(crate) fn of(selector: Selector) -> Result<Self, Error> {
+        let mut id = Self::generate()?;
+        let digits: [u8; 2 * SELECTOR] = to_hex(selector.to_bytes());
+        id.0[..2 * SELECTOR].copy_from_slice(&digits);
+        Ok(id)
     }
 
-    /// The id that `text` is, if it is exactly 40 lower-case hexadecimal digits.
+    /// Returns the id that `text` is, if it is exactly 48 lower-case hexadecimal digits.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digits: [u8; TEXT] = text.try_into().ok()?;
         digits
@@ -63,13 +64,31 @@ impl SessionId {
             .then_some(Self(digits))
     }
 
-    /// The id as the client sends it. A secret: keep it out of logs and pages.
+    /// Returns the id as the client sends it. A secret: keep it out of logs and pages.
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    pub(crate) fn bytes(&self) -> &[u8; TEXT] {
-        &self.0
+    /// Returns the part that selects the record.
+    pub(crate) fn selector(&self) -> Selector {
+        let digits = self.0[..2 * SELECTOR].chunks_exact(2);
+        let mut bytes = [0; SELECTOR];
+        for (byte, pair) in bytes.iter_mut().zip(digits) {
+            *byte = nibble(pair[0]) << 4 | nibble(pair[1]);
+        }
+        Selector::from_bytes(bytes)
+    }
+
+    /// Returns what a record holds of the secret.
+    pub(crate) fn secret(&self) -> SecretHash {
+        SecretHash::of(&self.0[2 * SELECTOR..])
+    }
+}
+
+fn nibble(digit: u8) -> u8 {
+    match digit {
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => digit.wrapping_sub(b'0'),
     }
 }
 
@@ -79,20 +98,8 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// A name that nothing else has: 128 random bits in hexadecimal. No secret.
-pub(crate) fn random_text() -> String {
-    let text: [u8; 32] = to_hex(rand::random::<[u8; 16]>());
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-/// Lower-case hexadecimal digits of `bytes`.
-pub(crate) fn to_hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    const { assert!(M == 2 * N) };
-    let mut text = [0; M];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+impl From<&SessionId> for Key {
+    fn from(id: &SessionId) -> Self {
+        Self::Session(id.selector())
     }
-    text
 }

@@ -5,13 +5,9 @@ use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 
-use crate::id::{SessionId, TAG, to_hex};
-
 /// The name of a record in a store.
 ///
-/// A session's key is a hash of its id: a stolen database holds no usable cookie, and looking one up leaks
-/// no timing. The two kinds are different types of name, so no id that a client sends can name a user's
-/// record.
+/// The two kinds are different types of name, so no id that a client sends can name a user's record.
 ///
 /// ```
 /// use session_runtime::{Key, SessionId, UserId};
@@ -19,25 +15,40 @@ use crate::id::{SessionId, TAG, to_hex};
 /// let key = Key::from(&SessionId::generate()?);
 /// assert_eq!(Key::parse(&key.to_string()), Some(key));
 /// let user = Key::User(UserId::new("42"));
-/// assert_eq!(user.to_string(), "user:{42}");
+/// assert_eq!(user.to_string(), "user:42");
 /// # Ok::<(), session_runtime::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// A browser's session.
-    Session(SessionKey),
+    Session(Selector),
     /// What follows a user from device to device.
     User(UserId),
 }
 
-/// The hash of a session id, and the id's tag.
-///
-/// The tag (16 of the id's 160 bits) stands in clear and survives rotation, so that a record and the one
-/// it moves to share a hash slot on Redis Cluster.
+/// The part of a session id that names its record: 64 random bits. No secret: it opens nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionKey {
-    tag: [u8; TAG],
-    digest: [u8; 32],
+pub struct Selector(u64);
+
+impl Selector {
+    /// Returns the selector of these bytes.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(bytes))
+    }
+
+    /// Returns the bytes, in the order of the digits.
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// Returns what the session is called towards users and in logs: 64 bits of a hash, in hexadecimal. The selector
+    /// cannot be told from it.
+    pub(crate) fn public_name(self) -> String {
+        let hash = Sha256::digest(self.to_bytes());
+        let first: [u8; 8] = hash.first_chunk().copied().unwrap_or_default();
+        let digits: [u8; 16] = to_hex(first);
+        ascii(&digits).to_owned()
+    }
 }
 
 /// An app's own name for one of its users.
@@ -55,7 +66,7 @@ impl UserId {
         Self(name.into())
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -91,31 +102,24 @@ impl fmt::Debug for UserId {
     }
 }
 
-impl From<&SessionId> for Key {
-    fn from(id: &SessionId) -> Self {
-        let text = id.bytes();
-        let mut tag = [0; TAG];
-        tag.copy_from_slice(&text[..TAG]);
-        Self::Session(SessionKey {
-            tag,
-            digest: Sha256::digest(text).into(),
-        })
+impl From<Selector> for Key {
+    fn from(selector: Selector) -> Self {
+        Self::Session(selector)
     }
 }
 
-const SESSION: &str = "session:{";
-const USER: &str = "user:{";
+const SESSION: &str = "session:";
+const USER: &str = "user:";
 
 impl fmt::Display for Key {
-    /// The key as stores write it: `session:{tag}hash` or `user:{name}`; the braces are Redis Cluster's
-    /// hash tag.
+    /// Writes the key as stores do: `session:` and 16 hexadecimal digits, or `user:` and the name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Session(SessionKey { tag, digest }) => {
-                let hash: [u8; 64] = to_hex(*digest);
-                write!(f, "{SESSION}{}}}{}", ascii(tag), ascii(&hash))
+            Self::Session(selector) => {
+                let digits: [u8; 16] = to_hex(selector.to_bytes());
+                write!(f, "{SESSION}{}", ascii(&digits))
             }
-            Self::User(UserId(name)) => write!(f, "{USER}{name}}}"),
+            Self::User(UserId(name)) => write!(f, "{USER}{name}"),
         }
     }
 }
@@ -124,44 +128,22 @@ impl Key {
     /// Reads what `Display` wrote; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(name) = text.strip_prefix(USER) {
-            return Some(Self::User(UserId::new(name.strip_suffix('}')?)));
+            return Some(Self::User(UserId::new(name)));
         }
-        let (tag, hash) = text.strip_prefix(SESSION)?.split_once('}')?;
-        let tag: [u8; TAG] = tag.as_bytes().try_into().ok()?;
-        if !tag.iter().all(u8::is_ascii_hexdigit) {
-            return None;
-        }
-        Some(Self::Session(SessionKey {
-            tag,
-            digest: from_hex(hash)?,
-        }))
-    }
-
-    /// The key of a session of the tower-sessions family. No id of ours has it: the text that is hashed is
-    /// shorter than one.
-    #[cfg(feature = "tower-sessions")]
-    pub(crate) fn foreign(id: i128) -> Self {
-        let digest: [u8; 32] = Sha256::new()
-            .chain_update("tower-sessions:")
-            .chain_update(id.to_le_bytes())
-            .finalize()
-            .into();
-        let tag = to_hex([digest[0], digest[1]]);
-        Self::Session(SessionKey { tag, digest })
+        let digits = text.strip_prefix(SESSION)?;
+        let exact = digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        let selector = exact.then(|| u64::from_str_radix(digits, 16).ok())?;
+        selector.map(|bits| Self::Session(Selector(bits)))
     }
 
     pub(crate) fn is_user(&self) -> bool {
         matches!(self, Self::User(_))
     }
 
-    /// A number that spreads keys evenly, for choosing a shard or a stripe.
+    /// Returns a number that spreads keys evenly, for choosing a shard or a queue.
     pub(crate) fn spread(&self) -> u64 {
         match self {
-            Self::Session(key) => key
-                .digest
-                .first_chunk()
-                .copied()
-                .map_or(0, u64::from_le_bytes),
+            Self::Session(selector) => selector.0,
             Self::User(UserId(name)) => {
                 // FNV-1a: short names that differ little still spread.
                 name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
@@ -176,30 +158,27 @@ fn ascii(digits: &[u8]) -> &str {
     std::str::from_utf8(digits).unwrap_or_default()
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    let mut bytes = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
-impl Hash for SessionKey {
-    /// By the first half of the digest, which is as good as random: the rest would only cost time.
+impl Hash for Selector {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.digest[..16]);
+        state.write_u64(self.0);
     }
 }
 
-impl fmt::Debug for SessionKey {
-    /// Four bytes of the hash: enough to follow one session through a log, useless for opening it.
+impl fmt::Debug for Selector {
+    /// Writes half of the public name: enough to follow one session through a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first: [u8; 4] = self.digest.first_chunk().copied().unwrap_or_default();
-        let short: [u8; 8] = to_hex(first);
-        write!(f, "SessionKey({})", ascii(&short))
+        write!(f, "Selector({})", &self.public_name()[..8])
     }
+}
+
+/// Writes `bytes` as lower-case hexadecimal digits.
+pub(crate) fn to_hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    const { assert!(M == 2 * N) };
+    let mut text = [0; M];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
 }

@@ -3,19 +3,27 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::key::{Key, UserId};
+use crate::key::UserId;
+use crate::secret::Secrets;
 use crate::signature::Signature;
+
+/// How many of its earlier versions a record remembers.
+const REMEMBERED: usize = 16;
+
+/// How long the end of a session is remembered, for [`Session::ended`](crate::Session::ended).
+pub(crate) const TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The name of a slot.
 ///
-/// Names that begin with `@` are the session's own facts; no field of an app can have such a name.
+/// Names that begin with `@` are the library's own; no field of an app can have such a name.
 ///
 /// ```
-/// use session_runtime::FieldName;
+/// use session_runtime::store::FieldName;
 /// assert_eq!(FieldName::from("cart").as_str(), "cart");
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +35,7 @@ impl FieldName {
         Self(Cow::Borrowed(name))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,10 +59,10 @@ impl fmt::Debug for FieldName {
     }
 }
 
-/// One named value of a record: its bytes, when they lapse, and their signature.
+/// One named value of a record: its bytes, when they expire, and their signature.
 ///
 /// ```
-/// use session_runtime::Slot;
+/// use session_runtime::store::Slot;
 ///
 /// let slot = Slot::new("cart", r#"{"apple":2}"#, None);
 /// assert_eq!(slot.payload().as_ref(), br#"{"apple":2}"#);
@@ -68,7 +76,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// A slot signed by its payload.
+    /// Makes a slot that is signed by its payload.
     pub fn new(
         name: impl Into<FieldName>,
         payload: impl Into<Bytes>,
@@ -79,7 +87,7 @@ impl Slot {
         Self::signed(name, payload, expires, signature)
     }
 
-    /// A slot as a store kept it, signature included.
+    /// Makes a slot as a store kept it, signature included.
     pub fn signed(
         name: impl Into<FieldName>,
         payload: impl Into<Bytes>,
@@ -94,7 +102,7 @@ impl Slot {
         }
     }
 
-    /// The same value with another expiry.
+    /// Returns the same value with another expiry.
     #[must_use]
     pub fn retimed(&self, expires: Option<Timestamp>) -> Self {
         Self {
@@ -103,7 +111,7 @@ impl Slot {
         }
     }
 
-    /// The same under another name.
+    /// Returns the same under another name.
     pub(crate) fn named(&self, name: FieldName) -> Self {
         Self {
             name,
@@ -111,68 +119,45 @@ impl Slot {
         }
     }
 
-    /// What it is called.
+    /// Returns the name.
     pub fn name(&self) -> &FieldName {
         &self.name
     }
 
-    /// Its bytes, shared.
+    /// Returns the bytes, shared.
     pub fn payload(&self) -> &Bytes {
         &self.payload
     }
 
-    /// When it lapses; `None` if it lives as long as its record.
+    /// Returns when it expires; `None` if it lives as long as its record.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires
     }
 
-    /// What it is recognised by.
+    /// Returns what the value is recognised by.
     pub fn signature(&self) -> Signature {
         self.signature
     }
 
-    /// Whether it is there for a reader at `now`: at `t ≥ expiry` it is not.
+    /// Returns `true` if it is there for a reader at `now`: at `t ≥ expiry` it is not.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
+    }
+
+    /// Returns what it adds to its record's size: the bytes of the name and of the payload.
+    pub fn size(&self) -> usize {
+        self.name.as_str().len() + self.payload.len()
     }
 }
 
 impl fmt::Debug for Slot {
-    /// The name, the size and the expiry; never the value.
+    /// Writes the name, the size and the expiry; never the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot")
             .field("name", &self.name)
             .field("bytes", &self.payload.len())
             .field("expires", &self.expires)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a record is at present.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It can be read and written.
-    Live,
-    /// It lives under another key now. Until this record expires, that is where to look.
-    Moved(Key),
-    /// It is over, for the reason given. Nothing brings it back.
-    Ended(Ended),
-    /// It is frozen while what it holds is credited to a user who logs in.
-    Claimed {
-        /// The user.
-        by: UserId,
-        /// Since when: each login that takes the claim up moves it forward. A claim that is older than ten seconds
-        /// has been abandoned.
-        at: Timestamp,
-        /// Whether a second login has taken it up.
-        shared: bool,
-    },
-}
-
-impl State {
-    /// Whether nobody has ended or moved the record: it is live, or frozen for a login.
-    pub fn is_open(&self) -> bool {
-        matches!(self, Self::Live | Self::Claimed { .. })
     }
 }
 
@@ -203,53 +188,158 @@ pub enum Ended {
     Deleted(String),
     /// What the client presented is no session id, or more than one.
     Malformed,
-    /// The client has logged in since, and has a newer session.
+    /// The client has logged in since, and has a newer id.
     LoggedIn,
     /// The client has logged out.
     LoggedOut,
 }
 
-/// A session as a store keeps it: named slots, an expiry, and two times that only move forward.
+/// The version of a record: 64 random bits that each write renews.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version(u64);
+
+impl Version {
+    /// Returns a version that nothing else has.
+    pub(crate) fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Returns the version of these bytes, as a store kept them.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+
+    /// Returns the bytes, for a store to keep and to compare.
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+}
+
+/// What the library itself knows of a session or a user, decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Since when the session is there.
+    pub(crate) created: Timestamp,
+    /// The idle lifetime that this one session was given.
+    pub(crate) ttl: Option<Duration>,
+    /// What nothing extends the session beyond, from a login on.
+    pub(crate) limit: Option<Timestamp>,
+    /// Which ids open it.
+    pub(crate) secrets: Secrets,
+    /// Who is logged in.
+    pub(crate) user: Option<UserId>,
+    /// When that user logged in.
+    pub(crate) authenticated: Option<Timestamp>,
+    /// The address that it was created from, or logged in from.
+    pub(crate) address: Option<Box<str>>,
+    /// The user agent that created it, or logged in.
+    pub(crate) user_agent: Option<Box<str>>,
+    /// It is bound to neither any more.
+    pub(crate) unbound: bool,
+    /// What the user calls it.
+    pub(crate) label: Option<Box<str>>,
+    /// The last number under which fields were set apart for a user.
+    pub(crate) brought: u32,
+}
+
+/// A session or a user as a store keeps it: named slots, an expiry, two times that only move forward, and a version.
 ///
 /// Slots are shared, so that a copy of a record copies no payload.
 ///
 /// ```
-/// use session_runtime::{Record, Slot, Timestamp};
+/// use session_runtime::{Timestamp, store::{Record, Slot}};
 /// use std::sync::Arc;
 ///
 /// let (now, later) = (Timestamp::from_millis(0), Timestamp::from_millis(10));
-/// let mut record = Record::new(now, later);
-/// record.set(Arc::new(Slot::new("cart", "1", None)));
+/// let record = Record::new(now, later).with_slots([Arc::new(Slot::new("cart", "1", None))]);
 /// assert!(record.slot("cart").is_some());
 /// assert!(!record.is_live(later));
+///
+/// let stored = record.to_bytes();
+/// assert_eq!(Record::from_bytes(&stored.into())?, record);
+/// # Ok::<(), session_runtime::store::StoreError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    version: Version,
+    /// The versions it has had, the newest last.
+    earlier: Vec<Version>,
+    /// Why it is over, if it is.
+    pub(crate) ended: Option<Ended>,
+    /// When it is gone for readers.
+    pub(crate) expires: Timestamp,
+    /// When a slot was last written.
+    pub(crate) updated: Timestamp,
+    /// When it was last written or touched.
+    pub(crate) seen: Timestamp,
+    pub(crate) head: Box<Head>,
     /// Sorted by name, each name once.
     slots: Vec<Arc<Slot>>,
-    /// What it is at present.
-    pub state: State,
-    /// When it is gone for readers.
-    pub expires: Timestamp,
-    /// When a slot was last written.
-    pub updated: Timestamp,
-    /// When it was last written or touched.
-    pub seen: Timestamp,
 }
 
 impl Record {
-    /// A live record without slots.
+    /// Makes a live record without slots, of a version of its own.
     pub fn new(now: Timestamp, expires: Timestamp) -> Self {
         Self {
-            slots: Vec::new(),
-            state: State::Live,
+            version: Version::random(),
+            earlier: Vec::new(),
+            ended: None,
             expires,
             updated: now,
             seen: now,
+            head: Box::new(Head {
+                created: now,
+                ..Head::default()
+            }),
+            slots: Vec::new(),
         }
     }
 
-    /// A record of these slots, in any order; of two with one name the later counts.
+    /// Makes a record of a version that it was stored with, and of the versions before.
+    pub(crate) fn stored(version: Version, earlier: Vec<Version>, head: Head) -> Self {
+        let epoch = Timestamp::default();
+        Self {
+            version,
+            earlier,
+            head: Box::new(head),
+            ..Self::new(epoch, epoch)
+        }
+    }
+
+    /// Returns a copy of the next version, to be changed and swapped for this one.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        let surplus = (self.earlier.len() + 1).saturating_sub(REMEMBERED);
+        let mut earlier = Vec::with_capacity(self.earlier.len() + 1 - surplus);
+        earlier.extend_from_slice(&self.earlier[surplus..]);
+        earlier.push(self.version);
+        Self {
+            version: Version::random(),
+            earlier,
+            ended: self.ended.clone(),
+            head: self.head.clone(),
+            slots: self.slots.clone(),
+            ..*self
+        }
+    }
+
+    /// Returns what is left of it when it ends: who knows a secret of it is told why, for a day.
+    #[must_use]
+    pub(crate) fn tombstone(&self, reason: Ended, now: Timestamp) -> Self {
+        let mut record = self.next();
+        record.ended = Some(reason);
+        record.expires = now + TOMBSTONE;
+        record.seen = record.seen.max(now);
+        record.slots = Vec::new();
+        record.head = Box::new(Head {
+            created: self.head.created,
+            secrets: self.head.secrets.clone(),
+            ..Head::default()
+        });
+        record
+    }
+
+    /// Makes it a record of these slots, too, in any order; of two with one name the later counts.
     #[must_use]
     pub fn with_slots(mut self, slots: impl IntoIterator<Item = Arc<Slot>>) -> Self {
         for slot in slots {
@@ -258,31 +348,57 @@ impl Record {
         self
     }
 
-    /// All slots, by name, lapsed ones included.
+    /// Returns the version: what a store compares.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Returns the versions it has had before, the newest last.
+    pub(crate) fn earlier(&self) -> &[Version] {
+        &self.earlier
+    }
+
+    /// Returns `true` if it is of that version, or remembers to have been.
+    pub(crate) fn is_or_was(&self, version: Version) -> bool {
+        self.version == version || self.earlier.contains(&version)
+    }
+
+    /// Returns when it is gone for readers.
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Returns when it was last written or touched.
+    pub fn seen(&self) -> Timestamp {
+        self.seen
+    }
+
+    /// Returns why the session is over, if it is: then this is its tombstone.
+    pub fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
+    }
+
+    /// Returns who is logged in, if this is a session and somebody is.
+    pub fn user(&self) -> Option<&UserId> {
+        self.head.user.as_ref()
+    }
+
+    /// Returns all slots, by name, expired ones included.
     pub fn slots(&self) -> &[Arc<Slot>] {
         &self.slots
     }
 
-    /// The slot of that name, even if lapsed.
+    /// Returns the slot of that name, even if expired.
     pub fn slot(&self, name: &str) -> Option<&Arc<Slot>> {
         self.position(name).ok().map(|at| &self.slots[at])
     }
 
-    /// One of the session's own facts. They come before all fields but oddly named ones, and are few, so that
-    /// it takes less to go through them than to search all slots.
-    pub(crate) fn fact(&self, name: &str) -> Option<&Arc<Slot>> {
-        let mut slots = self.slots.iter();
-        slots
-            .find(|slot| slot.name().as_str() >= name)
-            .filter(|slot| slot.name().as_str() == name)
-    }
-
-    /// The slot of that name if it is there for a reader at `now`.
+    /// Returns the slot of that name if it is there for a reader at `now`.
     pub fn live_slot(&self, name: &str, now: Timestamp) -> Option<&Arc<Slot>> {
         self.slot(name).filter(|slot| slot.is_live(now))
     }
 
-    /// Whether the record is there for a reader at `now`: at `t ≥ expiry` it is not. Tombstones are.
+    /// Returns `true` if the record has not expired at `now`: at `t ≥ expiry` it has. Tombstones live, too.
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires
     }
@@ -296,24 +412,29 @@ impl Record {
     }
 
     /// Takes a slot out, if it is there.
-    pub fn remove(&mut self, name: &str) {
-        if let Ok(at) = self.position(name) {
-            self.slots.remove(at);
-        }
+    pub fn remove(&mut self, name: &str) -> Option<Arc<Slot>> {
+        let at = self.position(name).ok()?;
+        Some(self.slots.remove(at))
     }
 
-    /// The bytes of all names and payloads together: what the record cap limits.
+    /// Keeps those slots that `keep` says.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Slot) -> bool) {
+        self.slots.retain(|slot| keep(slot));
+    }
+
+    /// Replaces all slots. They have to be sorted by name, each name once.
+    pub(crate) fn put_sorted(&mut self, slots: Vec<Arc<Slot>>) {
+        debug_assert!(slots.is_sorted_by(|a, b| a.name() < b.name()));
+        self.slots = slots;
+    }
+
+    /// Returns the bytes of all names and payloads together: what the record cap limits.
     pub fn size(&self) -> usize {
-        self.slots.iter().map(|slot| slot_size(slot)).sum()
+        self.slots.iter().map(|slot| slot.size()).sum()
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.slots
             .binary_search_by(|slot| slot.name().as_str().cmp(name))
     }
-}
-
-/// What a slot adds to its record's size.
-pub(crate) fn slot_size(slot: &Slot) -> usize {
-    slot.name().as_str().len() + slot.payload().len()
 }

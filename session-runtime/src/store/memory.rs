@@ -4,34 +4,29 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::change::{Change, Committed, Kind};
-use crate::clock::{Clock, SweepGuard, SystemClock, Timestamp};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
-use crate::key::{Key, UserId};
+use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swept};
+use crate::store::{Store, SweepGuard, Swapped, Swept, sweepable};
 
-mod owners;
 mod shard;
-#[cfg(all(test, feature = "testing"))]
-mod tests;
 
-use owners::Owners;
 use shard::Shard;
 
-/// Enough that commits to different records seldom wait for each other.
+/// Enough that swaps of different records seldom wait for each other.
 const SHARDS: usize = 16;
 
 /// 256 MiB.
 const CAPACITY: usize = 256 << 20;
 
-/// How many lapsed records a commit that finds no room sweeps before it tries again.
+/// How many expired records a swap that finds no room sweeps before it tries again.
 const ROOM: usize = 1_000;
 
 /// Records in this process's memory: the default, and for tests. They are gone when the process is.
 ///
 /// It never holds more than its capacity, 256 MiB if nothing else is said. When that is full it deletes
-/// what has expired; if there is still no room, a commit that would need some answers an error of which
+/// what has expired; if there is still no room, a swap that would need some answers an error of which
 /// [`StoreError::is_full`] is true. A live session is never thrown out for a new one, and ending sessions
 /// and taking things out of them always works.
 ///
@@ -40,18 +35,15 @@ const ROOM: usize = 1_000;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use session_runtime::store::{MemoryStore, Store};
-/// use session_runtime::{Change, Clock, Committed, Expiry, Key, Kind, SessionId, SystemClock};
-/// use std::time::Duration;
+/// use session_runtime::store::{MemoryStore, Record, Store, Swapped};
+/// use session_runtime::{Clock, Key, SessionId, SystemClock};
+/// use std::{sync::Arc, time::Duration};
 ///
 /// let store = MemoryStore::new();
 /// let key = Key::from(&SessionId::generate()?);
 /// let now = SystemClock::default().now();
-/// let create = Change {
-///     expiry: Expiry::Set(now + Duration::from_secs(7_200)),
-///     ..Change::new(Kind::Create, now)
-/// };
-/// assert_eq!(store.commit(&key, &create).await?, Committed::Applied);
+/// let record = Arc::new(Record::new(now, now + Duration::from_secs(7_200)));
+/// assert_eq!(store.swap(&key, None, &record).await?, Swapped::Done);
 /// assert!(store.load(&key).await?.is_some());
 /// # Ok(())
 /// # }
@@ -66,11 +58,11 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Inner {
     shards: [Mutex<Shard>; SHARDS],
-    books: Books,
+    used: AtomicUsize,
 }
 
 impl MemoryStore {
-    /// An empty store of 256 MiB that goes by the system's clock.
+    /// Makes an empty store of 256 MiB that goes by the system's clock.
     ///
     /// ```
     /// use session_runtime::store::MemoryStore;
@@ -115,59 +107,24 @@ impl MemoryStore {
         self
     }
 
-    /// Applies the change if there is room for it now.
-    fn attempt(&self, key: &Key, change: &Change) -> Result<Committed, NoRoom> {
-        let budget = self.budget();
-        let committed = match &change.kind {
-            Kind::Move(to, _) => self.lock_both(key, to).relocate(key, to, change, &budget)?,
-            _ => self.lock(key).commit(key, change, &budget)?,
-        };
-        if let (Committed::Applied, Some((old, until))) = (&committed, &change.retire) {
-            self.lock(old).retire(old, *until);
-        }
-        Ok(committed)
+    fn lock(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        let shard = usize::from(key.spread().to_le_bytes()[0]) % SHARDS;
+        lock(&self.inner.shards[shard])
     }
 
     fn budget(&self) -> Budget<'_> {
         Budget {
-            books: &self.inner.books,
+            used: &self.inner.used,
             capacity: self.capacity,
         }
     }
 
-    fn lock(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        lock(&self.inner.shards[shard_of(key)])
-    }
-
-    /// Locks the shards of both keys, the lower one first, so that two moves never wait for each other.
-    fn lock_both(&self, from: &Key, to: &Key) -> Pair<'_> {
-        let (source, target) = (shard_of(from), shard_of(to));
-        let shards = &self.inner.shards;
-        if source == target {
-            return Pair {
-                source: lock(&shards[source]),
-                target: None,
-            };
-        }
-        let lower = lock(&shards[source.min(target)]);
-        let upper = lock(&shards[source.max(target)]);
-        let (source, target) = if source < target {
-            (lower, upper)
-        } else {
-            (upper, lower)
-        };
-        Pair {
-            source,
-            target: Some(target),
-        }
-    }
-
-    /// Deletes some of what has expired, and says whether there is more room now.
+    /// Deletes some of what has expired, and returns `true` if there is more room now.
     fn make_room(&self) -> bool {
-        let used = || self.inner.books.used.load(Ordering::Relaxed);
+        let used = || self.inner.used.load(Ordering::Relaxed);
         let before = used();
-        if let Some(cutoff) = self.guard.cutoff() {
-            self.delete_expired(cutoff, ROOM);
+        if let Some(now) = self.guard.cutoff() {
+            self.delete_expired(sweepable(now), ROOM);
         }
         used() < before
     }
@@ -175,7 +132,7 @@ impl MemoryStore {
     fn delete_expired(&self, cutoff: Timestamp, limit: usize) -> Swept {
         let mut swept = Swept::default();
         for shard in &self.inner.shards {
-            lock(shard).sweep(cutoff, limit, &self.inner.books, &mut swept);
+            lock(shard).sweep(cutoff, limit, &self.budget(), &mut swept);
         }
         swept
     }
@@ -191,7 +148,7 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
             .field("capacity_bytes", &self.capacity)
-            .field("used_bytes", &self.inner.books.used.load(Ordering::Relaxed))
+            .field("used_bytes", &self.inner.used.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
 }
@@ -201,98 +158,48 @@ impl Store for MemoryStore {
         Ok(self.lock(key).record(key))
     }
 
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        self.guard.observe(change.now);
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        self.guard.observe_swap(before.map(AsRef::as_ref), after);
         loop {
-            match self.attempt(key, change) {
-                Ok(committed) => return Ok(committed),
+            let swapped = self.lock(key).swap(key, before, after, &self.budget());
+            match swapped {
+                Ok(swapped) => return Ok(swapped),
                 Err(full) if !self.make_room() => return Err(StoreError::full(full)),
                 Err(_) => {}
             }
         }
     }
 
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        Ok(self.inner.books.owners.keys(owner))
-    }
-
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let cutoff = self.guard.cutoff();
-        Ok(cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit)))
+        let now = self.guard.cutoff();
+        Ok(now.map_or_else(Swept::default, |now| {
+            self.delete_expired(sweepable(now), limit)
+        }))
     }
 }
 
-fn shard_of(key: &Key) -> usize {
-    usize::from(key.spread().to_le_bytes()[0]) % SHARDS
-}
-
-/// A panic amid a change leaves at worst one record half counted, never half written: go on.
+/// A panic amid a swap leaves at worst one record half counted, never half written: go on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The shards of the two keys of a move, which may be one.
-struct Pair<'a> {
-    source: MutexGuard<'a, Shard>,
-    target: Option<MutexGuard<'a, Shard>>,
-}
-
-impl Pair<'_> {
-    fn target(&mut self) -> &mut Shard {
-        self.target.as_deref_mut().unwrap_or(&mut self.source)
-    }
-
-    fn relocate(
-        &mut self,
-        from: &Key,
-        to: &Key,
-        change: &Change,
-        budget: &Budget<'_>,
-    ) -> Result<Committed, NoRoom> {
-        let (moving, tombstone) = match self.source.depart(from, to, change, budget.books) {
-            Ok(departure) => departure,
-            Err(answer) => return Ok(answer),
-        };
-        if self.target().holds_live(to, change.now) {
-            return Ok(Committed::Exists);
-        }
-        let held = self.source.cost(from) + self.target().cost(to);
-        budget.exchange(held, tombstone.cost + moving.cost)?;
-        self.target().put(to, moving, budget.books);
-        self.source.put(from, tombstone, budget.books);
-        self.source.remember(from, change, budget.books);
-        Ok(Committed::Applied)
-    }
-}
-
-/// What all shards share: how much is held, and who owns what.
-#[derive(Default)]
-struct Books {
-    used: AtomicUsize,
-    owners: Owners,
-}
-
-impl Books {
-    fn add(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn remove(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// The books, and how much may be held.
+/// How much is held, and how much may be.
 struct Budget<'a> {
-    books: &'a Books,
+    used: &'a AtomicUsize,
     capacity: usize,
 }
 
 impl Budget<'_> {
-    /// Holds `new` bytes instead of `old`. What shrinks always fits.
-    fn exchange(&self, old: usize, new: usize) -> Result<(), NoRoom> {
-        if new <= old {
-            self.books.remove(old - new);
+    /// Holds `new` bytes instead of `old`. What shrinks always fits, and so does what `must`.
+    fn exchange(&self, old: usize, new: usize, must: bool) -> Result<(), NoRoom> {
+        if new <= old || must {
+            self.used.fetch_add(new, Ordering::Relaxed);
+            self.used.fetch_sub(old, Ordering::Relaxed);
             return Ok(());
         }
         let more = |used: usize| {
@@ -300,7 +207,6 @@ impl Budget<'_> {
                 .filter(|sum| *sum <= self.capacity)
         };
         match self
-            .books
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
         {
@@ -312,15 +218,9 @@ impl Budget<'_> {
             }),
         }
     }
-
-    /// Holds `new` bytes instead of `old`, be there room or not.
-    fn insist(&self, old: usize, new: usize) {
-        self.books.add(new);
-        self.books.remove(old);
-    }
 }
 
-/// A commit would take more than there is.
+/// A swap would take more than there is.
 #[derive(Debug)]
 struct NoRoom {
     used: usize,

@@ -1,64 +1,37 @@
-//! Stores: where records are kept.
+//! Stores: where records are kept, and what it takes to write another one.
 //!
 //! An app picks one and hands it to [`SessionLayer::new`](crate::SessionLayer::new). Whoever writes another
-//! implements [`Store`] and runs the conformance suite (`session_runtime::testing::conformance`, feature
-//! `testing`) over it.
+//! implements [`Store`] over anything that has a conditional write, some sixty lines, and runs the conformance suite
+//! (`session_runtime::testing::conformance`, feature `testing`) over it.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-#[cfg(feature = "tower-sessions")]
-mod adapter;
-#[cfg(feature = "redis")]
-mod cached;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(feature = "postgres")]
-mod postgres;
-#[cfg(feature = "redis")]
-mod redis;
-#[cfg(any(feature = "memory", feature = "sqlite", feature = "tower-sessions"))]
-mod remembered;
-#[cfg(feature = "sqlite")]
-mod sqlite;
-#[cfg(any(
-    feature = "memory",
-    feature = "sqlite",
-    feature = "postgres",
-    feature = "tower-sessions"
-))]
-mod token;
-mod users;
+mod sweep_guard;
 
-#[cfg(feature = "tower-sessions")]
-pub use adapter::{ForTowerSessions, TowerSessionsStore};
-#[cfg(feature = "redis")]
-pub use cached::CachedStore;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
-#[cfg(feature = "postgres")]
-pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
-#[cfg(feature = "redis")]
-pub use redis::{RedisConnectError, RedisOptions, RedisStore};
-#[cfg(feature = "sqlite")]
-pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
 
-pub use users::UserStore;
-pub(crate) use users::WithUsers;
+pub use sweep_guard::SweepGuard;
 
 pub use crate::error::StoreError;
+pub use crate::record::{FieldName, Record, Slot, Version};
+pub use crate::signature::Signature;
 
-use crate::change::{Change, Committed};
+use crate::clock::Timestamp;
 use crate::key::{Key, UserId};
-use crate::record::Record;
 
-/// Where records are kept: four calls, each one round trip.
-///
-/// Implementations need not write the logic of a commit: [`Change::decide`] and [`Change::apply`] are it,
-/// for any store that can hold a record still meanwhile.
+/// How long a store keeps a record past its expiry, for handlers that are slow and clocks that differ.
+pub(crate) const KEPT_AFTER_EXPIRY: std::time::Duration = std::time::Duration::from_secs(10 * 60);
+
+/// Where records are kept. A store compares one version, and knows nothing else: what expires, ends, conflicts or
+/// merges is decided elsewhere.
 pub trait Store: Send + Sync + 'static {
-    /// The record under `key`: live, lapsed but not swept yet, or the tombstone that is left of it.
+    /// Loads the record under a key: live, expired but not swept yet, or the tombstone that is left of it. Sees every
+    /// swap that has returned, or a near cache's age of it.
     ///
     /// # Errors
     ///
@@ -68,31 +41,34 @@ pub trait Store: Send + Sync + 'static {
         key: &Key,
     ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send;
 
-    /// Applies a change whole, or not at all, and says what came of it.
-    ///
-    /// For a minute ([`REMEMBERED`](crate::REMEMBERED)) a repeat under the same commit id is answered
-    /// [`Applied`](Committed::Applied) if it was applied before, and is not applied again.
+    /// Loads as [`load`](Self::load) does, never from a near cache.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached or written, or is full. After a
-    /// [transient](StoreError::is_transient) error it is not known whether the change was applied.
-    fn commit(
+    /// As `load`.
+    fn load_latest(
         &self,
         key: &Key,
-        change: &Change,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send {
+        self.load(key)
+    }
 
-    /// The keys of all live records of that owner. One may be listed whose record is gone; none is
-    /// unlisted.
+    /// Puts `after` in place of `before`, or of nothing, if that is still what is there: if the
+    /// [version](Record::version) under the key is `before`'s. Whole, or not at all.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached or read.
-    fn owned_by(&self, owner: &UserId)
-    -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send;
+    /// If the store cannot be reached or written, or is full. After an error that is
+    /// [unknown](StoreError::is_unknown) the swap may have happened or not.
+    fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> impl Future<Output = Result<Swapped, StoreError>> + Send;
 
-    /// Deletes at most `limit` records that have expired by the store's own clock, and says which.
+    /// Deletes at most `limit` records that have expired ten minutes ago or earlier by the store's own clock, and says
+    /// which. A store whose engine does that by itself says none.
     ///
     /// # Errors
     ///
@@ -100,13 +76,39 @@ pub trait Store: Send + Sync + 'static {
     fn sweep(&self, limit: usize) -> impl Future<Output = Result<Swept, StoreError>> + Send;
 }
 
-/// What a sweep has deleted. A store whose engine drops what has expired by itself tells nothing.
+/// What came of a [swap](Store::swap).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swapped {
+    /// The new record is there.
+    Done,
+    /// Something else was there, and nothing was written. Brings what is there now: never the version that was
+    /// compared.
+    Stale(Option<Arc<Record>>),
+}
+
+/// What a sweep has deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Swept {
     /// How many records went, tombstones included.
     pub deleted: usize,
-    /// Of these, the sessions that nobody had ended before, and whom they were listed under.
+    /// Of these, the sessions that nobody had ended before, and whose they were.
     pub expired: Vec<(Key, Option<UserId>)>,
+}
+
+impl Swept {
+    /// Adds a record that was deleted.
+    pub fn add(&mut self, key: Key, record: &Record) {
+        self.deleted += 1;
+        if record.ended().is_none() && !key.is_user() {
+            self.expired.push((key, record.user().cloned()));
+        }
+    }
+}
+
+/// Returns the latest expiry of what may be swept at `now`.
+pub(crate) fn sweepable(now: Timestamp) -> Timestamp {
+    now - KEPT_AFTER_EXPIRY
 }
 
 impl<S: Store> Store for Arc<S> {
@@ -117,19 +119,20 @@ impl<S: Store> Store for Arc<S> {
         (**self).load(key)
     }
 
-    fn commit(
+    fn load_latest(
         &self,
         key: &Key,
-        change: &Change,
-    ) -> impl Future<Output = Result<Committed, StoreError>> + Send {
-        (**self).commit(key, change)
+    ) -> impl Future<Output = Result<Option<Arc<Record>>, StoreError>> + Send {
+        (**self).load_latest(key)
     }
 
-    fn owned_by(
+    fn swap(
         &self,
-        owner: &UserId,
-    ) -> impl Future<Output = Result<Vec<Key>, StoreError>> + Send {
-        (**self).owned_by(owner)
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> impl Future<Output = Result<Swapped, StoreError>> + Send {
+        (**self).swap(key, before, after)
     }
 
     fn sweep(&self, limit: usize) -> impl Future<Output = Result<Swept, StoreError>> + Send {
@@ -142,8 +145,13 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError
 /// [`Store`] behind one box, so that the extractor is not generic over it.
 pub(crate) trait AnyStore: Send + Sync + 'static {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
-    fn commit<'a>(&'a self, key: &'a Key, change: &'a Change) -> Answer<'a, Committed>;
-    fn owned_by<'a>(&'a self, owner: &'a UserId) -> Answer<'a, Vec<Key>>;
+    fn load_latest<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
+    fn swap<'a>(
+        &'a self,
+        key: &'a Key,
+        before: Option<&'a Arc<Record>>,
+        after: &'a Arc<Record>,
+    ) -> Answer<'a, Swapped>;
     fn sweep(&self, limit: usize) -> Answer<'_, Swept>;
 }
 
@@ -152,12 +160,17 @@ impl<S: Store> AnyStore for S {
         Box::pin(Store::load(self, key))
     }
 
-    fn commit<'a>(&'a self, key: &'a Key, change: &'a Change) -> Answer<'a, Committed> {
-        Box::pin(Store::commit(self, key, change))
+    fn load_latest<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>> {
+        Box::pin(Store::load_latest(self, key))
     }
 
-    fn owned_by<'a>(&'a self, owner: &'a UserId) -> Answer<'a, Vec<Key>> {
-        Box::pin(Store::owned_by(self, owner))
+    fn swap<'a>(
+        &'a self,
+        key: &'a Key,
+        before: Option<&'a Arc<Record>>,
+        after: &'a Arc<Record>,
+    ) -> Answer<'a, Swapped> {
+        Box::pin(Store::swap(self, key, before, after))
     }
 
     fn sweep(&self, limit: usize) -> Answer<'_, Swept> {
