@@ -1,18 +1,22 @@
 //! The layer's settings, as every part below it reads them.
 
+use std::any::TypeId;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::request;
 use http::response;
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::clock::{Clock, SystemClock, Timestamp, Watch};
-use crate::event::{EventKind, Herald};
+use crate::event::{EventKind, EventSink};
 use crate::key::{Key, UserId};
-use crate::schema::Lifetime;
+use crate::plan::confirm::WhenFull;
+use crate::plan::edit::Caps;
+use crate::plan::lifetime::Lifetimes;
+use crate::queue::Queues;
+use crate::row::{Lifetime, RowOf};
 use crate::store::AnyStore;
 use crate::transport::Transport;
 
@@ -28,26 +32,11 @@ const MAX_FIELD: usize = 256 * 1024;
 const MAX_RECORD: usize = 1024 * 1024;
 /// How often expired records are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Keys that had a conflict share this many queues.
-const QUEUES: u8 = 64;
+/// How many sessions a user may have.
+const MAX_SESSIONS: (usize, WhenFull) = (100, WhenFull::EndOldest);
 
 type AddressOf = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
 type CommitIf = dyn Fn(&response::Parts) -> bool + Send + Sync;
-
-/// What a login does that finds the user's number of sessions at its limit.
-///
-/// ```
-/// use session_runtime::{SessionLayer, WhenFull, store::MemoryStore};
-/// let layer = SessionLayer::new(MemoryStore::new()).max_sessions(3, WhenFull::EndOldest);
-/// # let _ = layer;
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It fails: [`Error::is_too_many_sessions`](crate::Error::is_too_many_sessions).
-    Refuse,
-    /// It ends the user's oldest session.
-    EndOldest,
-}
 
 #[derive(Clone)]
 pub(crate) struct Config {
@@ -58,20 +47,23 @@ pub(crate) struct Config {
     pub(crate) ttl: Duration,
     pub(crate) absolute: Duration,
     pub(crate) deadline: Duration,
-    pub(crate) max_field: usize,
-    pub(crate) max_record: usize,
+    pub(crate) caps: Caps,
     pub(crate) sweep_every: Option<Duration>,
     /// Whether what follows the user is credited at a login.
     pub(crate) migrate: bool,
-    pub(crate) max_sessions: Option<(usize, WhenFull)>,
-    pub(crate) herald: Herald,
+    pub(crate) max_sessions: (usize, WhenFull),
+    /// Whether each request looks into the record of the user who is logged in.
+    pub(crate) always_check_user: bool,
+    pub(crate) events: EventSink,
     pub(crate) address_of: Option<Arc<AddressOf>>,
     pub(crate) bind_address: bool,
     pub(crate) bind_user_agent: bool,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
     /// Whether the sweeping task has been started.
     pub(crate) sweeping: Arc<Once>,
-    queues: Arc<[Mutex<()>; QUEUES as usize]>,
+    pub(crate) queues: Arc<Queues>,
+    /// The rows of all schemas that were extracted so far.
+    rows: Arc<RwLock<Known>>,
 }
 
 impl Config {
@@ -80,29 +72,33 @@ impl Config {
         Self {
             store,
             transport,
-            herald: Herald::new(Arc::clone(&clock)),
+            events: EventSink::new(Arc::clone(&clock)),
             watch: Arc::new(Watch::new(Arc::clone(&clock))),
             clock,
             ttl: TTL,
             absolute: ABSOLUTE,
             deadline: DEADLINE,
-            max_field: MAX_FIELD,
-            max_record: MAX_RECORD,
+            caps: Caps {
+                field: MAX_FIELD,
+                record: MAX_RECORD,
+            },
             sweep_every: Some(SWEEP_EVERY),
             migrate: true,
-            max_sessions: None,
+            max_sessions: MAX_SESSIONS,
+            always_check_user: false,
             address_of: None,
             bind_address: false,
             bind_user_agent: false,
             commit_if: None,
             sweeping: Arc::new(Once::new()),
-            queues: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
+            queues: Arc::default(),
+            rows: Arc::default(),
         }
     }
 
     pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
         self.watch = Arc::new(Watch::new(Arc::clone(&clock)));
-        self.herald.clock = Arc::clone(&clock);
+        self.events.clock = Arc::clone(&clock);
         self.clock = clock;
     }
 
@@ -111,25 +107,44 @@ impl Config {
     }
 
     /// Tells the app what has happened to a session.
-    pub(crate) fn tell(&self, kind: EventKind, key: &Key, user: Option<&UserId>) {
-        self.herald.tell(kind, key, user);
+    pub(crate) fn emit(&self, kind: EventKind, key: &Key, user: Option<&UserId>) {
+        self.events.emit(kind, key, user);
     }
 
-    /// The lifetimes of a session whose schemas ask for `wish`.
-    pub(crate) fn lifetimes(&self, wish: Lifetime) -> (Duration, Duration) {
-        (
-            wish.ttl.unwrap_or(self.ttl),
-            wish.absolute.unwrap_or(self.absolute),
-        )
+    /// Returns the lifetimes of a session whose schemas ask for `wish`.
+    pub(crate) fn lifetimes(&self, wish: Lifetime) -> Lifetimes {
+        Lifetimes {
+            ttl: wish.ttl.unwrap_or(self.ttl),
+            absolute: wish.absolute.unwrap_or(self.absolute),
+        }
     }
 
-    /// A place in the queue of commits to `key`, so that those who keep losing a conflict get their turn.
-    pub(crate) async fn queue(&self, key: &Key) -> MutexGuard<'_, ()> {
-        let queue = key.spread() % u64::from(QUEUES);
-        self.queues[usize::try_from(queue).unwrap_or(0)]
-            .lock()
-            .await
+    /// Takes note of a schema's rows: a login sets apart and credits the fields of all that are known.
+    pub(crate) fn know(&self, schema: TypeId, rows: &'static [RowOf]) {
+        let known = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        if known.schemas.contains(&schema) {
+            return;
+        }
+        drop(known);
+        let mut known = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        if !known.schemas.contains(&schema) {
+            known.schemas.push(schema);
+            known.rows = [&*known.rows, rows].concat().into();
+        }
     }
+
+    /// Returns the rows of all schemas that were extracted so far.
+    pub(crate) fn known_rows(&self) -> Arc<[RowOf]> {
+        let known = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known.rows)
+    }
+}
+
+/// The schemas that were extracted so far, and their rows together.
+#[derive(Default)]
+struct Known {
+    schemas: Vec<TypeId>,
+    rows: Arc<[RowOf]>,
 }
 
 impl fmt::Debug for Config {
@@ -139,12 +154,11 @@ impl fmt::Debug for Config {
             .field("ttl", &self.ttl)
             .field("absolute", &self.absolute)
             .field("deadline", &self.deadline)
-            .field("max_field", &self.max_field)
-            .field("max_record", &self.max_record)
+            .field("caps", &self.caps)
             .field("sweep_every", &self.sweep_every)
             .field("migrate", &self.migrate)
             .field("max_sessions", &self.max_sessions)
-            .field("on_event", &self.herald.is_listened_to())
+            .field("on_event", &self.events.is_listened_to())
             .field("bind_address", &self.bind_address)
             .field("bind_user_agent", &self.bind_user_agent)
             .finish_non_exhaustive()

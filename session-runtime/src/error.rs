@@ -58,6 +58,9 @@ enum Kind {
     Encode {
         field: String,
     },
+    Undecodable {
+        field: String,
+    },
     Random,
     TooLate,
     Revoked,
@@ -112,6 +115,11 @@ impl Error {
             },
             Some(Box::new(source)),
         )
+    }
+
+    pub(crate) fn undecodable(field: &str) -> Self {
+        let field = field.to_owned();
+        Self::new(Kind::Undecodable { field }, None)
     }
 
     pub(crate) fn random(source: impl Into<Cause>) -> Self {
@@ -215,10 +223,12 @@ impl Error {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "This is more than a session can hold.",
             ),
-            Kind::MissingLayer | Kind::Encode { .. } | Kind::TooLate => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong with the session.",
-            ),
+            Kind::MissingLayer | Kind::Encode { .. } | Kind::Undecodable { .. } | Kind::TooLate => {
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "Something went wrong with the session.",
+                )
+            }
         }
     }
 }
@@ -242,6 +252,9 @@ impl fmt::Display for Error {
                 write!(f, "{what} takes {size} bytes, and {limit} is the limit: keep large data elsewhere and its name in the session")
             }
             Kind::Encode { field } => write!(f, "the value of `{field}` has no JSON form"),
+            Kind::Undecodable { field } => {
+                write!(f, "a stored value of `{field}` does not fit its type, so it is kept and not merged")
+            }
             Kind::Random => f.write_str("the operating system's random generator failed"),
             Kind::Revoked => f.write_str(
                 "all sessions of the user were revoked, or the user was deleted, while the login was under way",

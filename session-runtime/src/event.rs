@@ -24,7 +24,7 @@ use crate::record::Ended;
 pub struct Event {
     /// What happened.
     pub kind: EventKind,
-    /// The session's key, which changes when the session is rotated. Of [`EventKind::Merged`]: the guest's.
+    /// The session's key, which stays the same for as long as the session lives.
     pub session: Key,
     /// Whose session it is; `None` for a guest's, and where nobody looked.
     pub user: Option<UserId>,
@@ -51,14 +51,14 @@ pub(crate) type Listener = dyn Fn(Event) + Send + Sync;
 
 /// Tells the app, if it wants to be told.
 #[derive(Clone)]
-pub(crate) struct Herald {
+pub(crate) struct EventSink {
     listener: Option<Arc<Listener>>,
     /// The listeners of all layers that were cloned from one.
     all: Arc<Mutex<Vec<Weak<Listener>>>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-impl Herald {
+impl EventSink {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             listener: None,
@@ -81,20 +81,20 @@ impl Herald {
     }
 
     /// Tells what a request of this layer has done to a session.
-    pub(crate) fn tell(&self, kind: EventKind, key: &Key, user: Option<&UserId>) {
-        self.tell_to(self.listener.as_ref(), kind, key, user);
+    pub(crate) fn emit(&self, kind: EventKind, key: &Key, user: Option<&UserId>) {
+        self.emit_to(self.listener.as_ref(), kind, key, user);
     }
 
     /// Tells all layers that were cloned from one what no request has done.
-    pub(crate) fn tell_all(&self, kind: &EventKind, key: &Key, user: Option<&UserId>) {
+    pub(crate) fn emit_to_all(&self, kind: &EventKind, key: &Key, user: Option<&UserId>) {
         let all: Vec<_> = self.all().iter().filter_map(Weak::upgrade).collect();
         for listener in &all {
-            self.tell_to(Some(listener), kind.clone(), key, user);
+            self.emit_to(Some(listener), kind.clone(), key, user);
         }
     }
 
     /// Records of users are no sessions. A panic of the app's stays here.
-    fn tell_to(
+    fn emit_to(
         &self,
         listener: Option<&Arc<Listener>>,
         kind: EventKind,

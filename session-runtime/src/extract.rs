@@ -1,5 +1,6 @@
 //! Extractors: from a request to a typed handle.
 
+use std::any::TypeId;
 use std::sync::Arc;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
@@ -21,6 +22,7 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     let request = request_of(parts)?;
     request.load(parts).await?;
     request.uses(S::LIFETIME, touch);
+    request.config.know(TypeId::of::<S>(), S::ROWS);
     Session::open(Arc::clone(request)).await
 }
 

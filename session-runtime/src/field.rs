@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Timestamp;
-use crate::commit::{same_payload, same_slot};
 use crate::error::{DecodeError, Error};
 use crate::observe;
+use crate::plan::edit::{same_payload, same_slot};
 use crate::record::Slot;
-use crate::schema::{AnyRow, Cell, Deed, Harvest, Opener, Row};
+use crate::row::{AnyRow, CellEdit, EditKind, Row};
+use crate::schema::{Cell, Opener};
 
 mod flash;
 mod marks;
@@ -38,6 +39,8 @@ use marks::Marks;
 pub struct Field<T: 'static> {
     row: &'static Row<T>,
     slot: Option<Arc<Slot>>,
+    /// What is set apart of it for the user.
+    brought: Option<Arc<Slot>>,
     value: OnceLock<Box<Opened<T>>>,
     marks: Marks,
 }
@@ -58,17 +61,28 @@ enum Lifetime {
     Session,
 }
 
-impl<T> Field<T> {
+impl<T: Send + Sync + 'static> Field<T> {
     /// The cell of `row`, over the request's slots.
     #[doc(hidden)]
     pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
-        let slot = slots.slot(row);
         Self {
             row,
-            slot,
+            slot: slots.slot(row),
+            brought: slots.brought(row),
             value: OnceLock::new(),
             marks: Marks::new(slots.now),
         }
+    }
+}
+
+impl<T> Field<T> {
+    /// What the guest had gathered in the field before the login, where it has not been merged into the user's: since
+    /// [`SessionLayer::migrate`](crate::SessionLayer::migrate) is off, its rule is `reject`, or it had no room. `None` if
+    /// there is nothing. [`Session::migrate`](crate::Session::migrate) and
+    /// [`discard`](crate::Session::discard) settle it.
+    pub fn brought(&self) -> Option<T> {
+        let slot = self.brought.as_ref()?;
+        self.row.decode_payload(slot.payload()).ok()
     }
 
     /// The value; the default while the field is absent.
@@ -337,7 +351,7 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
         (self.is_present(), self.expiry())
     }
 
-    fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
+    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error> {
         let retimed = self.lifetime() != Lifetime::Usual;
         if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED) {
             return Ok(None);
@@ -345,19 +359,19 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
         let ours = self.outcome(now)?;
         let same = same_slot(self.slot.as_ref(), ours.as_ref());
         let row: &'static dyn AnyRow = self.row;
-        let deed = match same {
-            true if self.marks.has(Marks::KEPT) => Deed::Kept,
+        let kind = match same {
+            true if self.marks.has(Marks::KEPT) => EditKind::Kept,
             true => return Ok(None),
-            false if self.marks.has(Marks::PASSING) => Deed::Passing,
-            false if ours.is_none() && !self.marks.has(Marks::CLEARED) => Deed::UsedUp,
-            false if self.only_slid(ours.as_ref()) => Deed::Slid,
-            false => Deed::Changed,
+            false if self.marks.has(Marks::PASSING) => EditKind::Passing,
+            false if ours.is_none() && !self.marks.has(Marks::CLEARED) => EditKind::UsedUp,
+            false if self.only_slid(ours.as_ref()) => EditKind::Slid,
+            false => EditKind::Changed,
         };
-        Ok(Some(Harvest {
+        Ok(Some(CellEdit {
             row,
             base: self.slot.clone(),
             ours,
-            deed,
+            kind,
         }))
     }
 }

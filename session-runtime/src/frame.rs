@@ -6,7 +6,7 @@
 //! times      expires, updated, seen: 8 bytes each, little-endian
 //! ended      1 byte, then a text where it has one (the reason it was deleted for)
 //! head       2 bytes that say which members there are, then those
-//! secrets    how many; then each
+//! secrets    how many; then each; then the head to go back to, if there is one
 //! slots      how many; then for each its name, flags, expiry, signature and payload length
 //! payloads   in the order of the slots, to the end; without those that stand beside
 //! ```
@@ -111,7 +111,10 @@ pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usi
     let old = before.map_or_else(Vec::new, |before| beside(before, room));
     let Packed { head, beside: new } = pack(after, room);
     let find = |slots: &[&'a Arc<Slot>], slot: &Slot| {
-        slots.iter().find(|other| other.name() == slot.name()).copied()
+        slots
+            .iter()
+            .find(|other| other.name() == slot.name())
+            .copied()
     };
     let removed = old.iter().filter(|slot| find(&new, slot).is_none());
     let removed = removed.map(|slot| slot.name()).collect();
@@ -128,7 +131,13 @@ pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usi
 
 /// The slots that do not fit into the head: where a slot stands depends on nothing but the record.
 fn beside(record: &Record, room: usize) -> Vec<&Arc<Slot>> {
-    if record.slots().iter().map(|slot| slot.payload().len()).sum::<usize>() <= room.min(SMALL) {
+    if record
+        .slots()
+        .iter()
+        .map(|slot| slot.payload().len())
+        .sum::<usize>()
+        <= room.min(SMALL)
+    {
         return Vec::new();
     }
     let mut slots: Vec<_> = record.slots().iter().collect();
@@ -191,6 +200,7 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         head.unbound,
         head.label.is_some(),
         head.brought > 0,
+        head.undo.is_some(),
     ];
     let mut flags = 0_u16;
     for (at, member) in members.into_iter().enumerate() {
@@ -222,6 +232,9 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
     for secret in &head.secrets.0 {
         put_secret(frame, secret);
     }
+    if let Some(undo) = &head.undo {
+        put_head(frame, undo);
+    }
 }
 
 fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
@@ -248,9 +261,11 @@ fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
             put_number(frame, by);
             put_time(frame, until);
         }
-        Standing::Superseded { until } => {
-            frame.push(4);
-            put_time(frame, until);
+        Standing::Superseded { by, at, since } => {
+            frame.push(4 + u8::from(since.is_some()));
+            put_number(frame, by);
+            put_time(frame, at);
+            since.into_iter().for_each(|since| put_time(frame, since));
         }
     }
 }
@@ -319,10 +334,12 @@ impl<'a> Reader<'a> {
         }
         let version = self.version()?;
         let count = self.count(8)?;
-        let earlier = (0..count).map(|_| self.version()).collect::<Result<_, _>>()?;
+        let earlier = (0..count)
+            .map(|_| self.version())
+            .collect::<Result<_, _>>()?;
         let (expires, updated, seen) = (self.time()?, self.time()?, self.time()?);
         let ended = self.ended()?;
-        let head = self.head()?;
+        let head = self.head(false)?;
         let slots = self.slots(beside)?;
         let mut record = Record::stored(version, earlier, head);
         (record.expires, record.updated, record.seen) = (expires, updated, seen);
@@ -347,12 +364,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn head(&mut self) -> Result<Head, Fault> {
+    /// Reads a head. One that is `nested` in another has none in it.
+    fn head(&mut self, nested: bool) -> Result<Head, Fault> {
         let flags = u16::from_le_bytes(self.array()?);
-        if flags >> 9 != 0 {
+        if flags >> 10 != 0 {
             return Err(Fault::Flag);
         }
         let has = |at: u32| flags & 1 << at != 0;
+        if nested && has(9) {
+            return Err(Fault::Flag);
+        }
         let created = self.time()?;
         let ttl = self.if_there(has(0), Self::duration)?;
         let limit = self.if_there(has(1), Self::time)?;
@@ -363,7 +384,10 @@ impl<'a> Reader<'a> {
         let label = self.if_there(has(7), Self::text)?.map(Box::from);
         let brought = self.if_there(has(8), Self::array)?;
         let count = self.count(SHORTEST_SECRET)?;
-        let secrets = (0..count).map(|_| self.secret()).collect::<Result<_, _>>()?;
+        let secrets = (0..count)
+            .map(|_| self.secret())
+            .collect::<Result<_, _>>()?;
+        let undo = self.if_there(has(9), |reader| reader.head(true))?;
         Ok(Head {
             created,
             ttl,
@@ -376,6 +400,7 @@ impl<'a> Reader<'a> {
             unbound: has(6),
             label,
             brought: brought.map_or(0, u32::from_le_bytes),
+            undo: undo.map(Box::new),
         })
     }
 
@@ -388,7 +413,9 @@ impl<'a> Reader<'a> {
     }
 
     fn duration(&mut self) -> Result<Duration, Fault> {
-        self.array().map(u64::from_le_bytes).map(Duration::from_millis)
+        self.array()
+            .map(u64::from_le_bytes)
+            .map(Duration::from_millis)
     }
 
     fn secret(&mut self) -> Result<Secret, Fault> {
@@ -407,8 +434,10 @@ impl<'a> Reader<'a> {
                 by: self.number()?,
                 until: Some(self.time()?),
             },
-            4 => Standing::Superseded {
-                until: self.time()?,
+            code @ (4 | 5) => Standing::Superseded {
+                by: self.number()?,
+                at: self.time()?,
+                since: self.if_there(code == 5, Self::time)?,
             },
             code => return Err(Fault::State(code)),
         };
@@ -441,7 +470,10 @@ impl<'a> Reader<'a> {
         let mut rows = Vec::with_capacity(count);
         for _ in 0..count {
             let row = self.row()?;
-            if rows.last().is_some_and(|last: &SlotRow| last.name >= row.name) {
+            if rows
+                .last()
+                .is_some_and(|last: &SlotRow| last.name >= row.name)
+            {
                 return Err(Fault::Order);
             }
             rows.push(row);
@@ -473,7 +505,9 @@ impl<'a> Reader<'a> {
     ) -> Result<Arc<Slot>, Fault> {
         let payload = if row.beside {
             let payload = beside(row.name.as_str());
-            payload.filter(|payload| payload.len() == row.length).ok_or(Fault::Beside)?
+            payload
+                .filter(|payload| payload.len() == row.length)
+                .ok_or(Fault::Beside)?
         } else {
             let start = self.at;
             self.take(row.length)?;

@@ -8,11 +8,12 @@ use http::{request, response};
 use tower_layer::Layer;
 
 use crate::clock::Clock;
-use crate::config::{Config, WhenFull};
+use crate::config::Config;
 use crate::event::Event;
+use crate::plan::confirm::WhenFull;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
-use crate::store::{Store, UserStore, WithUsers};
+use crate::store::Store;
 use crate::transport::Transport;
 
 /// Sessions for every route below it.
@@ -89,14 +90,14 @@ impl SessionLayer {
     /// The largest value of one field, in bytes of JSON: 256 KiB by default. Over that nothing is written,
     /// and the client gets a 413.
     pub fn max_field(mut self, bytes: usize) -> Self {
-        self.config_mut().max_field = bytes;
+        self.config_mut().caps.field = bytes;
         self
     }
 
     /// The largest session, in bytes of names and JSON: 1 MiB by default. Over that nothing is written, and
     /// the client gets a 413.
     pub fn max_record(mut self, bytes: usize) -> Self {
-        self.config_mut().max_record = bytes;
+        self.config_mut().caps.record = bytes;
         self
     }
 
@@ -175,11 +176,11 @@ impl SessionLayer {
         self
     }
 
-    /// Keeps what follows the users in the app's own table of them, instead of in the session store.
-    pub fn users(mut self, users: impl UserStore) -> Self {
-        let config = self.config_mut();
-        let sessions = Arc::clone(&config.store);
-        config.store = Arc::new(WithUsers { users, sessions });
+    /// Whether each request of somebody who is logged in looks into the user's record: it does not, by default, where its
+    /// schema has no fields that follow the user. Such a request learns of a revocation when its session is ended, a
+    /// moment later. It costs one call of the store.
+    pub fn always_check_user(mut self, wanted: bool) -> Self {
+        self.config_mut().always_check_user = wanted;
         self
     }
 
@@ -189,7 +190,7 @@ impl SessionLayer {
     /// The number holds however many logins race. It costs a login one look at each of the user's sessions and
     /// three small commits. A login that breaks off blocks its place for ten seconds.
     pub fn max_sessions(mut self, limit: usize, when_full: WhenFull) -> Self {
-        self.config_mut().max_sessions = Some((limit.max(1), when_full));
+        self.config_mut().max_sessions = (limit.max(1), when_full);
         self
     }
 
@@ -202,7 +203,7 @@ impl SessionLayer {
     /// not told at all. The request waits for
     /// `listener`: what takes time belongs into a channel.
     pub fn on_event(mut self, listener: impl Fn(Event) + Send + Sync + 'static) -> Self {
-        self.config_mut().herald.listen(Arc::new(listener));
+        self.config_mut().events.listen(Arc::new(listener));
         self
     }
 

@@ -1,24 +1,93 @@
-//! Foundation.
-#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
+#![doc = include_str!("../README.md")]
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/users.md")]
+struct Users;
+
+#[cfg(all(
+    doctest,
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite",
+    feature = "tower-sessions"
+))]
+#[doc = include_str!("../docs/stores.md")]
+struct Stores;
+
+mod layer;
+mod service;
+mod sweep;
+
+mod extract;
+mod session;
+mod sessions;
+
+mod field;
+mod schema;
+
+mod request;
+
+mod credit;
+mod login;
+mod revoke;
+
+mod amend;
+mod queue;
+
+mod config;
+mod event;
+
+mod plan;
+
+pub mod transport;
 
 pub mod store;
+
+mod merge;
+mod row;
 
 mod frame;
 mod record;
 
+mod canonical;
 mod signature;
 
-mod secret;
 mod id;
 mod key;
+mod secret;
+
 mod clock;
 mod error;
+mod observe;
+mod task;
+
+#[doc(hidden)]
+pub mod private;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use error::{DecodeError, Error};
+pub use event::{Event, EventKind};
+pub use field::{Field, Flash};
 pub use id::SessionId;
 pub use key::{Key, Selector, UserId};
+pub use layer::SessionLayer;
+pub use merge::{Append, Merge, Occasion, Sides, Sum, Union};
+pub use plan::confirm::WhenFull;
 pub use record::Ended;
+pub use request::Saved;
+pub use revoke::Device;
+pub use schema::Schema;
+pub use service::{ResponseFuture, SessionService};
+pub use session::{PassiveSession, Session};
+pub use sessions::Sessions;
+
+/// Turns a struct into a typed session. See the crate's front page.
+#[cfg(feature = "derive")]
+pub use session_macros::Session;
+
+/// Merges a struct field by field. See the crate's front page.
+#[cfg(feature = "derive")]
+pub use session_macros::Merge;

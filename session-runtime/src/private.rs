@@ -3,9 +3,8 @@
 pub use crate::error::Error;
 pub use crate::field::{Field, Flash};
 pub use crate::merge::{Merge, Sides, field_by_field, part};
-pub use crate::schema::{
-    Absent, Cell, Harvest, Lifetime, Opener, Row, RowOf, Schema, Visitor, decode_or_upgrade, row,
-};
+pub use crate::row::{Absent, CellEdit, Lifetime, Row, RowOf, decode_or_upgrade, row};
+pub use crate::schema::{Cell, Opener, Schema, Visitor};
 pub use core;
 
 /// The rules, by their names in `#[merge(…)]`.

@@ -240,6 +240,18 @@ pub(crate) struct Head {
     pub(crate) label: Option<Box<str>>,
     /// The last number under which fields were set apart for a user.
     pub(crate) brought: u32,
+    /// What a login was opened on, until its id has been presented: what a refusal goes back to.
+    pub(crate) undo: Option<Box<Self>>,
+}
+
+impl Head {
+    /// Returns a copy to go back to. What that one would go back to is not wanted any more.
+    pub(crate) fn without_undo(&self) -> Box<Self> {
+        Box::new(Self {
+            undo: None,
+            ..self.clone()
+        })
+    }
 }
 
 /// A session or a user as a store keeps it: named slots, an expiry, two times that only move forward, and a version.
@@ -361,6 +373,11 @@ impl Record {
     /// Returns `true` if it is of that version, or remembers to have been.
     pub(crate) fn is_or_was(&self, version: Version) -> bool {
         self.version == version || self.earlier.contains(&version)
+    }
+
+    /// Returns `true` if it knows every version that it has had.
+    pub(crate) fn remembers_all(&self) -> bool {
+        self.earlier.len() < REMEMBERED
     }
 
     /// Returns when it is gone for readers.

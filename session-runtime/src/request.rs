@@ -1,42 +1,39 @@
 //! The request's own state: what the client presented, what was loaded for it, and what its handles changed.
 //!
-//! Every handle is a small transaction over it. Loading and committing go one at a time, behind `gate`; what
+//! Every handle is a small transaction over it. Loading and writing go one at a time, behind `gate`; what
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::request::Parts;
 use http::{StatusCode, response};
+use tokio::time::Instant;
 
 use crate::clock::Timestamp;
-use crate::commit::{self, Commit, Found, Pending, fact};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
-use crate::key::{Key, UserId};
+use crate::key::UserId;
 use crate::observe;
-use crate::record::{Ended, Record, Slot};
-use crate::schema::{Deed, Harvest, Lifetime, facts};
-use crate::task::to_its_end;
-use crate::transport::{Notice, Presented};
+use crate::plan::edit::SlotEdit;
+use crate::record::Ended;
+use crate::row::{CellEdit, EditKind, Lifetime};
+use crate::transport::Notice;
 
-mod account;
 mod client;
-mod credit;
+mod end;
 mod fold;
-mod gathered;
-mod login;
-mod part;
-mod seat;
+mod load;
+mod log_in;
 mod state;
-mod waiting;
+mod tracked;
 mod write;
 
-use account::{account_of, owner_of};
-use client::Client;
-use state::{Barred, Phase, State, Taken, Told};
+pub(crate) use fold::View;
+pub use write::Saved;
+
+use state::{CookieAction, Phase, State, WriteBlock};
 
 /// One request's session.
 pub(crate) struct Request {
@@ -45,30 +42,10 @@ pub(crate) struct Request {
     state: Mutex<State>,
 }
 
-/// What came of [`Session::save`](crate::Session::save).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Saved {
-    /// What was changed is in the store.
-    Written,
-    /// There was nothing to write.
-    Unchanged,
-    /// The session was ended while the request was running. The changes are dropped; nothing brings it back.
-    Ended,
-}
-
-impl Saved {
-    fn written(written: bool) -> Self {
-        if written {
-            Self::Written
-        } else {
-            Self::Unchanged
-        }
-    }
-
-    /// This, unless it is that nothing was written; then `other`.
-    fn or(self, other: Self) -> Self {
-        if self == Self::Unchanged { other } else { self }
-    }
+/// The right to load and write, and until when the store may take its time.
+struct Gate<'a> {
+    _guard: tokio::sync::MutexGuard<'a, ()>,
+    deadline: Instant,
 }
 
 impl Request {
@@ -84,303 +61,108 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to load and commit. A handler may have begun a save and left it at that: nobody waits for it
+    /// Waits for the right to load and write. A handler may have begun a save and left it at that: nobody waits for it
     /// longer than for a store.
-    async fn gate(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
-        if let Ok(gate) = self.gate.try_lock() {
-            return Ok(gate);
-        }
-        let gate = tokio::time::timeout(self.config.deadline, self.gate.lock());
-        Box::pin(gate).await.map_err(|_| Error::timeout())
-    }
-
-    /// Loads what the client presented, once per request.
-    pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
-        if self.state().client.is_some() {
-            return Ok(());
-        }
-        let _gate = self.gate().await?;
-        if self.state().client.is_some() {
-            return Ok(());
-        }
-        let client = Client::of(parts, &self.config);
-        match self.config.transport.read(&parts.headers) {
-            Presented::Nothing => {}
-            Presented::Malformed(why) => {
-                observe::malformed(why);
-                self.state().ended = Some(Ended::Malformed);
+    async fn gate(&self) -> Result<Gate<'_>, Error> {
+        let deadline = Instant::now() + self.config.deadline;
+        let guard = match self.gate.try_lock() {
+            Ok(guard) => guard,
+            Err(_) => {
+                let waited = tokio::time::timeout_at(deadline, self.gate.lock());
+                Box::pin(waited).await.map_err(|_| Error::timeout())?
             }
-            Presented::Id(id) => self.open(id, &client).await?,
-        }
-        self.state().client = Some(client);
-        Ok(())
-    }
-
-    async fn open(&self, id: SessionId, client: &Client) -> Result<(), Error> {
-        let presented = Key::from(&id);
-        match self.find(presented.clone()).await? {
-            Found::Live(key, record) => match client.differs(&record, &self.config) {
-                None => {
-                    let mut state = self.state();
-                    state.presents = key == presented;
-                    state.id = Some(id);
-                    state.account = account_of(&record);
-                    state.session.found(key, record);
-                }
-                Some(reason) => Box::pin(self.evict(key, &record, reason)).await,
-            },
-            Found::Superseded(reason) => {
-                let mut state = self.state();
-                state.ended = Some(reason);
-                state.barred = Some(Barred::Superseded);
-            }
-            Found::Claimed(key, record) => {
-                let mut state = self.state();
-                state.ended = Some(Ended::LoggedIn);
-                state.barred = Some(Barred::Superseded);
-                state.frozen = Some((key, record));
-            }
-            Found::Ended(reason) => self.state().ended = Some(reason),
-            Found::Abandoned { .. } => self.state().ended = Some(Ended::LoggedIn),
-        }
-        Ok(())
-    }
-
-    /// Ends a session that someone else than its owner seems to hold.
-    async fn evict(&self, key: Key, record: &Record, reason: Ended) {
-        let owner = owner_of(record);
-        tracing::warn!(session = ?key, ?reason, "a session is ended: it is presented by another client than it is bound to");
-        let removed = commit::end(&self.config, key, reason.clone(), owner.as_ref()).await;
-        let mut state = self.state();
-        state.ended = Some(reason);
-        match removed {
-            Ok(true) => state.notice = Some(Told::Removed),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, "it could not be ended in the store; this request does not see it");
-            }
-        }
+        };
+        Ok(Gate {
+            _guard: guard,
+            deadline,
+        })
     }
 
     /// Takes note that a schema with these lifetimes is in use; `touch` if that counts as use of the session.
     pub(crate) fn uses(&self, lifetime: Lifetime, touch: bool) {
         let mut state = self.state();
-        let (ttl, absolute) = self.config.lifetimes(lifetime);
+        let lifetimes = self.config.lifetimes(lifetime);
         let asked = Lifetime {
-            ttl: Some(ttl),
-            absolute: Some(absolute),
+            ttl: Some(lifetimes.ttl),
+            absolute: Some(lifetimes.absolute),
         };
         state.lifetime = state.lifetime.longest(asked);
         state.touch |= touch;
     }
 
-    /// Whether another request changed the session is looked up now, and changes go on top of that.
-    pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        let _gate = self.gate().await?;
-        let _ = self.settle_doubt().await?;
-        let (session, account) = {
-            let state = self.state();
-            let account = state
-                .account
-                .as_ref()
-                .and_then(|account| account.key.clone());
-            (state.session.key.clone(), account)
-        };
-        let Some(session) = session else {
-            return Ok(());
-        };
-        let found = self.find(session).await?;
-        let account = match account {
-            Some(key) => commit::look_up(&self.config, &key)
-                .await?
-                .map(|record| (key, record)),
-            None => None,
-        };
-        self.state().refreshed(found, account, self.config.now())
-    }
-
-    /// Writes what is pending.
-    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
-        to_its_end(async move {
-            let _gate = self.gate().await?;
-            self.check_in_time()?;
-            self.write(None).await
-        })
-        .await
-    }
-
-    /// A new id can only be sent by a response that has not left yet.
-    fn check_in_time(&self) -> Result<(), Error> {
-        let state = self.state();
-        let creates = state.session.key.is_none() && state.has_changes();
-        if state.phase != Phase::Running && creates {
-            Err(Error::too_late())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Writes what is pending when the handler has finished.
-    pub(crate) async fn finish(self: Arc<Self>) -> Result<(), Error> {
-        let written = match self.gate().await {
-            Ok(_gate) => self.write(None).await,
-            Err(error) => Err(error),
-        };
-        if written.is_err() {
-            self.state().drop_changes(); // the client is told
-        }
-        written.map(drop)
-    }
-
-    /// Writes what is pending and moves the session to a new id. A session that is not stored yet gets its
-    /// id when it is.
-    pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
-        to_its_end(async move {
-            let _gate = self.gate().await?;
-            let (current, phase) = {
-                let state = self.state();
-                (
-                    state.id.filter(|_| state.session.key.is_some()),
-                    state.phase,
-                )
-            };
-            let Some(current) = current else {
-                return Ok(());
-            };
-            if phase != Phase::Running {
-                return Err(Error::too_late());
-            }
-            self.write(Some(&current.successor()?)).await.map(drop)
-        })
-        .await
-    }
-
-    /// Ends the session, here and in the store.
-    pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
-        to_its_end(async move {
-            let _gate = self.gate().await?;
-            self.end(Ended::Deleted(reason)).await
-        })
-        .await
-    }
-
-    /// Ends the session, be it frozen for a login: that may have been broken off. Whoever calls it holds the gate.
-    async fn end(&self, reason: Ended) -> Result<(), Error> {
-        let Some((key, record)) = self.state().presented() else {
-            self.state().forget();
-            return Ok(());
-        };
-        let user = owner_of(&record);
-        let removed = commit::end(&self.config, key, reason.clone(), user.as_ref()).await?;
-        let mut state = self.state();
-        state.forget();
-        if removed {
-            state.notice = Some(Told::Removed);
-            // It was frozen at most: what comes now may begin anew.
-            state.barred = state.barred.filter(|barred| *barred == Barred::Panicked);
-        }
-        if state.barred.is_none() {
-            state.ended = Some(reason);
-        }
-        Ok(())
-    }
-
-    /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
-    pub(crate) async fn claim(
-        self: Arc<Self>,
-        name: &'static str,
-        seen: Arc<Slot>,
-    ) -> Result<Option<Arc<Slot>>, Error> {
-        to_its_end(async move {
-            let _gate = self.gate().await?;
-            let stored = match self.state().take_passing(name) {
-                Taken::Ours(slot) => return Ok(slot),
-                Taken::Stored(key) => key,
-            };
-            let Some(key) = stored else { return Ok(None) };
-            let claimed = commit::take_out(&self.config, key, &seen).await?;
-            self.state().session.forget_slot(seen.name());
-            Ok(claimed)
-        })
-        .await
-    }
-
     /// Asks for another idle lifetime for this one session.
     pub(crate) fn set_ttl(&self, ttl: Duration) {
-        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let mut state = self.state();
-        let base = state.session.stored_slot(facts::TTL.name());
-        state
-            .session
-            .replace(Pending::fact(&facts::TTL, base, Some(&millis)));
+        self.state().facts.ttl = Some(ttl);
     }
 
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
-        let mut state = self.state();
-        if let Some(client) = &mut state.client {
-            client.unbound = true;
-        }
-        let unbound = client::unbound(state.session.stored.as_deref());
-        state.session.replace(unbound);
+        self.state().facts.unbound = true;
     }
 
     pub(crate) fn facts(&self) -> Facts {
         let state = self.state();
         let record = state.session.stored.as_deref();
+        let head = record.map(|record| &record.head);
         Facts {
-            id: state.id.filter(|_| state.session.key.is_some()),
+            id: state.id.filter(|_| record.is_some()).map(|by| by.id),
             is_stored: record.is_some(),
             ended: state.ended.clone(),
-            created: record
-                .and_then(|record| fact(record, &facts::CREATED))
-                .map(Timestamp::from_millis),
+            created: head.map(|head| head.created),
             updated: record.map(|record| record.updated),
-            expires: record.map(|record| record.expires),
-            user: record.and_then(owner_of),
-            device: record.and_then(|record| fact(record, &facts::DEVICE)),
-            authenticated: record
-                .and_then(|record| fact(record, &facts::AUTHENTICATED))
-                .map(Timestamp::from_millis),
+            expires: self.expires(&state),
+            user: head.and_then(|head| head.user.clone()),
+            authenticated: head.and_then(|head| head.authenticated),
         }
     }
 
-    /// Decides what of the handler's work is committed: this is the end of the request.
+    /// Returns when the session expires if nothing more happens, this request included.
+    fn expires(&self, state: &State) -> Option<Timestamp> {
+        let record = state.session.stored.as_deref()?;
+        let lifetimes = state.lifetimes(&self.config);
+        let mut head = record.head.clone();
+        head.ttl = state.facts.ttl.or(head.ttl);
+        let to = lifetimes.extended(&head, state.at);
+        if state.facts.ttl.is_some() {
+            return Some(to);
+        }
+        let writes = state.has_changes() || lifetimes.is_due(record, state.at);
+        let extends = state.touch && state.block.is_none() && writes;
+        Some(if extends {
+            to.max(record.expires())
+        } else {
+            record.expires()
+        })
+    }
+
+    /// Decides what of the handler's work is written: this is the end of the request.
     pub(crate) fn close(&self, response: &response::Parts) -> Closing {
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
-            state.drop_changes();
+            state.drop_edits();
             return Closing::Failed(failure);
         }
-        if state.barred == Some(Barred::Panicked) || !self.is_wanted(response) {
-            state.drop_changes();
-            return Closing::Settled;
+        if state.block == Some(WriteBlock::Panicked) || !self.is_wanted(response) {
+            state.drop_edits();
+            return Closing::Done;
+        }
+        let looks = state.client.as_ref().is_some_and(|client| client.looks);
+        if !looks || shows_nothing(response.status) {
+            state.session.edits.retain(|edit| !edit.used_up);
         }
         if state.has_changes() {
             return Closing::Writes;
         }
-        let stored = state.session.key.clone().zip(state.session.stored.clone());
-        let Some((key, record)) = stored.filter(|_| state.barred.is_none()) else {
-            state.drop_changes();
-            return Closing::Settled;
-        };
-        let (policy, presented) = (state.policy(&self.config), state.presents);
+        if state.block.is_some() || state.session.stored.is_none() {
+            state.drop_edits();
+            return Closing::Done;
+        }
         drop(state);
-        let commit = Commit {
-            config: &self.config,
-            policy,
-            key,
-            record,
-            pending: Vec::new(),
-            successor: None,
-            presented,
-            asked: None,
-        };
-        if commit.is_due(self.config.now()) {
+        if self.is_due() {
             Closing::Touches
         } else {
-            Closing::Settled
+            Closing::Done
         }
     }
 
@@ -395,15 +177,20 @@ impl Request {
                 .is_none_or(|commit_if| commit_if(response))
     }
 
-    /// What the response is to tell the client, and whether it depends on what the request presented.
+    /// Returns what the response is to tell the client, and `true` if it depends on what the request presented.
     pub(crate) fn notice(&self) -> (Option<Notice>, bool) {
         let state = self.state();
-        let notice = state.notice.map(|told| match told {
-            Told::Issued(id) => Notice::Issue(id, state.policy(&self.config).absolute),
-            Told::Removed => Notice::Remove,
+        let notice = state.cookie.map(|cookie| match cookie {
+            CookieAction::Issue(id) => Notice::Issue(id, state.lifetimes(&self.config).absolute),
+            CookieAction::Remove => Notice::Remove,
         });
         (notice, state.client.is_some())
     }
+}
+
+/// Returns `true` if nobody sees a page by such a response: what it would have shown once is shown by the next.
+fn shows_nothing(status: StatusCode) -> bool {
+    status == StatusCode::NOT_MODIFIED || status.is_server_error()
 }
 
 /// The session's own facts, as a request knows them.
@@ -415,26 +202,25 @@ pub(crate) struct Facts {
     pub(crate) updated: Option<Timestamp>,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) user: Option<UserId>,
-    pub(crate) device: Option<String>,
     pub(crate) authenticated: Option<Timestamp>,
 }
 
 /// What is left to do when the handler has finished.
 pub(crate) enum Closing {
     /// Nothing.
-    Settled,
+    Done,
     /// What it changed is to be written; the response waits for it, and fails with it.
     Writes,
-    /// Only the lifetime is to be extended; the response waits, but does not fail with it.
+    /// Only the use of the session is to be noted; the response waits, but does not fail with it.
     Touches,
     /// What it changed cannot be written.
     Failed(Error),
 }
 
 /// Logs what a handle did that nothing will come of.
-fn unsaved(harvest: &[Harvest]) {
-    let lost = |harvest: &&Harvest| matches!(harvest.deed, Deed::Changed | Deed::UsedUp);
-    observe::unsaved(harvest.iter().filter(lost).count());
+fn unsaved(edits: &[CellEdit]) {
+    let lost = |edit: &&CellEdit| matches!(edit.kind, EditKind::Changed | EditKind::UsedUp);
+    observe::unsaved(edits.iter().filter(lost).count());
 }
 
 impl Drop for Request {
@@ -442,9 +228,9 @@ impl Drop for Request {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.phase == Phase::Closed {
-            let (session, account) = state.pending();
-            let pending = session.iter().chain(account.iter().flatten());
-            observe::unsaved(pending.filter(|pending| pending.is_change()).count());
+            let user = state.user.iter().flat_map(|user| &user.record.edits);
+            let edits = state.session.edits.iter().chain(user);
+            observe::unsaved(edits.filter(|edit| SlotEdit::is_change(edit)).count());
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A *current* secret opens the session. A *retiring* one, which a rotation has replaced, opens it until a minute after
 //! its replacement has come back. A *superseded* one, from before a login or logout, opens nothing; for five minutes
-//! it is still known, so that a request that is late does not begin a new session over the newer one.
+//! it is still known, so that a request that is late does not begin a new session over the newer one. A login of the
+//! same user knows it for as long as the newer one has not come back: that may never have been sent.
 
 use std::fmt;
 use std::time::Duration;
@@ -68,8 +69,12 @@ pub(crate) enum Standing {
     },
     /// Opens nothing.
     Superseded {
-        /// Until when it is known.
-        until: Timestamp,
+        /// The number of the secret that superseded it.
+        by: u32,
+        /// When that was.
+        at: Timestamp,
+        /// Since when that one, or a later one, has been presented.
+        since: Option<Timestamp>,
     },
 }
 
@@ -90,6 +95,8 @@ pub(crate) enum Opens {
     Current,
     /// It opens the session, though a rotation has replaced it.
     Retiring,
+    /// It did, and its time is over. A request that was served by it goes on.
+    Retired,
     /// It opens nothing, and is known.
     Superseded,
     /// It is not known.
@@ -127,9 +134,36 @@ impl Secrets {
             Some(Standing::Retiring { until, .. }) if until.is_none_or(|until| now < until) => {
                 Opens::Retiring
             }
-            Some(Standing::Superseded { until }) if now < until => Opens::Superseded,
+            Some(Standing::Retiring { .. }) => Opens::Retired,
+            Some(Standing::Superseded { at, since, .. })
+                if now < since.unwrap_or(at) + SUPERSEDED =>
+            {
+                Opens::Superseded
+            }
             _ => Opens::Nothing,
         }
+    }
+
+    /// Returns what `hash` opens for a login: a superseded one counts until it is sure that the client has had a newer
+    /// one.
+    pub(crate) fn look_up_for_login(&self, hash: SecretHash, now: Timestamp) -> Opens {
+        match self.find(hash).map(|secret| secret.standing) {
+            Some(Standing::Superseded { since: None, .. }) => Opens::Superseded,
+            _ => self.look_up(hash, now),
+        }
+    }
+
+    /// Returns since when the client is known to have had what superseded `hash`.
+    pub(crate) fn superseded_since(&self, hash: SecretHash) -> Option<Timestamp> {
+        match self.find(hash)?.standing {
+            Standing::Superseded { since, .. } => since,
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if `hash` is one of these, whatever it opens.
+    pub(crate) fn knows(&self, hash: SecretHash) -> bool {
+        self.find(hash).is_some()
     }
 
     /// Returns `true` if presenting `hash` is to be noted.
@@ -149,10 +183,14 @@ impl Secrets {
         presented.get_or_insert(now);
         let number = secret.number;
         for secret in &mut self.0 {
-            if let Standing::Retiring { by, until } = &mut secret.standing
-                && *by <= number
-            {
-                until.get_or_insert(now + RETIRING);
+            match &mut secret.standing {
+                Standing::Retiring { by, until } if *by <= number => {
+                    until.get_or_insert(now + RETIRING);
+                }
+                Standing::Superseded { by, since, .. } if *by <= number => {
+                    since.get_or_insert(now);
+                }
+                _ => {}
             }
         }
     }
@@ -196,22 +234,47 @@ impl Secrets {
 
     /// From now on none of them opens the session.
     pub(crate) fn supersede(&mut self, now: Timestamp) {
+        let by = self.next_number();
         for secret in &mut self.0 {
-            if !matches!(secret.standing, Standing::Superseded { .. }) {
-                secret.standing = Standing::Superseded {
-                    until: now + SUPERSEDED,
-                };
-            }
+            let since = match secret.standing {
+                Standing::Superseded { .. } => continue,
+                Standing::Current { .. } => None,
+                // Its time goes on: else one that retired long ago would be known anew.
+                Standing::Retiring { until, .. } => until.map(|until| until - RETIRING),
+            };
+            secret.standing = Standing::Superseded { by, at: now, since };
         }
         self.tidy(now);
+    }
+
+    /// Takes a secret away that nobody has presented. `false` if it is not there, or somebody has.
+    pub(crate) fn take_back(&mut self, hash: SecretHash) -> bool {
+        let own = |secret: &Secret| {
+            secret.hash == hash && secret.standing == Standing::Current { presented: None }
+        };
+        let before = self.0.len();
+        self.0.retain(|secret| !own(secret));
+        self.0.len() < before
+    }
+
+    /// Returns `true` if any of them opens the session at `now`.
+    pub(crate) fn open_anything(&self, now: Timestamp) -> bool {
+        let mut all = self.0.iter();
+        all.any(|secret| {
+            matches!(
+                self.look_up(secret.hash, now),
+                Opens::Current | Opens::Retiring
+            )
+        })
     }
 
     /// Forgets what opens nothing and is not known any more, and what is too much.
     fn tidy(&mut self, now: Timestamp) {
         self.0.retain(|secret| match secret.standing {
-            Standing::Current { .. } => true,
-            Standing::Retiring { until, .. } => until.is_none_or(|until| now < until),
-            Standing::Superseded { until } => now < until,
+            Standing::Current { .. } | Standing::Retiring { .. } => true,
+            Standing::Superseded { since, .. } => {
+                since.is_none_or(|since| now < since + SUPERSEDED)
+            }
         });
         let kinds: [fn(&Standing) -> bool; 3] = [
             |standing| matches!(standing, Standing::Current { .. }),
@@ -238,15 +301,6 @@ impl Secrets {
             Standing::Superseded { .. } => None,
         });
         presented.min()
-    }
-
-    /// Returns `true` if `hash` is the only current secret, nobody has presented it, and none is retiring.
-    pub(crate) fn is_alone_and_unpresented(&self, hash: SecretHash) -> bool {
-        self.0.iter().all(|secret| match secret.standing {
-            Standing::Current { presented } => secret.hash == hash && presented.is_none(),
-            Standing::Retiring { .. } => false,
-            Standing::Superseded { .. } => true,
-        })
     }
 
     /// Returns when the newest secret was issued.

@@ -117,7 +117,7 @@ where
         let Some(finishing) = this.finishing.take() else {
             return Poll::Pending;
         };
-        let response = settle(finishing.response, committed, finishing.touches);
+        let response = finish_response(finishing.response, committed, finishing.touches);
         Poll::Ready(Ok(leave(this.request, response)))
     }
 }
@@ -138,13 +138,13 @@ fn close<R: From<&'static str>>(
     let closing = request.close(&parts);
     let response = Response::from_parts(parts, body);
     let touches = match closing {
-        Closing::Settled => return Step::Leave(response),
+        Closing::Done => return Step::Leave(response),
         Closing::Failed(error) => return Step::Leave(error.response()),
         Closing::Writes => false,
         Closing::Touches => true,
     };
     match begin(Arc::clone(request).finish(), context) {
-        Begun::Done(committed) => Step::Leave(settle(response, committed, touches)),
+        Begun::Done(committed) => Step::Leave(finish_response(response, committed, touches)),
         Begun::Task(commit) => Step::Wait(Finishing {
             response,
             commit,
@@ -154,7 +154,7 @@ fn close<R: From<&'static str>>(
 }
 
 /// The handler's response, or what takes its place if its changes could not be written.
-fn settle<R: From<&'static str>>(
+fn finish_response<R: From<&'static str>>(
     response: Response<R>,
     committed: Result<(), Error>,
     touches: bool,

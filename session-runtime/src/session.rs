@@ -10,9 +10,11 @@ use crate::error::Error;
 use crate::field::describe;
 use crate::id::SessionId;
 use crate::key::UserId;
+use crate::plan::confirm::Fate;
 use crate::record::Ended;
 use crate::request::{Request, Saved};
-use crate::schema::{Harvest, Opener, Rows, Schema};
+use crate::row::CellEdit;
+use crate::schema::{Opener, Schema};
 
 /// The session of a request, as the struct `S` sees it.
 ///
@@ -46,22 +48,21 @@ pub struct Session<S: Schema> {
 
 impl<S: Schema> Session<S> {
     pub(crate) async fn open(request: Arc<Request>) -> Result<Self, Error> {
+        let follows = || S::ROWS.iter().any(|row| row.0.follows());
+        let asks = request.has_unread_user();
+        if asks && (request.config.always_check_user || follows()) {
+            Box::pin(request.load_user()).await?;
+        }
+        if request.holds_users(S::ROWS) {
+            Box::pin(request.adopt(S::ROWS)).await?;
+        }
         let (cells, generation) = open::<S>(&request);
-        let mut session = Self {
+        Ok(Self {
             cells,
             request,
             generation,
             borrowed: false,
-        };
-        if session.request.unread_account().is_some() && S::ROWS.iter().any(|row| row.0.follows()) {
-            Box::pin(session.request.load_account()).await?;
-            session.reopen();
-        }
-        if session.request.knows_waiting(S::ROWS) {
-            Box::pin(session.request.adopt(&rows::<S>())).await?;
-            session.reopen();
-        }
-        Ok(session)
+        })
     }
 
     /// The id that opens this session, if it is stored. A secret: see [`SessionId::expose`].
@@ -86,7 +87,7 @@ impl<S: Schema> Session<S> {
         self.request.facts().updated.map(Into::into)
     }
 
-    /// When it expires if it is not used again, as of when it was loaded.
+    /// When it expires if nothing more happens, this request included.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.request.facts().expires.map(Into::into)
     }
@@ -149,8 +150,9 @@ impl<S: Schema> Session<S> {
 
     /// Gives the session a new id and keeps its data. Writes what was changed, too.
     ///
-    /// The old id stays good until the new one has been presented, and for ten seconds more. It is not for
-    /// changes of privilege. A session that is not stored yet needs none: it gets a fresh id when it is.
+    /// The old id stays good until the new one has been presented, and for a minute more. It is not for
+    /// changes of privilege. A session that is not stored yet needs none: it gets a fresh id when it is. While four ids
+    /// are on their way that nobody has presented, no more is issued.
     ///
     /// # Errors
     ///
@@ -204,9 +206,7 @@ impl<S: Schema> Session<S> {
     /// logging in again goes on where this stopped.
     pub async fn login(&mut self, user: impl Into<UserId>) -> Result<(), Error> {
         self.fold()?;
-        let login = Arc::clone(&self.request)
-            .login(user.into(), rows::<S>())
-            .await;
+        let login = Arc::clone(&self.request).login(user.into()).await;
         self.reopen();
         login
     }
@@ -224,9 +224,49 @@ impl<S: Schema> Session<S> {
         logout
     }
 
+    /// Credits the user with what the guest had gathered before the login, where
+    /// [`SessionLayer::migrate(false)`](crate::SessionLayer::migrate) has left it set apart:
+    /// [`Field::brought`](crate::Field::brought) shows it.
+    ///
+    /// ```
+    /// # use session_runtime::{Error, Session};
+    /// # #[derive(Session)]
+    /// # struct Shop { #[merge(append)] cart: Vec<String> }
+    /// /// "Add these items to your account?"
+    /// async fn answer(mut session: Session<Shop>, yes: bool) -> Result<(), Error> {
+    ///     if yes { session.migrate().await } else { session.discard().await }
+    /// }
+    /// # let _ = answer;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer before the deadline.
+    pub async fn migrate(&mut self) -> Result<(), Error> {
+        self.settle_brought(Fate::Credited).await
+    }
+
+    /// Drops what the guest had gathered before the login and the user has not been credited with.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer before the deadline.
+    pub async fn discard(&mut self) -> Result<(), Error> {
+        self.settle_brought(Fate::Discarded).await
+    }
+
+    async fn settle_brought(&mut self, fate: Fate) -> Result<(), Error> {
+        self.fold()?;
+        let settled = self.request.settle_brought(S::ROWS, fate).await;
+        self.reopen();
+        settled
+    }
+
     /// What this session is called towards [`Sessions`](crate::Sessions), once a user has logged in.
     pub fn device(&self) -> Option<String> {
-        self.request.facts().device
+        let facts = self.request.facts();
+        let id = facts.id.filter(|_| facts.user.is_some())?;
+        Some(id.selector().public_name())
     }
 
     /// Who is logged in.
@@ -250,24 +290,24 @@ impl<S: Schema> Session<S> {
         self.request.unbind();
     }
 
-    fn harvest(&self, now: Timestamp) -> Result<Vec<Harvest>, Error> {
-        let mut harvest = Vec::new();
+    fn edits(&self, now: Timestamp) -> Result<Vec<CellEdit>, Error> {
+        let mut edits = Vec::new();
         if self.borrowed || S::READING_COUNTS {
             S::visit(&self.cells, &mut |cell| {
-                harvest.extend(cell.harvest(now)?);
+                edits.extend(cell.edit(now)?);
                 Ok(())
             })?;
         }
-        Ok(harvest)
+        Ok(edits)
     }
 
     /// Folds what was changed into the request. `false` if the session was ended or replaced meanwhile,
     /// through another handle.
     fn fold(&mut self) -> Result<bool, Error> {
         let now = self.request.config.now();
-        let harvest = self.harvest(now)?;
-        self.request.check_fields(&harvest)?;
-        let folded = self.request.fold(self.generation, &harvest, now)?;
+        let edits = self.edits(now)?;
+        self.request.check_fields(&edits)?;
+        let folded = self.request.fold(self.generation, &edits, now)?;
         self.reopen();
         Ok(folded)
     }
@@ -279,15 +319,10 @@ impl<S: Schema> Session<S> {
     }
 }
 
-/// The rows of a schema.
-fn rows<S: Schema>() -> Rows {
-    S::ROWS.iter().map(|row| row.0).collect()
-}
-
 fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {
     let now = request.config.now();
-    request.view(now, |session, account| {
-        Box::new(S::open(&mut Opener::new(session, account, now, request)))
+    request.view(now, |view| {
+        Box::new(S::open(&mut Opener::new(&view, now, request)))
     })
 }
 
@@ -312,7 +347,7 @@ impl<S: Schema> Drop for Session<S> {
         if !std::thread::panicking() && (self.borrowed || S::READING_COUNTS) {
             let now = self.request.config.now();
             self.request
-                .fold_dropped(self.generation, self.harvest(now), now);
+                .fold_dropped(self.generation, self.edits(now), now);
         }
     }
 }

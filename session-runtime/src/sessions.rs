@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::devices::{self, Device};
+
 use crate::error::Error;
 use crate::key::UserId;
+use crate::revoke::{Device, OfUser};
 
 /// The sessions of any user: lists them, labels them, ends them.
 ///
@@ -58,7 +59,7 @@ impl Sessions {
     ///
     /// If the store fails.
     pub async fn list(&self, user: &UserId) -> Result<Vec<Device>, Error> {
-        devices::list(&self.config, user).await
+        OfUser::new(&self.config, user).list().await
     }
 
     /// Calls a session of the user by a name of the user's own; `None` takes it away. `false` if the user has
@@ -73,7 +74,9 @@ impl Sessions {
         device: &str,
         label: Option<String>,
     ) -> Result<bool, Error> {
-        devices::label(&self.config, user, device, label).await
+        OfUser::new(&self.config, user)
+            .label(device, label.as_deref())
+            .await
     }
 
     /// Ends one session of the user. `false` if the user has no such session (any more). It is over when this
@@ -83,10 +86,7 @@ impl Sessions {
     ///
     /// If the store fails. The session may or may not be there still.
     pub async fn revoke(&self, user: &UserId, device: &str) -> Result<bool, Error> {
-        match devices::find(&self.config, user, device).await? {
-            Some((key, _)) => devices::revoke(&self.config, user, key).await,
-            None => Ok(false),
-        }
+        OfUser::new(&self.config, user).revoke(device).await
     }
 
     /// Ends all sessions of the user but one, and says how many that were. Logins that are under way count
@@ -96,8 +96,9 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn revoke_others(&self, user: &UserId, device: &str) -> Result<usize, Error> {
-        devices::renew_epoch(&self.config, user).await?;
-        devices::revoke_others(&self.config, user, device).await
+        OfUser::new(&self.config, user)
+            .revoke_all(Some(device))
+            .await
     }
 
     /// Ends all sessions of the user, and says how many that were. Logins that are under way count among
@@ -107,8 +108,7 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn revoke_all(&self, user: &UserId) -> Result<usize, Error> {
-        devices::renew_epoch(&self.config, user).await?;
-        devices::revoke_all(&self.config, user).await
+        OfUser::new(&self.config, user).revoke_all(None).await
     }
 
     /// Deletes what follows the user, and ends all sessions of the user. Nothing that is under way brings it
@@ -120,7 +120,7 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn delete(&self, user: &UserId) -> Result<(), Error> {
-        devices::delete(&self.config, user).await
+        OfUser::new(&self.config, user).delete().await
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::error::{Causes, StoreError};
-use crate::event::{EventKind, Herald};
+use crate::event::{EventKind, EventSink};
 use crate::record::Ended;
 use crate::store::{AnyStore, Swept};
 
@@ -32,7 +32,7 @@ pub(crate) fn start(config: &Config) {
     };
     let sweeper = Sweeper {
         store: Arc::downgrade(&config.store),
-        herald: config.herald.clone(),
+        events: config.events.clone(),
     };
     config
         .sweeping
@@ -41,7 +41,7 @@ pub(crate) fn start(config: &Config) {
 
 struct Sweeper {
     store: Weak<dyn AnyStore>,
-    herald: Herald,
+    events: EventSink,
 }
 
 impl Sweeper {
@@ -62,7 +62,7 @@ impl Sweeper {
             let swept = timeout(LONGEST, store.sweep(BATCH)).await;
             match swept.unwrap_or_else(|_| Err(StoreError::timeout())) {
                 Ok(swept) => {
-                    self.tell(&swept);
+                    self.emit(&swept);
                     tracing::debug!(swept = swept.deleted, "expired sessions are swept");
                     if swept.deleted < BATCH {
                         return;
@@ -77,10 +77,10 @@ impl Sweeper {
         }
     }
 
-    fn tell(&self, swept: &Swept) {
+    fn emit(&self, swept: &Swept) {
         for (key, user) in &swept.expired {
             let kind = EventKind::Ended(Ended::Expired);
-            self.herald.tell_all(&kind, key, user.as_ref());
+            self.events.emit_to_all(&kind, key, user.as_ref());
         }
     }
 }

@@ -45,3 +45,27 @@ pub(crate) async fn to_its_end<T: Send + 'static>(
         },
     }
 }
+
+/// Does all of `work` at once, and returns what came of each, in their order.
+pub(crate) async fn all<T>(work: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut all: Vec<_> = work
+        .into_iter()
+        .map(|work| (Box::pin(work), None))
+        .collect();
+    poll_fn(|context| {
+        let mut waits = false;
+        for (work, done) in all.iter_mut().filter(|(_, done)| done.is_none()) {
+            match work.as_mut().poll(context) {
+                Poll::Ready(result) => *done = Some(result),
+                Poll::Pending => waits = true,
+            }
+        }
+        if waits {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, done)| done).collect()
+}

@@ -10,7 +10,8 @@ use crate::clock::Timestamp;
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
-use crate::schema::{Cell, Harvest, Opener, Row};
+use crate::row::{CellEdit, Row};
+use crate::schema::{Cell, Opener};
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -38,7 +39,7 @@ pub struct Flash<T: 'static> {
     request: Arc<Request>,
 }
 
-impl<T> Flash<T> {
+impl<T: Send + Sync + 'static> Flash<T> {
     /// The cell of `row`, over the request's slots.
     #[doc(hidden)]
     pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
@@ -47,7 +48,9 @@ impl<T> Flash<T> {
             field: Field::open(slots, row),
         }
     }
+}
 
+impl<T> Flash<T> {
     /// The value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
     /// end of the request. The default while it is absent.
     pub fn get(&self) -> &T {
@@ -149,7 +152,7 @@ impl<T: Send + Sync + 'static> Flash<T> {
         let row = self.field.row;
         let claimed = match self.field.stored() {
             Some(slot) if self.is_present() => {
-                let claim = Arc::clone(&self.request).claim(row.name(), Arc::clone(slot));
+                let claim = Arc::clone(&self.request).claim(row, Arc::clone(slot));
                 claim.await?
             }
             _ => return Ok(None), // absent, or it does not decode and is kept
@@ -173,8 +176,8 @@ impl<T: Send + Sync + 'static> Cell for Flash<T> {
         self.field.facts()
     }
 
-    fn harvest(&self, now: Timestamp) -> Result<Option<Harvest>, Error> {
-        self.field.harvest(now)
+    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error> {
+        self.field.edit(now)
     }
 }
 

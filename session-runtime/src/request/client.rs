@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use http::HeaderValue;
 use http::header::USER_AGENT;
 use http::request::Parts;
+use http::{HeaderValue, Method};
 
-use crate::commit::{Pending, fact};
 use crate::config::Config;
+use crate::plan::open::ClientFacts;
 use crate::record::{Ended, Record};
-use crate::schema::facts;
 
 /// How much of a `User-Agent` is kept, in bytes.
 const AGENT: usize = 512;
@@ -19,8 +18,8 @@ const AGENT: usize = 512;
 pub(super) struct Client {
     address: Option<IpAddr>,
     agent: Option<HeaderValue>,
-    /// The handler has unbound the session before there was one.
-    pub(super) unbound: bool,
+    /// Somebody will see the response: it is neither a HEAD nor a prefetch.
+    pub(super) looks: bool,
 }
 
 impl Client {
@@ -29,64 +28,64 @@ impl Client {
         Self {
             address: address_of.and_then(|address_of| address_of(parts)),
             agent: parts.headers.get(USER_AGENT).cloned(),
-            unbound: false,
+            looks: parts.method != Method::HEAD && !is_prefetch(parts),
         }
     }
 
-    /// Why this client must not have `record`, if there is a reason.
+    /// Returns why this client must not have `record`, if there is a reason.
     pub(super) fn differs(&self, record: &Record, config: &Config) -> Option<Ended> {
-        let bound = |wanted: bool, row| wanted.then(|| fact(record, row)).flatten();
-        let address = bound(config.bind_address, &facts::ADDRESS);
-        let agent = bound(config.bind_user_agent, &facts::USER_AGENT);
-        let reason = if address.is_some() && address != self.address_text() {
-            Ended::AddressDiffers
-        } else if agent.is_some_and(|bound| bound != self.agent_text()) {
-            Ended::UserAgentDiffers
+        let head = &record.head;
+        let address = head.address.as_deref().filter(|_| config.bind_address);
+        let agent = head
+            .user_agent
+            .as_deref()
+            .filter(|_| config.bind_user_agent);
+        if head.unbound {
+            None
+        } else if address.is_some() && address != self.address_text().as_deref() {
+            Some(Ended::AddressDiffers)
+        } else if agent.is_some_and(|bound| *bound != *self.agent_text()) {
+            Some(Ended::UserAgentDiffers)
         } else {
-            return None;
-        };
-        fact(record, &facts::UNBOUND).is_none().then_some(reason)
-    }
-
-    fn address_text(&self) -> Option<String> {
-        self.address.map(|address| address.to_string())
-    }
-
-    fn agent_text(&self) -> String {
-        let agent = self.agent.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        String::from_utf8_lossy(&agent[..agent.len().min(AGENT)]).into_owned()
-    }
-
-    /// What a guest's new session keeps of it: what it is bound to.
-    pub(super) fn facts(&self, config: &Config) -> Vec<Pending> {
-        let address = config.bind_address && !self.unbound;
-        let agent = config.bind_user_agent && !self.unbound;
-        self.kept(address, agent)
-    }
-
-    /// What the new session of a user keeps of it, bound or not, so that the user can tell devices apart.
-    pub(super) fn device(&self, config: &Config) -> Vec<Pending> {
-        let mut kept = self.kept(true, self.agent.is_some() || config.bind_user_agent);
-        if self.unbound {
-            kept.push(unbound(None));
+            None
         }
-        kept
     }
 
-    fn kept(&self, address: bool, agent: bool) -> Vec<Pending> {
-        let address = address.then(|| self.address_text()).flatten();
-        let agent = agent.then(|| self.agent_text());
-        let fact = |row, value: Option<String>| Some(Pending::fact(row, None, Some(&value?)));
-        let facts = [
-            fact(&facts::ADDRESS, address),
-            fact(&facts::USER_AGENT, agent),
-        ];
-        facts.into_iter().flatten().collect()
+    fn address_text(&self) -> Option<Box<str>> {
+        self.address.map(|address| address.to_string().into())
+    }
+
+    fn agent_text(&self) -> Box<str> {
+        let agent = self.agent.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        String::from_utf8_lossy(&agent[..agent.len().min(AGENT)]).into()
+    }
+
+    /// Returns what a guest's new session keeps of it: what it is bound to.
+    pub(super) fn bound(&self, config: &Config, unbound: bool) -> ClientFacts {
+        let address = config.bind_address && !unbound;
+        let agent = config.bind_user_agent && !unbound;
+        self.facts(address, agent)
+    }
+
+    /// Returns what the session of a user keeps of it, bound or not, so that the user can tell devices apart.
+    pub(super) fn device(&self, config: &Config) -> ClientFacts {
+        self.facts(true, self.agent.is_some() || config.bind_user_agent)
+    }
+
+    fn facts(&self, address: bool, agent: bool) -> ClientFacts {
+        ClientFacts {
+            address: address.then(|| self.address_text()).flatten(),
+            user_agent: agent.then(|| self.agent_text()),
+        }
     }
 }
 
-/// Says that a session is bound to nothing any more.
-pub(super) fn unbound(record: Option<&Record>) -> Pending {
-    let base = record.and_then(|record| record.slot(facts::UNBOUND.name()));
-    Pending::fact(&facts::UNBOUND, base.cloned(), Some(&true))
+/// Returns `true` if the browser loads the page ahead of anybody asking for it.
+/// See <https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Purpose>.
+fn is_prefetch(parts: &Parts) -> bool {
+    let purpose = parts
+        .headers
+        .get("sec-purpose")
+        .or_else(|| parts.headers.get("purpose"));
+    purpose.is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch"))
 }

@@ -2,15 +2,14 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::Arc;
 
-use super::state::{Barred, Phase, State};
+use super::state::{Phase, State, WriteBlock};
 use super::{Request, unsaved};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::observe;
-use crate::record::{Record, Slot};
-use crate::schema::{Deed, Harvest};
+use crate::record::Record;
+use crate::row::{CellEdit, EditKind};
 
 thread_local! {
     /// The request whose handler this thread is running.
@@ -26,38 +25,37 @@ impl Drop for Running {
     }
 }
 
+/// The records of a request as its handles see them.
+pub(crate) struct View<'a> {
+    pub(crate) session: Option<&'a Record>,
+    /// What follows the user, if somebody is logged in.
+    pub(crate) user: Option<Option<&'a Record>>,
+}
+
 impl Request {
-    /// Calls `open` with the slots as the request sees them now: those of the browser's session and, if somebody is
-    /// logged in, of the user. Says which generation that is.
-    pub(crate) fn view<T>(
-        &self,
-        now: Timestamp,
-        open: impl FnOnce(&[Arc<Slot>], Option<&[Arc<Slot>]>) -> T,
-    ) -> (T, u32) {
+    /// Calls `open` with the records as the request sees them now. Returns what it returns, and which generation that
+    /// is.
+    pub(crate) fn view<T>(&self, now: Timestamp, open: impl FnOnce(View<'_>) -> T) -> (T, u32) {
         let state = self.state();
-        let account = state.account.as_ref();
-        let session_seen = state.session.seen_by_handles(&state.passing, now);
-        let account_seen = account.and_then(|account| account.seen_by_handles(&[], now));
-        let session = session_seen
-            .as_ref()
-            .map_or(state.session.slots(), Record::slots);
-        let account =
-            account.map(|account| account_seen.as_ref().map_or(account.slots(), Record::slots));
-        (open(session, account), state.generation)
+        let user = state.user.as_ref().map(|user| &user.record);
+        let session_seen = state.session.seen_by_handles(&state.flashes.passing, now);
+        let user_seen = user.and_then(|user| user.seen_by_handles(&[], now));
+        let view = View {
+            session: session_seen.as_ref().or(state.session.stored.as_deref()),
+            user: user.map(|user| user_seen.as_ref().or(user.stored.as_deref())),
+        };
+        (open(view), state.generation)
     }
 
-    /// Refuses fields that are too large for any commit.
-    pub(crate) fn check_fields(&self, harvest: &[Harvest]) -> Result<(), Error> {
-        let limit = self.config.max_field;
-        let too_large = |slot: &&Arc<Slot>| slot.payload().len() > limit;
-        match harvest
-            .iter()
-            .filter_map(|harvest| harvest.ours.as_ref())
-            .find(too_large)
-        {
-            Some(slot) => Err(Error::field_too_large(slot, limit)),
-            None => Ok(()),
-        }
+    /// Refuses fields that are too large to be written.
+    pub(crate) fn check_fields(&self, edits: &[CellEdit]) -> Result<(), Error> {
+        let slots = edits.iter().filter_map(|edit| edit.ours.as_ref());
+        slots
+            .map(|slot| {
+                let caps = self.config.caps;
+                caps.check_field(slot.name().as_str(), slot.payload().len())
+            })
+            .collect()
     }
 
     /// Folds in what a handle did. Refuses where another handle of this request changed the same field, and
@@ -66,32 +64,35 @@ impl Request {
     pub(crate) fn fold(
         &self,
         generation: u32,
-        harvest: &[Harvest],
+        edits: &[CellEdit],
         now: Timestamp,
     ) -> Result<bool, Error> {
-        self.fold_into(&mut self.state(), generation, harvest, now)
+        self.fold_into(&mut self.state(), generation, edits, now)
     }
 
     fn fold_into(
         &self,
         state: &mut State,
         generation: u32,
-        harvest: &[Harvest],
+        edits: &[CellEdit],
         now: Timestamp,
     ) -> Result<bool, Error> {
         if generation != state.generation {
-            if !harvest.is_empty() {
-                observe::outdated(harvest.len());
+            if !edits.is_empty() {
+                observe::outdated(edits.len());
             }
             return Ok(false);
         }
-        let before = (!harvest.is_empty()).then(|| state.pending());
-        let believed =
-            |harvest: &&Harvest| harvest.deed != Deed::Slid || self.config.watch.is_steady();
-        let folded = harvest
-            .iter()
-            .filter(believed)
-            .try_for_each(|harvest| state.fold(harvest, now));
+        let before = (!edits.is_empty()).then(|| state.edits());
+        let believed = |edit: &&CellEdit| match edit.kind {
+            // A passive handle slides nothing, nor does one whose clock cannot be trusted.
+            EditKind::Slid => state.touch && self.config.watch.is_steady(),
+            _ => true,
+        };
+        let believed: Vec<_> = edits.iter().filter(believed).collect();
+        let folded = believed
+            .into_iter()
+            .try_for_each(|edit| state.fold(edit, now));
         if let (Err(_), Some(before)) = (&folded, before) {
             state.restore(before);
         }
@@ -103,16 +104,16 @@ impl Request {
     pub(crate) fn fold_dropped(
         &self,
         generation: u32,
-        harvest: Result<Vec<Harvest>, Error>,
+        edits: Result<Vec<CellEdit>, Error>,
         now: Timestamp,
     ) {
         let mut state = self.state();
-        let folded = match harvest {
-            Ok(harvest) => match state.phase {
+        let folded = match edits {
+            Ok(edits) => match state.phase {
                 Phase::Running => self
-                    .fold_into(&mut state, generation, &harvest, now)
+                    .fold_into(&mut state, generation, &edits, now)
                     .map(drop),
-                Phase::Closed => return unsaved(&harvest),
+                Phase::Closed => return unsaved(&edits),
                 Phase::Cancelled => return,
             },
             Err(error) => Err(error),
@@ -132,7 +133,7 @@ impl Request {
     /// beside it is its own affair: the handler may well have an answer to it.
     pub(crate) fn panicked(&self) {
         if ptr::eq(RUNNING.get(), self) {
-            self.state().barred = Some(Barred::Panicked);
+            self.state().block = Some(WriteBlock::Panicked);
         }
     }
 

@@ -2,45 +2,45 @@
 
 use std::sync::Arc;
 
-use super::Saved;
 use super::client::Client;
-use super::part::Part;
+use super::tracked::TrackedRecord;
 use crate::clock::Timestamp;
-use crate::commit::{Found, Outcome, Pending, Policy};
 use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
-use crate::key::Key;
+use crate::key::{Selector, UserId};
 use crate::observe;
+use crate::plan::edit::SlotEdit;
+use crate::plan::lifetime::Lifetimes;
+use crate::plan::place::{Place, Places};
+use crate::plan::save::{FactEdits, Opened};
 use crate::record::{Ended, FieldName, Record, Slot};
-use crate::schema::{AnyRow, Deed, Harvest, Lifetime};
+use crate::row::{AnyRow, CellEdit, EditKind, Lifetime};
 
 #[derive(Default)]
 pub(super) struct State {
     /// Who is asking; known once what the client presented has been looked at.
     pub(super) client: Option<Client>,
-    /// The id that opens the session now: presented, or issued by this request.
-    pub(super) id: Option<SessionId>,
+    /// When that was.
+    pub(super) at: Timestamp,
+    /// The id that opens the session.
+    pub(super) id: Option<OpenedBy>,
     /// The browser's session.
-    pub(super) session: Part,
+    pub(super) session: TrackedRecord,
+    pub(super) facts: FactEdits,
     /// What follows the user, if one is logged in.
-    pub(super) account: Option<Part>,
-    /// The client has presented the id of the session's key, and not one that only leads to it.
-    pub(super) presents: bool,
-    /// What the client presented is frozen, here: its login is under way, or was broken off. Or it is over.
-    pub(super) frozen: Option<(Key, Arc<Record>)>,
-    /// Values for this request alone.
-    pub(super) passing: Vec<Arc<Slot>>,
-    /// Flashes that survive being read by this request.
-    pub(super) kept: Vec<FieldName>,
+    pub(super) user: Option<TrackedUser>,
+    /// What the client presented comes from before a login, to this record: whoever logs in or out goes on from there.
+    pub(super) superseded: Option<(SessionId, Arc<Record>)>,
+    pub(super) flashes: Flashes,
     /// Why what was presented is no session.
     pub(super) ended: Option<Ended>,
     /// Counts logins, logouts and deletions: an older handle folds nothing.
     pub(super) generation: u32,
     /// What the client is to be told.
-    pub(super) notice: Option<Told>,
+    pub(super) cookie: Option<CookieAction>,
     /// Why nothing is written any more, if so.
-    pub(super) barred: Option<Barred>,
+    pub(super) block: Option<WriteBlock>,
     /// A handle could not be folded, and why.
     pub(super) failure: Option<Error>,
     pub(super) phase: Phase,
@@ -49,17 +49,46 @@ pub(super) struct State {
     pub(super) lifetime: Lifetime,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Barred {
+/// An id that opens the session.
+#[derive(Clone, Copy)]
+pub(super) struct OpenedBy {
+    /// What the client has next: presented, or issued by this request.
+    pub(super) id: SessionId,
+    /// The one that this request goes by.
+    pub(super) own: SessionId,
+    /// The client has presented that one.
+    pub(super) presents: bool,
+}
+
+/// The user who is logged in.
+pub(super) struct TrackedUser {
+    pub(super) id: UserId,
+    pub(super) record: TrackedRecord,
+    /// Nobody has asked for the record yet.
+    pub(super) unread: bool,
+}
+
+/// Flashes of this request alone.
+#[derive(Default)]
+pub(super) struct Flashes {
+    /// Values for this request.
+    pub(super) passing: Vec<Arc<Slot>>,
+    /// Those that survive being read by it: they were set or kept.
+    kept: Vec<FieldName>,
+}
+
+/// Why a request writes nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteBlock {
     /// The session ended while the request ran.
-    Gone,
+    Ended,
     /// A handler panicked.
     Panicked,
     /// The client has logged in or out since: it carries an id that is no more, and will have its new one soon.
     Superseded,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     #[default]
     Running,
@@ -69,254 +98,256 @@ pub(super) enum Phase {
     Cancelled,
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Told {
-    Issued(SessionId),
-    Removed,
+/// What becomes of the client's cookie, or of what it has instead.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum CookieAction {
+    Issue(SessionId),
+    Remove,
 }
 
 /// Where a flash that is claimed has to be taken from.
-pub(super) enum Taken {
+pub(super) enum Claim {
     /// This request had it to itself.
     Ours(Option<Arc<Slot>>),
-    /// The record under this key, if there is one.
-    Stored(Option<Key>),
-}
-
-pub(super) fn is_fact(pending: &Pending) -> bool {
-    pending.name.as_str().starts_with('@')
+    /// The session.
+    Stored,
 }
 
 impl State {
-    /// The session ended while the request ran, or was frozen: then it can still be ended.
-    pub(super) fn lost(&mut self, reason: Ended) {
+    /// Returns the key of the session, if it is stored.
+    pub(super) fn selector(&self) -> Option<Selector> {
+        let by = self.id.filter(|_| self.session.stored.is_some());
+        by.map(|by| by.id.selector())
+    }
+
+    /// Returns the session as this request has opened it.
+    pub(super) fn opened(&self) -> Option<(Selector, Opened)> {
+        let record = self.session.stored.clone()?;
+        let by = self.id?;
+        Some((by.own.selector(), self.opened_as(record, by)))
+    }
+
+    fn opened_as(&self, record: Arc<Record>, by: OpenedBy) -> Opened {
+        Opened {
+            record,
+            secret: by.own.secret(),
+            presents: by.presents,
+            at: self.at,
+        }
+    }
+
+    /// Returns the session that the client means, be it that its id comes from before a login.
+    pub(super) fn presented(&self) -> Option<(Selector, Opened)> {
+        self.opened().or_else(|| {
+            let (id, record) = self.superseded.clone()?;
+            let by = OpenedBy {
+                id,
+                own: id,
+                presents: true,
+            };
+            Some((id.selector(), self.opened_as(record, by)))
+        })
+    }
+
+    /// Returns the session's place in its user's record, if that was looked up.
+    pub(super) fn place(&self) -> Option<Place> {
+        let user = self.user.as_ref()?.record.stored.as_deref();
+        let selector = self.selector()?;
+        Places::of(user).find(selector).cloned()
+    }
+
+    /// The session ended while the request ran.
+    pub(super) fn lose(&mut self, reason: Ended) {
         observe::gone();
-        let presented = self.presented();
         self.forget();
-        self.frozen = presented;
         self.ended = Some(reason);
-        self.barred = Some(Barred::Gone);
+        self.block = Some(WriteBlock::Ended);
     }
 
     /// Starts over as a guest.
     pub(super) fn forget(&mut self) {
         self.id = None;
-        self.session = Part::default();
-        self.frozen = None;
-        self.account = None;
-        self.passing.clear();
-        self.kept.clear();
-        self.notice.take_if(|told| matches!(told, Told::Issued(_)));
+        self.session = TrackedRecord::default();
+        self.facts = FactEdits::default();
+        self.superseded = None;
+        self.user = None;
+        self.flashes = Flashes::default();
+        self.cookie
+            .take_if(|cookie| matches!(cookie, CookieAction::Issue(_)));
         self.generation += 1;
     }
 
-    /// The session that the client has: the one at hand, or one that is frozen.
-    pub(super) fn presented(&self) -> Option<(Key, Arc<Record>)> {
-        self.session.stored().or_else(|| self.frozen.clone())
+    pub(super) fn lifetimes(&self, config: &Config) -> Lifetimes {
+        config.lifetimes(self.lifetime)
     }
 
-    pub(super) fn policy(&self, config: &Config) -> Policy {
-        let (ttl, absolute) = config.lifetimes(self.lifetime);
-        Policy {
-            ttl,
-            absolute,
-            touch: self.touch,
-        }
-    }
-
-    /// The record that holds the fields of `row`.
-    fn part(&mut self, row: &dyn AnyRow) -> &mut Part {
-        match &mut self.account {
-            Some(account) if row.follows() => account,
+    /// Returns the record that holds the field.
+    fn tracked(&mut self, row: &dyn AnyRow) -> &mut TrackedRecord {
+        match &mut self.user {
+            Some(user) if row.follows() => &mut user.record,
             _ => &mut self.session,
         }
     }
 
-    pub(super) fn fold(&mut self, harvest: &Harvest, now: Timestamp) -> Result<(), Error> {
+    pub(super) fn fold(&mut self, edit: &CellEdit, now: Timestamp) -> Result<(), Error> {
         // A login still takes along what is set in a request that writes nothing by itself.
         if self
-            .barred
-            .is_some_and(|barred| barred != Barred::Superseded)
+            .block
+            .is_some_and(|block| block != WriteBlock::Superseded)
         {
             return Ok(());
         }
-        let shown = |base: &Arc<Slot>| self.passing.iter().any(|slot| Arc::ptr_eq(slot, base));
-        let base = harvest.base.as_ref().filter(|base| !shown(base));
-        match (harvest.deed, base) {
-            (Deed::Changed | Deed::Slid, _) => {
-                let ours = harvest.ours.as_ref();
-                self.part(harvest.row)
-                    .fold_slot(harvest.row, base, ours, now)
+        let passing = &self.flashes.passing;
+        let shown = |base: &Arc<Slot>| passing.iter().any(|slot| Arc::ptr_eq(slot, base));
+        let base = edit.base.as_ref().filter(|base| !shown(base)).cloned();
+        let (row, ours) = (edit.row, edit.ours.as_ref());
+        match (edit.kind, base) {
+            (EditKind::Changed, base) => {
+                if row.is_flash() && ours.is_some() {
+                    self.flashes.keep(row);
+                }
+                self.tracked(row).fold(row, base.as_ref(), ours, false, now)
             }
-            (Deed::Passing, _) => {
-                self.passing.extend(harvest.ours.clone());
+            (EditKind::Slid, base) => self.tracked(row).fold(row, base.as_ref(), ours, false, now),
+            (EditKind::Passing, _) => {
+                self.flashes.passing.extend(edit.ours.clone());
                 Ok(())
             }
-            (Deed::UsedUp, Some(base)) => self.use_up(harvest, base, now),
-            (Deed::Kept, Some(_)) => {
-                self.keep(&FieldName::fixed(harvest.row.name()));
+            (EditKind::UsedUp, Some(base)) => self.use_up(row, &base, now),
+            (EditKind::Kept, Some(_)) => {
+                self.keep(row);
                 Ok(())
             }
-            (Deed::UsedUp | Deed::Kept, None) => Ok(()), // it is for this request alone
+            (EditKind::UsedUp | EditKind::Kept, None) => Ok(()), // it is for this request alone
         }
     }
 
-    fn keep(&mut self, name: &FieldName) {
-        let pending = &mut self.session.pending;
-        pending.retain(|pending| !pending.used_up || pending.name != *name);
-        self.kept.push(name.clone());
+    fn keep(&mut self, row: &dyn AnyRow) {
+        let edits = &mut self.session.edits;
+        edits.retain(|edit| !edit.used_up || edit.name() != row.name());
+        self.flashes.keep(row);
     }
 
     /// A flash was read. What this request keeps, or has set itself, stays.
-    fn use_up(&mut self, harvest: &Harvest, base: &Arc<Slot>, now: Timestamp) -> Result<(), Error> {
-        let name = &FieldName::fixed(harvest.row.name());
-        if self.kept.contains(name) || self.session.has_set(name) {
-            return Ok(());
-        }
-        self.session.fold_slot(harvest.row, Some(base), None, now)?;
-        for pending in &mut self.session.pending {
-            pending.used_up |= pending.name == *name;
-        }
-        Ok(())
-    }
-
-    /// What was looked up again.
-    pub(super) fn refreshed(
+    fn use_up(
         &mut self,
-        found: Found,
-        account: Option<(Key, Arc<Record>)>,
+        row: &'static dyn AnyRow,
+        base: &Arc<Slot>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        match found {
-            Found::Live(key, record) => self.session.refreshed(key, record, now)?,
-            Found::Ended(reason) | Found::Superseded(reason) => self.lost(reason),
-            Found::Claimed(..) | Found::Abandoned { .. } => self.lost(Ended::LoggedIn),
+        if self.flashes.keeps(row) || self.session.has_set(row) {
+            return Ok(());
         }
-        match (&mut self.account, account) {
-            (Some(part), Some((key, record))) if !part.is_reborn(&record) => {
-                part.refreshed(key, record, now)
-            }
-            (Some(_), _) => {
-                self.account_is_gone();
-                Ok(())
-            }
-            (None, _) => Ok(()),
-        }
+        self.session.fold(row, Some(base), None, true, now)
     }
 
-    /// The user was deleted: what follows the user reads as absent, and nothing brings it back.
-    pub(super) fn account_is_gone(&mut self) {
-        if let Some(account) = &mut self.account {
-            account.stored = None;
-            account.drop_changes();
-        }
+    /// Returns what is to be written, to be able to go back to it.
+    pub(super) fn edits(&self) -> (Vec<SlotEdit>, Option<Vec<SlotEdit>>) {
+        let user = self.user.as_ref().map(|user| user.record.edits.clone());
+        (self.session.edits.clone(), user)
     }
 
-    /// What is pending, to be able to go back to it.
-    pub(super) fn pending(&self) -> (Vec<Pending>, Option<Vec<Pending>>) {
-        let account = self.account.as_ref().map(|account| account.pending.clone());
-        (self.session.pending.clone(), account)
-    }
-
-    pub(super) fn restore(&mut self, (session, account): (Vec<Pending>, Option<Vec<Pending>>)) {
-        self.session.pending = session;
-        if let (Some(part), Some(pending)) = (&mut self.account, account) {
-            part.pending = pending;
+    pub(super) fn restore(&mut self, (session, user): (Vec<SlotEdit>, Option<Vec<SlotEdit>>)) {
+        self.session.edits = session;
+        if let (Some(tracked), Some(edits)) = (&mut self.user, user) {
+            tracked.record.edits = edits;
         }
     }
 
     /// Nothing of what handlers have changed is to be written.
-    pub(super) fn drop_changes(&mut self) {
-        self.session.drop_changes();
-        if let Some(account) = &mut self.account {
-            account.drop_changes();
+    pub(super) fn drop_edits(&mut self) {
+        self.facts = FactEdits::default();
+        self.session.drop_edits();
+        if let Some(user) = &mut self.user {
+            user.record.drop_edits();
         }
-    }
-
-    /// A commit of the session came out so.
-    pub(super) fn committed(
-        &mut self,
-        outcome: Outcome,
-        issued: Option<SessionId>,
-        now: Timestamp,
-    ) -> Result<Saved, Error> {
-        let Outcome::Done {
-            key,
-            record,
-            change,
-        } = outcome
-        else {
-            self.lost(Ended::Revoked);
-            return Ok(Saved::Ended);
-        };
-        if let Some(id) = issued {
-            self.issue(id);
-        }
-        self.session
-            .committed(key, record, change.as_deref(), now)?;
-        Ok(Saved::written(change.is_some()))
-    }
-
-    /// A commit of what follows the user came out so.
-    pub(super) fn credited(&mut self, outcome: Outcome, now: Timestamp) -> Result<Saved, Error> {
-        let (
-            Outcome::Done {
-                key,
-                record,
-                change,
-            },
-            Some(account),
-        ) = (outcome, &mut self.account)
-        else {
-            observe::gone();
-            self.account_is_gone();
-            return Ok(Saved::Unchanged);
-        };
-        account.committed(key, record, change.as_deref(), now)?;
-        Ok(Saved::written(change.is_some()))
     }
 
     /// The client is to be told this id.
     pub(super) fn issue(&mut self, id: SessionId) {
-        self.id = Some(id);
-        self.notice = Some(Told::Issued(id));
-        self.presents = false;
-    }
-
-    /// Whether anything is pending that makes a session, or changes one.
-    pub(super) fn has_changes(&self) -> bool {
-        let account = self
-            .account
-            .as_ref()
-            .is_some_and(|account| !account.pending.is_empty());
-        let session = &self.session;
-        let changes = |pending: &Pending| session.stored.is_some() || !is_fact(pending);
-        self.barred.is_none() && (account || session.pending.iter().any(changes))
-    }
-
-    /// Takes a flash that this request has to itself, or says where it is stored.
-    pub(super) fn take_passing(&mut self, name: &str) -> Taken {
-        if let Some(at) = self
-            .passing
-            .iter()
-            .position(|slot| slot.name().as_str() == name)
-        {
-            return Taken::Ours(Some(self.passing.swap_remove(at)));
-        }
-        let pending = &mut self.session.pending;
-        let found = pending
-            .iter()
-            .position(|pending| pending.name.as_str() == name);
-        match found.map(|at| pending.swap_remove(at)) {
-            Some(pending) if !pending.used_up => {
-                let taken = pending.ours.clone();
-                self.session.replace(Pending {
-                    ours: None,
-                    ..pending
+        self.cookie = Some(CookieAction::Issue(id));
+        match &mut self.id {
+            // Until the client comes with the new id, the request goes by the one that it has presented.
+            Some(by) => by.id = id,
+            None => {
+                self.id = Some(OpenedBy {
+                    id,
+                    own: id,
+                    presents: false,
                 });
-                Taken::Ours(taken)
             }
-            _ => Taken::Stored(self.session.key.clone()),
         }
+    }
+
+    /// Returns `true` if this request has issued an id already.
+    pub(super) fn has_issued(&self) -> bool {
+        matches!(self.cookie, Some(CookieAction::Issue(_)))
+    }
+
+    /// Returns `true` if there is anything to write that makes a session, or changes one.
+    pub(super) fn has_changes(&self) -> bool {
+        let user = self
+            .user
+            .as_ref()
+            .is_some_and(|user| !user.record.edits.is_empty());
+        let facts = self.session.stored.is_some() && self.facts.is_any();
+        self.block.is_none() && (user || facts || !self.session.edits.is_empty())
+    }
+
+    /// Takes a flash that this request has to itself, or says that the session has it.
+    pub(super) fn claim(&mut self, row: &dyn AnyRow) -> Claim {
+        if let Some(slot) = self.flashes.take_passing(row) {
+            return Claim::Ours(Some(slot));
+        }
+        let edit = self.session.edit_of(row).cloned();
+        self.session.edits.retain(|edit| edit.name() != row.name());
+        match edit.filter(|edit| !edit.used_up) {
+            Some(edit) => {
+                let taken = edit.ours.clone();
+                self.session.replace(SlotEdit { ours: None, ..edit });
+                Claim::Ours(taken)
+            }
+            None => Claim::Stored,
+        }
+    }
+}
+
+impl Flashes {
+    fn keep(&mut self, row: &dyn AnyRow) {
+        self.kept.push(FieldName::fixed(row.name()));
+    }
+
+    fn keeps(&self, row: &dyn AnyRow) -> bool {
+        self.kept.iter().any(|kept| kept.as_str() == row.name())
+    }
+
+    fn take_passing(&mut self, row: &dyn AnyRow) -> Option<Arc<Slot>> {
+        let of_row = |slot: &Arc<Slot>| slot.name().as_str() == row.name();
+        let at = self.passing.iter().position(of_row)?;
+        Some(self.passing.swap_remove(at))
+    }
+}
+
+impl TrackedUser {
+    pub(super) fn unread(id: UserId) -> Self {
+        Self {
+            id,
+            record: TrackedRecord::default(),
+            unread: true,
+        }
+    }
+
+    pub(super) fn read(id: UserId, record: Arc<Record>) -> Self {
+        Self {
+            id,
+            record: TrackedRecord::of(record),
+            unread: false,
+        }
+    }
+
+    /// The record was looked up for the first time.
+    pub(super) fn found(&mut self, record: Arc<Record>) {
+        self.record.stored = Some(record);
+        self.unread = false;
     }
 }

@@ -1,142 +1,471 @@
-//! Writing what is pending: of the browser's session, and of the user who is logged in.
+//! Writing what a request has changed: of the browser's session, then of the user who is logged in.
 
-use super::part::Part;
-use super::state::is_fact;
-use super::{Request, Saved};
-use crate::commit::{self, Commit, Outcome, Pending, Policy};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Request;
+use super::state::{Claim, Phase, State, TrackedUser};
+use crate::amend::{Amended, Failure, amend, create};
+use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::error::Error;
+use crate::event::EventKind;
 use crate::id::SessionId;
-use crate::key::Key;
+use crate::key::{Key, Selector};
+use crate::plan::Plan;
+use crate::plan::create::Create;
+use crate::plan::edit::{self, SlotEdit};
+use crate::plan::place::Place;
+use crate::plan::save::{FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
+use crate::record::{Ended, Record, Slot};
+use crate::row::AnyRow;
+use crate::task::to_its_end;
 
-impl Request {
-    /// Commits what is pending. What can be refused goes first, so that nothing is written then. Whoever calls it
-    /// holds the gate.
-    pub(super) async fn write(&self, successor: Option<&SessionId>) -> Result<Saved, Error> {
-        let checked = self.account_mut(|account| account.check_sizes(&self.config));
-        checked.unwrap_or(Ok(()))?;
-        let saved = self.write_session(successor).await?;
-        let credited = self.write_account().await?;
-        Ok(saved.or(credited))
+/// What came of [`Session::save`](crate::Session::save).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Saved {
+    /// What was changed is in the store.
+    Written,
+    /// There was nothing to write.
+    Unchanged,
+    /// The session was ended while the request was running. The changes are dropped; nothing brings it back.
+    Ended,
+}
+
+impl Saved {
+    /// Returns this, unless it is that nothing was written; then `other`.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Unchanged { other } else { self }
     }
+}
 
-    async fn write_session(&self, successor: Option<&SessionId>) -> Result<Saved, Error> {
-        let settled = self.settle_doubt().await?;
-        let (batch, policy, presented, barred) = {
-            let mut state = self.state();
-            let batch = state.session.batch();
-            let policy = state.policy(&self.config);
-            (batch, policy, state.presents, state.barred.is_some())
-        };
-        match batch.stored {
-            _ if barred => Ok(Saved::Ended),
-            Some((key, record)) => {
-                let commit = Commit {
-                    config: &self.config,
-                    policy,
-                    key,
-                    record,
-                    pending: batch.pending,
-                    successor: successor.map(Key::from),
-                    presented,
-                    asked: None,
-                };
-                Ok(self.run_commit(commit, successor).await?.or(settled))
-            }
-            None if batch.pending.iter().all(is_fact) => Ok(Saved::Unchanged),
-            None => self.create(batch.pending).await,
+/// When something is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// While the handler runs: what it has read of flashes may yet be kept.
+    Amid,
+    /// When it has finished.
+    End,
+}
+
+/// What one write of a session takes from the request's state, in one go.
+struct Batch {
+    opened: Option<(Selector, Opened)>,
+    edits: Vec<SlotEdit>,
+    facts: FactEdits,
+    touch: bool,
+    place: Option<Place>,
+}
+
+impl Batch {
+    fn take(state: &mut State, moment: Moment) -> Self {
+        Self {
+            opened: state.opened(),
+            edits: state.session.send(moment == Moment::End),
+            facts: state.facts,
+            touch: state.touch,
+            place: state.place(),
         }
     }
 
-    async fn create(&self, mut pending: Vec<Pending>) -> Result<Saved, Error> {
-        let policy = {
-            let state = self.state();
-            let client = state.client.as_ref();
-            pending.extend(
-                client
-                    .into_iter()
-                    .flat_map(|client| client.facts(&self.config)),
-            );
-            state.policy(&self.config)
-        };
-        let (id, key, record) = commit::create(&self.config, policy, &pending, None, None).await?;
-        let mut state = self.state();
-        state.issue(id);
-        let now = self.config.now();
-        state.session.committed(key, record, None, now)?;
-        Ok(Saved::Written)
+    fn save<'a>(&'a self, opened: &'a Opened, state: &State, config: &Config) -> Save<'a> {
+        Save {
+            opened,
+            edits: &self.edits,
+            facts: self.facts,
+            touch: self.touch && config.watch.is_steady(),
+            lifetimes: state.lifetimes(config),
+            caps: config.caps,
+            rotate: None,
+            place: self.place.as_ref(),
+            astray: &[],
+        }
+    }
+}
+
+impl Request {
+    /// Writes what was changed.
+    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
+        to_its_end(async move {
+            let gate = self.gate().await?;
+            self.check_in_time()?;
+            self.write(None, Moment::Amid, gate.deadline).await
+        })
+        .await
     }
 
-    /// Asks once more for what an earlier commit of this request asked for, if that had no answer: what is
-    /// pending is on top of it, if it happened.
-    pub(super) async fn settle_doubt(&self) -> Result<Saved, Error> {
-        let (doubt, policy, presented) = {
-            let mut state = self.state();
-            let policy = state.policy(&self.config);
-            (state.session.doubt.take(), policy, state.presents)
+    /// A new id can only be sent by a response that has not left yet.
+    fn check_in_time(&self) -> Result<(), Error> {
+        let state = self.state();
+        let creates = state.session.stored.is_none() && state.has_changes();
+        if state.phase != Phase::Running && creates {
+            Err(Error::too_late())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes what was changed when the handler has finished.
+    pub(crate) async fn finish(self: Arc<Self>) -> Result<(), Error> {
+        let written = match self.gate().await {
+            Ok(gate) => self.write(None, Moment::End, gate.deadline).await,
+            Err(error) => Err(error),
         };
-        match doubt {
-            Some((doubt, issued)) => {
-                let commit = doubt.resume(&self.config, policy, presented);
-                self.run_commit(commit, issued.as_ref()).await
+        if written.is_err() {
+            self.state().drop_edits(); // the client is told
+        }
+        written.map(drop)
+    }
+
+    /// Writes what was changed, and gives the session a new id. A session that is not stored yet gets its id when it is.
+    pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(async move {
+            let gate = self.gate().await?;
+            let (selector, phase, has_issued) = {
+                let state = self.state();
+                (state.selector(), state.phase, state.has_issued())
+            };
+            let Some(selector) = selector else {
+                return Ok(());
+            };
+            if phase != Phase::Running {
+                return Err(Error::too_late());
+            }
+            // An id that is on its way is as new as any.
+            let next = (!has_issued).then(|| SessionId::of(selector)).transpose()?;
+            let written = self.write(next, Moment::Amid, gate.deadline).await;
+            written.map(drop)
+        })
+        .await
+    }
+
+    /// Returns `true` if the use of the session is to be noted, though nothing was changed.
+    pub(super) fn is_due(&self) -> bool {
+        let mut state = self.state();
+        let batch = Batch::take(&mut state, Moment::End);
+        let Some((_, opened)) = &batch.opened else {
+            return false;
+        };
+        batch
+            .save(opened, &state, &self.config)
+            .is_due(self.config.now())
+    }
+
+    /// Writes what was changed. What can be refused goes first, so that nothing is written then. Whoever calls it holds
+    /// the gate.
+    async fn write(
+        &self,
+        rotate: Option<SessionId>,
+        moment: Moment,
+        deadline: Instant,
+    ) -> Result<Saved, Error> {
+        let resolved = self.resolve_unknown(deadline).await?;
+        self.check_user()?;
+        let session = self.write_session(rotate, moment, deadline).await?;
+        if session == Saved::Ended {
+            return Ok(session);
+        }
+        let user = self.write_user(deadline).await?;
+        if user == Saved::Ended {
+            return Ok(user);
+        }
+        Ok(session.or(user).or(resolved))
+    }
+
+    fn check_user(&self) -> Result<(), Error> {
+        let state = self.state();
+        match &state.user {
+            Some(user) => user.record.check_sizes(self.config.caps, self.config.now()),
+            None => Ok(()),
+        }
+    }
+
+    async fn write_session(
+        &self,
+        rotate: Option<SessionId>,
+        moment: Moment,
+        deadline: Instant,
+    ) -> Result<Saved, Error> {
+        let (batch, blocked) = {
+            let mut state = self.state();
+            let batch = Batch::take(&mut state, moment);
+            (batch, state.block.is_some())
+        };
+        match &batch.opened {
+            _ if blocked => Ok(Saved::Ended),
+            Some((selector, opened)) => {
+                self.update(*selector, opened, &batch, rotate, deadline)
+                    .await
+            }
+            None if batch.edits.is_empty() => Ok(Saved::Unchanged),
+            None => self.create(&batch, deadline).await,
+        }
+    }
+
+    async fn update(
+        &self,
+        selector: Selector,
+        opened: &Opened,
+        batch: &Batch,
+        rotate: Option<SessionId>,
+        deadline: Instant,
+    ) -> Result<Saved, Error> {
+        let mut save = batch.save(opened, &self.state(), &self.config);
+        save.rotate = rotate.map(|id| id.secret());
+        let changes = !batch.edits.is_empty() || batch.facts.is_any() || rotate.is_some();
+        if !changes && !save.is_due(self.config.now()) {
+            return Ok(Saved::Unchanged);
+        }
+        let (key, seen) = (Key::from(selector), Arc::clone(&opened.record));
+        let saved = amend(&self.config, &key, Some(seen), deadline, |there, now| {
+            save.plan(there, now)
+        });
+        let Amended {
+            outcome, record, ..
+        } = match Box::pin(saved).await {
+            Ok(amended) => amended,
+            Err(failure) => return Err(self.failed(failure, rotate)),
+        };
+        let mut state = self.state();
+        match (outcome, record) {
+            (Outcome::Saved { written, issued }, Some(record)) => {
+                if let Some(id) = rotate.filter(|_| issued) {
+                    state.issue(id);
+                }
+                state.facts = FactEdits::default();
+                state.session.committed(record, self.config.now())?;
+                Ok(if written {
+                    Saved::Written
+                } else {
+                    Saved::Unchanged
+                })
+            }
+            (Outcome::SetApart, _) => {
+                state.session.committed_elsewhere(self.config.now())?;
+                Ok(Saved::Written)
+            }
+            _ => {
+                state.lose(Ended::Revoked);
+                Ok(Saved::Ended)
+            }
+        }
+    }
+
+    fn failed(&self, failure: Failure, issues: Option<SessionId>) -> Error {
+        self.state().session.unknown = failure.unknown.map(|unknown| (unknown, issues));
+        failure.error
+    }
+
+    async fn create(&self, batch: &Batch, deadline: Instant) -> Result<Saved, Error> {
+        let (client, lifetimes) = {
+            let state = self.state();
+            let client = state.client.clone().unwrap_or_default();
+            (client, state.lifetimes(&self.config))
+        };
+        let new = Create {
+            edits: &batch.edits,
+            facts: batch.facts,
+            client: &client.bound(&self.config, batch.facts.unbound),
+            lifetimes,
+            caps: self.config.caps,
+        };
+        loop {
+            let id = SessionId::generate()?;
+            let key = Key::from(&id);
+            let created = create(&self.config, key.clone(), deadline, |now| {
+                new.record(id.secret(), now)
+            });
+            match Box::pin(created).await {
+                Ok(Some(record)) => {
+                    self.config.emit(EventKind::Created, &key, None);
+                    return self.created(id, record).map(|()| Saved::Written);
+                }
+                // Another record of that selector: one in 2^64, or a generator that repeats itself.
+                Ok(None) => {}
+                Err(failure) => return Err(self.failed(failure, Some(id))),
+            }
+        }
+    }
+
+    fn created(&self, id: SessionId, record: Arc<Record>) -> Result<(), Error> {
+        let mut state = self.state();
+        state.issue(id);
+        state.facts = FactEdits::default();
+        state.session.committed(record, self.config.now())
+    }
+
+    /// Finds out what came of writes of this request whose outcome is unknown: what was changed is on top of them, if
+    /// they happened.
+    pub(super) async fn resolve_unknown(&self, deadline: Instant) -> Result<Saved, Error> {
+        let session = self.resolve_session(deadline).await?;
+        let user = self.resolve_user(deadline).await?;
+        Ok(session.or(user))
+    }
+
+    async fn resolve_session(&self, deadline: Instant) -> Result<Saved, Error> {
+        let (unknown, selector) = {
+            let mut state = self.state();
+            (state.session.unknown.take(), state.selector())
+        };
+        let Some((unknown, issues)) = unknown else {
+            return Ok(Saved::Unchanged);
+        };
+        let selector = selector.or_else(|| issues.map(|id| id.selector()));
+        let Some(selector) = selector else {
+            return Ok(Saved::Unchanged);
+        };
+        let key = Key::from(selector);
+        let resolved = unknown.resolve(&self.config, &key, deadline).await;
+        let (there, applied) = resolved.map_err(|failure| self.failed(failure, issues))?;
+        match there.filter(|_| applied) {
+            Some(record) => {
+                if record.user()
+                    != self
+                        .state()
+                        .session
+                        .stored
+                        .as_deref()
+                        .and_then(Record::user)
+                {
+                    // A login was opened, and nobody has its id: it is another's session until the next one.
+                    self.state()
+                        .session
+                        .committed_elsewhere(self.config.now())?;
+                    return Ok(Saved::Written);
+                }
+                if let Some(id) = issues {
+                    self.state().issue(id);
+                }
+                self.state().session.committed(record, self.config.now())?;
+                Ok(Saved::Written)
             }
             None => Ok(Saved::Unchanged),
         }
     }
 
-    async fn run_commit(
-        &self,
-        commit: Commit<'_>,
-        issued: Option<&SessionId>,
-    ) -> Result<Saved, Error> {
-        match Box::new(commit).run().await {
-            Ok(outcome) => self
-                .state()
-                .committed(outcome, issued.copied(), self.config.now()),
-            Err(failure) => {
-                self.state().session.doubt = failure.doubt.map(|doubt| (doubt, issued.copied()));
-                Err(failure.error)
+    async fn resolve_user(&self, deadline: Instant) -> Result<Saved, Error> {
+        let unknown = self.user_mut(|user| {
+            let unknown = user.record.unknown.take();
+            unknown.map(|(unknown, _)| (Key::User(user.id.clone()), unknown))
+        });
+        let Some((key, unknown)) = unknown.flatten() else {
+            return Ok(Saved::Unchanged);
+        };
+        let resolved = unknown.resolve(&self.config, &key, deadline).await;
+        let (there, applied) = resolved.map_err(|failure| self.user_failed(failure))?;
+        let record = there.filter(|_| applied);
+        let now = self.config.now();
+        let committed =
+            record.and_then(|record| self.user_mut(|user| user.record.committed(record, now)));
+        committed.map_or(Ok(Saved::Unchanged), |done| done.map(|()| Saved::Written))
+    }
+
+    /// Writes what was changed of what follows the user.
+    pub(super) async fn write_user(&self, deadline: Instant) -> Result<Saved, Error> {
+        let (selector, blocked) = {
+            let state = self.state();
+            (state.selector(), state.block.is_some())
+        };
+        let batch = self.user_mut(|user| {
+            let edits = user.record.send(true);
+            (user.id.clone(), user.record.stored.clone(), edits)
+        });
+        let (Some(selector), Some((user, seen, edits))) = (selector, batch) else {
+            return Ok(Saved::Unchanged);
+        };
+        if edits.is_empty() || blocked {
+            return Ok(Saved::Unchanged);
+        }
+        let save = SaveUser {
+            selector,
+            edits: &edits,
+            caps: self.config.caps,
+        };
+        let key = Key::User(user);
+        let saved = amend(&self.config, &key, seen, deadline, |there, now| {
+            save.plan(there, now)
+        });
+        let amended = Box::pin(saved)
+            .await
+            .map_err(|failure| self.user_failed(failure))?;
+        match (amended.outcome, amended.record) {
+            (UserOutcome::Saved { written }, Some(record)) => {
+                let now = self.config.now();
+                self.user_mut(|user| user.record.committed(record, now))
+                    .unwrap_or(Ok(()))?;
+                Ok(if written {
+                    Saved::Written
+                } else {
+                    Saved::Unchanged
+                })
+            }
+            _ => {
+                self.state().lose(Ended::Revoked);
+                Ok(Saved::Ended)
             }
         }
     }
 
-    /// Commits what follows the user: what is in doubt first, then what is pending.
-    pub(super) async fn write_account(&self) -> Result<Saved, Error> {
-        let doubt = self.account_mut(|account| account.doubt.take()).flatten();
-        let settled = match doubt {
-            Some((doubt, _)) => {
-                let policy = Policy::OF_ACCOUNTS;
-                self.run_credit(doubt.resume(&self.config, policy, false))
-                    .await?
-            }
-            None => Saved::Unchanged,
-        };
-        let Some(batch) = self
-            .account_mut(Part::batch)
-            .filter(|batch| !batch.pending.is_empty())
-        else {
-            return Ok(settled);
-        };
-        let Some((key, record)) = batch.stored else {
-            return self.state().credited(Outcome::Gone, self.config.now());
-        };
-        let commit = Commit::to_account(&self.config, key, record, batch.pending);
-        Ok(self.run_credit(commit).await?.or(settled))
+    fn user_failed(&self, failure: Failure) -> Error {
+        let unknown = failure.unknown.map(|unknown| (unknown, None));
+        self.user_mut(|user| user.record.unknown = unknown);
+        failure.error
     }
 
-    fn account_mut<T>(&self, get: impl FnOnce(&mut Part) -> T) -> Option<T> {
-        let mut state = self.state();
-        let barred = state.barred.is_some();
-        state.account.as_mut().filter(|_| !barred).map(get)
+    fn user_mut<T>(&self, change: impl FnOnce(&mut TrackedUser) -> T) -> Option<T> {
+        self.state().user.as_mut().map(change)
     }
 
-    async fn run_credit(&self, commit: Commit<'_>) -> Result<Saved, Error> {
-        match Box::new(commit).run().await {
-            Ok(outcome) => self.state().credited(outcome, self.config.now()),
-            Err(failure) => {
-                let doubt = failure.doubt.map(|doubt| (doubt, None));
-                self.account_mut(|account| account.doubt = doubt);
-                Err(failure.error)
+    /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).
+    pub(crate) async fn claim(
+        self: Arc<Self>,
+        row: &'static dyn AnyRow,
+        seen: Arc<Slot>,
+    ) -> Result<Option<Arc<Slot>>, Error> {
+        to_its_end(async move {
+            let gate = self.gate().await?;
+            let opened = {
+                let mut state = self.state();
+                if let Claim::Ours(slot) = state.claim(row) {
+                    return Ok(slot);
+                }
+                state.opened().filter(|_| state.block.is_none())
+            };
+            let Some((selector, opened)) = opened else {
+                return Ok(None);
+            };
+            let (key, there) = (Key::from(selector), Arc::clone(&opened.record));
+            let deadline = gate.deadline;
+            let claimed = amend(&self.config, &key, Some(there), deadline, |there, now| {
+                let may = there.filter(|there| opened.may_see(there, now));
+                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, &seen, now)))
+            });
+            let claimed = claimed.await?;
+            if let Some(record) = claimed.record.filter(|_| claimed.written) {
+                self.state().session.refreshed(record, self.config.now())?;
             }
-        }
+            Ok(claimed.outcome)
+        })
+        .await
     }
+}
+
+/// Takes a slot out, if it is the one that was seen.
+fn take_out(
+    there: &Record,
+    row: &dyn AnyRow,
+    seen: &Slot,
+    now: Timestamp,
+) -> Plan<Option<Arc<Slot>>> {
+    let slot = edit::stored_under(row, there, now);
+    let Some(slot) = slot.filter(|slot| slot.signature() == seen.signature()) else {
+        return Plan::Leave(None);
+    };
+    let mut after = there.next();
+    edit::replace(row, &mut after, None);
+    after.updated = after.updated.max(now);
+    after.seen = after.seen.max(now);
+    Plan::Write(Box::new(after), Some(Arc::clone(slot)))
 }

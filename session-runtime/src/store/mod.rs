@@ -53,6 +53,12 @@ pub trait Store: Send + Sync + 'static {
         self.load(key)
     }
 
+    /// Returns `true` if [`load`](Self::load) may answer from a near cache: then every *no* is asked again by
+    /// [`load_latest`](Self::load_latest).
+    fn is_cached(&self) -> bool {
+        false
+    }
+
     /// Puts `after` in place of `before`, or of nothing, if that is still what is there: if the
     /// [version](Record::version) under the key is `before`'s. Whole, or not at all.
     ///
@@ -126,6 +132,10 @@ impl<S: Store> Store for Arc<S> {
         (**self).load_latest(key)
     }
 
+    fn is_cached(&self) -> bool {
+        (**self).is_cached()
+    }
+
     fn swap(
         &self,
         key: &Key,
@@ -146,6 +156,7 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError
 pub(crate) trait AnyStore: Send + Sync + 'static {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
     fn load_latest<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
+    fn is_cached(&self) -> bool;
     fn swap<'a>(
         &'a self,
         key: &'a Key,
@@ -162,6 +173,10 @@ impl<S: Store> AnyStore for S {
 
     fn load_latest<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>> {
         Box::pin(Store::load_latest(self, key))
+    }
+
+    fn is_cached(&self) -> bool {
+        Store::is_cached(self)
     }
 
     fn swap<'a>(

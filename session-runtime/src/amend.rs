@@ -1,0 +1,296 @@
+//! Amending: the one loop that writes. It plans what is to be there from what is there, swaps, and plans again where
+//! something else has come in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::error::{Error, StoreError};
+use crate::key::Key;
+use crate::observe;
+use crate::plan::Plan;
+use crate::queue::{Queue, Turn, jittered};
+use crate::record::Record;
+use crate::store::Swapped;
+
+/// How long a swap whose outcome is unknown waits before it is asked again, give or take a half.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// How old a creation may be to be asked again. After that its record may have come, gone, and been swept.
+const CREATED: Duration = Duration::from_secs(60 * 60);
+
+/// What has become of a record.
+pub(crate) struct Amended<T> {
+    /// What is there now.
+    pub(crate) record: Option<Arc<Record>>,
+    /// What the plan meant by it.
+    pub(crate) outcome: T,
+    /// It was written.
+    pub(crate) written: bool,
+}
+
+/// A swap that may or may not have happened: all that is needed to ask again.
+#[derive(Clone)]
+pub(crate) struct UnknownOutcome {
+    before: Option<Arc<Record>>,
+    after: Arc<Record>,
+    /// When it was first asked, by the monotonic clock.
+    asked: Duration,
+}
+
+/// Why a record could not be amended, and what is unknown since.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) unknown: Option<UnknownOutcome>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            unknown: None,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}
+
+/// Puts in place of the record under `key` what `plan` makes of it, as often as it takes. `seen` is what was there when
+/// somebody last looked.
+pub(crate) async fn amend<T>(
+    config: &Config,
+    key: &Key,
+    seen: Option<Arc<Record>>,
+    deadline: Instant,
+    mut plan: impl FnMut(Option<&Arc<Record>>, Timestamp) -> Result<Plan<T>, Error> + Send,
+) -> Result<Amended<T>, Failure> {
+    let mut there = seen;
+    let mut conflicts = 0_u32;
+    let queue = config.queues.of(key);
+    loop {
+        let queues = conflicts > 0 || queue.is_contended(config.clock.elapsed());
+        let turn = if queues {
+            let turn = turn(queue, deadline).await?;
+            turn.last_of(key, &mut there);
+            Some(turn)
+        } else {
+            None
+        };
+        let (after, outcome) = match plan(there.as_ref(), config.now())? {
+            Plan::Leave(outcome) => {
+                return Ok(Amended {
+                    record: there,
+                    outcome,
+                    written: false,
+                });
+            }
+            Plan::Write(after, outcome) => (Arc::new(*after), outcome),
+        };
+        let swapped = swap(config, key, there.as_ref(), &after, deadline).await?;
+        if let Some(mut turn) = turn {
+            let (written, left) = match &swapped {
+                Settled::Applied(record) => (true, Some(record)),
+                Settled::Stale(there) => (false, there.as_ref()),
+            };
+            turn.leave(key, left, written);
+        }
+        match swapped {
+            Settled::Applied(record) => {
+                return Ok(Amended {
+                    record: Some(record),
+                    outcome,
+                    written: true,
+                });
+            }
+            // A row that its user is to have, for instance, is not there.
+            Settled::Stale(None) if there.is_none() && conflicts > 0 => {
+                let cause = "nothing is there to be swapped, and yet nothing can be put there";
+                return Err(Error::from(StoreError::broken(cause)).into());
+            }
+            Settled::Stale(now) => there = now,
+        }
+        conflicts += 1;
+        observe::conflict();
+        queue.contend(config.clock.elapsed());
+    }
+}
+
+async fn turn(queue: &Queue, deadline: Instant) -> Result<Turn<'_>, Error> {
+    let turn = if Instant::now() < deadline {
+        queue.turn(deadline).await
+    } else {
+        None
+    };
+    turn.ok_or_else(|| {
+        observe::unsettled();
+        Error::unsettled()
+    })
+}
+
+/// Puts a new record under a key. `None` if there is another.
+pub(crate) async fn create(
+    config: &Config,
+    key: Key,
+    deadline: Instant,
+    make: impl Fn(Timestamp) -> Result<Record, Error> + Send + Sync,
+) -> Result<Option<Arc<Record>>, Failure> {
+    let created = amend(config, &key, None, deadline, |there, now| {
+        Ok(match there {
+            None => Plan::Write(Box::new(make(now)?), true),
+            Some(_) => Plan::Leave(false),
+        })
+    });
+    let created = created.await?;
+    Ok(created.record.filter(|_| created.outcome))
+}
+
+/// What a swap came to, for certain.
+enum Settled {
+    /// It happened. Brings what is there by now.
+    Applied(Arc<Record>),
+    /// It did not.
+    Stale(Option<Arc<Record>>),
+}
+
+/// Swaps, and asks the same again while the outcome is unknown.
+async fn swap(
+    config: &Config,
+    key: &Key,
+    before: Option<&Arc<Record>>,
+    after: &Arc<Record>,
+    deadline: Instant,
+) -> Result<Settled, Failure> {
+    let asked = config.clock.elapsed();
+    let mut unknown = false;
+    loop {
+        let swapped = timeout_at(deadline, config.store.swap(key, before, after)).await;
+        let error = match swapped.unwrap_or_else(|_| Err(StoreError::timeout())) {
+            Ok(Swapped::Done) => return Ok(Settled::Applied(Arc::clone(after))),
+            Ok(Swapped::Stale(there)) if !unknown => return Ok(Settled::Stale(there)),
+            Ok(Swapped::Stale(there)) => {
+                return verdict(before, after, there).ok_or_else(|| Failure {
+                    error: Error::from(StoreError::unavailable(LOST)),
+                    unknown: None,
+                });
+            }
+            Err(error) => error,
+        };
+        unknown |= error.is_unknown();
+        let unknown_outcome = || UnknownOutcome {
+            before: before.cloned(),
+            after: Arc::clone(after),
+            asked,
+        };
+        let next = Instant::now() + jittered(AGAIN);
+        if !error.is_transient() || next >= deadline || !is_wanted(before, config.now()) {
+            return Err(Failure {
+                error: error.into(),
+                unknown: unknown.then(unknown_outcome),
+            });
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// What is said of a swap of which nobody can tell any more.
+const LOST: &str = "an answer was lost, and so much has been written since that nobody can tell whether the swap happened: it is not made again";
+
+/// Returns whether a swap of unknown outcome has happened, if what is there now tells.
+fn verdict(
+    before: Option<&Arc<Record>>,
+    after: &Arc<Record>,
+    there: Option<Arc<Record>>,
+) -> Option<Settled> {
+    match there {
+        Some(there) if there.is_or_was(after.version()) => Some(Settled::Applied(there)),
+        Some(there) if there.remembers_all() => Some(Settled::Stale(Some(there))),
+        Some(there) if before.is_some_and(|before| there.is_or_was(before.version())) => {
+            Some(Settled::Stale(Some(there)))
+        }
+        _ => None,
+    }
+}
+
+/// Returns `true` if a swap may be made again: nothing that has expired since is to come back.
+fn is_wanted(before: Option<&Arc<Record>>, now: Timestamp) -> bool {
+    before.is_none_or(|before| before.is_live(now))
+}
+
+impl UnknownOutcome {
+    /// Finds out what came of it: asks for the same swap again, or looks where that is not wanted any more. What is
+    /// there then, and `true` if the swap happened.
+    pub(crate) async fn resolve(
+        self,
+        config: &Config,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<(Option<Arc<Record>>, bool), Failure> {
+        let Self {
+            before,
+            after,
+            asked,
+        } = &self;
+        let age = config.clock.elapsed().saturating_sub(*asked);
+        let again = match before {
+            Some(_) => is_wanted(before.as_ref(), config.now()),
+            None => age < CREATED && after.is_live(config.now()),
+        };
+        let there = if again {
+            let swapped = timeout_at(deadline, config.store.swap(key, before.as_ref(), after));
+            match swapped.await.unwrap_or_else(|_| Err(StoreError::timeout())) {
+                Ok(Swapped::Done) => return Ok((Some(Arc::clone(after)), true)),
+                Ok(Swapped::Stale(there)) => there,
+                Err(error) => return Err(self.still(error)),
+            }
+        } else {
+            let loaded = load(config, key, Freshness::Latest, deadline).await;
+            loaded.map_err(|error| self.still(error))?
+        };
+        match verdict(before.as_ref(), after, there) {
+            Some(Settled::Applied(there)) => Ok((Some(there), true)),
+            Some(Settled::Stale(there)) => Ok((there, false)),
+            None => Err(Failure {
+                error: Error::from(StoreError::unavailable(LOST)),
+                unknown: None,
+            }),
+        }
+    }
+
+    fn still(&self, error: StoreError) -> Failure {
+        Failure {
+            error: error.into(),
+            unknown: Some(self.clone()),
+        }
+    }
+}
+
+/// How fresh a look-up has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// A near cache will do.
+    Near,
+    /// As the store itself has it.
+    Latest,
+}
+
+/// Loads what is under a key.
+pub(crate) async fn load(
+    config: &Config,
+    key: &Key,
+    freshness: Freshness,
+    deadline: Instant,
+) -> Result<Option<Arc<Record>>, StoreError> {
+    let answer = match freshness {
+        Freshness::Near => config.store.load(key),
+        Freshness::Latest => config.store.load_latest(key),
+    };
+    let loaded = timeout_at(deadline, answer).await;
+    loaded.unwrap_or_else(|_| Err(StoreError::timeout()))
+}

@@ -1,0 +1,296 @@
+//! What a guest brings along: set apart in the session under a number when somebody logs in, and credited to the user
+//! by the fields' rules, each number once.
+
+use std::sync::Arc;
+
+use super::edit::{Caps, SlotEdit, merge3, replace, same_slot, stored_under};
+use super::place::Place;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::merge::Occasion;
+use crate::record::{FieldName, Record, Slot};
+use crate::row::{AnyRow, GUEST, Rows, row_of};
+
+/// What the names of slots begin with that are set apart.
+const BROUGHT: &str = "@brought/";
+
+/// The same of what was there before it, where a request changed it that was under way.
+const BEFORE: &str = "@before/";
+
+/// One field that was set apart.
+pub(crate) struct Brought<'r> {
+    pub(crate) number: u32,
+    pub(crate) field: &'r str,
+    base: Option<&'r Arc<Slot>>,
+    ours: Option<&'r Arc<Slot>>,
+}
+
+/// Returns what is set apart in a session and has not expired, by number.
+pub(crate) fn all(session: &Record, now: Timestamp) -> Vec<Brought<'_>> {
+    let mut all = Vec::new();
+    for slot in session.slots().iter().filter(|slot| slot.is_live(now)) {
+        let Some((kind, number, field)) = parse(slot.name()) else {
+            continue;
+        };
+        let known = |brought: &&mut Brought<'_>| brought.number == number && brought.field == field;
+        let at = match all.iter_mut().find(known) {
+            Some(brought) => brought,
+            None => {
+                all.push(Brought {
+                    number,
+                    field,
+                    base: None,
+                    ours: None,
+                });
+                let last = all.len() - 1;
+                &mut all[last]
+            }
+        };
+        if kind == BEFORE {
+            at.base = Some(slot);
+        } else {
+            at.ours = Some(slot);
+        }
+    }
+    all.sort_by_key(|brought| brought.number);
+    all
+}
+
+/// Returns `true` if anything is set apart.
+pub(crate) fn is_any(session: &Record) -> bool {
+    let mut slots = session.slots().iter();
+    session.head.brought > 0 && slots.any(|slot| parse(slot.name()).is_some())
+}
+
+fn parse(name: &FieldName) -> Option<(&'static str, u32, &str)> {
+    let (kind, rest) = [BROUGHT, BEFORE]
+        .into_iter()
+        .find_map(|kind| Some((kind, name.as_str().strip_prefix(kind)?)))?;
+    let (number, field) = rest.split_once('/')?;
+    Some((kind, number.parse().ok()?, field))
+}
+
+fn apart(kind: &str, number: u32, field: &str, slot: &Slot) -> Arc<Slot> {
+    let name = format!("{kind}{number}/{field}");
+    Arc::new(slot.named(FieldName::from(name)))
+}
+
+/// Sets all fields of a session apart that follow the user, and what is a guest's alone, under the next number. Nobody
+/// knows a rule for the latter: it is there for the guest, should the login be refused.
+pub(crate) fn set_apart(session: &mut Record, rows: &Rows, now: Timestamp) {
+    let is_guests = |slot: &&Arc<Slot>| slot.name().as_str().starts_with(GUEST);
+    let guests: Vec<_> = session.slots().iter().filter(is_guests).cloned().collect();
+    if !set_fields_apart(session, rows, now) {
+        session.head.brought += u32::from(!guests.is_empty());
+    }
+    let number = session.head.brought;
+    for slot in guests {
+        let name = slot.name().as_str();
+        session.remove(name);
+        session.set(apart(BROUGHT, number, name, &slot));
+    }
+}
+
+/// Notes that a login's id has been presented: there is nothing to go back to, and nothing that is a guest's alone.
+pub(crate) fn settle(session: &mut Record) {
+    if session.head.undo.take().is_some() {
+        session.retain(|slot| match parse(slot.name()) {
+            Some((_, _, field)) => !field.starts_with(GUEST),
+            None => true,
+        });
+    }
+}
+
+/// Sets all fields of a session apart that follow the user, under the next number. Returns `true` if there were any.
+pub(crate) fn set_fields_apart(session: &mut Record, rows: &Rows, now: Timestamp) -> bool {
+    let mut found = Vec::new();
+    for row in rows.iter().map(|row| row.0).filter(|row| row.follows()) {
+        if let Some(slot) = stored_under(row, session, now).cloned() {
+            replace(row, session, None);
+            found.push((row, slot));
+        }
+    }
+    if found.is_empty() {
+        return false;
+    }
+    session.head.brought += 1;
+    let number = session.head.brought;
+    for (row, slot) in &found {
+        session.set(apart(BROUGHT, number, row.name(), slot));
+    }
+    true
+}
+
+/// Sets apart what a request has changed that was under way when its guest became a user, under the next number.
+pub(crate) fn set_edits_apart(session: &mut Record, edits: &[&SlotEdit]) {
+    session.head.brought += 1;
+    let number = session.head.brought;
+    for edit in edits {
+        if let Some(base) = &edit.base {
+            session.set(apart(BEFORE, number, edit.name(), base));
+        }
+        if let Some(ours) = &edit.ours {
+            session.set(apart(BROUGHT, number, edit.name(), ours));
+        }
+    }
+}
+
+/// Returns `true` if a session holds a field of the user's under its plain name: an older version of the app, or one
+/// that did not know the field's rule, has put it there.
+pub(crate) fn is_astray(session: &Record, rows: &Rows, now: Timestamp) -> bool {
+    let mut follows = rows.iter().map(|row| row.0).filter(|row| row.follows());
+    follows.any(|row| stored_under(row, session, now).is_some())
+}
+
+/// Returns `true` if anything could be credited that has not been.
+pub(crate) fn is_due(session: &Record, place: &Place, rows: &Rows, now: Timestamp) -> bool {
+    let due = |brought: &Brought<'_>| {
+        !is_credited(place, brought.number, brought.field)
+            && row_of(rows, brought.field).is_some_and(|row| !row.rejects())
+    };
+    is_any(session) && all(session, now).iter().any(due)
+}
+
+fn is_credited(place: &Place, number: u32, field: &str) -> bool {
+    place
+        .credited
+        .get(field)
+        .is_some_and(|upto| number <= *upto)
+}
+
+/// Merges into a user's record what a session has set apart and `rows` know a rule for, each number once, and notes
+/// that in the session's place. What cannot be merged or has no room stays set apart. Returns `true` if anything was
+/// credited.
+pub(crate) fn credit(
+    user: &mut Record,
+    place: &mut Place,
+    session: &Record,
+    rows: &Rows,
+    caps: Caps,
+    now: Timestamp,
+) -> bool {
+    let mut credited = false;
+    let mut waits: Vec<&str> = Vec::new();
+    for brought in all(session, now) {
+        let row = row_of(rows, brought.field).filter(|row| !row.rejects());
+        let (Some(row), false) = (row, waits.contains(&brought.field)) else {
+            continue;
+        };
+        if is_credited(place, brought.number, brought.field) {
+            continue;
+        }
+        match credit_field(user, row, &brought, caps, now) {
+            Ok(()) => {
+                let field = brought.field.to_owned();
+                place.credited.insert(field, brought.number);
+                credited = true;
+            }
+            Err(error) => {
+                tracing::warn!(field = row.name(), %error, "what a guest brought cannot be merged, and stays set apart");
+                waits.push(brought.field);
+            }
+        }
+    }
+    credited
+}
+
+fn credit_field(
+    user: &mut Record,
+    row: &dyn AnyRow,
+    brought: &Brought<'_>,
+    caps: Caps,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let theirs = stored_under(row, user, now).cloned();
+    let merged = merged(row, brought, theirs.as_ref())?;
+    if let Some(slot) = &merged {
+        caps.check_field(row.name(), slot.payload().len())?;
+    }
+    let mut after = user.clone();
+    replace(row, &mut after, merged);
+    caps.check(Some(user), &after)?;
+    *user = after;
+    Ok(())
+}
+
+fn merged(
+    row: &dyn AnyRow,
+    brought: &Brought<'_>,
+    theirs: Option<&Arc<Slot>>,
+) -> Result<Option<Arc<Slot>>, Error> {
+    merge3(row, brought.base, brought.ours, theirs, Occasion::Login)
+}
+
+/// Notes in the session's place that what is set apart is not wanted, as if it had been credited. Returns `true` if there
+/// was any.
+pub(crate) fn discard(place: &mut Place, session: &Record, now: Timestamp) -> bool {
+    let before = place.credited.clone();
+    for brought in all(session, now) {
+        let upto = place.credited.entry(brought.field.to_owned()).or_default();
+        *upto = brought.number.max(*upto);
+    }
+    place.credited != before
+}
+
+/// Returns what is set apart of one field, all numbers merged.
+pub(crate) fn shown(session: &Record, row: &dyn AnyRow, now: Timestamp) -> Option<Arc<Slot>> {
+    if !row.follows() || !is_any(session) {
+        return None;
+    }
+    let mut shown = None;
+    for brought in all(session, now) {
+        if row.knows(brought.field) {
+            shown = merged(row, &brought, shown.as_ref()).unwrap_or(shown);
+        }
+    }
+    shown
+}
+
+/// Drops what the place says is credited. Returns `true` if there was any.
+pub(crate) fn drop_credited(session: &mut Record, place: &Place) -> bool {
+    drop_where(session, |number, field| is_credited(place, number, field))
+}
+
+/// Returns `true` if [`drop_credited`] would drop anything.
+pub(crate) fn is_droppable(session: &Record, place: &Place) -> bool {
+    let mut names = session.slots().iter().filter_map(|slot| parse(slot.name()));
+    session.head.brought > 0 && names.any(|(_, number, field)| is_credited(place, number, field))
+}
+
+fn drop_where(session: &mut Record, goes: impl Fn(u32, &str) -> bool) -> bool {
+    let before = session.slots().len();
+    session.retain(|slot| match parse(slot.name()) {
+        Some((_, number, field)) => !goes(number, field),
+        None => true,
+    });
+    session.slots().len() < before
+}
+
+/// Gives back to the guest what was set apart under numbers after `since`.
+pub(crate) fn give_back(session: &mut Record, since: u32, rows: &Rows, now: Timestamp) {
+    let apart = session.clone();
+    drop_where(session, |number, _| number > since);
+    for brought in all(&apart, now) {
+        if brought.number > since {
+            give_back_field(session, &brought, rows, now);
+        }
+    }
+}
+
+/// What nobody knows a rule for goes back as it is.
+fn give_back_field(session: &mut Record, brought: &Brought<'_>, rows: &Rows, now: Timestamp) {
+    let name = FieldName::from(brought.field);
+    let slot = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));
+    let (base, ours) = (brought.base.map(slot), brought.ours.map(slot));
+    let Some(row) = row_of(rows, brought.field) else {
+        return ours.into_iter().for_each(|slot| session.set(slot));
+    };
+    let theirs = stored_under(row, session, now).cloned();
+    let occasion = Occasion::Conflict;
+    let merged = merge3(row, base.as_ref(), ours.as_ref(), theirs.as_ref(), occasion);
+    if let Ok(merged) = merged
+        && !same_slot(merged.as_ref(), theirs.as_ref())
+    {
+        replace(row, session, merged);
+    }
+}

@@ -1,0 +1,234 @@
+//! Edits of slots: how what a request has changed goes on top of what is there.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::merge::{Occasion, Sides};
+use crate::observe;
+use crate::record::{FieldName, Record, Slot};
+use crate::row::{AnyRow, MergeFault};
+
+/// What a request has changed of one field.
+#[derive(Clone)]
+pub(crate) struct SlotEdit {
+    pub(crate) row: &'static dyn AnyRow,
+    /// The slot that the request found.
+    pub(crate) base: Option<Arc<Slot>>,
+    /// What is to be in its place; `None` takes it out.
+    pub(crate) ours: Option<Arc<Slot>>,
+    /// It is a flash that was read, and so goes when the request ends.
+    pub(crate) used_up: bool,
+}
+
+impl SlotEdit {
+    pub(crate) fn name(&self) -> &'static str {
+        self.row.name()
+    }
+
+    /// Returns `true` if anything is left to be written.
+    pub(crate) fn is_change(&self) -> bool {
+        !same_slot(self.base.as_ref(), self.ours.as_ref())
+    }
+
+    /// Returns the same edit, based on what is there by now.
+    pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
+        Ok(Self {
+            base: theirs.cloned(),
+            ours: self.merged(theirs, Occasion::Conflict)?,
+            ..self.clone()
+        })
+    }
+
+    /// Returns what becomes of the slot.
+    pub(crate) fn merged(
+        &self,
+        theirs: Option<&Arc<Slot>>,
+        occasion: Occasion,
+    ) -> Result<Option<Arc<Slot>>, Error> {
+        let (base, ours) = (self.base.as_ref(), self.ours.as_ref());
+        merge3(self.row, base, ours, theirs, occasion)
+    }
+
+    /// Puts the edit on top of what `record` holds. Returns `true` if that changes it.
+    pub(crate) fn apply(&self, record: &mut Record, now: Timestamp) -> Result<bool, Error> {
+        let theirs = stored_under(self.row, record, now).cloned();
+        let merged = self.merged(theirs.as_ref(), Occasion::Conflict)?;
+        let unchanged = same_slot(theirs.as_ref(), merged.as_ref());
+        if !unchanged {
+            replace(self.row, record, merged);
+        }
+        Ok(!unchanged)
+    }
+
+    /// Makes the edit seen in `record`, as the request sees it.
+    pub(crate) fn show(&self, record: &mut Record) {
+        replace(self.row, record, self.ours.clone());
+    }
+}
+
+/// Puts edits on top of what `record` holds. Returns `true` if that changes it.
+pub(crate) fn apply(
+    edits: &[SlotEdit],
+    record: &mut Record,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let mut changed = false;
+    for edit in edits {
+        changed |= edit.apply(record, now)?;
+    }
+    Ok(changed)
+}
+
+/// Puts edits on top of another state of the record. What comes to nothing is left out.
+pub(crate) fn rebase(
+    edits: &[SlotEdit],
+    record: &Record,
+    now: Timestamp,
+) -> Result<Vec<SlotEdit>, Error> {
+    let rebased = edits
+        .iter()
+        .map(|edit| edit.rebased(stored_under(edit.row, record, now)));
+    let mut rebased = rebased.collect::<Result<Vec<_>, _>>()?;
+    rebased.retain(SlotEdit::is_change);
+    Ok(rebased)
+}
+
+/// Puts a slot under the field's present name, and nothing under its older ones.
+pub(crate) fn replace(row: &dyn AnyRow, record: &mut Record, slot: Option<Arc<Slot>>) {
+    for alias in row.aliases() {
+        record.remove(alias);
+    }
+    match slot {
+        Some(slot) if slot.name().as_str() == row.name() => record.set(slot),
+        Some(slot) => record.set(Arc::new(slot.named(FieldName::fixed(row.name())))),
+        None => drop(record.remove(row.name())),
+    }
+}
+
+/// Returns the slot that a reader of the field finds: under its name, or under an older one.
+pub(crate) fn stored_under<'r>(
+    row: &dyn AnyRow,
+    record: &'r Record,
+    now: Timestamp,
+) -> Option<&'r Arc<Slot>> {
+    let mut names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
+    names.find_map(|name| record.live_slot(name, now))
+}
+
+pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
+    a.map(|slot| slot.signature()) == b.map(|slot| slot.signature())
+}
+
+pub(crate) fn same_slot(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
+    same_payload(a, b) && a.map(|slot| slot.expires()) == b.map(|slot| slot.expires())
+}
+
+/// Merges a slot that two sides may have changed.
+///
+/// Where one side left the payload alone, the other side's stands; where both changed it, the field's rule
+/// decides, also if they wrote the same. Of the expiry: where one side changed it, that; where both did, the
+/// later.
+pub(crate) fn merge3(
+    row: &dyn AnyRow,
+    base: Option<&Arc<Slot>>,
+    ours: Option<&Arc<Slot>>,
+    theirs: Option<&Arc<Slot>>,
+    occasion: Occasion,
+) -> Result<Option<Arc<Slot>>, Error> {
+    let payload = if same_payload(ours, base) {
+        theirs.cloned()
+    } else if same_payload(theirs, base) {
+        ours.cloned()
+    } else {
+        by_rule(row, base, ours, theirs, occasion)?
+    };
+    let expires = merged_expiry(base, ours, theirs);
+    Ok(payload.map(|slot| {
+        if expires == slot.expires() {
+            slot
+        } else {
+            Arc::new(slot.retimed(expires))
+        }
+    }))
+}
+
+fn by_rule(
+    row: &dyn AnyRow,
+    base: Option<&Arc<Slot>>,
+    ours: Option<&Arc<Slot>>,
+    theirs: Option<&Arc<Slot>>,
+    occasion: Occasion,
+) -> Result<Option<Arc<Slot>>, Error> {
+    let sides = Sides {
+        base: base.map(AsRef::as_ref),
+        ours: ours.map(AsRef::as_ref),
+        theirs: theirs.map(AsRef::as_ref),
+        occasion,
+    };
+    match row.merge(sides) {
+        Ok(merged) => Ok(merged),
+        Err(MergeFault::Rejected) => Err(Error::rejected(row.name())),
+        Err(MergeFault::Encode(error)) => Err(Error::encode(row.name(), error)),
+        Err(MergeFault::Undecodable) if occasion == Occasion::Login => {
+            Err(Error::undecodable(row.name()))
+        }
+        Err(MergeFault::Undecodable) => {
+            observe::undecodable(row.name());
+            Ok(theirs.cloned())
+        }
+    }
+}
+
+/// Returns when a slot that both sides may have retimed expires.
+fn merged_expiry(
+    base: Option<&Arc<Slot>>,
+    ours: Option<&Arc<Slot>>,
+    theirs: Option<&Arc<Slot>>,
+) -> Option<Timestamp> {
+    const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+    let expiry = |side: Option<&Arc<Slot>>| side.map(|slot| slot.expires().unwrap_or(NEVER));
+    let (base, ours, theirs) = (expiry(base), expiry(ours), expiry(theirs));
+    let merged = if ours == base {
+        theirs
+    } else if theirs == base {
+        ours
+    } else {
+        ours.max(theirs)
+    };
+    merged.filter(|expiry| *expiry < NEVER)
+}
+
+/// How large values and records may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caps {
+    pub(crate) field: usize,
+    pub(crate) record: usize,
+}
+
+impl Caps {
+    /// Refuses a record that has become too large. What shrinks always fits.
+    pub(crate) fn check(self, before: Option<&Record>, after: &Record) -> Result<(), Error> {
+        let (old, new) = (before.map_or(0, Record::size), after.size());
+        if new > self.record && new > old {
+            return Err(Error::too_large("the session", new, self.record));
+        }
+        Ok(())
+    }
+
+    /// Refuses a value that is too large for its field.
+    pub(crate) fn check_field(self, name: &str, size: usize) -> Result<(), Error> {
+        if size > self.field {
+            return Err(Error::field_too_large(name, size, self.field));
+        }
+        Ok(())
+    }
+
+    /// Refuses values that have become too large, by a merge say.
+    pub(crate) fn check_edits(self, edits: &[SlotEdit], after: &Record) -> Result<(), Error> {
+        let slots = edits.iter().filter_map(|edit| after.slot(edit.name()));
+        slots
+            .map(|slot| self.check_field(slot.name().as_str(), slot.payload().len()))
+            .collect()
+    }
+}

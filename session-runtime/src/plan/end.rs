@@ -1,0 +1,66 @@
+//! Ending a session: by whoever holds it, or by whoever may end a user's.
+
+use std::sync::Arc;
+
+use super::Plan;
+use crate::clock::Timestamp;
+use crate::key::UserId;
+use crate::record::{Ended, Record};
+use crate::secret::{Opens, SecretHash};
+
+/// What came of ending a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It has ended by this.
+    Done,
+    /// It is over already, or not the request's to end.
+    NotThere,
+    /// Something that was set apart in it is to be credited first.
+    Owes,
+}
+
+/// Ends a session for a request that was served by `secret`. `owes` says what has to be credited before.
+///
+/// A request that comes from before a login ends nothing but itself, unless the client has not had the new id yet and
+/// wants to be logged out.
+pub(crate) fn by_holder(
+    there: Option<&Arc<Record>>,
+    secret: SecretHash,
+    reason: &Ended,
+    owes: impl FnOnce(&Record) -> bool,
+    now: Timestamp,
+) -> Plan<Ending> {
+    let Some(there) = open(there) else {
+        return Plan::Leave(Ending::NotThere);
+    };
+    let secrets = &there.head.secrets;
+    let logs_out = *reason == Ended::LoggedOut;
+    let may = match secrets.look_up(secret, now) {
+        Opens::Current | Opens::Retiring | Opens::Retired => true,
+        Opens::Superseded => logs_out && secrets.superseded_since(secret).is_none(),
+        Opens::Nothing => false,
+    };
+    if !may {
+        return Plan::Leave(Ending::NotThere);
+    }
+    if owes(there) {
+        return Plan::Leave(Ending::Owes);
+    }
+    let mut after = there.tombstone(reason.clone(), now);
+    if logs_out {
+        after.head.secrets.supersede(now);
+    }
+    Plan::Write(Box::new(after), Ending::Done)
+}
+
+/// Ends a session if it is that user's. Returns `true` if it ends by this.
+pub(crate) fn of_user(there: Option<&Arc<Record>>, user: &UserId, now: Timestamp) -> Plan<bool> {
+    match open(there).filter(|there| there.user() == Some(user)) {
+        Some(there) => Plan::Write(Box::new(there.tombstone(Ended::Revoked, now)), true),
+        None => Plan::Leave(false),
+    }
+}
+
+fn open(there: Option<&Arc<Record>>) -> Option<&Arc<Record>> {
+    there.filter(|there| there.ended().is_none())
+}

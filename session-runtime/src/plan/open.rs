@@ -1,0 +1,113 @@
+//! Opening a login: the session gets a new secret and a user, and what follows the user is set apart.
+
+use std::sync::Arc;
+
+use super::Plan;
+use super::brought;
+use super::edit::{Caps, SlotEdit};
+use super::lifetime::Lifetimes;
+use super::save::{FactEdits, Opened};
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::key::UserId;
+use crate::record::Record;
+use crate::row::{GUEST, Rows};
+use crate::secret::{Opens, SecretHash, Secrets};
+
+/// What a session keeps of the client that logs in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientFacts {
+    pub(crate) address: Option<Box<str>>,
+    pub(crate) user_agent: Option<Box<str>>,
+}
+
+/// One opening.
+pub(crate) struct Open<'a> {
+    pub(crate) user: &'a UserId,
+    /// The secret that it issues.
+    pub(crate) issues: SecretHash,
+    /// What the request has changed as a guest, or of the browser's fields, in all its handles.
+    pub(crate) edits: &'a [SlotEdit],
+    pub(crate) facts: FactEdits,
+    pub(crate) client: &'a ClientFacts,
+    pub(crate) rows: &'a Rows,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) caps: Caps,
+}
+
+impl Open<'_> {
+    /// Plans to open the session that the request knows. Leaves it, with `false`, if that is over or another's by now.
+    pub(crate) fn plan(
+        &self,
+        opened: &Opened,
+        there: Option<&Arc<Record>>,
+        now: Timestamp,
+    ) -> Result<Plan<bool>, Error> {
+        let live = there.filter(|there| there.ended().is_none() && there.is_live(now));
+        let Some(there) = live else {
+            return Ok(Plan::Leave(false));
+        };
+        let same_user = there.user() == Some(self.user);
+        if there.user().is_some() && !same_user {
+            return Ok(Plan::Leave(false));
+        }
+        let supersedes = match there.head.secrets.look_up_for_login(opened.secret, now) {
+            Opens::Current | Opens::Retiring | Opens::Retired => true,
+            // Another tab has logged in, or the answer was lost.
+            Opens::Superseded if same_user => false,
+            _ => return Ok(Plan::Leave(false)),
+        };
+        let mut after = there.next();
+        if supersedes {
+            after.head.undo = Some(there.head.without_undo());
+            after.head.secrets.supersede(now);
+        }
+        let late = there.user().is_some() && opened.record.user().is_none();
+        self.take_along(&mut after, late, now)?;
+        after.head.secrets.issue(self.issues, now);
+        self.finish(&mut after, now);
+        self.caps.check(Some(there), &after)?;
+        Ok(Plan::Write(Box::new(after), true))
+    }
+
+    /// Makes a new session of what the request has changed.
+    pub(crate) fn create(&self, now: Timestamp) -> Result<Record, Error> {
+        let mut record = Record::new(now, now);
+        self.take_along(&mut record, true, now)?;
+        record.head.secrets = Secrets::unpresented(self.issues, now);
+        self.finish(&mut record, now);
+        self.caps.check(None, &record)?;
+        Ok(record)
+    }
+
+    /// Puts the request's edits in. Where they are not on top of what is there, those of fields that follow the user
+    /// are set apart as what they change.
+    fn take_along(&self, record: &mut Record, late: bool, now: Timestamp) -> Result<(), Error> {
+        let mut follows = Vec::new();
+        for edit in self.edits.iter().filter(|edit| edit.is_change()) {
+            if edit.row.follows() && late {
+                follows.push(edit);
+            } else if !edit.name().starts_with(GUEST) {
+                edit.apply(record, now)?;
+            }
+        }
+        if !follows.is_empty() {
+            brought::set_edits_apart(record, &follows);
+        }
+        brought::set_apart(record, self.rows, now);
+        self.caps.check_edits(self.edits, record)
+    }
+
+    fn finish(&self, record: &mut Record, now: Timestamp) {
+        let head = &mut record.head;
+        head.user = Some(self.user.clone());
+        head.authenticated = Some(now);
+        head.limit = Some(now + self.lifetimes.absolute);
+        head.address.clone_from(&self.client.address);
+        head.user_agent.clone_from(&self.client.user_agent);
+        self.facts.apply(record);
+        record.expires = self.lifetimes.extended(&record.head, now);
+        record.updated = record.updated.max(now);
+        record.seen = record.seen.max(now);
+    }
+}

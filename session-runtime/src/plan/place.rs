@@ -1,0 +1,180 @@
+//! Places: the sessions that may use a user's record, listed in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+use crate::clock::Timestamp;
+use crate::key::{Key, Selector};
+use crate::record::{Ended, Record, Slot};
+
+/// The slot that holds them.
+pub(crate) const NAME: &str = "@sessions";
+
+/// User records do not expire.
+pub(crate) const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// The list in a user's record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Places {
+    /// Renewed by whoever revokes sessions: a login that began under another number fails.
+    #[serde(rename = "n")]
+    pub(crate) revocations: u64,
+    #[serde(rename = "p", default)]
+    pub(crate) all: Vec<Place>,
+}
+
+/// One session's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    #[serde(rename = "s", with = "digits")]
+    pub(crate) selector: Selector,
+    /// Since when it has the place.
+    #[serde(rename = "a", with = "millis")]
+    pub(crate) since: Timestamp,
+    /// Until when the session lives for certain.
+    #[serde(rename = "u", with = "millis")]
+    pub(crate) until: Timestamp,
+    /// It has no access any more, and is being ended.
+    #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) leaving: bool,
+    /// Up to which number each field that it brought has been credited.
+    #[serde(rename = "c", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) credited: BTreeMap<String, u32>,
+}
+
+impl Places {
+    /// Reads the list of a user's record; an empty one if there is none.
+    pub(crate) fn of(user: Option<&Record>) -> Self {
+        let slot = user.and_then(|user| user.slot(NAME));
+        let places = slot.and_then(|slot| serde_json::from_slice(slot.payload()).ok());
+        places.unwrap_or_default()
+    }
+
+    /// Writes the list into a user's record.
+    pub(crate) fn put(&self, user: &mut Record) {
+        // Numbers, digits and names: there is nothing in it that has no JSON form.
+        let payload = serde_json::to_vec(self).unwrap_or_default();
+        user.set(Arc::new(Slot::new(NAME, payload, None)));
+    }
+
+    /// Returns the place of a session, be it leaving.
+    pub(crate) fn find(&self, selector: Selector) -> Option<&Place> {
+        self.all.iter().find(|place| place.selector == selector)
+    }
+
+    /// Returns the place of a session that may use the record.
+    pub(crate) fn find_mut(&mut self, selector: Selector) -> Option<&mut Place> {
+        let mut places = self.all.iter_mut();
+        places.find(|place| place.selector == selector && !place.leaving)
+    }
+
+    /// Returns `true` if the session may use the record.
+    pub(crate) fn admits(&self, selector: Selector) -> bool {
+        self.find(selector).is_some_and(|place| !place.leaving)
+    }
+
+    /// Returns those that may use the record, without `own`, the oldest first.
+    pub(crate) fn staying(&self, own: Selector) -> Vec<&Place> {
+        let others = |place: &&Place| !place.leaving && place.selector != own;
+        let mut staying: Vec<_> = self.all.iter().filter(others).collect();
+        staying.sort_by_key(|place| place.since);
+        staying
+    }
+
+    /// Returns those that are leaving: whoever marked them so may have been cut off.
+    pub(crate) fn leaving(&self) -> Vec<Selector> {
+        let leaving = self.all.iter().filter(|place| place.leaving);
+        leaving.map(|place| place.selector).collect()
+    }
+
+    /// Takes places out of the list.
+    pub(crate) fn strike_off(&mut self, gone: &[Selector]) {
+        self.all.retain(|place| !gone.contains(&place.selector));
+    }
+}
+
+/// Takes places out of a user's record, or of its tombstone. Returns `true` if they were there.
+pub(crate) fn strike_off(user: Option<&Record>, gone: &[Selector]) -> Plan<bool> {
+    let places = Places::of(user);
+    let mut left = places.clone();
+    left.strike_off(gone);
+    match user {
+        Some(user) if left != places => {
+            let mut after = user.next();
+            left.put(&mut after);
+            Plan::Write(Box::new(after), true)
+        }
+        _ => Plan::Leave(false),
+    }
+}
+
+/// Marks the places of those that `leaves` says as leaving, under a new number of revocations. Returns whom it has
+/// marked, and those that were leaving before.
+pub(crate) fn revoke(
+    user: Option<&Record>,
+    leaves: impl Fn(Selector) -> bool,
+    number: u64,
+    now: Timestamp,
+) -> Plan<Vec<Selector>> {
+    let after = user.map_or_else(|| Record::new(now, FOREVER), Record::next);
+    mark(user, after, leaves, number)
+}
+
+/// Deletes a user: revokes all, and leaves a tombstone that keeps number and places, so that a login that is under way
+/// fails, and a record that is made in its stead goes on from them. All in one, or a login slips in between.
+pub(crate) fn delete(user: Option<&Record>, number: u64, now: Timestamp) -> Plan<Vec<Selector>> {
+    let made = || Record::new(now, FOREVER);
+    let after = user.map_or_else(made, Clone::clone);
+    mark(user, after.tombstone(Ended::Revoked, now), |_| true, number)
+}
+
+fn mark(
+    user: Option<&Record>,
+    mut after: Record,
+    leaves: impl Fn(Selector) -> bool,
+    number: u64,
+) -> Plan<Vec<Selector>> {
+    let mut places = Places::of(user);
+    places.revocations = number;
+    for place in &mut places.all {
+        place.leaving |= leaves(place.selector);
+    }
+    let leaving = places.leaving();
+    places.put(&mut after);
+    Plan::Write(Box::new(after), leaving)
+}
+
+mod millis {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Timestamp;
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(time.as_millis())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(from).map(Timestamp::from_millis)
+    }
+}
+
+mod digits {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Key, Selector};
+
+    pub(super) fn serialize<S: Serializer>(selector: &Selector, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&Key::from(*selector))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Selector, D::Error> {
+        match Key::parse(&String::deserialize(from)?) {
+            Some(Key::Session(selector)) => Ok(selector),
+            _ => Err(D::Error::custom("not the key of a session")),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Saving: what a request has changed of its session, the use it has made of it, and the id it has presented.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Plan;
+use super::brought;
+use super::edit::{self, Caps, SlotEdit};
+use super::lifetime::Lifetimes;
+use super::place::{Place, Places};
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::key::Selector;
+use crate::record::Record;
+use crate::row::{GUEST, Rows};
+use crate::secret::{Opens, RETIRING, SecretHash};
+use crate::store::KEPT_AFTER_EXPIRY;
+
+/// What a request has changed of the session's own facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FactEdits {
+    /// Another idle lifetime for this one session.
+    pub(crate) ttl: Option<Duration>,
+    /// Bound to neither address nor user agent any more.
+    pub(crate) unbound: bool,
+}
+
+impl FactEdits {
+    pub(super) fn apply(self, record: &mut Record) -> bool {
+        let head = &mut record.head;
+        let before = (head.ttl, head.unbound);
+        head.ttl = self.ttl.or(head.ttl);
+        head.unbound |= self.unbound;
+        before != (head.ttl, head.unbound)
+    }
+
+    pub(crate) fn is_any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// How a request knows its session.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    /// The record that it was opened on.
+    pub(crate) record: Arc<Record>,
+    /// The secret that opens it for this request.
+    pub(crate) secret: SecretHash,
+    /// The client has presented that: this request has not just issued it.
+    pub(crate) presents: bool,
+    /// When it was loaded.
+    pub(crate) at: Timestamp,
+}
+
+/// What is to be written of a session at the end of a request, or before.
+pub(crate) struct Save<'a> {
+    pub(crate) opened: &'a Opened,
+    pub(crate) edits: &'a [SlotEdit],
+    pub(crate) facts: FactEdits,
+    /// The request counts as use.
+    pub(crate) touch: bool,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) caps: Caps,
+    /// The secret of an id to be issued.
+    pub(crate) rotate: Option<SecretHash>,
+    /// The session's place in its user's record, if that was loaded.
+    pub(crate) place: Option<&'a Place>,
+    /// Rows of fields that are to be set apart where they are found.
+    pub(crate) astray: &'a Rows,
+}
+
+/// What came of saving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The record holds what the request has changed.
+    Saved {
+        /// More has been written than a time.
+        written: bool,
+        /// The new secret is in.
+        issued: bool,
+    },
+    /// The request's guest has logged in meanwhile: what it changed is set apart for the user.
+    SetApart,
+    /// The session is over, or another's by now.
+    Ended,
+}
+
+/// What a request may do to the record that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Full,
+    /// Its guest has become a user.
+    Late,
+    Nothing,
+}
+
+impl Save<'_> {
+    /// Plans the write.
+    pub(crate) fn plan(
+        &self,
+        there: Option<&Arc<Record>>,
+        now: Timestamp,
+    ) -> Result<Plan<Outcome>, Error> {
+        let Some(there) = there else {
+            return Ok(Plan::Leave(Outcome::Ended));
+        };
+        match self.opened.access(there, now) {
+            Access::Full => self.write(there, now),
+            Access::Late => self.set_apart(there, now),
+            Access::Nothing => Ok(Plan::Leave(Outcome::Ended)),
+        }
+    }
+
+    /// Returns `true` if something is to be written though the request has changed nothing.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        let record = &self.opened.record;
+        self.touch && self.lifetimes.is_due(record, now)
+            || self.opened.presents && record.head.secrets.is_news(self.opened.secret)
+            || self
+                .place
+                .is_some_and(|place| brought::is_droppable(record, place))
+    }
+
+    fn write(&self, there: &Record, now: Timestamp) -> Result<Plan<Outcome>, Error> {
+        let mut after = there.next();
+        let slots = edit::apply(self.edits, &mut after, now)?;
+        let facts = self.facts.apply(&mut after);
+        let apart = brought::set_fields_apart(&mut after, self.astray, now);
+        let dropped = self
+            .place
+            .is_some_and(|place| brought::drop_credited(&mut after, place));
+        let issued = self.present(&mut after, now);
+        let timed = self.extend(&mut after, facts, now);
+        let presented = after.head.secrets != there.head.secrets;
+        let written = slots | facts | apart;
+        if !(written || dropped || timed || presented) {
+            return Ok(Plan::Leave(Outcome::Saved {
+                written: false,
+                issued: false,
+            }));
+        }
+        self.caps.check(Some(there), &after)?;
+        self.caps.check_edits(self.edits, &after)?;
+        if written {
+            after.updated = after.updated.max(now);
+        }
+        if self.touch || written {
+            after.seen = after.seen.max(now);
+        }
+        let outcome = Outcome::Saved { written, issued };
+        Ok(Plan::Write(Box::new(after), outcome))
+    }
+
+    /// Notes that the request's id was presented, and adds another if one is to be issued.
+    fn present(&self, after: &mut Record, now: Timestamp) -> bool {
+        let own = self.opened.secret;
+        if !self.opened.presents {
+            return false;
+        }
+        if after.head.secrets.is_news(own) {
+            brought::settle(after);
+        }
+        let secrets = &mut after.head.secrets;
+        if let Some(hash) = self.rotate {
+            return secrets.rotate(own, hash, now);
+        }
+        secrets.present(own, now);
+        false
+    }
+
+    /// Extends the session from when it was loaded. Returns `true` if that is to be written.
+    fn extend(&self, after: &mut Record, retimed: bool, now: Timestamp) -> bool {
+        let used = self.opened.at.max(now - KEPT_AFTER_EXPIRY).min(now);
+        let to = self.lifetimes.extended(&after.head, used);
+        if retimed && self.facts.ttl.is_some() {
+            let timed = after.expires != to;
+            after.expires = to;
+            return timed;
+        }
+        if !self.touch || to <= after.expires {
+            return false;
+        }
+        let due = self.lifetimes.is_due(after, used);
+        after.expires = to;
+        due
+    }
+
+    fn set_apart(&self, there: &Record, now: Timestamp) -> Result<Plan<Outcome>, Error> {
+        let mut after = there.next();
+        let changes = self.edits.iter().filter(|edit| edit.is_change());
+        let (follows, stays): (Vec<_>, Vec<_>) = changes.partition(|edit| edit.row.follows());
+        let mut written = !follows.is_empty();
+        if written {
+            brought::set_edits_apart(&mut after, &follows);
+        }
+        let merges = |edit: &&&SlotEdit| edit.row.has_rule() && !edit.name().starts_with(GUEST);
+        for edit in stays.iter().filter(merges) {
+            written |= edit.apply(&mut after, now)?;
+        }
+        if !written {
+            return Ok(Plan::Leave(Outcome::SetApart));
+        }
+        self.caps.check(Some(there), &after)?;
+        after.updated = after.updated.max(now);
+        Ok(Plan::Write(Box::new(after), Outcome::SetApart))
+    }
+}
+
+impl Opened {
+    /// Returns what a request that has opened the session so may do to the record that is there.
+    fn access(&self, there: &Record, now: Timestamp) -> Access {
+        if there.ended().is_some() || !self.is_kept(there, now) {
+            return Access::Nothing;
+        }
+        let (head, before) = (&there.head, &self.record.head);
+        let same_login = (&head.user, head.authenticated) == (&before.user, before.authenticated);
+        match head.secrets.look_up(self.secret, now) {
+            Opens::Current | Opens::Retiring | Opens::Retired => Access::Full,
+            // Newer ones have pushed it out while the request was running.
+            Opens::Nothing if same_login => Access::Full,
+            Opens::Superseded if self.is_late(there, now) => Access::Nothing,
+            Opens::Superseded if before.user.is_none() => Access::Late,
+            Opens::Superseded if before.user == head.user => Access::Full,
+            Opens::Superseded | Opens::Nothing => Access::Nothing,
+        }
+    }
+
+    /// Returns `true` if the request may look at the record that is there.
+    pub(crate) fn may_see(&self, there: &Record, now: Timestamp) -> bool {
+        self.access(there, now) == Access::Full
+    }
+
+    /// Returns `true` if the client has had the id of its new login for a minute.
+    fn is_late(&self, there: &Record, now: Timestamp) -> bool {
+        let since = there.head.secrets.superseded_since(self.secret);
+        since.is_some_and(|since| since + RETIRING <= now)
+    }
+
+    /// Returns `true` if the record has not expired, or was used before it did, ten minutes ago at most.
+    fn is_kept(&self, there: &Record, now: Timestamp) -> bool {
+        there.is_live(now) || there.is_live(self.at) && there.is_live(now - KEPT_AFTER_EXPIRY)
+    }
+}
+
+/// What is to be written of a user's record for one of the sessions that may use it.
+pub(crate) struct SaveUser<'a> {
+    pub(crate) selector: Selector,
+    pub(crate) edits: &'a [SlotEdit],
+    pub(crate) caps: Caps,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UserOutcome {
+    /// The record holds what was changed.
+    Saved { written: bool },
+    /// The session may not use the record any more.
+    Revoked,
+}
+
+impl SaveUser<'_> {
+    /// Plans the write.
+    pub(crate) fn plan(
+        &self,
+        there: Option<&Arc<Record>>,
+        now: Timestamp,
+    ) -> Result<Plan<UserOutcome>, Error> {
+        let live = there.filter(|there| there.ended().is_none());
+        let Some(there) = live.filter(|there| Places::of(Some(there)).admits(self.selector)) else {
+            return Ok(Plan::Leave(UserOutcome::Revoked));
+        };
+        let mut after = there.next();
+        if !edit::apply(self.edits, &mut after, now)? {
+            return Ok(Plan::Leave(UserOutcome::Saved { written: false }));
+        }
+        self.caps.check(Some(there), &after)?;
+        self.caps.check_edits(self.edits, &after)?;
+        after.updated = after.updated.max(now);
+        after.seen = after.seen.max(now);
+        Ok(Plan::Write(
+            Box::new(after),
+            UserOutcome::Saved { written: true },
+        ))
+    }
+}

@@ -1,0 +1,110 @@
+//! Queues: where the swaps of one key wait for each other after a conflict, within the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::key::Key;
+use crate::record::Record;
+
+/// After so many swaps of one key in a row the process lets others have it.
+const IN_A_ROW: u32 = 16;
+
+/// For how long, give or take a half; longer where others were faster.
+const REST: Duration = Duration::from_millis(5);
+
+/// How long after a conflict the swaps of a key queue from the start.
+const CONTENDED: Duration = Duration::from_secs(1);
+
+/// Keys that have conflicts share so many queues.
+const QUEUES: usize = 64;
+
+/// Where the swaps of one key wait for each other after a conflict.
+pub(crate) struct Queues([Queue; QUEUES]);
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Queue::default()))
+    }
+}
+
+impl Queues {
+    pub(crate) fn of(&self, key: &Key) -> &Queue {
+        let at = key.spread() % QUEUES as u64;
+        &self.0[usize::try_from(at).unwrap_or(0)]
+    }
+}
+
+/// The queue of some keys.
+#[derive(Default)]
+pub(crate) struct Queue {
+    last: Mutex<Last>,
+    /// Until when swaps queue from the start, in milliseconds of the monotonic clock.
+    contended: AtomicU64,
+}
+
+/// What the last in a queue has left.
+#[derive(Default)]
+struct Last {
+    left: Option<(Key, Arc<Record>)>,
+    /// Swaps since the last rest.
+    in_a_row: u32,
+    /// Of these, those that came to nothing since another process was faster.
+    stale: u32,
+}
+
+impl Queue {
+    /// Returns `true` if there was a conflict a moment ago. `now` is of the monotonic clock.
+    pub(crate) fn is_contended(&self, now: Duration) -> bool {
+        millis(now) < self.contended.load(Ordering::Relaxed)
+    }
+
+    /// Notes a conflict.
+    pub(crate) fn contend(&self, now: Duration) {
+        let until = millis(now + CONTENDED);
+        self.contended.store(until, Ordering::Relaxed);
+    }
+
+    /// Waits for a turn, and where it is time for that, gives other processes theirs. `None` if there is none by the
+    /// deadline.
+    pub(crate) async fn turn(&self, deadline: Instant) -> Option<Turn<'_>> {
+        let mut last = timeout_at(deadline, self.last.lock()).await.ok()?;
+        if last.in_a_row >= IN_A_ROW {
+            let rest = jittered(REST * (1 + last.stale / 4));
+            (last.in_a_row, last.stale) = (0, 0);
+            sleep(rest.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
+        Some(Turn(last))
+    }
+}
+
+/// Returns about that time, give or take a half.
+pub(crate) fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.5 + rand::random::<f64>())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A turn in a queue.
+pub(crate) struct Turn<'a>(MutexGuard<'a, Last>);
+
+impl Turn<'_> {
+    /// Goes on from what the last one left of that key.
+    pub(crate) fn last_of(&self, key: &Key, there: &mut Option<Arc<Record>>) {
+        if let Some((_, record)) = self.0.left.as_ref().filter(|(left, _)| left == key) {
+            *there = Some(Arc::clone(record));
+        }
+    }
+
+    /// Leaves what is there now to the next one.
+    pub(crate) fn leave(&mut self, key: &Key, record: Option<&Arc<Record>>, written: bool) {
+        self.0.left = record.map(|record| (key.clone(), Arc::clone(record)));
+        self.0.in_a_row += 1;
+        self.0.stale += u32::from(!written);
+    }
+}

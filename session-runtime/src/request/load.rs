@@ -1,0 +1,339 @@
+//! Loading: what the client presented, the user who is logged in, and what has come in since.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use tokio::time::Instant;
+
+use super::Request;
+use super::client::Client;
+use super::state::{CookieAction, OpenedBy, TrackedUser, WriteBlock};
+use crate::amend::{Freshness, amend, load};
+use crate::clock::Timestamp;
+use crate::credit::credit;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::id::SessionId;
+use crate::key::{Key, Selector};
+use crate::observe;
+use crate::plan::brought;
+use crate::plan::confirm::{Credit, Fate};
+use crate::plan::end::{self, Ending};
+use crate::plan::place::Places;
+use crate::plan::save::{FactEdits, Save};
+use crate::record::{Ended, Record};
+use crate::row::Rows;
+use crate::secret::Opens;
+use crate::transport::Presented;
+
+/// What an id leads to.
+enum Found {
+    /// Its session.
+    Live(Arc<Record>),
+    /// Nothing, for that reason.
+    Gone(Ended),
+    /// What has come of its session by a login or logout. The client will have a newer id, or has.
+    Superseded(Ended, Option<Arc<Record>>),
+    /// As nothing; but if the user logs in with it, the login goes on from there.
+    Forgotten(Arc<Record>),
+}
+
+impl Request {
+    /// Loads what the client presented, once per request.
+    pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
+        if self.state().client.is_some() {
+            return Ok(());
+        }
+        let gate = self.gate().await?;
+        if self.state().client.is_some() {
+            return Ok(());
+        }
+        let client = Client::of(parts, &self.config);
+        self.state().at = self.config.now();
+        match self.config.transport.read(&parts.headers) {
+            Presented::Nothing => {}
+            Presented::Malformed(why) => {
+                observe::malformed(why);
+                self.state().ended = Some(Ended::Malformed);
+            }
+            Presented::Id(id) => self.open(id, &client, gate.deadline).await?,
+        }
+        self.state().client = Some(client);
+        Ok(())
+    }
+
+    async fn open(&self, id: SessionId, client: &Client, deadline: Instant) -> Result<(), Error> {
+        let found = self.find(id, deadline).await?;
+        match found {
+            Found::Live(record) => match client.differs(&record, &self.config) {
+                None => {
+                    let mut state = self.state();
+                    state.id = Some(OpenedBy {
+                        id,
+                        own: id,
+                        presents: true,
+                    });
+                    state.user = record.user().cloned().map(TrackedUser::unread);
+                    state.session.stored = Some(record);
+                }
+                Some(reason) => Box::pin(self.evict(id, record, reason, deadline)).await,
+            },
+            Found::Gone(reason) => self.state().ended = Some(reason),
+            Found::Superseded(reason, record) => {
+                let mut state = self.state();
+                state.ended = Some(reason);
+                state.block = Some(WriteBlock::Superseded);
+                state.superseded = record.map(|record| (id, record));
+            }
+            Found::Forgotten(record) => {
+                let mut state = self.state();
+                state.ended = Some(Ended::Expired);
+                state.superseded = Some((id, record));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks an id up. What a near cache denies is asked of the store.
+    async fn find(&self, id: SessionId, deadline: Instant) -> Result<Found, Error> {
+        let key = Key::from(&id);
+        let near = load(&self.config, &key, Freshness::Near, deadline).await?;
+        let found = judge(near, id, self.config.now());
+        if matches!(found, Found::Live(_)) || !self.config.store.is_cached() {
+            return Ok(found);
+        }
+        let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
+        Ok(judge(latest, id, self.config.now()))
+    }
+
+    /// Ends a session that someone else than its owner seems to hold.
+    async fn evict(&self, id: SessionId, record: Arc<Record>, reason: Ended, deadline: Instant) {
+        let (key, user) = (Key::from(&id), record.user().cloned());
+        tracing::warn!(session = ?key, ?reason, "a session is ended: it is presented by another client than it is bound to");
+        let ended = amend(&self.config, &key, Some(record), deadline, |there, now| {
+            Ok(end::by_holder(there, id.secret(), &reason, |_| false, now))
+        });
+        let ended = ended.await;
+        let mut state = self.state();
+        state.ended = Some(reason.clone());
+        match ended {
+            Ok(ended) if ended.outcome == Ending::Done => {
+                state.cookie = Some(CookieAction::Remove);
+                drop(state);
+                self.config
+                    .emit(EventKind::Ended(reason), &key, user.as_ref());
+            }
+            Ok(_) => {}
+            Err(failure) => {
+                tracing::error!(error = %failure.error, "it could not be ended in the store; this request does not see it");
+            }
+        }
+    }
+
+    /// Returns `true` if somebody is logged in whose record was not looked up yet.
+    pub(crate) fn has_unread_user(&self) -> bool {
+        self.state().user.as_ref().is_some_and(|user| user.unread)
+    }
+
+    /// Looks up what follows the user. A session that has no place there was revoked.
+    pub(crate) async fn load_user(&self) -> Result<(), Error> {
+        let gate = self.gate().await?;
+        self.read_user(gate.deadline).await
+    }
+
+    pub(super) async fn read_user(&self, deadline: Instant) -> Result<(), Error> {
+        let (unread, selector) = {
+            let state = self.state();
+            let unread = state.user.as_ref().filter(|user| user.unread);
+            (unread.map(|user| user.id.clone()), state.selector())
+        };
+        let (Some(user), Some(selector)) = (unread, selector) else {
+            return Ok(());
+        };
+        let key = Key::User(user);
+        let admits = |record: &Arc<Record>| {
+            record.ended().is_none() && Places::of(Some(record)).admits(selector)
+        };
+        let near = load(&self.config, &key, Freshness::Near, deadline).await?;
+        let mut found = near.filter(admits);
+        if found.is_none() && self.config.store.is_cached() {
+            let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
+            found = latest.filter(admits);
+        }
+        let mut state = self.state();
+        match (found, &mut state.user) {
+            (Some(record), Some(user)) => user.found(record),
+            _ => {
+                state.forget();
+                state.ended = Some(Ended::Revoked);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns `true` if the session holds something of the user's that `rows` know: set apart and not credited, or under
+    /// its plain name.
+    pub(crate) fn holds_users(&self, rows: &Rows) -> bool {
+        let (now, state) = (self.config.now(), self.state());
+        let (Some(_), Some(session)) = (&state.user, &state.session.stored) else {
+            return false;
+        };
+        let credits = || {
+            let place = state.place();
+            self.config.migrate
+                && place.is_some_and(|place| brought::is_due(session, &place, rows, now))
+        };
+        brought::is_astray(session, rows, now) || credits()
+    }
+
+    /// Sets apart what the session holds of the user's, and credits it. That writes nothing else: what handlers have
+    /// changed may yet come to nothing.
+    pub(crate) async fn adopt(&self, rows: &Rows) -> Result<(), Error> {
+        let gate = self.gate().await?;
+        let now = self.config.now();
+        let opened = self.state().opened();
+        if let Some((selector, opened)) = opened
+            && brought::is_astray(&opened.record, rows, now)
+        {
+            let save = Save {
+                opened: &opened,
+                edits: &[],
+                facts: FactEdits::default(),
+                touch: false,
+                lifetimes: self.state().lifetimes(&self.config),
+                caps: self.config.caps,
+                rotate: None,
+                place: None,
+                astray: rows,
+            };
+            let (key, seen) = (Key::from(selector), Arc::clone(&opened.record));
+            let deadline = gate.deadline;
+            let saved = amend(&self.config, &key, Some(seen), deadline, |there, now| {
+                save.plan(there, now)
+            });
+            if let Some(record) = saved.await?.record {
+                self.state().session.refreshed(record, self.config.now())?;
+            }
+        }
+        let opened = self.state().opened().filter(|_| self.config.migrate);
+        let Some((selector, opened)) = opened else {
+            return Ok(());
+        };
+        let (session, fate) = (&opened.record, Fate::Credited);
+        self.credit(selector, session, rows, fate, gate.deadline)
+            .await
+    }
+
+    /// Credits what is set apart, whatever the layer's settings, or discards it.
+    pub(crate) async fn settle_brought(&self, rows: &Rows, fate: Fate) -> Result<(), Error> {
+        let gate = self.gate().await?;
+        self.read_user(gate.deadline).await?;
+        let Some((selector, opened)) = self.state().opened() else {
+            return Ok(());
+        };
+        let session = &opened.record;
+        self.credit(selector, session, rows, fate, gate.deadline)
+            .await
+    }
+
+    /// Credits what `session` has set apart, or discards it.
+    pub(super) async fn credit(
+        &self,
+        selector: Selector,
+        session: &Record,
+        rows: &Rows,
+        fate: Fate,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let user = {
+            let state = self.state();
+            let user = state.user.as_ref();
+            user.map(|user| (user.id.clone(), user.record.stored.clone()))
+        };
+        let Some((user, seen)) = user else {
+            return Ok(());
+        };
+        let plan = Credit {
+            fate,
+            selector,
+            session,
+            rows,
+            caps: self.config.caps,
+        };
+        let credited = credit(&self.config, &user, seen, &plan, deadline).await?;
+        if let (Some(user), Some(record)) = (&mut self.state().user, credited) {
+            user.record.refreshed(record, self.config.now())?;
+        }
+        Ok(())
+    }
+
+    /// Looks up what other requests have stored since; what was changed here goes on top of that.
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        let gate = self.gate().await?;
+        self.resolve_unknown(gate.deadline).await?;
+        let Some((selector, opened)) = self.state().opened() else {
+            return Ok(());
+        };
+        let key = Key::from(selector);
+        let latest = load(&self.config, &key, Freshness::Latest, gate.deadline).await?;
+        let now = self.config.now();
+        let seen = latest.filter(|there| opened.may_see(there, now));
+        let Some(record) = seen else {
+            self.state().lose(Ended::Revoked);
+            return Ok(());
+        };
+        self.state().session.refreshed(record, now)?;
+        self.refresh_user(selector, gate.deadline).await
+    }
+
+    async fn refresh_user(&self, selector: Selector, deadline: Instant) -> Result<(), Error> {
+        let user = {
+            let state = self.state();
+            let read = state.user.as_ref().filter(|user| !user.unread);
+            read.map(|user| user.id.clone())
+        };
+        let Some(user) = user else {
+            return Ok(());
+        };
+        let key = Key::User(user);
+        let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
+        let admits = |record: &Arc<Record>| {
+            record.ended().is_none() && Places::of(Some(record)).admits(selector)
+        };
+        let mut state = self.state();
+        match (latest.filter(admits), &mut state.user) {
+            (Some(record), Some(user)) => user.record.refreshed(record, self.config.now()),
+            _ => {
+                state.lose(Ended::Revoked);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Decides what an id leads to whose selector led to `record`.
+fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
+    let Some(record) = record else {
+        return Found::Gone(Ended::Expired);
+    };
+    let secrets = &record.head.secrets;
+    let opens = secrets.look_up(id.secret(), now);
+    if let Some(reason) = record.ended() {
+        return match opens {
+            _ if !secrets.knows(id.secret()) => Found::Gone(Ended::Expired),
+            Opens::Superseded => Found::Superseded(reason.clone(), None),
+            _ => Found::Gone(reason.clone()),
+        };
+    }
+    if !record.is_live(now) {
+        return Found::Gone(Ended::Expired);
+    }
+    match opens {
+        Opens::Current | Opens::Retiring => Found::Live(record),
+        Opens::Superseded => Found::Superseded(Ended::LoggedIn, Some(record)),
+        Opens::Retired | Opens::Nothing => match secrets.look_up_for_login(id.secret(), now) {
+            Opens::Superseded => Found::Forgotten(record),
+            _ => Found::Gone(Ended::Expired),
+        },
+    }
+}

@@ -1,0 +1,168 @@
+//! Logging in, as the request sees it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Request;
+use super::state::{OpenedBy, Phase, State, TrackedUser, WriteBlock};
+use super::tracked::TrackedRecord;
+use crate::error::Error;
+use crate::key::{Selector, UserId};
+use crate::login::{LoggedIn, Login, LoginFailure};
+use crate::plan::edit::SlotEdit;
+use crate::plan::end::Ending;
+use crate::plan::save::{FactEdits, Opened};
+use crate::record::Ended;
+use crate::task::to_its_end;
+
+/// What a login starts from.
+struct Start {
+    /// The session that it goes on in.
+    from: Option<(Selector, Opened)>,
+    /// A session of another user, which is over once it is done.
+    replaces: Option<(Selector, Opened)>,
+    edits: Vec<SlotEdit>,
+    facts: FactEdits,
+}
+
+impl Start {
+    fn of(state: &mut State, user: &UserId) -> Self {
+        let presented = state.presented();
+        let is_others = |(_, opened): &(Selector, Opened)| {
+            opened.record.user().is_some_and(|other| other != user)
+        };
+        let others = presented.as_ref().is_some_and(is_others);
+        let superseded = state.session.stored.is_none();
+        // Of another user's session nothing goes along; of a request that comes from before that user's login, what it
+        // has changed itself.
+        let takes = !others || superseded;
+        Self {
+            edits: if takes {
+                state.session.send(false)
+            } else {
+                Vec::new()
+            },
+            facts: if takes {
+                state.facts
+            } else {
+                FactEdits::default()
+            },
+            replaces: presented.clone().filter(|_| others),
+            from: presented.filter(|_| !others),
+        }
+    }
+}
+
+impl Request {
+    /// Logs `user` in. See [`Session::login`](crate::Session::login).
+    pub(crate) async fn login(self: Arc<Self>, user: UserId) -> Result<(), Error> {
+        to_its_end(async move {
+            let gate = self.gate().await?;
+            self.log_in(&user, gate.deadline).await
+        })
+        .await
+    }
+
+    /// Whoever calls it holds the gate.
+    async fn log_in(&self, user: &UserId, deadline: Instant) -> Result<(), Error> {
+        if self.state().phase != Phase::Running {
+            return Err(Error::too_late());
+        }
+        self.resolve_unknown(deadline).await?;
+        // What was changed of a user who is logged in belongs to that user, whoever logs in next.
+        self.write_user(deadline).await?;
+        let (start, client, lifetimes) = {
+            let mut state = self.state();
+            let start = Start::of(&mut state, user);
+            let client = state.client.clone().unwrap_or_default();
+            (start, client, state.lifetimes(&self.config))
+        };
+        let rows = self.config.known_rows();
+        let login = Login {
+            config: &self.config,
+            user,
+            from: start.from,
+            edits: &start.edits,
+            facts: start.facts,
+            client: client.device(&self.config),
+            rows: &rows,
+            lifetimes,
+            deadline,
+        };
+        let logged_in = Box::pin(login.run()).await;
+        match logged_in {
+            Ok(done) => {
+                if let Some((selector, opened)) = start.replaces {
+                    self.end_replaced(selector, &opened, deadline).await;
+                }
+                self.logged_in(user, done);
+                Ok(())
+            }
+            Err(failure) => self.login_failed(failure),
+        }
+    }
+
+    /// Turns the request to the user's session.
+    fn logged_in(&self, user: &UserId, done: LoggedIn) {
+        let mut state = self.state();
+        let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
+        state.forget();
+        (state.ended, state.block) = (None, panicked);
+        state.session = TrackedRecord::of(done.session);
+        state.user = Some(TrackedUser::read(user.clone(), done.user));
+        state.id = Some(OpenedBy {
+            id: done.id,
+            own: done.id,
+            presents: false,
+        });
+        state.issue(done.id);
+    }
+
+    /// Goes on as before, with what the login has left of the session.
+    fn login_failed(&self, failure: LoginFailure) -> Result<(), Error> {
+        let mut state = self.state();
+        state.session.unknown = failure.unknown.map(|unknown| (unknown, None));
+        let (guest, now) = (state.session.stored.is_some(), self.config.now());
+        match failure.session {
+            // Taken back: the guest goes on, with what was changed.
+            Some(record) if guest && record.user() == owner(&state) => {
+                state.facts = FactEdits::default();
+                state.session.committed(record, now)?;
+            }
+            // The session waits for the next login, with what was changed in it.
+            Some(record) => {
+                let id = state
+                    .id
+                    .map(|by| by.own)
+                    .or(state.superseded.as_ref().map(|s| s.0));
+                state.lose(Ended::LoggedIn);
+                state.block = Some(WriteBlock::Superseded);
+                state.superseded = id.map(|id| (id, record));
+            }
+            None => {}
+        }
+        Err(failure.error)
+    }
+
+    /// Ends the session of another user whose place the login takes. If that fails, it stays until it expires.
+    async fn end_replaced(&self, selector: Selector, opened: &Opened, deadline: Instant) {
+        let Some(user) = opened.record.user() else {
+            return;
+        };
+        let ended = self
+            .end_in_store(selector, opened, &Ended::LoggedIn, deadline)
+            .await;
+        match ended {
+            Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the session of the user before could not be ended: it is left until it expires");
+            }
+        }
+    }
+}
+
+fn owner(state: &State) -> Option<&UserId> {
+    state.session.stored.as_ref()?.user()
+}

@@ -1,0 +1,169 @@
+//! One record as a request knows it, and what is to become of it.
+
+use std::sync::Arc;
+
+use crate::amend::UnknownOutcome;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::id::SessionId;
+use crate::merge::Occasion;
+use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, same_slot, stored_under};
+use crate::record::{Record, Slot};
+use crate::row::AnyRow;
+
+/// A record and the edits that wait to be written. A request has one for the browser's session, and one more for the
+/// user who is logged in.
+#[derive(Default)]
+pub(super) struct TrackedRecord {
+    /// The record as last seen in the store.
+    pub(super) stored: Option<Arc<Record>>,
+    pub(super) edits: Vec<SlotEdit>,
+    /// What the write that is under way, or was the last, holds: an edit that comes to nothing may have to undo it.
+    sent: Vec<SlotEdit>,
+    /// A write whose outcome is unknown, and the id that it issues.
+    pub(super) unknown: Option<(UnknownOutcome, Option<SessionId>)>,
+}
+
+impl TrackedRecord {
+    pub(super) fn of(record: Arc<Record>) -> Self {
+        Self {
+            stored: Some(record),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn slots(&self) -> &[Arc<Slot>] {
+        self.stored.as_deref().map_or(&[], Record::slots)
+    }
+
+    /// Returns the record as the handles of the request see it, with `passing` on top, if that is not just what is
+    /// stored. What was used up is still seen.
+    pub(super) fn seen_by_handles(&self, passing: &[Arc<Slot>], now: Timestamp) -> Option<Record> {
+        if self.edits.is_empty() && passing.is_empty() {
+            return None;
+        }
+        let mut seen = Record::new(now, now).with_slots(self.slots().iter().cloned());
+        for edit in self.edits.iter().filter(|edit| !edit.used_up) {
+            edit.show(&mut seen);
+        }
+        Some(seen.with_slots(passing.iter().cloned()))
+    }
+
+    /// Takes in that a slot has become `ours`, seen from `base`.
+    pub(super) fn fold(
+        &mut self,
+        row: &'static dyn AnyRow,
+        base: Option<&Arc<Slot>>,
+        ours: Option<&Arc<Slot>>,
+        used_up: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let stored = || {
+            let record = self.stored.as_deref();
+            record
+                .and_then(|record| stored_under(row, record, now))
+                .cloned()
+        };
+        let (base_in_store, current) = match self.edit_of(row) {
+            Some(edit) => (edit.base.clone(), edit.ours.clone()),
+            None => {
+                let stored = stored();
+                (stored.clone(), stored)
+            }
+        };
+        let ours = merge3(row, base, ours, current.as_ref(), Occasion::Conflict)?;
+        self.replace(SlotEdit {
+            row,
+            base: base_in_store,
+            ours,
+            used_up,
+        });
+        Ok(())
+    }
+
+    pub(super) fn edit_of(&self, row: &dyn AnyRow) -> Option<&SlotEdit> {
+        self.edits.iter().find(|edit| edit.name() == row.name())
+    }
+
+    /// Puts an edit in place of any other of its slot.
+    pub(super) fn replace(&mut self, edit: SlotEdit) {
+        let wanted = edit.is_change() || self.sent.iter().any(|sent| sent.name() == edit.name());
+        let at = self
+            .edits
+            .iter()
+            .position(|other| other.name() == edit.name());
+        match at {
+            Some(at) if wanted => self.edits[at] = edit,
+            Some(at) => drop(self.edits.remove(at)),
+            None if wanted => self.edits.push(edit),
+            None => {}
+        }
+    }
+
+    /// Returns what is to be written now; what was used up only at the end of the request. Whoever calls it holds the
+    /// gate: no other write is under way.
+    pub(super) fn send(&mut self, ends: bool) -> Vec<SlotEdit> {
+        self.edits.retain(SlotEdit::is_change);
+        let sent = self.edits.iter().filter(|edit| ends || !edit.used_up);
+        self.sent = sent.cloned().collect();
+        self.sent.clone()
+    }
+
+    /// Refuses what has no room, before anything is written.
+    pub(super) fn check_sizes(&self, caps: Caps, now: Timestamp) -> Result<(), Error> {
+        let Some(stored) = self.stored.as_deref().filter(|_| !self.edits.is_empty()) else {
+            return Ok(());
+        };
+        let mut after = stored.clone();
+        edit::apply(&self.edits, &mut after, now)?;
+        caps.check(Some(stored), &after)?;
+        caps.check_edits(&self.edits, &after)
+    }
+
+    /// The record was looked up again: the edits go on top of that.
+    pub(super) fn refreshed(&mut self, record: Arc<Record>, now: Timestamp) -> Result<(), Error> {
+        self.edits = edit::rebase(&self.edits, &record, now)?;
+        self.stored = Some(record);
+        Ok(())
+    }
+
+    /// What was sent is in `record`. What was folded in meanwhile stays, on top of that.
+    pub(super) fn committed(&mut self, record: Arc<Record>, now: Timestamp) -> Result<(), Error> {
+        self.stored = Some(Arc::clone(&record));
+        let sent = std::mem::take(&mut self.sent);
+        for edit in std::mem::take(&mut self.edits) {
+            let sent = sent.iter().find(|sent| sent.name() == edit.name());
+            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), edit.ours.as_ref())) {
+                continue;
+            }
+            let base = sent.map_or_else(|| edit.base.clone(), |sent| sent.ours.clone());
+            let theirs = stored_under(edit.row, &record, now);
+            self.replace(SlotEdit { base, ..edit }.rebased(theirs)?);
+        }
+        Ok(())
+    }
+
+    /// What was sent is written where this request does not look: it goes on seeing what it has seen, and its edits.
+    pub(super) fn committed_elsewhere(&mut self, now: Timestamp) -> Result<(), Error> {
+        let Some(stored) = &self.stored else {
+            return Ok(());
+        };
+        let mut seen = Record::clone(stored);
+        for edit in &self.sent {
+            edit.show(&mut seen);
+        }
+        self.committed(Arc::new(seen), now)
+    }
+
+    /// Nothing of what was changed is to be written.
+    pub(super) fn drop_edits(&mut self) {
+        self.edits.clear();
+        self.unknown = None;
+    }
+
+    /// Returns `true` if this request has given the field another value.
+    pub(super) fn has_set(&self, row: &dyn AnyRow) -> bool {
+        self.edit_of(row)
+            .is_some_and(|edit| !same_payload(edit.ours.as_ref(), edit.base.as_ref()))
+    }
+}

@@ -1,0 +1,427 @@
+//! Rows: what is known of each field, in the table that `#[derive(Session)]` fills.
+//!
+//! A [`Row`] says everything about one field. All code that acts on a row is here, compiled once; macro
+//! output is data.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::canonical;
+use crate::clock::Timestamp;
+use crate::error::EncodeError;
+use crate::merge::{self, Sides};
+use crate::record::{FieldName, Slot};
+use crate::signature::Signature;
+
+/// What the stored names of fields begin with that are a guest's alone.
+pub(crate) const GUEST: &str = "@guest/";
+
+/// The lifetimes of a session: a schema's wishes, or the layer's settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetime {
+    /// How long a session may be idle.
+    pub ttl: Option<Duration>,
+    /// How long it may live at all.
+    pub absolute: Option<Duration>,
+}
+
+impl Lifetime {
+    /// Lifetimes in milliseconds, as the macro has parsed them.
+    pub const fn from_millis(ttl: Option<u64>, absolute: Option<u64>) -> Self {
+        Self {
+            ttl: duration(ttl),
+            absolute: duration(absolute),
+        }
+    }
+
+    /// The longer of each.
+    #[must_use]
+    pub fn longest(self, other: Self) -> Self {
+        Self {
+            ttl: self.ttl.max(other.ttl),
+            absolute: self.absolute.max(other.absolute),
+        }
+    }
+}
+
+const fn duration(millis: Option<u64>) -> Option<Duration> {
+    match millis {
+        Some(millis) => Some(Duration::from_millis(millis)),
+        None => None,
+    }
+}
+
+/// One field of a schema.
+#[derive(Debug)]
+pub struct Row<T> {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    ttl: Option<Duration>,
+    sliding: bool,
+    flash: bool,
+    follows: bool,
+    has_rule: bool,
+    default: fn() -> T,
+    decode: fn(&[u8]) -> Result<T, serde_json::Error>,
+    encode: fn(&T, &mut Vec<u8>) -> Result<(), EncodeError>,
+    rule: Rule<T>,
+}
+
+/// Types that have a value for a field that is absent: those that implement `Default`.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` has no value while it is absent",
+    label = "does not implement `Default`",
+    note = "make it an `Option`, derive `Default` for it, or write `#[session(default = …)]` above the field"
+)]
+pub trait Absent: Sized {
+    /// That value.
+    fn absent() -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> Absent for T {
+    fn absent() -> Self {
+        Self::default()
+    }
+}
+
+/// How a field merges.
+#[derive(Debug)]
+enum Rule<T> {
+    Reject,
+    By(fn(Sides<T>) -> Option<T>),
+}
+
+/// [`Row::new`], for the macro: the compiler blames a type that fails the bounds of a function at the type's
+/// own place, and names the derive that is missing.
+pub const fn row<T>(name: &'static str, default: fn() -> T) -> Row<T>
+where
+    T: Serialize + for<'de> Deserialize<'de> + Send + Sync + 'static,
+{
+    Row::new(name, default)
+}
+
+impl<T> Row<T> {
+    /// A field under its stored name. It has no rule: the later writer wins, and it stays with the browser.
+    pub const fn new(name: &'static str, default: fn() -> T) -> Self
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        Self {
+            name,
+            aliases: &[],
+            ttl: None,
+            sliding: false,
+            flash: false,
+            follows: false,
+            has_rule: false,
+            default,
+            decode: decode::<T>,
+            encode: canonical::encode::<T>,
+            rule: Rule::By(merge::later::<T>),
+        }
+    }
+
+    /// Older stored names, which still read.
+    #[must_use]
+    pub const fn aliases(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    /// The field's own lifetime, from when it is set; with `sliding`, from when it was last used.
+    #[must_use]
+    pub const fn expire(self, millis: u64, sliding: bool) -> Self {
+        Self {
+            ttl: Some(Duration::from_millis(millis)),
+            sliding,
+            ..self
+        }
+    }
+
+    /// Used up by being read.
+    #[must_use]
+    pub const fn flash(self) -> Self {
+        Self {
+            flash: true,
+            rule: Rule::By(merge::flash::<T>),
+            ..self
+        }
+    }
+
+    /// How the field merges. It follows the user.
+    #[must_use]
+    pub const fn merge(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
+        Self {
+            follows: true,
+            ..self.merge_in_browser(rule)
+        }
+    }
+
+    /// How the field merges between requests. It stays with the browser.
+    #[must_use]
+    pub const fn merge_in_browser(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
+        Self {
+            rule: Rule::By(rule),
+            has_rule: true,
+            ..self
+        }
+    }
+
+    /// A conflict is an error.
+    #[must_use]
+    pub const fn reject(self) -> Self {
+        Self {
+            rule: Rule::Reject,
+            has_rule: true,
+            ..self
+        }
+    }
+
+    /// Another way to read stored bytes, which knows the older type.
+    #[must_use]
+    pub const fn decode(self, decode: fn(&[u8]) -> Result<T, serde_json::Error>) -> Self {
+        Self { decode, ..self }
+    }
+}
+
+fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(payload)
+}
+
+/// Reads a value as its type, or failing that as the older type it once had. The error is the first one's.
+///
+/// # Errors
+///
+/// If it is neither.
+pub fn decode_or_upgrade<T: DeserializeOwned, Old: DeserializeOwned>(
+    payload: &[u8],
+    upgrade: impl FnOnce(Old) -> T,
+) -> Result<T, serde_json::Error> {
+    decode(payload).or_else(|error| decode(payload).map(upgrade).map_err(|_| error))
+}
+
+impl<T> Row<T> {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn older_names(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+
+    pub(crate) fn follows_user(&self) -> bool {
+        self.follows
+    }
+
+    pub(crate) fn is_flash(&self) -> bool {
+        self.flash
+    }
+
+    /// The lifetime that using the field starts anew, if it slides.
+    pub(crate) fn slides(&self) -> Option<Duration> {
+        self.ttl.filter(|_| self.sliding)
+    }
+
+    /// When the field lapses if it is set at `now`.
+    pub(crate) fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ttl.map(|ttl| now + ttl)
+    }
+
+    pub(crate) fn default(&self) -> T {
+        (self.default)()
+    }
+
+    pub(crate) fn decode_payload(&self, payload: &[u8]) -> Result<T, serde_json::Error> {
+        (self.decode)(payload)
+    }
+
+    pub(crate) fn encode_value(&self, value: &T) -> Result<Bytes, EncodeError> {
+        let mut payload = Vec::new();
+        (self.encode)(value, &mut payload)?;
+        Ok(payload.into_boxed_slice().into()) // else `Bytes` keeps a second allocation, for the spare room
+    }
+
+    pub(crate) fn slot(&self, payload: Bytes, expires: Option<Timestamp>) -> Arc<Slot> {
+        let signature = if self.flash {
+            Signature::unique(&payload, rand::random())
+        } else {
+            Signature::of(&payload)
+        };
+        Arc::new(Slot::signed(
+            FieldName::fixed(self.name),
+            payload,
+            expires,
+            signature,
+        ))
+    }
+}
+
+/// Why two sides could not be merged.
+#[derive(Debug)]
+pub(crate) enum MergeFault {
+    /// The rule is `reject`.
+    Rejected,
+    /// The stored side cannot be read; it is kept as it is.
+    Undecodable,
+    /// The result cannot be written.
+    Encode(EncodeError),
+}
+
+/// A [`Row`] of whatever type.
+pub(crate) trait AnyRow: Send + Sync {
+    /// The stored name.
+    fn name(&self) -> &'static str;
+
+    /// Older stored names.
+    fn aliases(&self) -> &'static [&'static str];
+
+    /// Returns `true` if the field follows the user from device to device.
+    fn follows(&self) -> bool;
+
+    /// Returns `true` if the field names a rule by which it merges.
+    fn has_rule(&self) -> bool;
+
+    /// Returns `true` if a conflict is an error.
+    fn rejects(&self) -> bool;
+
+    /// Returns `true` if the field is used up by being read.
+    fn is_flash(&self) -> bool;
+
+    /// Returns `true` if it is the field's name, or an older one.
+    fn knows(&self, name: &str) -> bool {
+        self.name() == name || self.aliases().contains(&name)
+    }
+
+    /// What becomes of a value that both sides changed, as a slot that does not expire.
+    ///
+    /// # Errors
+    ///
+    /// If the rule is to refuse, or one side has no place in the other's type.
+    fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault>;
+}
+
+/// The rows of one schema, or of several.
+pub(crate) type Rows = [RowOf];
+
+/// Returns the row that knows a slot of that name, be it an older one.
+pub(crate) fn row_of(rows: &Rows, name: &str) -> Option<&'static dyn AnyRow> {
+    rows.iter().map(|row| row.0).find(|row| row.knows(name))
+}
+
+impl<T: Send + Sync + 'static> AnyRow for Row<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+
+    fn follows(&self) -> bool {
+        self.follows
+    }
+
+    fn has_rule(&self) -> bool {
+        self.has_rule
+    }
+
+    fn rejects(&self) -> bool {
+        matches!(self.rule, Rule::Reject)
+    }
+
+    fn is_flash(&self) -> bool {
+        self.flash
+    }
+
+    fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
+        let Rule::By(rule) = self.rule else {
+            return Err(MergeFault::Rejected);
+        };
+        let read = |side: &Slot| self.decode_payload(side.payload());
+        let sides = Sides {
+            // A base that cannot be read was served as absent, too.
+            base: sides.base.and_then(|base| read(base).ok()),
+            ours: sides
+                .ours
+                .map(read)
+                .transpose()
+                .map_err(|_| MergeFault::Undecodable)?,
+            theirs: sides
+                .theirs
+                .map(read)
+                .transpose()
+                .map_err(|_| MergeFault::Undecodable)?,
+            occasion: sides.occasion,
+        };
+        let Some(merged) = rule(sides) else {
+            return Ok(None);
+        };
+        let payload = self.encode_value(&merged).map_err(MergeFault::Encode)?;
+        Ok(Some(self.slot(payload, None)))
+    }
+}
+
+/// A row, in a type that no other crate can look into.
+#[derive(Clone, Copy)]
+pub struct RowOf(pub(crate) &'static dyn AnyRow);
+
+impl RowOf {
+    /// Of whatever type the field is.
+    pub const fn new<T: Send + Sync + 'static>(row: &'static Row<T>) -> Self {
+        Self(row)
+    }
+}
+
+impl fmt::Debug for RowOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RowOf").field(&self.0.name()).finish()
+    }
+}
+
+/// What a handler did to one cell.
+#[derive(Clone)]
+pub struct CellEdit {
+    pub(crate) row: &'static dyn AnyRow,
+    /// The slot the cell was opened on.
+    pub(crate) base: Option<Arc<Slot>>,
+    /// What is to be in its place; `None` takes it out.
+    pub(crate) ours: Option<Arc<Slot>>,
+    pub(crate) kind: EditKind,
+}
+
+/// How what a handler did to a cell is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EditKind {
+    /// As a change.
+    Changed,
+    /// As a value for the rest of this request alone.
+    Passing,
+    /// As a use of a field that slides: it lives longer.
+    Slid,
+    /// As a flash that was read: it goes when the request ends, unless that sets or keeps it.
+    UsedUp,
+    /// As a flash that is to stay for one more request.
+    Kept,
+}
+
+impl fmt::Debug for CellEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            row,
+            base,
+            ours,
+            kind,
+        } = self;
+        f.debug_struct("CellEdit")
+            .field("row", &row.name())
+            .field("base", base)
+            .field("ours", ours)
+            .field("kind", kind)
+            .finish()
+    }
+}
