@@ -1,6 +1,9 @@
 //! Foundation.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
+#[cfg(feature = "tower-sessions")]
+mod for_tower_sessions;
+
 pub mod store;
 
 mod frame;
@@ -19,6 +22,8 @@ pub mod testing;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use error::{DecodeError, Error};
+#[cfg(feature = "tower-sessions")]
+pub use for_tower_sessions::ForTowerSessions;
 pub use id::SessionId;
 pub use key::{Key, Selector, UserId};
 pub use record::Ended;

@@ -11,11 +11,17 @@ use std::sync::Arc;
 #[cfg(feature = "memory")]
 mod memory;
 mod sweep_guard;
+#[cfg(feature = "tower-sessions")]
+pub(crate) mod tower_sessions;
+mod users;
 
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 
 pub use sweep_guard::SweepGuard;
+#[cfg(feature = "tower-sessions")]
+pub use tower_sessions::TowerSessionsStore;
+pub use users::UserStore;
 
 pub use crate::error::StoreError;
 pub use crate::record::{FieldName, Record, Slot, Version};
