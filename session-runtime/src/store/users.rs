@@ -11,8 +11,8 @@ use crate::store::{AnyStore, Store, Swapped, Swept};
 /// Keeps users' records in the app's own table of users, instead of in the session store.
 ///
 /// A record takes two columns: one of bytes, which holds all of it, and one for its version, 8 bytes that each write
-/// renews. Both are NULL until the user first logs in. In SQL (PostgreSQL says `bytea`, and `IS NOT DISTINCT FROM`
-/// instead of `IS`; MySQL says `<=>`):
+/// renews. Both are NULL until the user first logs in. In SQLite's words (instead of `IS`, PostgreSQL has
+/// `IS NOT DISTINCT FROM`, and `MySQL` has `<=>`):
 ///
 /// ```sql
 /// ALTER TABLE users ADD COLUMN session BLOB;
