@@ -171,6 +171,21 @@ macro_rules! version {
             }
 
             #[tokio::test]
+            async fn a_deletion_is_remembered_for_a_day() {
+                let clock = TestClock::new();
+                let store = ForTowerSessions::new(MemoryStore::new()).clock(clock.clone());
+                let mut record = record([("user", json!("ada"))]);
+                store.create(&mut record).await.expect("an answer");
+                store.delete(&record.id).await.expect("an answer");
+                clock.advance(24 * HOUR - Duration::from_millis(1));
+                store.save(&record).await.expect("an answer");
+                assert_eq!(loaded(&store, &record.id).await, None);
+                clock.advance(Duration::from_millis(1));
+                store.save(&record).await.expect("an answer");
+                assert_eq!(loaded(&store, &record.id).await, Some(record));
+            }
+
+            #[tokio::test]
             async fn a_deletion_amid_saves_is_final() {
                 for delay in 0..20 {
                     let store = ForTowerSessions::new(Troubled::default());
@@ -330,11 +345,12 @@ macro_rules! version {
                 let bytes = held.expect("a record").to_bytes();
                 let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
                 assert!(holds(b"canary") && holds(b"seen"), "it is looked for in the right place");
-                for half in [&id.to_le_bytes()[..8], &id.to_be_bytes()[..8]] {
-                    assert!(!holds(half));
-                }
-                for digits in [record.id.to_string(), format!("{id:032x}")] {
-                    assert!(!holds(digits.as_bytes()) && !key.to_string().contains(&digits[..8]));
+                for id in [id, id.swap_bytes()] {
+                    let digits = format!("{id:032x}");
+                    for half in 0..2 {
+                        assert!(!holds(&id.to_be_bytes()[8 * half..][..8]));
+                        assert!(!key.to_string().contains(&digits[16 * half..][..16]));
+                    }
                 }
             }
 
