@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use session_runtime::store::{Record, Slot, Store, Swapped, TowerSessionsStore};
+use session_runtime::testing::{CASES, SWEEPER_CASES, conformance_case};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,6 +15,36 @@ use tower_sessions::session::{self, Id};
 use tower_sessions::session_store::{self, SessionStore};
 
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
+
+// ---- the suite of promises
+
+async fn keeps_its_promises(make: fn() -> TowerSessionsStore) {
+    for case in CASES {
+        let run = tokio::spawn(conformance_case(case, move |_| async move { make() }));
+        // Their store deletes what has expired, by its own clock.
+        match (run.await, SWEEPER_CASES.contains(case)) {
+            (Ok(()), false) | (Err(_), true) => {}
+            (Ok(()), true) => panic!("`{case}` is kept by a store that expires by itself"),
+            (Err(failed), false) => panic!("`{case}`: {failed}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn their_memory_store_of_0_15_keeps_all_promises_but_those_left_out() {
+    keeps_its_promises(|| TowerSessionsStore::v0_15(tower_sessions::MemoryStore::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn their_memory_store_of_0_14_keeps_all_promises_but_those_left_out() {
+    let make = || TowerSessionsStore::v0_14(tower_sessions_0_14::MemoryStore::default());
+    keeps_its_promises(make).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_save_writes_over_something_alone_keeps_them_too() {
+    keeps_its_promises(|| Troubled::default().store()).await;
+}
 
 // ---- faults of their store
 

@@ -167,3 +167,56 @@ async fn sweeping_is_for_sessions_alone() {
     let kept = Store::load(&store, &ada()).await.expect("an answer");
     assert_eq!(kept, Some(expired));
 }
+
+#[cfg(feature = "testing")]
+mod suite {
+    use super::*;
+    use crate::testing::{CASES, SWEEPER_CASES, conformance_case};
+
+    /// Takes every key for a user's.
+    struct Columns(WithUsers<Table>);
+
+    fn column_of(key: &Key) -> Key {
+        Key::User(UserId::new(key.to_string()))
+    }
+
+    impl Store for Columns {
+        async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+            Store::load(&self.0, &column_of(key)).await
+        }
+
+        async fn swap(
+            &self,
+            key: &Key,
+            before: Option<&Arc<Record>>,
+            after: &Arc<Record>,
+        ) -> Result<Swapped, StoreError> {
+            Store::swap(&self.0, &column_of(key), before, after).await
+        }
+
+        async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+            Store::sweep(&self.0, limit).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_column_keeps_every_promise_but_that_it_is_swept() {
+        for case in CASES.iter().filter(|case| !SWEEPER_CASES.contains(case)) {
+            let columns = async |_| Columns(Table::of_everybody().beside(&MemoryStore::new()));
+            conformance_case(case, columns).await;
+        }
+    }
+
+    /// Sweeps a user's record, too.
+    const OF_USERS: &str = "sweeping_names_the_sessions_and_whose_they_were";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sessions_beside_a_table_of_users_keep_every_promise() {
+        assert!(CASES.contains(&OF_USERS));
+        for case in CASES.iter().filter(|case| **case != OF_USERS) {
+            let beside =
+                async |clock| Table::of_everybody().beside(&MemoryStore::new().with_clock(clock));
+            conformance_case(case, beside).await;
+        }
+    }
+}

@@ -52,9 +52,10 @@ impl<'a, S: Store> Walk<'a, S> {
 
 pub(super) async fn a_slot_grows_and_shrinks_across_the_limits<S: Store>(trial: &Trial<S>) {
     let mut walk = Walk::begin(trial, []).await;
+    // By value: a closure over references would keep the case from being spawned.
     let pairs = LENGTHS
-        .iter()
-        .flat_map(|from| LENGTHS.map(|to| [*from, to]));
+        .into_iter()
+        .flat_map(|from| LENGTHS.map(|to| [from, to]));
     for (seed, length) in pairs.flatten().enumerate() {
         walk.all([slot("a", noise(seed, length))]).await;
     }
