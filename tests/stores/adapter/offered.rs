@@ -233,8 +233,10 @@ macro_rules! version {
                 let id = record.id;
                 assert_eq!(loaded(&store, &id).await, None);
                 let key = inner.last_key();
-                let now = session_runtime::SystemClock::default().now();
-                let other = Arc::new(Stored::new(now, now + HOUR));
+                let mut another = Record { id: Id::default(), ..record.clone() };
+                store.create(&mut another).await.expect("an answer");
+                let other = inner.load(&inner.last_key()).await.expect("an answer");
+                let other = other.expect("a record");
                 let swapped = inner.swap(&key, None, &other).await;
                 assert_eq!(swapped.expect("an answer"), Swapped::Done);
                 assert_eq!(loaded(&store, &id).await, None);
