@@ -67,8 +67,9 @@ async fn leave(
     sessions: Sessions,
 ) -> Result<(), Error> {
     if let Some(user) = session.user() {
+        // In this order: the list of the member's sessions is in the row.
+        sessions.delete(&user).await?;
         members.leave(user.as_str()).await?;
-        sessions.revoke_all(&user).await?;
     }
     Ok(())
 }

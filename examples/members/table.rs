@@ -1,11 +1,11 @@
-//! The app's own table of users, with one column for what follows each of them.
+//! The app's own table of users, with two columns for what follows each of them: a record, and its version.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use session_runtime::UserId;
-use session_runtime::store::{StoreError, UserStore};
+use session_runtime::store::{StoreError, UserStore, Version};
 
 /// The table, behind a connection that its calls take turns with.
 #[derive(Clone, Debug)]
@@ -17,7 +17,11 @@ impl Members {
         let connection = Connection::open(path)?;
         connection.execute_batch(
             "PRAGMA journal_mode = WAL;
-             CREATE TABLE IF NOT EXISTS members (name TEXT PRIMARY KEY, session BLOB) STRICT;",
+             CREATE TABLE IF NOT EXISTS members (
+                 name TEXT PRIMARY KEY,
+                 session BLOB,
+                 session_version BLOB
+             ) STRICT;",
         )?;
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
@@ -72,14 +76,16 @@ impl UserStore for Members {
     async fn replace(
         &self,
         user: &UserId,
-        old: Option<&[u8]>,
-        new: Option<&[u8]>,
+        before: Option<Version>,
+        after: Version,
+        record: Vec<u8>,
     ) -> Result<bool, StoreError> {
         let name = user.as_str().to_owned();
-        let (old, new) = (old.map(<[u8]>::to_vec), new.map(<[u8]>::to_vec));
+        let (before, after) = (before.map(Version::to_bytes), after.to_bytes());
         self.call(move |connection| {
-            let update = "UPDATE members SET session = ?3 WHERE name = ?1 AND session IS ?2";
-            Ok(connection.execute(update, params![name, old, new])? == 1)
+            let update = "UPDATE members SET session = ?2, session_version = ?3
+                          WHERE name = ?1 AND session_version IS ?4";
+            Ok(connection.execute(update, params![name, record, after, before])? == 1)
         })
         .await
     }

@@ -41,6 +41,9 @@ mod plan;
 
 pub mod transport;
 
+#[cfg(feature = "tower-sessions")]
+mod for_tower_sessions;
+
 pub mod store;
 
 mod merge;
@@ -71,6 +74,8 @@ pub use clock::{Clock, SystemClock, Timestamp};
 pub use error::{DecodeError, Error};
 pub use event::{Event, EventKind};
 pub use field::{Field, Flash};
+#[cfg(feature = "tower-sessions")]
+pub use for_tower_sessions::ForTowerSessions;
 pub use id::SessionId;
 pub use key::{Key, Selector, UserId};
 pub use layer::SessionLayer;

@@ -11,11 +11,17 @@ use std::sync::Arc;
 #[cfg(feature = "memory")]
 mod memory;
 mod sweep_guard;
+#[cfg(feature = "tower-sessions")]
+pub(crate) mod tower_sessions;
+mod users;
 
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 
 pub use sweep_guard::SweepGuard;
+#[cfg(feature = "tower-sessions")]
+pub use tower_sessions::TowerSessionsStore;
+pub use users::UserStore;
 
 pub use crate::error::StoreError;
 pub use crate::record::{FieldName, Record, Slot, Version};
@@ -74,7 +80,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Swapped, StoreError>> + Send;
 
     /// Deletes at most `limit` records that have expired ten minutes ago or earlier by the store's own clock, and says
-    /// which. A store whose engine does that by itself says none.
+    /// which; fewer only if nothing else is left, or is being swept or extended. A store whose engine does that by
+    /// itself says none.
     ///
     /// # Errors
     ///

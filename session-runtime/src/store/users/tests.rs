@@ -1,149 +1,222 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::*;
-use crate::change::Expiry;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::id::SessionId;
+use crate::record::Slot;
 use crate::store::MemoryStore;
-use crate::testing::{CASES, conformance_case};
 
-/// A table in which everybody is a user.
+/// What is in a row's two columns.
+type Row = Option<(Version, Vec<u8>)>;
+
+/// A table of users.
 #[derive(Default)]
-struct Table(Mutex<HashMap<UserId, Vec<u8>>>);
+struct Table {
+    rows: Mutex<HashMap<UserId, Row>>,
+    /// Whoever is asked for is a user.
+    open: bool,
+}
+
+impl Table {
+    fn of_everybody() -> Self {
+        let rows = Mutex::default();
+        Self { rows, open: true }
+    }
+
+    fn of(users: &[&str]) -> Self {
+        let rows = users.iter().map(|user| (UserId::from(*user), None));
+        Self {
+            rows: Mutex::new(rows.collect()),
+            open: false,
+        }
+    }
+
+    fn put(&self, user: &str, row: Row) {
+        let mut rows = self.rows.lock().expect("no panic");
+        rows.insert(UserId::from(user), row);
+    }
+
+    fn beside(self, sessions: &MemoryStore) -> WithUsers<Self> {
+        WithUsers {
+            users: self,
+            sessions: Arc::new(sessions.clone()),
+        }
+    }
+}
 
 impl UserStore for Table {
     async fn load(&self, user: &UserId) -> Result<Option<Vec<u8>>, StoreError> {
         tokio::task::yield_now().await;
-        Ok(self.0.lock().expect("no panic").get(user).cloned())
+        let rows = self.rows.lock().expect("no panic");
+        Ok(rows.get(user).cloned().flatten().map(|(_, record)| record))
     }
 
     async fn replace(
         &self,
         user: &UserId,
-        old: Option<&[u8]>,
-        new: Option<&[u8]>,
+        before: Option<Version>,
+        after: Version,
+        record: Vec<u8>,
     ) -> Result<bool, StoreError> {
         tokio::task::yield_now().await;
-        let mut table = self.0.lock().expect("no panic");
-        let fits = table.get(user).map(Vec::as_slice) == old;
+        let mut rows = self.rows.lock().expect("no panic");
+        if self.open {
+            rows.entry(user.clone()).or_default();
+        }
+        let Some(row) = rows.get_mut(user) else {
+            return Ok(false);
+        };
+        let fits = row.as_ref().map(|(version, _)| *version) == before;
         if fits {
-            table.remove(user);
-            table.extend(new.map(|new| (user.clone(), new.to_vec())));
+            *row = Some((after, record));
         }
         Ok(fits)
     }
 }
 
-/// A store that takes every key for a user's.
-struct Columns(WithUsers<Table>);
-
-fn column_of(key: &Key) -> Key {
-    Key::User(UserId::new(key.to_string()))
+fn record(payload: &str) -> Arc<Record> {
+    let now = SystemClock::default().now();
+    let slot = Arc::new(Slot::new("n", payload.to_owned(), None));
+    Arc::new(Record::new(now, now + Duration::from_secs(60)).with_slots([slot]))
 }
 
-impl Store for Columns {
-    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        Store::load(&self.0, &column_of(key)).await
-    }
-
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        Store::commit(&self.0, &column_of(key), change).await
-    }
-
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        Store::owned_by(&self.0, owner).await
-    }
-
-    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        Store::sweep(&self.0, limit).await
-    }
-}
-
-/// What columns have nothing to do with: a user's record neither moves nor is listed or swept, and leaves
-/// nothing when it ends.
-const NOT_OF_USERS: &[&str] = &[
-    "a_create_waits_until_a_way_to_another_key_has_lapsed",
-    "a_change_to_an_ended_record_is_gone",
-    "a_move_takes_the_record_along",
-    "a_moved_record_tells_its_new_key_until_the_grace_ends",
-    "a_move_onto_a_taken_key_changes_nothing",
-    "a_move_onto_a_lapsed_record_replaces_it",
-    "a_second_move_leads_to_the_first",
-    "a_chain_of_moves_is_followed_step_by_step",
-    "a_retired_key_leads_here_no_longer",
-    "retiring_touches_nothing_but_a_moved_record",
-    "a_change_not_applied_retires_nothing",
-    "every_reason_for_an_end_comes_back",
-    "an_end_leaves_a_tombstone_for_a_day",
-    "a_claimed_record_can_be_ended",
-    "a_claim_follows_no_move",
-    "a_claimed_record_keeps_its_owner",
-    "a_claimed_record_lapses_in_its_time",
-    "a_repeated_update_is_applied_though_the_record_moved_since",
-    "a_repeated_update_is_applied_though_the_record_ended_since",
-    "a_repeated_move_is_applied_once",
-    "a_repeated_end_is_applied_once",
-    "a_long_reason_keeps_its_text",
-    "a_created_record_is_listed_under_its_owner",
-    "an_updated_record_is_listed_under_its_owner",
-    "a_change_without_an_owner_leaves_the_index",
-    "a_moved_record_is_listed_under_its_new_key",
-    "an_ended_record_is_not_listed",
-    "a_new_owner_takes_over",
-    "owners_are_listed_apart",
-    "a_successor_of_the_same_owner_is_listed",
-    "sweeping_deletes_what_has_expired",
-    "sweeping_spares_what_was_extended",
-    "sweeping_finds_what_was_shortened",
-    "sweeping_keeps_to_its_limit",
-    "sweeping_deletes_tombstones_in_their_time",
-    "sweeping_names_the_sessions_that_nobody_had_ended",
-    "sweeping_goes_on_once_the_clock_is_back",
-    "sweeping_stands_still_while_the_clocks_disagree",
-    "nothing_is_written_after_the_end",
-    "one_of_many_moves_is_applied",
-    "a_move_loses_no_update",
-    "a_record_that_moves_is_listed_at_every_moment",
-];
-
-#[tokio::test]
-async fn a_column_keeps_what_a_store_promises_of_users() {
-    let columns = async |_| {
-        Columns(WithUsers {
-            users: Table::default(),
-            sessions: Arc::new(MemoryStore::new()),
-        })
-    };
-    for case in CASES.iter().filter(|case| !NOT_OF_USERS.contains(case)) {
-        conformance_case(case, columns).await;
-    }
-    assert!(NOT_OF_USERS.iter().all(|case| CASES.contains(case)));
+fn ada() -> Key {
+    Key::User(UserId::from("ada"))
 }
 
 #[tokio::test]
-async fn a_commit_is_remembered_though_the_clocks_of_two_instances_differ() {
-    let (table, user) = (Table::default(), UserId::new("ada"));
-    let slow = Timestamp::from_millis(1_793_491_200_000);
-    let fast = slow + Duration::from_secs(5 * 60);
-    let apply = async |change: &Change| {
-        let answer = commit(&table, &user, change).await.expect("an answer");
-        assert_eq!(answer, Committed::Applied);
-    };
-    let mut create = Change::new(Kind::Create, slow);
-    create.expiry = Expiry::Set(fast + Duration::from_secs(60 * 60));
-    apply(&create).await;
-    for now in [fast, slow, fast] {
-        apply(&Change::new(Kind::Update, now)).await;
+async fn a_user_s_record_is_in_the_row_and_a_session_in_the_session_store() {
+    let sessions = MemoryStore::new();
+    let store = Table::of(&["ada"]).beside(&sessions);
+    let session = Key::from(&SessionId::generate().expect("random bytes"));
+    for key in [ada(), session.clone()] {
+        let first = record("1");
+        let next = Arc::new(first.next());
+        assert_eq!(
+            Store::swap(&store, &key, None, &first).await.expect("done"),
+            Swapped::Done
+        );
+        let swapped = Store::swap(&store, &key, Some(&first), &next).await;
+        assert_eq!(swapped.expect("done"), Swapped::Done);
+        let loaded = Store::load(&store, &key).await.expect("an answer");
+        assert_eq!(loaded.as_ref(), Some(&next));
+        let latest = Store::load_latest(&store, &key).await.expect("an answer");
+        assert_eq!(latest, loaded);
     }
-    // Not `Exists`: it is told from another.
-    apply(&create).await;
+    assert_eq!(
+        Store::load(&sessions, &ada()).await.expect("an answer"),
+        None
+    );
+    let held = Store::load(&sessions, &session).await.expect("an answer");
+    assert!(held.is_some());
 }
 
-#[test]
-fn what_is_no_column_of_ours_is_refused() {
-    let refused = |column: &[u8]| Column::read(Some(column.to_vec())).is_err();
-    assert!(refused(b""));
-    assert!(refused(&[VERSION]));
-    assert!(refused(&[VERSION, 2, 0]));
-    assert!(refused(&[VERSION, 0]));
-    assert!(refused(&[VERSION + 1, 0]));
+#[tokio::test]
+async fn a_stale_swap_brings_what_is_in_the_row() {
+    let store = Table::of(&["ada"]).beside(&MemoryStore::new());
+    let (first, other) = (record("1"), record("2"));
+    let swap = async |before, after| Store::swap(&store, &ada(), before, after).await;
+    assert_eq!(swap(None, &first).await.expect("done"), Swapped::Done);
+    let stale = Swapped::Stale(Some(Arc::clone(&first)));
+    assert_eq!(swap(None, &other).await.expect("an answer"), stale);
+    let late = swap(Some(&other), &Arc::new(other.next())).await;
+    assert_eq!(late.expect("an answer"), stale);
+}
+
+#[tokio::test]
+async fn a_user_without_a_row_has_nothing_to_swap() {
+    let store = Table::of(&["bob"]).beside(&MemoryStore::new());
+    let first = record("1");
+    for before in [None, Some(&first)] {
+        let after = Arc::new(first.next());
+        let swapped = Store::swap(&store, &ada(), before, &after).await;
+        assert_eq!(swapped.expect("an answer"), Swapped::Stale(None));
+    }
+    assert_eq!(Store::load(&store, &ada()).await.expect("an answer"), None);
+}
+
+#[tokio::test]
+async fn a_column_that_holds_something_else_is_an_error_and_is_kept() {
+    let table = Table::of(&[]);
+    let version = record("1").version();
+    table.put("ada", Some((version, b"junk".to_vec())));
+    let store = table.beside(&MemoryStore::new());
+    let loaded = Store::load(&store, &ada()).await;
+    assert!(!loaded.expect_err("it is no record").is_transient());
+    let swapped = Store::swap(&store, &ada(), None, &record("1")).await;
+    swapped.expect_err("what is there cannot be told");
+    let column = store.users.load(&UserId::from("ada")).await;
+    assert_eq!(column.expect("an answer"), Some(b"junk".to_vec()));
+}
+
+#[tokio::test]
+async fn sweeping_is_for_sessions_alone() {
+    let sessions = MemoryStore::new();
+    let store = Table::of_everybody().beside(&sessions);
+    let long_ago = Timestamp::from_millis(0);
+    let expired = Arc::new(Record::new(SystemClock::default().now(), long_ago));
+    let session = Key::from(&SessionId::generate().expect("random bytes"));
+    for key in [&ada(), &session] {
+        let swapped = Store::swap(&store, key, None, &expired).await;
+        assert_eq!(swapped.expect("done"), Swapped::Done);
+    }
+    let swept = Store::sweep(&store, 10).await.expect("an answer");
+    assert_eq!(swept.expired, [(session, None)]);
+    let kept = Store::load(&store, &ada()).await.expect("an answer");
+    assert_eq!(kept, Some(expired));
+}
+
+#[cfg(feature = "testing")]
+mod suite {
+    use super::*;
+    use crate::testing::{CASES, SWEEPER_CASES, conformance_case};
+
+    /// Takes every key for a user's.
+    struct Columns(WithUsers<Table>);
+
+    fn column_of(key: &Key) -> Key {
+        Key::User(UserId::new(key.to_string()))
+    }
+
+    impl Store for Columns {
+        async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+            Store::load(&self.0, &column_of(key)).await
+        }
+
+        async fn swap(
+            &self,
+            key: &Key,
+            before: Option<&Arc<Record>>,
+            after: &Arc<Record>,
+        ) -> Result<Swapped, StoreError> {
+            Store::swap(&self.0, &column_of(key), before, after).await
+        }
+
+        async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+            Store::sweep(&self.0, limit).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_column_keeps_every_promise_but_that_it_is_swept() {
+        for case in CASES.iter().filter(|case| !SWEEPER_CASES.contains(case)) {
+            let columns = async |_| Columns(Table::of_everybody().beside(&MemoryStore::new()));
+            conformance_case(case, columns).await;
+        }
+    }
+
+    /// Sweeps a user's record, too.
+    const OF_USERS: &str = "sweeping_names_the_sessions_and_whose_they_were";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sessions_beside_a_table_of_users_keep_every_promise() {
+        assert!(CASES.contains(&OF_USERS));
+        for case in CASES.iter().filter(|case| **case != OF_USERS) {
+            let beside =
+                async |clock| Table::of_everybody().beside(&MemoryStore::new().with_clock(clock));
+            conformance_case(case, beside).await;
+        }
+    }
 }
