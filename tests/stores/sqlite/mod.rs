@@ -1,5 +1,6 @@
 //! What the SQLite store does with its file: what the suite of promises does not ask of every store.
 
+mod conformance;
 mod costs;
 mod errors;
 mod file;
