@@ -311,6 +311,12 @@ pub(crate) fn unpack(
     reader.record(beside).map_err(StoreError::broken)
 }
 
+/// Reads all of a record but its slots: what its head says of it, whatever stands beside it.
+pub(crate) fn unpack_head(head: &Bytes) -> Result<Record, StoreError> {
+    let mut reader = Reader { frame: head, at: 0 };
+    reader.facts().map_err(StoreError::broken)
+}
+
 /// A place in a frame, up to which it has been read.
 struct Reader<'a> {
     frame: &'a Bytes,
@@ -328,6 +334,12 @@ struct SlotRow {
 
 impl<'a> Reader<'a> {
     fn record(&mut self, beside: impl FnMut(&str) -> Option<Bytes>) -> Result<Record, Fault> {
+        let mut record = self.facts()?;
+        record.put_sorted(self.slots(beside)?);
+        Ok(record)
+    }
+
+    fn facts(&mut self) -> Result<Record, Fault> {
         match self.byte()? {
             FORMAT => {}
             other => return Err(Fault::Format(other)),
@@ -340,11 +352,9 @@ impl<'a> Reader<'a> {
         let (expires, updated, seen) = (self.time()?, self.time()?, self.time()?);
         let ended = self.ended()?;
         let head = self.head(false)?;
-        let slots = self.slots(beside)?;
         let mut record = Record::stored(version, earlier, head);
         (record.expires, record.updated, record.seen) = (expires, updated, seen);
         record.ended = ended;
-        record.put_sorted(slots);
         Ok(record)
     }
 

@@ -37,8 +37,8 @@ pub async fn multiply_in_postgres(client: &Client, schema: &str, key: &Key, many
 pub fn multiply_in_sqlite(file: &Path, key: &Key, many: usize) {
     let copy =
         "WITH RECURSIVE copies (n) AS (VALUES (2) UNION ALL SELECT n + 1 FROM copies WHERE n < ?2)
-        INSERT INTO records (key, owner, expires, frame)
-            SELECT 'user:{' || hex(randomblob(16)) || '}', owner, expires, frame
+        INSERT INTO records (key, version, expires, head)
+            SELECT printf('session:%016x', random()), version, expires, head
             FROM copies, records WHERE key = ?1";
     let sqlite = rusqlite::Connection::open(file).expect("a file");
     let made = sqlite.execute(copy, (key.to_string(), number(many)));

@@ -1,7 +1,8 @@
-//! Stores: what each keeps, and what may happen to it.
+//! Stores: the suite of promises over each, and what an engine may do to it.
 
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
 mod adapter;
+mod sqlite;
 mod users;

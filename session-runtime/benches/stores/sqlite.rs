@@ -29,6 +29,20 @@ impl Raw {
 }
 
 impl Contender for Raw {
+    type Seen = ();
+
+    async fn create(&self, key: &Key) {
+        let key = key.to_string();
+        let insert = "INSERT INTO raw VALUES (?1, ?2, 0)";
+        self.run(move |sqlite| {
+            let mut insert = sqlite.prepare_cached(insert).expect("it parses");
+            insert
+                .execute(params![key, whole(0)])
+                .expect("it is written")
+        })
+        .await;
+    }
+
     async fn load(&self, key: &Key) {
         let key = key.to_string();
         let select = "SELECT value FROM raw WHERE key = ?1";
@@ -42,25 +56,13 @@ impl Contender for Raw {
         .await;
     }
 
-    async fn commit(&self, key: &Key, n: u32) {
+    async fn swap(&self, key: &Key, (): &mut (), n: u32) {
         let key = key.to_string();
-        let update = "UPDATE raw SET value = ?2, expires = expires + 1 WHERE key = ?1";
+        let update = "UPDATE raw SET value = ?2 WHERE key = ?1";
         self.run(move |sqlite| {
             let mut update = sqlite.prepare_cached(update).expect("it parses");
             update
                 .execute(params![key, whole(n)])
-                .expect("it is written")
-        })
-        .await;
-    }
-
-    async fn create(&self, key: &Key) {
-        let key = key.to_string();
-        let insert = "INSERT INTO raw VALUES (?1, ?2, 0)";
-        self.run(move |sqlite| {
-            let mut insert = sqlite.prepare_cached(insert).expect("it parses");
-            insert
-                .execute(params![key, whole(0)])
                 .expect("it is written")
         })
         .await;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod sweep_guard;
 #[cfg(feature = "tower-sessions")]
 pub(crate) mod tower_sessions;
@@ -17,6 +19,8 @@ mod users;
 
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
 
 pub use sweep_guard::SweepGuard;
 #[cfg(feature = "tower-sessions")]

@@ -1,8 +1,8 @@
 //! Records in one SQLite file.
 //!
-//! SQLite has one writer at a time, and a durable write waits for the disk. So one thread writes: it takes
-//! all changes that have come while the disk was busy and commits them together. Two more threads read. The
-//! app's own threads never wait for the file.
+//! SQLite has one writer at a time, and a durable write waits for the disk. So one thread writes: it takes all swaps that
+//! have come while the disk was busy and commits them together. Two more threads read. The app's own threads never wait
+//! for the file.
 
 use std::fmt;
 use std::path::Path;
@@ -10,53 +10,50 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::change::{Change, Committed};
-use crate::clock::{Clock, SweepGuard, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
-use crate::key::{Key, UserId};
+use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swept};
+use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
 
-mod fault;
+mod error;
 mod file;
 mod job;
-mod reader;
 mod table;
-mod writer;
+mod threads;
 
-pub use fault::OpenError;
+pub use error::OpenError;
 
-use job::ask;
-use reader::Read;
-use writer::Write;
+use job::{Jobs, QUEUE, ask};
 
-/// How many calls may wait for each kind of thread. A caller beyond that waits to be let in, and its
-/// deadline runs.
-const QUEUE: usize = 1_024;
-
-/// How many records a sweep deletes at a time, so that requests in between need not wait long.
-const SWEEP: usize = 100;
-
-/// Records in one SQLite file: for one machine, kept across restarts.
+/// Keeps records in one SQLite file: for one machine, across restarts.
 ///
-/// A commit that was answered is in the file, also after `kill -9` and, unless [`Durability::Fast`] is
-/// chosen, after a power loss. Commits that come at the same time share one wait for the disk. Several
-/// processes on one machine may share the file; it must not lie on a network drive. Room that sweeping frees
-/// is used again; the file itself does not shrink.
+/// A swap that was answered is in the file, also after `kill -9` and, unless [`Durability::Fast`] is chosen, after a
+/// power loss. Swaps that come at the same time share one wait for the disk. Several processes on one machine may share
+/// the file; it must not lie on a network drive. Room that sweeping frees is used again; the file itself does not shrink.
 ///
-/// Clones are handles to the same file. When the last is dropped, what waits to be written is written.
+/// Clones are handles to the same file. When the last is dropped, what waits to be written is written, then the threads
+/// end.
+///
+/// A call fails with an error that is [transient](StoreError::is_transient) if another process keeps the file locked for
+/// five seconds, and with one that is [full](StoreError::is_full) if the disk is. After an error of the disk itself it is
+/// [unknown](StoreError::is_unknown) whether the swap happened.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use session_runtime::store::{SqliteStore, Store};
-/// use session_runtime::{Key, SessionId};
+/// use session_runtime::store::{Record, SqliteStore, Store, Swapped};
+/// use session_runtime::{Clock, Key, SessionId, SystemClock};
+/// use std::{sync::Arc, time::Duration};
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("sessions.db");
 /// let store = SqliteStore::open(path)?;
 /// let key = Key::from(&SessionId::generate()?);
-/// assert!(store.load(&key).await?.is_none());
+/// let now = SystemClock::default().now();
+/// let record = Arc::new(Record::new(now, now + Duration::from_secs(7_200)));
+/// assert_eq!(store.swap(&key, None, &record).await?, Swapped::Done);
+/// assert_eq!(store.load(&key).await?, Some(record));
 /// # Ok(())
 /// # }
 /// ```
@@ -66,8 +63,8 @@ pub struct SqliteStore {
 }
 
 struct Inner {
-    writes: mpsc::Sender<Write>,
-    reads: mpsc::Sender<Read>,
+    writes: Jobs,
+    reads: Jobs,
     guard: SweepGuard,
 }
 
@@ -88,7 +85,7 @@ impl SqliteStore {
         Self::options().open(path)
     }
 
-    /// Opens a file otherwise than by default.
+    /// Returns options to open a file with, otherwise than by default.
     ///
     /// ```
     /// use session_runtime::store::{Durability, SqliteStore};
@@ -104,7 +101,7 @@ impl SqliteStore {
     }
 }
 
-/// How a [`SqliteStore`] is to be opened; from [`SqliteStore::options`].
+/// Says how a [`SqliteStore`] is to be opened; from [`SqliteStore::options`].
 ///
 /// ```
 /// use session_runtime::store::SqliteStore;
@@ -130,7 +127,8 @@ impl Default for SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// What a commit that was answered survives. The default is [`Durability::Full`].
+    /// Chooses what a swap that was answered survives. The default is [`Durability::Full`]; the other is faster, and
+    /// risks the last seconds at a power loss.
     ///
     /// ```
     /// use session_runtime::store::{Durability, SqliteStore};
@@ -142,9 +140,8 @@ impl SqliteOptions {
         self
     }
 
-    /// Lets the file grow to about `bytes` and no further; commits that need more answer an error of which
-    /// [`StoreError::is_full`] is true. The default is whatever the disk holds. It is of this handle, not
-    /// of the file.
+    /// Lets the file grow to about `bytes` and no further; swaps that need more answer an error of which
+    /// [`StoreError::is_full`] is true. The default is whatever the disk holds. It is of this handle, not of the file.
     ///
     /// ```
     /// use session_runtime::store::SqliteStore;
@@ -188,9 +185,8 @@ impl SqliteOptions {
         let file = file::open(path.as_ref(), self.durability, self.max_bytes)?;
         let (writes, waiting_writes) = mpsc::channel(QUEUE);
         let (reads, waiting_reads) = mpsc::channel(QUEUE);
-        writer::start(file.writer, waiting_writes)
-            .map_err(|error| OpenError::thread(&file.path, error))?;
-        reader::start(file.readers, waiting_reads)
+        threads::start_writer(file.writer, waiting_writes)
+            .and_then(|()| threads::start_readers(file.readers, waiting_reads))
             .map_err(|error| OpenError::thread(&file.path, error))?;
         Ok(SqliteStore {
             inner: Arc::new(Inner {
@@ -211,7 +207,7 @@ impl fmt::Debug for SqliteOptions {
     }
 }
 
-/// What a commit that was answered survives.
+/// Says what a swap that was answered survives.
 ///
 /// ```
 /// use session_runtime::store::Durability;
@@ -222,7 +218,7 @@ pub enum Durability {
     /// The end of the process and of the power: the answer waits until the disk has the commit.
     #[default]
     Full,
-    /// The end of the process, `kill -9` included. A power loss may take the last seconds' commits, and
+    /// The end of the process, `kill -9` included. A power loss may take the last seconds' swaps, and
     /// leaves the file whole.
     Fast,
 }
@@ -238,37 +234,36 @@ impl fmt::Debug for SqliteStore {
 
 impl Store for SqliteStore {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        ask(&self.inner.reads, Read::Load, key.clone()).await
-    }
-
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        self.inner.guard.observe(change.now);
-        ask(
-            &self.inner.writes,
-            Write::Commit,
-            Box::new((key.clone(), change.clone())),
-        )
+        let key = key.clone();
+        ask(&self.inner.reads, move |connection| {
+            table::load(connection, &key)
+        })
         .await
     }
 
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        ask(&self.inner.reads, Read::OwnedBy, owner.clone()).await
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        self.inner
+            .guard
+            .observe_swap(before.map(AsRef::as_ref), after);
+        let (key, before, after) = (key.clone(), before.cloned(), Arc::clone(after));
+        ask(&self.inner.writes, move |connection| {
+            table::swap(connection, &key, before.as_deref(), &after)
+        })
+        .await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let mut swept = Swept::default();
-        let Some(cutoff) = self.inner.guard.cutoff() else {
-            return Ok(swept);
+        let Some(now) = self.inner.guard.cutoff() else {
+            return Ok(Swept::default());
         };
-        while swept.deleted < limit {
-            let some = SWEEP.min(limit - swept.deleted);
-            let batch = ask(&self.inner.writes, Write::Sweep, (cutoff, some)).await?;
-            swept.deleted += batch.deleted;
-            swept.expired.extend(batch.expired);
-            if batch.deleted < some {
-                break;
-            }
-        }
-        Ok(swept)
+        ask(&self.inner.writes, move |connection| {
+            table::sweep(connection, sweepable(now), limit)
+        })
+        .await
     }
 }

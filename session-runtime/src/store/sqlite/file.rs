@@ -9,7 +9,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::Durability;
-use super::fault::OpenError;
+use super::error::OpenError;
+use super::table::SCHEMA;
 
 /// How many connections read.
 const READERS: usize = 2;
@@ -17,25 +18,17 @@ const READERS: usize = 2;
 /// Marks a file as this library's: `sess` in ASCII.
 const APPLICATION: i32 = 0x7365_7373;
 
-/// The version of [`SCHEMA`].
+/// The version of the [`SCHEMA`].
 const VERSION: i32 = 1;
 
-/// A record's expiry stands in its frame too; here it is for sweeping. A batch of commits leaves one row of
-/// their tokens, so that remembering them costs one write for all.
-const SCHEMA: &str = "
-    CREATE TABLE records (
-        key     TEXT NOT NULL UNIQUE,
-        owner   TEXT,
-        expires INTEGER NOT NULL,
-        frame   BLOB NOT NULL
-    );
-    CREATE INDEX records_by_owner ON records (owner) WHERE owner IS NOT NULL;
-    CREATE INDEX records_by_expiry ON records (expires);
-    CREATE TABLE commits (
-        batch   INTEGER PRIMARY KEY,
-        tokens  BLOB NOT NULL
-    );
-";
+/// Small pages, since SQLite writes whole ones: a small change of a session writes one, and two more if it extends it.
+const PAGE: i64 = 1 << 10;
+
+/// How large the log grows before what is in it is copied into the file.
+const LOG: i64 = 4 << 20;
+
+/// The log is cut back to this after one long read has let it grow.
+const LOG_LIMIT: i64 = 64 << 20;
 
 /// How long to wait for another process to let go of the file, in steps.
 const STEP: Duration = Duration::from_micros(500);
@@ -89,6 +82,9 @@ fn open_writer(
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sqlite)?;
     // Before anything is written: it may be someone else's.
     identify(&connection, path)?;
+    connection
+        .pragma_update(None, "page_size", PAGE)
+        .map_err(sqlite)?;
     let mode = write_ahead(&connection).map_err(sqlite)?;
     if mode != "wal" {
         return Err(OpenError::no_wal(path, mode));
@@ -112,7 +108,7 @@ fn wait(tried: i32) -> bool {
     tried < STEPS
 }
 
-/// Whether the file has its tables already. If it is not ours, that is an error.
+/// Returns `true` if the file has its tables already. If it is not ours, that is an error.
 fn identify(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     let read = || {
         let application: i32 =
@@ -133,7 +129,7 @@ fn identify(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     }
 }
 
-/// Switches to the write-ahead log, and says what mode that leaves the file in.
+/// Switches to the write-ahead log, and returns the mode that this leaves the file in.
 ///
 /// SQLite does not wait by itself if another process does the same just now.
 fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
@@ -159,12 +155,11 @@ fn configure(
     connection.pragma_update(None, "synchronous", if full { "full" } else { "normal" })?;
     // Elsewhere than on macOS this changes nothing; there, only it makes the disk write its cache.
     connection.pragma_update(None, "fullfsync", full)?;
-    // A log that one long read has let grow is cut back.
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG / PAGE)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     connection.pragma_update(None, "cache_size", -16 << 10)?;
     if let Some(bytes) = max_bytes {
-        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page;
+        let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / PAGE;
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
     Ok(())

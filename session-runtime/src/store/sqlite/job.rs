@@ -1,50 +1,76 @@
 //! A call on its way to a thread and back.
 
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::error::store_error;
 use crate::error::StoreError;
 
-/// A question for a thread, what the thread makes of it, and where the answer goes.
+/// How many jobs may wait for each kind of thread. A caller beyond that waits to be let in, and its deadline runs.
+pub(super) const QUEUE: usize = 1_024;
+
+pub(super) type Jobs = mpsc::Sender<Box<dyn Job>>;
+pub(super) type WaitingJobs = mpsc::Receiver<Box<dyn Job>>;
+
+/// Something that a thread does on its connection for a caller who waits.
 ///
-/// The answer is held back until [`send`](Self::send), since a commit is answered only when the
-/// transaction it is part of has reached the disk.
-pub(super) struct Job<Q, A> {
-    pub(super) question: Q,
-    pub(super) answer: Option<Result<A, StoreError>>,
-    asker: oneshot::Sender<Result<A, StoreError>>,
+/// Running it and answering are two steps, since a write is answered only when the transaction that it is part of has
+/// reached the disk. Until then it may have to be run again.
+pub(super) trait Job: Send {
+    /// Returns `true` if the caller has gone away.
+    fn is_abandoned(&self) -> bool;
+    /// Does the work and keeps the answer.
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    /// Makes this error the answer.
+    fn fail(&mut self, error: &rusqlite::Error);
+    /// Sends the answer that is kept.
+    fn answer(self: Box<Self>);
 }
 
-impl<Q, A> Job<Q, A> {
-    /// Whether whoever asked has gone away.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.asker.is_closed()
-    }
-
-    /// Sends the answer, if there is one.
-    pub(super) fn send(self) {
-        if let Some(answer) = self.answer {
-            // An error means that nobody waits for it any more.
-            let _ = self.asker.send(answer);
-        }
-    }
-}
-
-/// Puts a question to the thread behind `queue`.
-pub(super) async fn ask<J, Q, A>(
-    queue: &mpsc::Sender<J>,
-    kind: fn(Job<Q, A>) -> J,
-    question: Q,
+/// Queues work for a thread and waits for what comes of it.
+pub(super) async fn ask<A: Send + 'static>(
+    jobs: &Jobs,
+    work: impl FnMut(&Connection) -> rusqlite::Result<A> + Send + 'static,
 ) -> Result<A, StoreError> {
-    let (asker, answer) = oneshot::channel();
-    let job = kind(Job {
-        question,
-        answer: None,
-        asker,
-    });
-    queue.send(job).await.map_err(|_| ended())?;
+    let (caller, answer) = oneshot::channel();
+    let call = Call {
+        work,
+        outcome: None,
+        caller,
+    };
+    let ended = || StoreError::unavailable("the thread that serves the SQLite file has ended");
+    jobs.send(Box::new(call)).await.map_err(|_| ended())?;
     answer.await.map_err(|_| ended())?
 }
 
-fn ended() -> StoreError {
-    StoreError::unavailable("the thread that serves the SQLite file has ended")
+struct Call<W, A> {
+    work: W,
+    outcome: Option<Result<A, StoreError>>,
+    caller: oneshot::Sender<Result<A, StoreError>>,
+}
+
+impl<W, A> Job for Call<W, A>
+where
+    W: FnMut(&Connection) -> rusqlite::Result<A> + Send,
+    A: Send,
+{
+    fn is_abandoned(&self) -> bool {
+        self.caller.is_closed()
+    }
+
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.outcome = Some(Ok((self.work)(connection)?));
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &rusqlite::Error) {
+        self.outcome = Some(Err(store_error(error)));
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(outcome) = self.outcome {
+            // An error means that the caller has gone away.
+            let _ = self.caller.send(outcome);
+        }
+    }
 }

@@ -1,172 +1,178 @@
-//! The statements: a small function for each, and nothing else knows the tables.
+//! The tables and their statements. Nothing else knows them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
 
-use super::fault::Fault;
 use crate::clock::Timestamp;
-use crate::frame;
-use crate::key::{Key, UserId};
+use crate::error::StoreError;
+use crate::frame::{self, Delta};
+use crate::key::Key;
 use crate::record::Record;
-use crate::store::Swept;
-use crate::store::token::Token;
+use crate::store::{Swapped, Swept};
 
-/// A record as the table has it, and what is kept with it.
-pub(super) struct Held {
-    row: i64,
-    owner: Option<UserId>,
-    expires: Timestamp,
-    pub(super) record: Arc<Record>,
-}
+/// A record's version and expiry stand in its head, too; here they are for comparing and for sweeping. Whoever deletes
+/// a record, an operator included, deletes its payloads.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE records (
+        id      INTEGER PRIMARY KEY,
+        key     TEXT NOT NULL UNIQUE,
+        version BLOB NOT NULL,
+        expires INTEGER NOT NULL,
+        head    BLOB NOT NULL
+    );
+    CREATE INDEX records_by_expiry ON records (expires);
+    CREATE TABLE payloads (
+        record  INTEGER NOT NULL,
+        name    TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        PRIMARY KEY (record, name)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER payloads_go_with_their_record AFTER DELETE ON records BEGIN
+        DELETE FROM payloads WHERE record = old.id;
+    END;
+";
 
-impl Held {
-    pub(super) fn owner(&self) -> Option<&UserId> {
-        self.owner.as_ref()
-    }
-}
+/// How many bytes of payloads stand in a head at most; the others are written only when they change. With what a head has
+/// besides, this fills a page.
+const ROOM: usize = 700;
 
-pub(super) fn record(connection: &Connection, key: &Key) -> Result<Option<Arc<Record>>, Fault> {
-    let mut select = connection.prepare_cached("SELECT frame FROM records WHERE key = ?1")?;
-    let frame = select
-        .query_row([key.to_string()], |row| frame_of(row, 0))
-        .optional()?;
-    frame.map(|frame| decode(&frame)).transpose()
-}
-
-pub(super) fn held(connection: &Connection, key: &Key) -> Result<Option<Held>, Fault> {
-    let mut select = connection
-        .prepare_cached("SELECT rowid, owner, expires, frame FROM records WHERE key = ?1")?;
-    let columns = |row: &Row<'_>| {
-        let owner: Option<String> = row.get(1)?;
-        Ok((row.get(0)?, owner, row.get(2)?, frame_of(row, 3)?))
-    };
-    let Some((row, owner, expires, frame)) =
-        select.query_row([key.to_string()], columns).optional()?
-    else {
+/// Returns the record under a key. It is one statement: between two a record could change, and tear.
+pub(super) fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Arc<Record>>> {
+    let mut select = connection.prepare_cached(
+        "SELECT r.head, p.name, p.payload FROM records r LEFT JOIN payloads p ON p.record = r.id WHERE r.key = ?1",
+    )?;
+    let mut rows = select.query([key.to_string()])?;
+    let Some(first) = rows.next()? else {
         return Ok(None);
     };
-    let expires = Timestamp::from_millis(expires);
-    Ok(Some(Held {
-        row,
-        owner: owner.map(UserId::from),
-        expires,
-        record: decode(&frame)?,
-    }))
+    let head = bytes(first, 0)?;
+    let mut beside = HashMap::new();
+    let mut row = Some(first);
+    while let Some(payload) = row {
+        if let Some(name) = payload.get::<_, Option<String>>(1)? {
+            beside.insert(name, bytes(payload, 2)?);
+        }
+        row = rows.next()?;
+    }
+    let record = frame::unpack(&head, |name| beside.remove(name));
+    record
+        .map(|record| Some(Arc::new(record)))
+        .map_err(unreadable)
 }
 
-fn frame_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
+fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
     Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
 }
 
-fn decode(frame: &Bytes) -> Result<Arc<Record>, Fault> {
-    frame::decode(frame).map(Arc::new).map_err(Fault::Record)
+fn unreadable(error: StoreError) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error))
 }
 
-/// Puts a record under `key`, in place of `held`.
-pub(super) fn put(
+/// Puts `after` in place of `before`, if that is what is there.
+pub(super) fn swap(
     connection: &Connection,
     key: &Key,
-    held: Option<&Held>,
-    record: &Record,
-    owner: Option<&UserId>,
-) -> rusqlite::Result<()> {
-    let frame = frame::encode(record);
-    let expires = record.expires.as_millis();
-    let name = owner.map(UserId::as_str);
-    match held {
-        None => connection
-            .prepare_cached(
-                "INSERT INTO records (key, owner, expires, frame) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![key.to_string(), name, expires, frame])?,
-        // The indexes need not be touched.
-        Some(held) if held.expires == record.expires && held.owner() == owner => connection
-            .prepare_cached("UPDATE records SET frame = ?2 WHERE rowid = ?1")?
-            .execute(params![held.row, frame])?,
-        Some(held) => connection
-            .prepare_cached(
-                "UPDATE records SET owner = ?2, expires = ?3, frame = ?4 WHERE rowid = ?1",
-            )?
-            .execute(params![held.row, name, expires, frame])?,
+    before: Option<&Record>,
+    after: &Record,
+) -> rusqlite::Result<Swapped> {
+    let delta = frame::delta(before, after, ROOM);
+    let is_done = match before {
+        None => insert(connection, key, after, &delta.head)?,
+        Some(before) => update(connection, key, before, after, &delta.head)?,
     };
+    if !is_done {
+        return load(connection, key).map(Swapped::Stale);
+    }
+    put_payloads(connection, key, &delta)?;
+    Ok(Swapped::Done)
+}
+
+fn insert(
+    connection: &Connection,
+    key: &Key,
+    after: &Record,
+    head: &[u8],
+) -> rusqlite::Result<bool> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO records (key, version, expires, head) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO NOTHING",
+    )?;
+    let (version, expires) = (after.version().to_bytes(), after.expires().as_millis());
+    let inserted = insert.execute(params![key.to_string(), version, expires, head])?;
+    Ok(inserted == 1)
+}
+
+fn update(
+    connection: &Connection,
+    key: &Key,
+    before: &Record,
+    after: &Record,
+    head: &[u8],
+) -> rusqlite::Result<bool> {
+    let (key, old, new) = (
+        key.to_string(),
+        before.version().to_bytes(),
+        after.version().to_bytes(),
+    );
+    // SQLite writes an index anew even if the value stays the same.
+    let updated = if before.expires() == after.expires() {
+        connection
+            .prepare_cached(
+                "UPDATE records SET version = ?3, head = ?4 WHERE key = ?1 AND version = ?2",
+            )?
+            .execute(params![key, old, new, head])?
+    } else {
+        connection
+            .prepare_cached("UPDATE records SET version = ?3, head = ?4, expires = ?5 WHERE key = ?1 AND version = ?2")?
+            .execute(params![key, old, new, head, after.expires().as_millis()])?
+    };
+    Ok(updated == 1)
+}
+
+fn put_payloads(connection: &Connection, key: &Key, delta: &Delta<'_>) -> rusqlite::Result<()> {
+    for name in &delta.removed {
+        connection
+            .prepare_cached("DELETE FROM payloads WHERE record = (SELECT id FROM records WHERE key = ?1) AND name = ?2")?
+            .execute(params![key.to_string(), name.as_str()])?;
+    }
+    for slot in &delta.written {
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO payloads SELECT id, ?2, ?3 FROM records WHERE key = ?1",
+            )?
+            .execute(params![
+                key.to_string(),
+                slot.name().as_str(),
+                &slot.payload()[..]
+            ])?;
+    }
     Ok(())
 }
 
-pub(super) fn owned_by(connection: &Connection, owner: &UserId) -> rusqlite::Result<Vec<Key>> {
-    let mut select = connection.prepare_cached("SELECT key FROM records WHERE owner = ?1")?;
-    let keys = select.query_map([owner.as_str()], |row| row.get::<_, String>(0))?;
-    let keys = keys
-        .map(|key| key.map(|text| Key::parse(&text)))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(keys.into_iter().flatten().collect())
-}
-
-/// Deletes at most `limit` records that have expired at `cutoff`, and says which.
+/// Deletes at most `limit` records that had expired at `cutoff`, and says which.
 pub(super) fn sweep(
     connection: &Connection,
     cutoff: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Swept> {
     let mut delete = connection.prepare_cached(
-        "DELETE FROM records WHERE rowid IN
-             (SELECT rowid FROM records WHERE expires <= ?1 ORDER BY expires LIMIT ?2)
-         RETURNING key, owner, substr(frame, 1, ?3)",
+        "DELETE FROM records WHERE id IN
+             (SELECT id FROM records WHERE expires <= ?1 ORDER BY expires LIMIT ?2)
+         RETURNING key, head",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows = delete.query(params![cutoff.as_millis(), limit, frame::STATE])?;
+    let mut rows = delete.query(params![cutoff.as_millis(), limit])?;
     let mut swept = Swept::default();
     while let Some(row) = rows.next()? {
-        swept.deleted += 1;
-        let (key, owner): (String, Option<String>) = (row.get(0)?, row.get(1)?);
-        let open = frame::is_open(row.get_ref(2)?.as_blob()?);
-        if let Some(key) = Key::parse(&key).filter(|_| open) {
-            swept.expired.push((key, owner.map(UserId::from)));
+        let key = Key::parse(row.get_ref(0)?.as_str()?);
+        match (key, frame::unpack_head(&bytes(row, 1)?)) {
+            (Some(key), Ok(record)) => swept.add(key, &record),
+            // Nobody can say whose it was; it has to go all the same.
+            _ => swept.deleted += 1,
         }
     }
     Ok(swept)
-}
-
-/// Hands every commit of a batch later than `batch` to `see`, and says which batch is the last.
-pub(super) fn commits_since(
-    connection: &Connection,
-    batch: i64,
-    mut see: impl FnMut(Token),
-) -> rusqlite::Result<i64> {
-    let mut select = connection
-        .prepare_cached("SELECT batch, tokens FROM commits WHERE batch > ?1 ORDER BY batch")?;
-    let mut rows = select.query([batch])?;
-    let mut last = batch;
-    while let Some(row) = rows.next()? {
-        last = row.get(0)?;
-        let tokens = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        tokens
-            .as_chunks()
-            .0
-            .iter()
-            .copied()
-            .map(Token::from_bytes)
-            .for_each(&mut see);
-    }
-    Ok(last)
-}
-
-/// Keeps the commits of a batch, and says which batch that is.
-pub(super) fn keep_commits(connection: &Connection, tokens: &[Token]) -> rusqlite::Result<i64> {
-    let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_bytes()).collect();
-    connection
-        .prepare_cached("INSERT INTO commits (tokens) VALUES (?1)")?
-        .execute([bytes])?;
-    Ok(connection.last_insert_rowid())
-}
-
-/// Deletes some batches up to `batch`.
-pub(super) fn forget_commits(connection: &Connection, batch: i64) -> rusqlite::Result<()> {
-    let mut delete = connection.prepare_cached(
-        "DELETE FROM commits WHERE batch IN
-             (SELECT batch FROM commits WHERE batch <= ?1 ORDER BY batch LIMIT 32)",
-    )?;
-    delete.execute([batch])?;
-    Ok(())
 }

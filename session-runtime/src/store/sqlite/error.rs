@@ -1,4 +1,4 @@
-//! What SQLite complains of, in this library's terms.
+//! SQLite's errors, in this library's terms.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,50 +7,26 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use crate::error::StoreError;
+use crate::error::{Causes, StoreError};
 
-/// Why a statement did not do what it was to do.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// SQLite says so; the whole transaction is void.
-    Sqlite(rusqlite::Error),
-    /// A record cannot be read. Nothing was written, and the transaction can go on.
-    Record(StoreError),
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Sqlite(error) => store_error(&error),
-            Fault::Record(error) => error,
-        }
-    }
-}
-
+/// Says what an error of SQLite's means to whoever asked for a load, a swap or a sweep.
+///
 /// The error's text goes along, not the error, since one may have to answer many callers.
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
-    let text = error.to_string();
+    let text = Causes(error).to_string();
     match error.sqlite_error_code() {
+        // What is written takes its lock first, so nothing was.
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::contended(text),
         Some(ErrorCode::DiskFull) => StoreError::full(text),
-        Some(
-            ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::CannotOpen
-            | ErrorCode::OutOfMemory,
-        ) => StoreError::unavailable(text),
+        // A commit that the disk has not confirmed may still be found in the log when the file is opened again.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => {
+            StoreError::unavailable(text)
+        }
         _ => StoreError::broken(text),
     }
 }
 
-/// Why a [`SqliteStore`](super::SqliteStore) could not be opened. Its message names the file and says what
-/// to do.
+/// Says why a [`SqliteStore`](super::SqliteStore) could not be opened: its message names the file and what to do.
 ///
 /// ```
 /// use session_runtime::store::SqliteStore;

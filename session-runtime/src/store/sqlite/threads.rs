@@ -1,0 +1,92 @@
+//! The threads: one that writes, and those that read. They end when nobody can ask any more and all is done.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::job::{Job, WaitingJobs};
+
+/// How many jobs share a transaction at most. More would gain little and make the first wait for the last.
+const BATCH: usize = 256;
+
+/// Starts the thread that writes: it takes all that has come while the disk was busy and commits it together.
+pub(super) fn start_writer(mut connection: Connection, mut jobs: WaitingJobs) -> io::Result<()> {
+    start("session-write", move || {
+        let mut batch = Vec::with_capacity(BATCH);
+        while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+            // A caller that has given up does not expect a write to happen after all.
+            batch.retain(|job| !job.is_abandoned());
+            write(&mut connection, &mut batch);
+            batch.drain(..).for_each(Job::answer);
+        }
+    })
+}
+
+/// Starts a thread for each connection to read.
+pub(super) fn start_readers(connections: Vec<Connection>, jobs: WaitingJobs) -> io::Result<()> {
+    let jobs = Arc::new(Mutex::new(jobs));
+    for connection in connections {
+        let jobs = Arc::clone(&jobs);
+        start("session-read", move || {
+            while let Some(job) = next(&jobs) {
+                read(&connection, job);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn start(name: &str, serve: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(serve).map(drop)
+}
+
+/// Runs the batch in one transaction. If that fails, runs each job by itself, so that one which cannot be written does
+/// not stop the others.
+fn write(connection: &mut Connection, batch: &mut [Box<dyn Job>]) {
+    if batch.is_empty() {
+        return;
+    }
+    let Err(error) = transact(connection, batch) else {
+        return;
+    };
+    // Each would wait as long for a lock again.
+    let locked = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+    if locked || batch.len() == 1 {
+        for job in batch {
+            job.fail(&error);
+        }
+        return;
+    }
+    tracing::warn!(%error, writes = batch.len(), "a batch could not be written: writing one by one");
+    for job in batch.chunks_mut(1) {
+        write(connection, job);
+    }
+}
+
+fn transact(connection: &mut Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    // Locked from the start: what is read stays true until the commit, whoever else has the file open.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for job in batch {
+        job.run(&transaction)?;
+    }
+    transaction.commit()
+}
+
+/// Takes the next job. One reader waits in the queue, the others for their turn to.
+fn next(jobs: &Mutex<WaitingJobs>) -> Option<Box<dyn Job>> {
+    let mut jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+    jobs.blocking_recv()
+}
+
+fn read(connection: &Connection, mut job: Box<dyn Job>) {
+    if job.is_abandoned() {
+        return;
+    }
+    if let Err(error) = job.run(connection) {
+        job.fail(&error);
+    }
+    job.answer();
+}
