@@ -1,0 +1,3 @@
+//! What every store does, and what each does besides.
+
+mod postgres;
