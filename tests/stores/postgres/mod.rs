@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_runtime::store::{PostgresStore, Record, Slot, Store, StoreError, Swapped};
-use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
+use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp, testing};
 use session_tests::PostgresServer;
 use tokio_postgres::Client;
 
@@ -15,6 +15,14 @@ mod pool;
 mod setup;
 mod sweeping;
 mod wire;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_postgres_store_keeps_every_promise() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    testing::conformance(async |clock| server.store(clock).await).await;
+}
 
 // What all of them share.
 

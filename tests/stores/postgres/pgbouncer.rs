@@ -1,34 +1,28 @@
 //! Poolers between app and server that lend a connection for one transaction at a time.
 
-use std::sync::Arc;
-
-use session_runtime::SystemClock;
 use session_runtime::store::Store;
+use session_runtime::{SystemClock, testing};
 use session_tests::{Pgbouncer, PostgresServer};
 
-use super::{create, noise, put, race, session_key, slot, text_of};
+use super::{create, session_key, slot, text_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_prepared_statements_no_increment_is_lost_or_doubled_through_pgbouncer() {
+async fn without_prepared_statements_every_promise_is_kept_through_pgbouncer() {
     let Some(server) = PostgresServer::shared() else {
         return;
     };
     let Some(bouncer) = Pgbouncer::start(server) else {
         return;
     };
-    let options = server.options(SystemClock::default()).prepare(false);
-    let store = options
-        .connect(&server.url_at(bouncer.port()))
-        .expect("the URL is fine");
-    store.migrate().await.expect("the tables can be made");
-    race(&store, 16, 5).await;
-    let (key, before) = create(&store, [slot("b", noise(300)), slot("c", noise(300))]).await;
-    let mut after = before.next().with_slots([slot("b", noise(400))]);
-    after.remove("c");
-    let after = Arc::new(after);
-    put(&store, &key, Some(&before), &after).await;
-    assert_eq!(store.load(&key).await.unwrap(), Some(after));
-    assert_eq!(store.sweep(10).await.unwrap().deleted, 0);
+    testing::conformance(async |clock| {
+        let options = server.options(clock).prepare(false);
+        let store = options
+            .connect(&server.url_at(bouncer.port()))
+            .expect("the URL is fine");
+        store.migrate().await.expect("the tables can be made");
+        store
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

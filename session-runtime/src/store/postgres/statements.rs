@@ -116,12 +116,12 @@ fn sweep(records: &str, payloads: &str, by_server: bool) -> Statement {
     let sql = format!(
         "WITH due AS (SELECT key FROM {records} WHERE due <= {cutoff} ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED), \
          later AS (UPDATE {records} SET due = expires \
-             WHERE key = ANY (ARRAY(SELECT key FROM due)) AND expires > {cutoff} RETURNING key), \
+             WHERE key = ANY (ARRAY(SELECT key FROM due)) AND expires > {cutoff}), \
          gone AS (DELETE FROM {records} \
              WHERE key = ANY (ARRAY(SELECT key FROM due)) AND expires <= {cutoff} RETURNING key, head), \
          beside AS (DELETE FROM {payloads} WHERE key = ANY (ARRAY(SELECT key FROM gone))) \
-         SELECT key, head, set_config('synchronous_commit', 'off', true) FROM \
-             (SELECT key, head FROM gone UNION ALL SELECT NULL, NULL FROM later) AS looked_at"
+         SELECT gone.key, gone.head, set_config('synchronous_commit', 'off', true) \
+             FROM due LEFT JOIN gone USING (key)"
     );
     Statement {
         sql,
