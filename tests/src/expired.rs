@@ -11,18 +11,16 @@ use tokio_postgres::Client;
 ///
 /// If the server does not let them be made.
 pub async fn multiply_in_postgres(client: &Client, schema: &str, key: &Key, many: usize) {
-    let (records, slots) = (
+    let (records, payloads) = (
         format!("{schema}.sessions"),
-        format!("{schema}.sessions_slots"),
+        format!("{schema}.sessions_payloads"),
     );
     let copy = format!(
-        "WITH made AS (INSERT INTO {records} (key, state, expires, updated, seen, due)
-             SELECT convert_to('user:{{' || gen_random_uuid() || '}}', 'UTF8'),
-                    state, expires, updated, seen, due
-             FROM {records}, generate_series(2, $2::bigint) WHERE key = $1 RETURNING body)
-         INSERT INTO {slots} (body, name, payload, expires, signature)
-             SELECT made.body, s.name, s.payload, s.expires, s.signature
-             FROM made, {slots} s JOIN {records} r ON r.body = s.body WHERE r.key = $1"
+        "WITH made AS (INSERT INTO {records} (key, due, expires, version, head)
+             SELECT convert_to('user:{{' || gen_random_uuid() || '}}', 'UTF8'), due, expires, version, head
+             FROM {records}, generate_series(2, $2::bigint) WHERE key = $1 RETURNING key)
+         INSERT INTO {payloads} (key, name, payload)
+             SELECT made.key, p.name, p.payload FROM made, {payloads} p WHERE p.key = $1"
     );
     let key = key.to_string().into_bytes();
     let made = client.execute(&copy, &[&key, &number(many)]).await;

@@ -4,5 +4,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod adapter;
+mod postgres;
+mod redis;
 mod sqlite;
 mod users;

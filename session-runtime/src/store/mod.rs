@@ -12,6 +12,8 @@ use std::sync::Arc;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sweep_guard;
 #[cfg(feature = "tower-sessions")]
 pub(crate) mod tower_sessions;
@@ -21,6 +23,8 @@ mod users;
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
 
 pub use sweep_guard::SweepGuard;
 #[cfg(feature = "tower-sessions")]

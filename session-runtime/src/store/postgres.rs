@@ -1,21 +1,20 @@
 //! Records in PostgreSQL.
 //!
-//! A record is a row and a row for each of its slots, so that changing one small field of a large session writes that
-//! field alone. A load is one statement. A commit is one call of a function in the database (`schema.sql`), which
-//! locks the record, reads it, compares, and writes: [`Change::decide`] and [`Change::apply`] in PL/pgSQL.
+//! A record is a row, and a row beside it for each of its larger payloads, so that changing one small field of a large
+//! session does not write the others. A load is one statement. So is a swap: an update of the row that has the version
+//! compared, with what changes beside it hanging on that.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use crate::change::{Change, Committed};
-use crate::clock::{SweepGuard, Timestamp};
+use crate::clock::Timestamp;
 use crate::error::StoreError;
-use crate::key::{Key, UserId};
+use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swept};
+use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
 
 mod fault;
 mod link;
@@ -32,6 +31,7 @@ use fault::Fault;
 use link::{Links, Parameters};
 use schema::Names;
 use statements::{Statement, Statements};
+use wire::Ask;
 
 /// How often a call is made if transactions are in each other's way.
 const TRIES: u32 = 3;
@@ -39,17 +39,15 @@ const TRIES: u32 = 3;
 /// How many records a sweep looks at in one transaction, so that requests in between need not wait long.
 const SWEEP: usize = 100;
 
-/// How many remembered commits are forgotten in one transaction, and for how many times as long as that took requests
-/// have the server to themselves then.
-const FORGET: i64 = 200;
-const PAUSE: u32 = 4;
-
 /// Records in PostgreSQL, 13 or later: for many machines, with SQL at hand.
 ///
-/// Two changes to one record are put in order by the server: neither is lost. What was acknowledged is as durable as
-/// the server's `synchronous_commit` says. It connects through a pool of its own, without TLS, or through the app's
+/// Of two swaps of one version the server lets one through, at every isolation level. What was acknowledged is as
+/// durable as the server's `synchronous_commit` says. It connects through a pool of its own, without TLS, or through the app's
 /// ([`PostgresOptions::pool`]). The tables have to be made first, with [`migrate`](Self::migrate) or with
 /// [`schema_sql`](Self::schema_sql).
+///
+/// A call waits for whoever has locked the record or the table, as long as its caller does. A `lock_timeout` of the
+/// server's, or of the URL's (`?options=-c%20lock_timeout%3D1s`), sets a limit to that.
 ///
 /// Clones are handles to the same pool.
 ///
@@ -79,7 +77,7 @@ struct Inner {
 }
 
 impl PostgresStore {
-    /// A store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: see
+    /// Makes a store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: see
     /// [`PostgresOptions::pool`] for TLS.
     ///
     /// ```
@@ -108,7 +106,7 @@ impl PostgresStore {
         PostgresOptions::default()
     }
 
-    /// Makes the tables and functions, or brings them up to date. Call it before the app serves: it is the first to
+    /// Makes the tables, or brings them up to date. Call it before the app serves: it is the first to
     /// tell whether the server can be reached. Any number of instances may call it at once, and where nothing is to
     /// be done it takes one look and needs no right to change the schema.
     ///
@@ -132,7 +130,7 @@ impl PostgresStore {
             .map_err(PostgresError::migration)
     }
 
-    /// What [`migrate`](Self::migrate) runs, for teams with a tool of their own for that. Running it again changes
+    /// Returns what [`migrate`](Self::migrate) runs, for teams with a tool of their own for that. Running it again changes
     /// nothing.
     ///
     /// ```
@@ -164,18 +162,13 @@ impl Inner {
         }
     }
 
-    /// The same for what changes nothing, and so may be asked again if the connection breaks: it may have been broken
-    /// for long.
-    async fn read(
-        &self,
-        statement: &Statement,
-        parameters: Parameters<'_>,
-    ) -> Result<Vec<Row>, Fault> {
+    /// Loads. If the connection breaks, which may have been broken for long, it asks again: nothing is changed by that.
+    async fn load(&self, key: &[u8]) -> Result<Option<Arc<Record>>, StoreError> {
         let mut tries = 1;
         loop {
-            match self.ask(statement, parameters).await {
+            match self.ask(&self.statements.load, &[&key]).await {
                 Err(Fault::Lost(_)) if tries < TRIES => tries += 1,
-                answer => return answer,
+                answer => return wire::record(&answer?),
             }
         }
     }
@@ -192,21 +185,9 @@ impl Inner {
         wire::add_swept(swept, &rows)?;
         Ok(rows.len())
     }
-
-    /// Forgets the commits that are over a minute old.
-    async fn forget(&self) -> Result<(), StoreError> {
-        loop {
-            let begun = Instant::now();
-            let rows = self.ask(&self.statements.forget, &[&FORGET]).await?;
-            if wire::count(&rows)? < FORGET {
-                return Ok(());
-            }
-            tokio::time::sleep(PAUSE * begun.elapsed()).await;
-        }
-    }
 }
 
-/// A random wait that grows with the tries.
+/// Waits for a random time that grows with the tries.
 async fn pause(tries: u32) {
     let longest = Duration::from_millis(10) * tries;
     tokio::time::sleep(longest.mul_f64(rand::random())).await;
@@ -225,42 +206,42 @@ impl fmt::Debug for PostgresStore {
 
 impl Store for PostgresStore {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        let key = wire::key_bytes(key)?;
-        let rows = self
-            .inner
-            .read(&self.inner.statements.load, &[&key])
-            .await?;
-        Ok(wire::record(&rows)?.map(Arc::new))
+        self.inner.load(&wire::key_bytes(key)?).await
     }
 
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        self.inner.guard.observe(change.now);
-        let ask = wire::Ask::new(key, change)?;
-        let rows = self
-            .inner
-            .ask(&self.inner.statements.commit, &ask.parameters())
-            .await?;
-        wire::committed(&rows)
-    }
-
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        let owner = wire::user_bytes(owner)?;
-        let rows = self
-            .inner
-            .read(&self.inner.statements.owned_by, &[&owner])
-            .await?;
-        wire::keys(&rows)
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        let (key, before) = (wire::key_bytes(key)?, before.map(AsRef::as_ref));
+        self.inner.guard.observe_swap(before, after);
+        let ask = Ask::new(&key, before, after);
+        let statement = ask.statement(&self.inner.statements);
+        for _ in 0..TRIES {
+            let written = self.inner.ask(statement, &ask.parameters()).await?;
+            if !written.is_empty() {
+                return Ok(Swapped::Done);
+            }
+            // A second statement: what the first one saw may be older than what stood in its way.
+            let there = self.inner.load(&key).await?;
+            if there.as_deref().map(Record::version) != before.map(Record::version) {
+                return Ok(Swapped::Stale(there));
+            }
+            // It became what was compared between the two.
+        }
+        Err(StoreError::contended("the record changed with every look"))
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
-        self.inner.forget().await?;
-        let Some(cutoff) = self.inner.guard.cutoff() else {
+        let Some(now) = self.inner.guard.cutoff() else {
             return Ok(swept);
         };
         while swept.deleted < limit {
             let batch = SWEEP.min(limit - swept.deleted);
-            match self.inner.sweep(cutoff, batch, &mut swept).await {
+            match self.inner.sweep(sweepable(now), batch, &mut swept).await {
                 Ok(looked_at) if looked_at < batch => break,
                 Ok(_) => {}
                 // What has been deleted by now is told all the same; the next sweep fails too, if need be.

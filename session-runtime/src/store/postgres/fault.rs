@@ -38,22 +38,21 @@ impl From<PgError> for Fault {
     }
 }
 
-/// What the server says no to. Its detail and context are left out: they may quote keys.
+/// Reads what the server says no to. Its detail and context are left out: they may quote keys.
 fn refused(error: &DbError) -> Fault {
     let code = error.code();
     let text = format!("{} (SQLSTATE {})", error.message(), code.code());
     let hinted = |hint: &str| Fault::Other(StoreError::broken(format!("{text}: {hint}")));
     match *code {
-        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => {
-            Fault::Undone(StoreError::contended(text))
-        }
+        SqlState::T_R_SERIALIZATION_FAILURE
+        | SqlState::T_R_DEADLOCK_DETECTED
+        | SqlState::LOCK_NOT_AVAILABLE => Fault::Undone(StoreError::contended(text)),
         SqlState::DISK_FULL => Fault::Other(StoreError::full(text)),
-        SqlState::UNDEFINED_TABLE
-        | SqlState::UNDEFINED_FUNCTION
-        | SqlState::UNDEFINED_COLUMN
-        | SqlState::INVALID_SCHEMA_NAME => hinted(
-            "call `PostgresStore::migrate`, or run the text of `schema_sql`, before the app serves",
-        ),
+        SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN | SqlState::INVALID_SCHEMA_NAME => {
+            hinted(
+                "call `PostgresStore::migrate`, or run the text of `schema_sql`, before the app serves",
+            )
+        }
         SqlState::INSUFFICIENT_PRIVILEGE => hinted(
             "grant the app's role the use of the schema, and of what `schema_sql` makes in it",
         ),
@@ -69,15 +68,14 @@ fn refused(error: &DbError) -> Fault {
     }
 }
 
-/// Whether the server may say otherwise before long.
+/// Returns `true` if the server may say otherwise before long.
 fn is_transient(code: &SqlState) -> bool {
     // Connections, resources, an operator's doings, and the system's.
     const CLASSES: [&str; 4] = ["08", "53", "57", "58"];
-    *code == SqlState::LOCK_NOT_AVAILABLE
-        || CLASSES.iter().any(|class| code.code().starts_with(class))
+    CLASSES.iter().any(|class| code.code().starts_with(class))
 }
 
-/// An error's text and that of what it came from. None of them has the password.
+/// Joins an error's text and that of what it came from. None of them has the password.
 fn cause(error: &PgError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -91,16 +89,16 @@ fn cause(error: &PgError) -> String {
     text
 }
 
-/// Why the pool has no connection to give, after `wait`. Nothing was asked yet.
+/// Says why the pool has no connection to give, after `wait`. Nothing was asked yet.
 pub(super) fn unconnected(error: PoolError, wait: Duration) -> Fault {
     let unavailable = |text: String| Fault::Other(StoreError::unavailable(text));
     match error {
         PoolError::Backend(error) => match Fault::from(error) {
             Fault::Lost(error) | Fault::Undone(error) | Fault::Other(error) => Fault::Other(error),
         },
-        PoolError::Timeout(TimeoutType::Wait) => unavailable(format!(
+        PoolError::Timeout(TimeoutType::Wait) => Fault::Other(StoreError::contended(format!(
             "all connections were in use for {wait:?}: raise `pool_size`, or see what holds up the server"
-        )),
+        ))),
         PoolError::Timeout(_) => unavailable(format!(
             "the server did not answer a new connection within {wait:?}: see whether it can be reached"
         )),

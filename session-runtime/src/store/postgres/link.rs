@@ -24,6 +24,7 @@ pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// A pool, and how it is used.
 pub(super) struct Links {
     pub(super) pool: Pool,
+    /// Whether connections can keep statements.
     prepare: bool,
     /// How long to wait until a connection is free, and for a new one until it is there.
     wait: Duration,
@@ -52,7 +53,7 @@ impl Links {
         got.map_err(|error| unconnected(error, self.wait))
     }
 
-    /// A connection to be, for whatever it takes.
+    /// Makes room for a connection, for whatever it takes.
     pub(super) fn busy(&self) -> Busy<'_> {
         Busy {
             object: None,
@@ -60,7 +61,7 @@ impl Links {
         }
     }
 
-    /// The rows that the statement returns: one round trip, once the connection knows the statement.
+    /// Asks for the rows that the statement returns: one round trip, once the connection knows the statement.
     pub(super) async fn query(
         &self,
         statement: &Statement,
@@ -68,7 +69,7 @@ impl Links {
     ) -> Result<Vec<Row>, Fault> {
         let mut busy = self.busy();
         let object = busy.connect().await?;
-        let answer = if self.prepare {
+        let answer = if self.prepare && statement.keep {
             prepared(object, statement, parameters).await
         } else {
             unprepared(object, statement, parameters).await
@@ -119,7 +120,7 @@ impl Busy<'_> {
         Ok(self.object.insert(object))
     }
 
-    /// Nothing is under way any more: gives the connection back, unless it is of no more use.
+    /// Gives the connection back, on which nothing is under way any more, unless it is of no more use.
     pub(super) fn answered<T>(mut self, answer: &Result<T, Fault>) {
         let object = self.object.take();
         if matches!(answer, Err(Fault::Lost(_))) {
@@ -161,7 +162,8 @@ async fn settle(object: Object, given_up: Arc<Semaphore>) {
     }
 }
 
-/// Waits until nothing is under way: whether the connection is sound then, or `None` if it takes longer than `longest`.
+/// Waits until nothing is under way, and returns `true` if the connection is sound then; `None` if it takes longer than
+/// `longest`.
 async fn quiet(client: &Client, longest: Duration) -> Option<bool> {
     // Answers come in order, so after this one nothing is left of what was asked before.
     let quiet = timeout(longest, client.simple_query("")).await;

@@ -1,4 +1,4 @@
-//! Making the tables and functions, however many instances want to at once.
+//! Making the tables, however many instances want to at once.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn make(store: &Inner, client: &mut Object) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether this version's are there, or a later one's.
+/// Returns `true` if this version's are there, or a later one's.
 async fn is_current(store: &Inner, client: &Object) -> Result<bool, Fault> {
     let select = format!("SELECT max(version) FROM {}", store.names.versions());
     match client.query_typed(&select, &[]).await {

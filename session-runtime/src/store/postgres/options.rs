@@ -13,7 +13,8 @@ use super::link::Links;
 use super::schema::Names;
 use super::statements::Statements;
 use super::{Inner, PostgresStore};
-use crate::clock::{Clock, SweepGuard, SystemClock};
+use crate::clock::{Clock, SystemClock};
+use crate::store::SweepGuard;
 
 /// How a [`PostgresStore`] is to be set up; from [`PostgresStore::options`].
 ///
@@ -47,7 +48,7 @@ impl Default for PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// The schema that the tables are in; [`migrate`](PostgresStore::migrate) makes it, if need be. The default is
+    /// Puts the tables into a schema; [`migrate`](PostgresStore::migrate) makes it, if need be. The default is
     /// `public`.
     ///
     /// ```
@@ -60,8 +61,7 @@ impl PostgresOptions {
         self
     }
 
-    /// The name of the table of records; what else there is has names that begin with it. The default is
-    /// `sessions`. Stores with different names can share a schema.
+    /// Names the table of records; what else there is has names that begin with it. The default is `sessions`. Stores with different names can share a schema.
     ///
     /// ```
     /// use session_runtime::store::PostgresStore;
@@ -73,7 +73,7 @@ impl PostgresOptions {
         self
     }
 
-    /// The most connections that [`connect`](Self::connect) has in use. The default is 16. A server has 100 to give by
+    /// Limits the connections that [`connect`](Self::connect) has in use. The default is 16. A server has 100 to give by
     /// default, to all instances of all apps together. While it is slow to end calls that were given up, as many
     /// again may be there at most.
     ///
@@ -87,7 +87,7 @@ impl PostgresOptions {
         self
     }
 
-    /// How long a call waits for a connection that others use, and then how long for a new one if it takes that. The
+    /// Limits how long a call waits for a connection that others use, and then for a new one if it takes that. The
     /// default is a second; more than the layer's deadline is of no use.
     ///
     /// ```
@@ -101,7 +101,7 @@ impl PostgresOptions {
         self
     }
 
-    /// Whether statements are prepared, once for each connection. The default is `true`. Behind a pooler that
+    /// Has statements prepared, once for each connection, or not. The default is `true`. Behind a pooler that
     /// hands a connection from one transaction to the next and does not know of them (pgbouncer before 1.21, with
     /// `pool_mode = transaction`), set it to `false`: each call is one round trip still, and the server plans each
     /// anew.
@@ -129,7 +129,7 @@ impl PostgresOptions {
         self
     }
 
-    /// A store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: for
+    /// Makes a store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: for
     /// a server that is reached through anything but the machine or network one trusts, hand a pool with TLS to
     /// [`pool`](Self::pool).
     ///
@@ -167,7 +167,7 @@ impl PostgresOptions {
         self.pool(pool)
     }
 
-    /// A store that uses the app's own pool: with TLS, with settings of its own, shared with the rest of the app.
+    /// Makes a store that uses the app's own pool: with TLS, with settings of its own, shared with the rest of the app.
     /// [`pool_size`](Self::pool_size) has no say then. It needs a runtime, to measure time by, and is best with
     /// `RecyclingMethod::Fast`: the others cost a round trip more for each call.
     ///

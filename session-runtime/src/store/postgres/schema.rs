@@ -1,9 +1,9 @@
-//! What is in the database: the names of tables and functions, and the text that makes them.
+//! What is in the database: the names of tables, and the text that makes them.
 
 use super::fault::PostgresError;
 
-/// The version of [`TEXT`]. What the binary before cannot work with needs functions of a new name beside the old
-/// ones, so that both run side by side during a deploy.
+/// The version of [`TEXT`]. What the binary before cannot work with needs tables of a new name beside the old ones, so
+/// that both run side by side during a deploy.
 pub(super) const VERSION: i32 = 1;
 
 const TEXT: &str = include_str!("schema.sql");
@@ -12,7 +12,7 @@ const TEXT: &str = include_str!("schema.sql");
 const LONGEST: usize = 63;
 
 /// The longest of what is put behind the table's name.
-const LONGEST_SUFFIX: usize = "_commits_by_time".len();
+const LONGEST_SUFFIX: usize = "_payloads".len();
 
 /// The names in the database.
 #[derive(Clone, Debug)]
@@ -35,27 +35,15 @@ impl Names {
         self.of("")
     }
 
-    pub(super) fn slots(&self) -> String {
-        self.of("_slots")
-    }
-
-    pub(super) fn commits(&self) -> String {
-        self.of("_commits")
+    pub(super) fn payloads(&self) -> String {
+        self.of("_payloads")
     }
 
     pub(super) fn versions(&self) -> String {
         self.of("_versions")
     }
 
-    pub(super) fn commit(&self) -> String {
-        self.of(&format!("_commit_v{VERSION}"))
-    }
-
-    pub(super) fn sweep(&self) -> String {
-        self.of(&format!("_sweep_v{VERSION}"))
-    }
-
-    /// The name in full, such as `"public"."sessions_slots"`.
+    /// Returns the name in full, such as `"public"."sessions_payloads"`.
     fn of(&self, suffix: &str) -> String {
         format!("{}.{}", self.schema, self.bare(suffix))
     }
@@ -64,19 +52,14 @@ impl Names {
         quoted(&format!("{}{suffix}", self.table))
     }
 
-    /// Makes all that the store needs, unless it is there.
+    /// Returns the text that makes all that the store needs, unless it is there.
     pub(super) fn sql(&self) -> String {
         [
             ("{schema}", self.schema.clone()),
             ("{records}", self.records()),
-            ("{records_by_owner}", self.bare("_by_owner")),
             ("{records_by_due}", self.bare("_by_due")),
-            ("{slots}", self.slots()),
-            ("{commits}", self.commits()),
-            ("{commits_by_time}", self.bare("_commits_by_time")),
+            ("{payloads}", self.payloads()),
             ("{versions}", self.versions()),
-            ("{commit}", self.commit()),
-            ("{sweep}", self.sweep()),
         ]
         .iter()
         .fold(TEXT.to_owned(), |text, (place, name)| {
@@ -84,7 +67,7 @@ impl Names {
         })
     }
 
-    /// The number of the lock under which these are made: the same in every process and version.
+    /// Returns the number of the lock under which these are made: the same in every process and version.
     pub(super) fn lock(&self) -> i64 {
         // FNV-1a.
         let hash = self
@@ -97,7 +80,7 @@ impl Names {
     }
 }
 
-/// Letters, digits, `_` and `-`: nothing that quoting or the text of a function could trip over.
+/// Takes letters, digits, `_` and `-`: nothing that quoting could trip over.
 fn check(what: &'static str, name: &str, longest: usize) -> Result<(), PostgresError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if name.is_empty() || name.len() > longest || !name.chars().all(plain) {

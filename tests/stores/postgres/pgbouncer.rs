@@ -4,10 +4,7 @@ use session_runtime::store::Store;
 use session_runtime::{SystemClock, testing};
 use session_tests::{Pgbouncer, PostgresServer};
 
-use super::{create, slot, text_of};
-
-/// What a pooler could get wrong takes no race of 64 tasks: these cases have conflicts by the ten thousand.
-const LONG: &str = "increments_of_one_slot_are_all_counted";
+use super::{create, session_key, slot, text_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_prepared_statements_every_promise_is_kept_through_pgbouncer() {
@@ -17,17 +14,15 @@ async fn without_prepared_statements_every_promise_is_kept_through_pgbouncer() {
     let Some(bouncer) = Pgbouncer::start(server) else {
         return;
     };
-    for case in testing::CASES.iter().filter(|case| **case != LONG) {
-        testing::conformance_case(case, async |clock| {
-            let options = server.options(clock).prepare(false);
-            let store = options
-                .connect(&server.url_at(bouncer.port()))
-                .expect("the URL is fine");
-            store.migrate().await.expect("the tables can be made");
-            store
-        })
-        .await;
-    }
+    testing::conformance(async |clock| {
+        let options = server.options(clock).prepare(false);
+        let store = options
+            .connect(&server.url_at(bouncer.port()))
+            .expect("the URL is fine");
+        store.migrate().await.expect("the tables can be made");
+        store
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +43,7 @@ async fn with_prepared_statements_a_pooler_that_knows_none_is_named_as_the_cause
         let tasks: Vec<_> = (0..16)
             .map(|_| {
                 let store = store.clone();
-                tokio::spawn(async move { store.owned_by(&"ada".into()).await.err() })
+                tokio::spawn(async move { store.load(&session_key()).await.err() })
             })
             .collect();
         let mut errors = Vec::new();
@@ -68,5 +63,5 @@ async fn with_prepared_statements_a_pooler_that_knows_none_is_named_as_the_cause
         .connect(&server.url_at(bouncer.port()))
         .expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
-    create(&store, &[slot("a", "1")]).await;
+    create(&store, [slot("a", "1")]).await;
 }

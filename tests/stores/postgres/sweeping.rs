@@ -1,0 +1,167 @@
+//! Sweeping, and what it does in the tables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_runtime::Clock;
+use session_runtime::store::{PostgresStore, Record, Store, Swapped};
+use session_runtime::testing::TestClock;
+use session_tests::PostgresServer;
+
+use super::{HOUR, noise, now, put, session_key, slot};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// How long a record is kept past its expiry.
+const KEPT: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn a_record_that_is_being_written_is_swept_another_time() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let clock = TestClock::new();
+    let options = server.options(clock.clone()).schema("busy");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    for _ in 0..3 {
+        let new = Arc::new(Record::new(clock.now(), clock.now()));
+        put(&store, &session_key(), None, &new).await;
+    }
+    clock.advance(KEPT);
+    let mut client = server.client().await;
+    let request = client.transaction().await.unwrap();
+    let lock = "SELECT FROM busy.sessions LIMIT 1 FOR UPDATE";
+    request.execute(lock, &[]).await.unwrap();
+    assert_eq!(store.sweep(10).await.unwrap().deleted, 2);
+    request.rollback().await.unwrap();
+    assert_eq!(store.sweep(10).await.unwrap().deleted, 1);
+}
+
+#[tokio::test]
+async fn what_was_extended_stays_until_its_time_has_come() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let (client, clock) = (server.client().await, TestClock::new());
+    let options = server.options(clock.clone()).schema("extended");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let expiring = |after| Arc::new(Record::new(clock.now(), clock.now() + after));
+    let (key, short) = (session_key(), expiring(HOUR));
+    put(&store, &key, None, &short).await;
+    // Something beside the row, too.
+    let long = expiring(3 * HOUR).as_ref().clone();
+    let long = Arc::new(long.with_slots([slot("b", noise(300))]));
+    put(&store, &key, Some(&short), &long).await;
+    clock.advance(2 * HOUR);
+    assert_eq!(store.sweep(10).await.unwrap().deleted, 0);
+    assert_eq!(store.load(&key).await.unwrap(), Some(long.clone()));
+    // One that is to expire sooner is looked at sooner.
+    let soon = Arc::new(Record::new(clock.now(), clock.now() + MILLISECOND));
+    let soon = Arc::new(soon.as_ref().clone().with_slots([slot("b", noise(300))]));
+    put(&store, &key, Some(&long), &soon).await;
+    clock.advance(KEPT);
+    assert_eq!(store.sweep(10).await.unwrap().deleted, 0);
+    clock.advance(MILLISECOND);
+    let swept = store.sweep(10).await.unwrap();
+    assert_eq!((swept.deleted, swept.expired), (1, vec![(key, None)]));
+    let left = "SELECT count(*) FROM extended.sessions_payloads";
+    let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_deletes_no_more_than_it_is_told_and_what_cannot_be_read_as_well() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let (client, clock) = (server.client().await, TestClock::new());
+    let options = server.options(clock.clone()).schema("told");
+    let options = options.table("expired");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    for _ in 0..250 {
+        let new = Arc::new(Record::new(clock.now(), clock.now() + MILLISECOND));
+        put(&store, &session_key(), None, &new).await;
+    }
+    let damage = "UPDATE told.expired SET head = 'canary'
+        WHERE key IN (SELECT key FROM told.expired LIMIT 20)";
+    assert_eq!(client.execute(damage, &[]).await.unwrap(), 20);
+    clock.advance(KEPT + MILLISECOND);
+    let mut readable = 0;
+    for (limit, deleted) in [(0, 0), (1, 1), (220, 220), (100, 29), (100, 0)] {
+        let swept = store.sweep(limit).await.unwrap();
+        assert_eq!(swept.deleted, deleted);
+        readable += swept.expired.len();
+    }
+    assert_eq!(readable, 230);
+}
+
+#[tokio::test]
+async fn a_record_that_is_swapped_as_it_is_swept_stays_or_goes_whole() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let clock = TestClock::new();
+    let store = server.store(clock.clone()).await;
+    for _ in 0..50 {
+        let (key, old) = (session_key(), Record::new(clock.now(), clock.now()));
+        let old = Arc::new(old.with_slots([slot("b", noise(300))]));
+        put(&store, &key, None, &old).await;
+        clock.advance(KEPT);
+        let new = Record::new(clock.now(), clock.now() + 24 * HOUR);
+        let new = Arc::new(new.with_slots([slot("c", noise(300))]));
+        let (swapped, swept) = tokio::join!(store.swap(&key, Some(&old), &new), store.sweep(10));
+        let there = store.load(&key).await.expect("it is whole");
+        match swapped.expect("an answer") {
+            Swapped::Done => assert_eq!((there, swept.unwrap().deleted), (Some(new), 0)),
+            stale @ Swapped::Stale(_) => {
+                assert_eq!(stale, Swapped::Stale(None));
+                assert_eq!((there, swept.unwrap().deleted), (None, 1));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_machine_with_a_wrong_clock_destroys_no_session() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let client = server.client().await;
+    let set_back = async |by: &str| {
+        let make = format!(
+            "CREATE OR REPLACE FUNCTION set_back.statement_timestamp() RETURNS timestamptz LANGUAGE sql
+             AS $$ SELECT pg_catalog.statement_timestamp() - interval '{by}' $$"
+        );
+        client.batch_execute(&make).await.unwrap();
+    };
+    client
+        .batch_execute("CREATE SCHEMA set_back")
+        .await
+        .unwrap();
+    set_back("1 day").await;
+    // So this machine's clock is a day ahead of the server's, and has been since it was started.
+    let url = server.url() + "?options=-c%20search_path%3Dset_back,pg_catalog";
+    let open = || {
+        let options = PostgresStore::options().schema("wrong_clock");
+        let store = options.wait(Duration::from_secs(10)).connect(&url);
+        store.expect("the URL is fine")
+    };
+    let (right, wrong) = (open(), open());
+    right.migrate().await.expect("the tables can be made");
+    let create = async |store, now| {
+        let (key, new) = (session_key(), Arc::new(Record::new(now, now + HOUR)));
+        put(store, &key, None, &new).await;
+        key
+    };
+    let key = create(&right, now() - 24 * HOUR).await;
+    // The layer over it goes by the same wrong clock.
+    create(&wrong, now()).await;
+    assert_eq!(wrong.sweep(10).await.unwrap().deleted, 0);
+    assert!(right.load(&key).await.unwrap().is_some());
+    // Once it has expired for all, it goes.
+    set_back("0").await;
+    assert_eq!(wrong.sweep(10).await.unwrap().deleted, 1);
+}
