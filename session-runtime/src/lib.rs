@@ -8,11 +8,11 @@ mod record;
 
 mod signature;
 
-mod secret;
-mod id;
-mod key;
 mod clock;
 mod error;
+mod id;
+mod key;
+mod secret;
 
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -8,12 +8,21 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+mod cached;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 mod sweep_guard;
 
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use {
+    cached::CachedStore,
+    redis::{RedisConnectError, RedisOptions, RedisStore},
+};
 
 pub use sweep_guard::SweepGuard;
 
