@@ -131,10 +131,7 @@ impl Key {
             return Some(Self::User(UserId::new(name)));
         }
         let digits = text.strip_prefix(SESSION)?;
-        let exact = digits.len() == 16
-            && digits
-                .bytes()
-                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        let exact = digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
         let selector = exact.then(|| u64::from_str_radix(digits, 16).ok())?;
         selector.map(|bits| Self::Session(Selector(bits)))
     }

@@ -8,11 +8,11 @@ mod record;
 
 mod signature;
 
-mod clock;
-mod error;
+mod secret;
 mod id;
 mod key;
-mod secret;
+mod clock;
+mod error;
 
 #[cfg(feature = "testing")]
 pub mod testing;
