@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::plan::confirm::WhenFull;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
-use crate::store::Store;
+use crate::store::{Store, UserStore, WithUsers};
 use crate::transport::Transport;
 
 /// Sessions for every route below it.
@@ -173,6 +173,14 @@ impl SessionLayer {
     /// that is dropped with the guest's session; fields without a rule stay with the browser either way.
     pub fn migrate(mut self, wanted: bool) -> Self {
         self.config_mut().migrate = wanted;
+        self
+    }
+
+    /// Keeps what follows the users in the app's own table of them, instead of in the session store.
+    pub fn users(mut self, users: impl UserStore) -> Self {
+        let config = self.config_mut();
+        let sessions = Arc::clone(&config.store);
+        config.store = Arc::new(WithUsers { users, sessions });
         self
     }
 

@@ -13,7 +13,7 @@ use crate::secret::Secrets;
 use crate::signature::Signature;
 
 /// How many of its earlier versions a record remembers.
-const REMEMBERED: usize = 16;
+pub(crate) const REMEMBERED: usize = 16;
 
 /// How long the end of a session is remembered, for [`Session::ended`](crate::Session::ended).
 pub(crate) const TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);

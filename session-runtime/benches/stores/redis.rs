@@ -1,4 +1,4 @@
-//! Redis: a string for each session; a commit is one script, since it has to see whether the session is there.
+//! Redis: a string for each session; a swap is one script, since it has to see whether the session is there.
 
 use std::sync::Arc;
 
@@ -8,9 +8,7 @@ use session_runtime::Key;
 use session_runtime::store::RedisStore;
 use session_tests::RedisServer;
 
-use super::{Contender, whole};
-
-const HOURS: u64 = 7_200_000;
+use super::{Contender, TTL, whole};
 
 pub(super) async fn contenders() -> Option<(RedisServer, Arc<RedisStore>, Raw)> {
     let server = RedisServer::start(&[])?;
@@ -34,32 +32,32 @@ pub(super) struct Raw {
 }
 
 impl Contender for Raw {
+    type Seen = ();
+
+    async fn create(&self, key: &Key) {
+        let mut manager = self.manager.clone();
+        let set = manager.pset_ex(key.to_string(), whole(0), lifetime()).await;
+        let () = set.expect("it is written");
+    }
+
     async fn load(&self, key: &Key) {
-        let value: Vec<u8> = self
-            .manager
-            .clone()
-            .get(key.to_string())
-            .await
-            .expect("it is there");
+        let loaded = self.manager.clone().get(key.to_string()).await;
+        let value: Vec<u8> = loaded.expect("it is there");
         assert!(!value.is_empty());
     }
 
-    async fn commit(&self, key: &Key, n: u32) {
+    async fn swap(&self, key: &Key, (): &mut (), n: u32) {
         let mut call = self.script.key(key.to_string());
-        call.arg(whole(n)).arg(HOURS);
+        call.arg(whole(n)).arg(lifetime());
         let set: String = call
             .invoke_async(&mut self.manager.clone())
             .await
             .expect("it is there");
         assert_eq!(set, "OK");
     }
+}
 
-    async fn create(&self, key: &Key) {
-        let set = self
-            .manager
-            .clone()
-            .pset_ex(key.to_string(), whole(0), HOURS)
-            .await;
-        let () = set.expect("it is written");
-    }
+/// In milliseconds.
+fn lifetime() -> u64 {
+    u64::try_from(TTL.as_millis()).expect("hours")
 }

@@ -5,12 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use crate::change::{Change, Committed, Kind};
 use crate::error::StoreError;
-use crate::key::{Key, UserId};
+use crate::key::Key;
 use crate::record::Record;
 use crate::store::redis::{RedisConnectError, RedisStore};
-use crate::store::{Store, Swept};
+use crate::store::{Store, Swapped, Swept};
 
 mod near;
 mod watch;
@@ -29,9 +28,9 @@ const CAPACITY: usize = 64 << 20;
 /// The server tells each instance of every change to a session (`CLIENT TRACKING` with `BCAST`), usually within a
 /// millisecond. Four times a second it is proven that these messages arrive; when they do not, loads go to the
 /// server. So whatever fails, a session that was revoked or changed by another instance is not read as it was for
-/// longer than a second: [`with_staleness`](Self::with_staleness). What this instance commits it sees at once.
+/// longer than a second: [`with_staleness`](Self::with_staleness). What this instance writes it sees at once.
 ///
-/// Commits are decided by the server as ever: what was read too early conflicts, and is merged.
+/// Swaps are decided by the server as ever: what was read too early is stale, and is merged.
 ///
 /// It pays where sessions are read much more often than written, and costs each instance a message for every write
 /// of any other.
@@ -147,32 +146,44 @@ impl<S: fmt::Debug> fmt::Debug for CachedStore<S> {
     }
 }
 
-impl Store for CachedStore<RedisStore> {
-    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+impl CachedStore<RedisStore> {
+    /// Loads from the server, and keeps what it finds.
+    async fn fetch(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         self.watch();
-        if let Some(record) = self.near.get(key) {
-            return Ok(Some(record));
-        }
         let load = self.near.load(key);
         let found = self.store.load(key).await?;
-        if let Some(record) = &found {
-            load.keep(record);
+        match &found {
+            Some(record) => load.keep(record),
+            None => self.near.forget(key),
         }
         Ok(found)
     }
+}
 
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        self.watch();
+impl Store for CachedStore<RedisStore> {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        match self.near.get(key) {
+            Some(record) => Ok(Some(record)),
+            None => self.fetch(key).await,
+        }
+    }
+
+    async fn load_latest(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        self.fetch(key).await
+    }
+
+    /// Keeps nothing of what came of it: the server tells of this change, too, and what was kept would go at once.
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
         let _outdated = Outdated {
             near: &self.near,
             key,
-            change,
         };
-        self.store.commit(key, change).await
-    }
-
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        self.store.owned_by(owner).await
+        self.store.swap(key, before, after).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
@@ -180,21 +191,14 @@ impl Store for CachedStore<RedisStore> {
     }
 }
 
-/// The records that a commit may change: forgotten when it is over, however it ends.
+/// A record that a swap may change: forgotten when that is over, however it ends.
 struct Outdated<'a> {
     near: &'a Near,
     key: &'a Key,
-    change: &'a Change,
 }
 
 impl Drop for Outdated<'_> {
     fn drop(&mut self) {
         self.near.forget(self.key);
-        if let Kind::Move(to, _) = &self.change.kind {
-            self.near.forget(to);
-        }
-        if let Some((old, _)) = &self.change.retire {
-            self.near.forget(old);
-        }
     }
 }

@@ -8,28 +8,36 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+mod cached;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(feature = "sqlite")]
-mod sqlite;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod sweep_guard;
 #[cfg(feature = "tower-sessions")]
 pub(crate) mod tower_sessions;
 mod users;
 
+#[cfg(feature = "redis")]
+pub use cached::CachedStore;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
-#[cfg(feature = "sqlite")]
-pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
-
+#[cfg(feature = "redis")]
+pub use redis::{RedisConnectError, RedisOptions, RedisStore};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
 pub use sweep_guard::SweepGuard;
 #[cfg(feature = "tower-sessions")]
 pub use tower_sessions::TowerSessionsStore;
 pub use users::UserStore;
+pub(crate) use users::WithUsers;
 
 pub use crate::error::StoreError;
 pub use crate::record::{FieldName, Record, Slot, Version};

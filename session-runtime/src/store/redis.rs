@@ -1,24 +1,21 @@
 //! Records on a Redis or Valkey server, a primary with replicas, or a Cluster.
 //!
-//! A record is a hash, each of its slots a field. Loading one is one command. A commit is one script, which
-//! compares and writes where the record is: only what has changed travels.
+//! A record is a hash. Loading one is one command. A swap is one script, which compares the version and writes what has
+//! changed.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, Cmd, Value, cmd};
+use redis::{Client, Cmd};
 
-use crate::change::{Change, Committed, Kind};
 use crate::error::StoreError;
-use crate::key::{Key, UserId};
-use crate::record::Record;
-use crate::store::{Store, Swept};
+use crate::key::Key;
+use crate::record::{REMEMBERED, Record};
+use crate::store::{Store, Swapped, Swept};
 
 mod fault;
-mod index;
 mod link;
-mod names;
 mod options;
 mod script;
 mod wire;
@@ -26,19 +23,10 @@ mod wire;
 pub use fault::RedisConnectError;
 pub use options::RedisOptions;
 
-use link::Link;
-use names::Names;
+use fault::Failure;
+use link::{Asked, Link};
 use script::Form;
-use wire::{Index, Reply};
-
-/// How often a read is tried that has failed for a reason which may pass. Reading twice does no harm.
-const READS: u32 = 3;
-
-/// How long to wait before the second try, at most.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// How often a record may change its owner while it is being listed.
-const LISTINGS: usize = 8;
+use wire::Reply;
 
 /// Records on a Redis or Valkey server: for many machines.
 ///
@@ -46,11 +34,11 @@ const LISTINGS: usize = 8;
 /// a Cluster (feature `redis-cluster`). One connection serves all requests, and is made anew when it breaks. Expired
 /// sessions are dropped by the server itself.
 ///
-/// What a commit that was answered survives is the server's setting: with `appendonly yes` and
+/// What a swap that was answered survives is the server's setting: with `appendonly yes` and
 /// `appendfsync everysec`, its restart but for the last second; with replicas, a failover but for what they have
 /// not received yet.
 ///
-/// When the server has reached its `maxmemory` under `noeviction`, commits that take room answer an error of
+/// When the server has reached its `maxmemory` under `noeviction`, swaps that take room answer an error of
 /// which [`StoreError::is_full`] is true, while loading, ending, and taking things out of sessions goes on. Under `volatile-lru`
 /// and its like the server throws sessions out instead; such a session is over, and nothing recreates it.
 /// The records of users have no lifetime, so these policies spare them. `allkeys-*` does not: do not use it.
@@ -72,7 +60,7 @@ const LISTINGS: usize = 8;
 #[derive(Clone)]
 pub struct RedisStore {
     link: Link,
-    names: Names,
+    prefix: Arc<str>,
 }
 
 impl RedisStore {
@@ -110,18 +98,30 @@ impl RedisStore {
         RedisOptions::default()
     }
 
-    /// What another connection to its server is made with, if that is known.
+    /// Has the server know the script: one that is too old, or lets nobody in, says so.
+    async fn prepared(self) -> Result<Self, Failure> {
+        for load in script::loads() {
+            self.link.ask(&load).await?;
+        }
+        Ok(self)
+    }
+
+    /// Returns what another connection to its server is made with, if that is known.
     pub(super) fn client(&self) -> Option<&Client> {
         self.link.client()
     }
 
     pub(super) fn prefix(&self) -> &str {
-        self.names.prefix()
+        &self.prefix
     }
 
-    /// The key of a record, by its name in Redis.
-    pub(super) fn key(&self, record: &str) -> Option<Key> {
-        self.names.key(record)
+    /// Returns the key of a record, by its name in Redis.
+    pub(super) fn key(&self, name: &str) -> Option<Key> {
+        Key::parse(name.strip_prefix(self.prefix())?)
+    }
+
+    fn name(&self, key: &Key) -> String {
+        format!("{}{key}", self.prefix)
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -133,104 +133,79 @@ impl RedisStore {
         drop(self.link.ask(command).await);
     }
 
-    /// Asks what may be asked twice. On a Cluster the connection does so by itself.
-    async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let most = if self.link.reaches_all() { READS } else { 1 };
-        let mut tries = 1;
-        loop {
-            match self.link.ask(command).await.map_err(StoreError::from) {
-                Err(error) if error.is_transient() && tries < most => {
-                    tokio::time::sleep((PAUSE * tries).mul_f64(rand::random())).await;
-                    tries += 1;
-                }
-                answer => return answer,
-            }
-        }
-    }
-
     /// Runs the script. A server that does not know it is sent it whole.
-    async fn run(&self, key: &Key, change: &Change, index: Index<'_>) -> Result<Reply, StoreError> {
-        let call = |form| wire::commit(&self.names, key, change, index, form);
-        let value = match self.link.ask(&call(Form::Hash)).await {
-            Err(failure) if failure.is_no_script() => self.link.ask(&call(Form::Text)).await?,
-            answer => answer?,
+    async fn run(
+        &self,
+        key: &Key,
+        before: Option<&Record>,
+        after: &Record,
+    ) -> Result<(Reply, Asked), StoreError> {
+        let name = self.name(key);
+        let call = |form| wire::swap(&name, before, after, form);
+        let answer = match self.link.ask_once(&call(Form::Hash)).await {
+            Err(failure) if failure.is_no_script() => self.link.ask_once(&call(Form::Text)).await,
+            answer => answer,
         };
-        wire::reply(&self.names, value)
+        let (value, asked) = answer?;
+        Ok((wire::reply(value)?, asked))
     }
-
-    /// Commits where the owner index may lie on another node than the record: lists first, and if the record
-    /// turns out to have an owner it moves along with, lists it under that one and comes again.
-    async fn list_and_run(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        let entry = wire::entry(key, change);
-        let mut listed = change
-            .owner
-            .as_ref()
-            .filter(|_| lists(change))
-            .map(names::tag);
-        for _ in 0..LISTINGS {
-            if let Some(owner) = &listed {
-                self.list(owner, &entry, change).await?;
-            }
-            let index = Index::Listed(listed.as_deref().unwrap_or_default());
-            match self.run(key, change, index).await? {
-                Reply::Committed(committed) => return Ok(committed),
-                Reply::Left(owner) => {
-                    self.unlist_later(&owner, names::entry(key));
-                    return Ok(Committed::Applied);
-                }
-                Reply::Unlisted(owner) => listed = Some(owner),
-            }
-        }
-        Err(StoreError::unavailable("the record's owner keeps changing"))
-    }
-}
-
-/// Whether the change lists the record under its owner.
-fn lists(change: &Change) -> bool {
-    change.owner.is_some() && !matches!(change.kind, Kind::End(_))
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
             .field("server", &self.link)
-            .field("prefix", &self.names.prefix())
+            .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
 }
 
 impl Store for RedisStore {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        let mut load = cmd("HGETALL");
-        load.arg(self.names.record(key));
-        wire::record(&self.names, self.read(&load).await?)
+        let load = wire::load(&self.name(key));
+        wire::record(self.link.read(&load).await?)
     }
 
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        let committed = if self.link.reaches_all() {
-            match self.run(key, change, Index::Within).await? {
-                Reply::Committed(committed) => committed,
-                _ => return Err(StoreError::broken("the script lists by itself")),
-            }
-        } else {
-            self.list_and_run(key, change).await?
-        };
-        let trimmed = match (key, &change.kind) {
-            (Key::User(user), Kind::End(_)) => Some(user),
-            _ => change.owner.as_ref().filter(|_| lists(change)),
-        };
-        if let Some(owner) = trimmed {
-            self.trim_later(owner, change.now);
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        let before = before.map(AsRef::as_ref);
+        match self.run(key, before, after).await? {
+            (Reply::Done, _) => Ok(Swapped::Done),
+            (Reply::Stale(found), Asked::Once) => Ok(Swapped::Stale(found)),
+            (Reply::Stale(found), Asked::Repeatedly) => judge(before, after, found),
         }
-        Ok(committed)
-    }
-
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        self.listed(owner).await
     }
 
     /// The server drops what has expired by itself.
     async fn sweep(&self, _limit: usize) -> Result<Swept, StoreError> {
         Ok(Swept::default())
     }
+}
+
+/// Tells a swap that a repeat of itself has found done from one that others were faster than.
+fn judge(
+    before: Option<&Record>,
+    after: &Record,
+    found: Option<Arc<Record>>,
+) -> Result<Swapped, StoreError> {
+    let Some(found) = found else {
+        return Ok(Swapped::Stale(None));
+    };
+    if found.is_or_was(after.version()) {
+        return Ok(Swapped::Done);
+    }
+    let remembers = match before {
+        Some(before) => found.is_or_was(before.version()),
+        None => found.earlier().len() < REMEMBERED,
+    };
+    if remembers {
+        return Ok(Swapped::Stale(Some(found)));
+    }
+    Err(StoreError::unavailable(
+        "a swap was repeated, and the record has been written too often since to tell what came of it",
+    ))
 }

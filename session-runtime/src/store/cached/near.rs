@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::key::Key;
-use crate::record::{Record, slot_size};
+use crate::record::Record;
 
 // What things take besides the bytes of names and values. Estimates, on the high side.
-const ENTRY: usize = 400;
-const SLOT: usize = 176;
+const ENTRY: usize = 1024;
+const SLOT: usize = 128;
 
 /// How many beats may be under way.
 const OUTSTANDING: usize = 16;
@@ -229,7 +229,7 @@ fn is_current(entries: &HashMap<Key, Entry>, key: &Key, arrival: u64) -> bool {
 
 fn cost(record: &Record) -> usize {
     let slots = record.slots().iter();
-    ENTRY + slots.map(|slot| SLOT + slot_size(slot)).sum::<usize>()
+    ENTRY + slots.map(|slot| SLOT + slot.size()).sum::<usize>()
 }
 
 /// A load under way.

@@ -7,6 +7,10 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::StoreError;
 
+/// What is wrong where a key holds something else than a record.
+pub(super) const FOREIGN_KEY: &str =
+    "a key of another program is in the way: set another prefix with `RedisOptions::prefix`";
+
 /// Why a command has no answer that could be used.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -17,9 +21,6 @@ pub(super) enum Failure {
     /// The slot is on its way from node to node, and the command has gone after it in vain.
     #[cfg(feature = "redis-cluster")]
     Elsewhere(RedisError),
-    /// The task that asked is gone: the runtime is shutting down.
-    #[cfg(feature = "redis-cluster")]
-    Lost(tokio::task::JoinError),
 }
 
 impl Failure {
@@ -38,7 +39,7 @@ impl Failure {
                 ["ERR", "READONLY", "NOAUTH", "NOPERM", "WRONGPASS"].contains(&code)
             }),
             #[cfg(feature = "redis-cluster")]
-            Self::Elsewhere(_) | Self::Lost(_) => false,
+            Self::Elsewhere(_) => false,
         }
     }
 
@@ -59,8 +60,6 @@ impl From<Failure> for StoreError {
             Failure::Redis(error) => store_error(error),
             #[cfg(feature = "redis-cluster")]
             Failure::Elsewhere(error) => Self::unavailable(error),
-            #[cfg(feature = "redis-cluster")]
-            Failure::Lost(task) => Self::unavailable(task),
         }
     }
 }
@@ -100,14 +99,10 @@ fn hint(code: &str) -> Option<&'static str> {
         "NOPERM" => {
             "the user in the URL may not do this: see the ACL in `docs/stores.md`, and its keys"
         }
-        "WRONGTYPE" => {
-            "a key of another program is in the way: set another prefix with `RedisOptions::prefix`"
-        }
+        "WRONGTYPE" => FOREIGN_KEY,
         "MOVED" => {
             "this server is part of a Cluster: use `connect_cluster` (feature `redis-cluster`)"
         }
-        "FORMAT" => "a newer version of this library has written this record: use that version",
-        "CROSSSLOT" => "on a Cluster, a record can move to a key of its own tag alone",
         _ => return None,
     })
 }
@@ -156,7 +151,6 @@ pub struct RedisConnectError {
 enum Kind {
     Url,
     Tls,
-    Prefix,
     Untold,
     Denied(String),
     Old(String),
@@ -174,10 +168,6 @@ impl RedisConnectError {
     pub(super) fn url(error: &RedisError) -> Self {
         let tls = error.to_string().contains("TLS");
         Self::new(if tls { Kind::Tls } else { Kind::Url })
-    }
-
-    pub(super) fn prefix() -> Self {
-        Self::new(Kind::Prefix)
     }
 
     pub(in crate::store) fn untold() -> Self {
@@ -219,7 +209,6 @@ impl fmt::Display for RedisConnectError {
             Kind::Tls => f.write_str(
                 "the URL asks for TLS: depend on `redis` with its feature `tokio-rustls-comp` or `tokio-native-tls-comp`",
             ),
-            Kind::Prefix => f.write_str("the prefix of the keys must contain no brace: leave it out"),
             Kind::Untold => f.write_str(
                 "a Cluster, or a connection of the app's own, does not tell of changes: use the store without a cache",
             ),

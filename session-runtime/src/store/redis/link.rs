@@ -7,16 +7,20 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 #[cfg(feature = "redis-cluster")]
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, Pipeline, RedisResult, Value};
+use redis::{Client, Cmd, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
 use super::fault::Failure;
+use crate::error::StoreError;
 
 /// How often a connection may be given up for a new one.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// How many commands go in one pipeline, or over a Cluster at a time.
-const TOGETHER: usize = 128;
+/// How often a read is tried that has failed for a reason which may pass. Reading twice does no harm.
+const READS: u32 = 3;
+
+/// How long to wait before the second try, at most.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// One connection for all requests. Clones share it.
 #[derive(Clone)]
@@ -30,7 +34,19 @@ pub(super) struct Link {
 enum To {
     Server(Arc<Server>),
     #[cfg(feature = "redis-cluster")]
-    Cluster(ClusterConnection),
+    Cluster(Cluster),
+}
+
+/// How often a server may have run a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Once,
+    /// The answer may be that to a repeat.
+    #[cfg_attr(
+        not(feature = "redis-cluster"),
+        expect(dead_code, reason = "one server is asked once")
+    )]
+    Repeatedly,
 }
 
 impl Link {
@@ -42,7 +58,7 @@ impl Link {
     }
 
     #[cfg(feature = "redis-cluster")]
-    pub(super) fn to_cluster(cluster: ClusterConnection, patience: Duration) -> Self {
+    pub(super) fn to_cluster(cluster: Cluster, patience: Duration) -> Self {
         Self {
             to: To::Cluster(cluster),
             patience,
@@ -53,7 +69,7 @@ impl Link {
         self.patience
     }
 
-    /// What another connection is made with, if that is known.
+    /// Returns what another connection is made with, if that is known.
     pub(super) fn client(&self) -> Option<&Client> {
         match &self.to {
             To::Server(server) => server.client.as_ref(),
@@ -62,84 +78,69 @@ impl Link {
         }
     }
 
-    /// Whether one script can reach all keys.
-    pub(super) fn reaches_all(&self) -> bool {
-        matches!(self.to, To::Server(_))
+    /// Asks what may be asked twice, as long as that may help. A Cluster's connection does so by itself.
+    pub(super) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let most = match self.to {
+            To::Server(_) => READS,
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(_) => 1,
+        };
+        let mut tries = 1;
+        loop {
+            match self.ask(command).await.map_err(StoreError::from) {
+                Err(error) if error.is_transient() && tries < most => {
+                    tokio::time::sleep((PAUSE * tries).mul_f64(rand::random())).await;
+                    tries += 1;
+                }
+                answer => return answer,
+            }
+        }
     }
 
-    /// Sends a command and waits for its answer.
+    /// Sends a command and waits for its answer. A Cluster's connection may send it several times.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
         match &self.to {
             To::Server(server) => {
                 let mut manager = server.manager();
-                let answer = manager.req_packed_command(command);
-                server.heed(self.wait(answer, Value::extract_error).await)
+                let answer = extracted(manager.req_packed_command(command));
+                server.heed(self.wait(answer).await)
             }
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => {
-                let mut cluster = cluster.clone();
-                let answer = cluster.req_packed_command(command);
-                let answer = self.wait(answer, Value::extract_error).await;
+                let answer = self.wait(cluster.ask(command)).await;
                 answer.map_err(Failure::on_cluster)
             }
         }
     }
 
-    /// Waits for an answer, no longer than there is patience, and takes out of it what the server calls an error.
-    async fn wait<T>(
-        &self,
-        answer: impl Future<Output = RedisResult<T>>,
-        without_errors: impl FnOnce(T) -> RedisResult<T>,
-    ) -> Result<T, Failure> {
+    /// Sends a command once, if it can, and waits for its answer.
+    pub(super) async fn ask_once(&self, command: &Cmd) -> Result<(Value, Asked), Failure> {
+        match &self.to {
+            To::Server(_) => Ok((self.ask(command).await?, Asked::Once)),
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => {
+                let answer = self.wait(cluster.ask_once(command)).await;
+                answer.map_err(Failure::on_cluster)
+            }
+        }
+    }
+
+    /// Waits for an answer, no longer than there is patience.
+    async fn wait<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Failure> {
         match timeout(self.patience, answer).await {
-            Ok(answer) => answer.and_then(without_errors).map_err(Failure::Redis),
+            Ok(answer) => answer.map_err(Failure::Redis),
             Err(_) => Err(Failure::TimedOut),
         }
     }
+}
 
-    /// Sends many commands at once. To one server they are a round trip for each hundred or so.
-    pub(super) async fn ask_all(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Failure> {
-        let mut answers = Vec::with_capacity(commands.len());
-        for some in commands.chunks(TOGETHER) {
-            answers.extend(self.ask_some(some).await?);
-        }
-        Ok(answers)
-    }
-
-    async fn ask_some(&self, commands: &[Cmd]) -> Result<Vec<Value>, Failure> {
-        match &self.to {
-            To::Server(server) => {
-                let mut pipeline = Pipeline::with_capacity(commands.len());
-                for command in commands {
-                    pipeline.add_command(command.clone());
-                }
-                let mut manager = server.manager();
-                let answers = manager.req_packed_commands(&pipeline, 0, commands.len());
-                server.heed(self.wait(answers, without_errors).await)
-            }
-            #[cfg(feature = "redis-cluster")]
-            To::Cluster(_) => self.ask_each(commands).await,
-        }
-    }
-
-    /// The commands may be for different nodes, so each goes by itself.
-    #[cfg(feature = "redis-cluster")]
-    async fn ask_each(&self, commands: &[Cmd]) -> Result<Vec<Value>, Failure> {
-        let asked = commands.iter().map(|command| {
-            let (link, command) = (self.clone(), command.clone());
-            tokio::spawn(async move { link.ask(&command).await })
-        });
-        let asked: Vec<_> = asked.collect();
-        let mut answers = Vec::with_capacity(asked.len());
-        for answer in asked {
-            answers.push(answer.await.map_err(Failure::Lost)??);
-        }
-        Ok(answers)
-    }
+/// Takes out of an answer what the server calls an error.
+async fn extracted(answer: impl Future<Output = RedisResult<Value>>) -> RedisResult<Value> {
+    answer.await.and_then(Value::extract_error)
 }
 
 impl fmt::Debug for Link {
-    /// The address at most; never what it was opened with.
+    /// Writes the address at most; never what it was opened with.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.to {
             To::Server(server) => match &server.client {
@@ -152,8 +153,48 @@ impl fmt::Debug for Link {
     }
 }
 
-fn without_errors(answers: Vec<Value>) -> RedisResult<Vec<Value>> {
-    answers.into_iter().map(Value::extract_error).collect()
+/// A Cluster.
+#[cfg(feature = "redis-cluster")]
+#[derive(Clone)]
+pub(super) struct Cluster {
+    /// Asks once. `None` if the connections are the app's own.
+    pub(super) once: Option<ClusterConnection>,
+    /// Goes after slots that move, and repeats a command whose connection has broken, though it may have been run.
+    pub(super) following: ClusterConnection,
+}
+
+#[cfg(feature = "redis-cluster")]
+impl Cluster {
+    async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+        extracted(self.following.clone().req_packed_command(command)).await
+    }
+
+    /// Asks repeatedly only if a node has said that it did nothing.
+    async fn ask_once(&self, command: &Cmd) -> RedisResult<(Value, Asked)> {
+        if let Some(mut once) = self.once.clone() {
+            let answer = extracted(once.req_packed_command(command)).await;
+            if !answer.as_ref().is_err_and(was_refused) {
+                return answer.map(|value| (value, Asked::Once));
+            }
+        }
+        let value = self.ask(command).await?;
+        Ok((value, Asked::Repeatedly))
+    }
+}
+
+/// Returns `true` if a node has refused the command for a reason that another one, or a moment, may mend.
+#[cfg(feature = "redis-cluster")]
+fn was_refused(error: &redis::RedisError) -> bool {
+    use redis::ServerErrorKind::{
+        Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain,
+    };
+    let redis::ErrorKind::Server(kind) = error.kind() else {
+        return false;
+    };
+    matches!(
+        kind,
+        Ask | BusyLoading | ClusterDown | MasterDown | Moved | ReadOnly | TryAgain
+    )
 }
 
 /// A server, or the primary among several that share an address.
@@ -193,7 +234,7 @@ impl Server {
 
     /// Looks at what came of a command, and gives the connection up if it leads nowhere: the manager notices
     /// that a connection has broken, but not that nobody answers, or that the server is the primary no more.
-    fn heed<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
+    fn heed(&self, answer: Result<Value, Failure>) -> Result<Value, Failure> {
         if answer.as_ref().is_err_and(Failure::leads_nowhere) {
             self.renew();
         }

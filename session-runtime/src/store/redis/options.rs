@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 #[cfg(feature = "redis-cluster")]
-use redis::cluster::ClusterClientBuilder;
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
 #[cfg(feature = "redis-cluster")]
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
@@ -12,8 +12,9 @@ use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
 use super::fault::{Failure, RedisConnectError};
+#[cfg(feature = "redis-cluster")]
+use super::link::Cluster;
 use super::link::{Link, Server};
-use super::names::Names;
 use super::{RedisStore, script};
 
 /// Half of the time that the layer allows a store by default, so that a second try fits in.
@@ -55,8 +56,8 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
-    /// What the name of each key begins with, such as `shop:`. The default is nothing: keys are `session:…`,
-    /// `user:…` and `owned:…`. Two apps on one server need two prefixes, else they share users.
+    /// What the name of each key begins with, such as `shop:`. The default is nothing: keys are `session:…`
+    /// and `user:…`. Two apps on one server need two prefixes, else they share users.
     ///
     /// With another prefix, none of the sessions stored before is found.
     ///
@@ -113,8 +114,7 @@ impl RedisOptions {
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), settings.clone())
             .map_err(|error| at(Failure::Redis(error)))?;
         let link = Link::to_server(Server::new(manager, Some(client), settings), self.patience);
-        link.ask_all(script::loads()).await.map_err(at)?;
-        self.store(link)
+        self.store(link).prepared().await.map_err(at)
     }
 
     /// Uses a connection that the app has already. If nobody answers on it, it is not given up for another:
@@ -126,25 +126,19 @@ impl RedisOptions {
     /// use session_runtime::store::RedisStore;
     /// let client = redis::Client::open("redis://127.0.0.1")?;
     /// let manager = client.get_connection_manager().await?;
-    /// let store = RedisStore::options().over(manager)?;
+    /// let store = RedisStore::options().over(manager);
     /// # let _ = store;
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// If the prefix contains a brace.
-    pub fn over(self, manager: ConnectionManager) -> Result<RedisStore, RedisConnectError> {
+    pub fn over(self, manager: ConnectionManager) -> RedisStore {
         let server = Server::new(manager, None, ConnectionManagerConfig::new());
         let link = Link::to_server(server, self.patience);
         self.store(link)
     }
 
-    /// Connects to a Cluster, of which one node or several are named.
-    ///
-    /// A record and all that it moves to lie on one node. A commit that names an owner is two round trips there,
-    /// since the owner's list may lie on another.
+    /// Connects to a Cluster, of which one node or several are named. Each node gets two connections: over one a swap is
+    /// sent once and never repeated, over the other commands follow slots that move.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -169,55 +163,77 @@ impl RedisOptions {
         let names: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
         let at = |failure| RedisConnectError::at(names.join(", "), failure);
 
-        let client = ClusterClientBuilder::new(nodes)
-            .use_protocol(ProtocolVersion::RESP3)
-            .tcp_settings(tcp_settings())
-            .connection_timeout(self.patience)
-            .response_timeout(self.patience)
-            .retries(REDIRECTS)
-            .min_retry_wait(5)
-            .max_retry_wait(100)
-            .build()
-            .map_err(|error| RedisConnectError::url(&error))?;
-        let connecting = tokio::time::timeout(self.patience * 4, client.get_async_connection());
-        let cluster = match connecting.await {
+        let client = |retries| {
+            let client = cluster_client(&nodes, self.patience, retries);
+            client.map_err(|error| RedisConnectError::url(&error))
+        };
+        let (once, following) = (client(0)?, client(REDIRECTS)?);
+        let connecting = async {
+            Ok(Cluster {
+                once: Some(once.get_async_connection().await?),
+                following: following.get_async_connection().await?,
+            })
+        };
+        let cluster = match tokio::time::timeout(self.patience * 4, connecting).await {
             Ok(cluster) => cluster.map_err(|error| at(Failure::Redis(error)))?,
             Err(_) => return Err(at(Failure::TimedOut)),
         };
         let link = Link::to_cluster(cluster, self.patience);
-        link.ask_all(script::loads()).await.map_err(at)?;
-        self.store(link)
+        self.store(link).prepared().await.map_err(at)
     }
 
     /// Uses a connection to a Cluster that the app has already.
+    ///
+    /// Such a connection may repeat a command that has been run, and does not tell. So a swap that finds a record which has
+    /// been written sixteen times since is answered with an error that is
+    /// [unknown](super::super::StoreError::is_unknown). [`connect_cluster`](Self::connect_cluster) knows.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use session_runtime::store::RedisStore;
     /// let client = redis::cluster::ClusterClient::new(vec!["redis://10.0.0.1"])?;
-    /// let store = RedisStore::options().over_cluster(client.get_async_connection().await?)?;
+    /// let store = RedisStore::options().over_cluster(client.get_async_connection().await?);
     /// # let _ = store;
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// If the prefix contains a brace.
     #[cfg(feature = "redis-cluster")]
-    pub fn over_cluster(self, cluster: ClusterConnection) -> Result<RedisStore, RedisConnectError> {
+    pub fn over_cluster(self, following: ClusterConnection) -> RedisStore {
+        let cluster = Cluster {
+            once: None,
+            following,
+        };
         let link = Link::to_cluster(cluster, self.patience);
         self.store(link)
     }
 
-    fn store(self, link: Link) -> Result<RedisStore, RedisConnectError> {
-        let names = Names::new(self.prefix).ok_or_else(RedisConnectError::prefix)?;
-        Ok(RedisStore { link, names })
+    fn store(self, link: Link) -> RedisStore {
+        RedisStore {
+            link,
+            prefix: self.prefix.into(),
+        }
     }
 }
 
-/// What the URL says. If it names no protocol, the newest one, in which the loss of a connection is noticed at
+#[cfg(feature = "redis-cluster")]
+fn cluster_client(
+    nodes: &[ConnectionInfo],
+    patience: Duration,
+    retries: u32,
+) -> Result<ClusterClient, RedisError> {
+    ClusterClientBuilder::new(nodes.to_vec())
+        .use_protocol(ProtocolVersion::RESP3)
+        .tcp_settings(tcp_settings())
+        .connection_timeout(patience)
+        .response_timeout(patience)
+        .retries(retries)
+        .min_retry_wait(5)
+        .max_retry_wait(100)
+        .build()
+}
+
+/// Reads the URL. If it names no protocol, the newest one, in which the loss of a connection is noticed at
 /// once and not by the next command.
 fn connection_info(url: &str) -> Result<ConnectionInfo, RedisError> {
     let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());

@@ -1,20 +1,16 @@
-//! The script that decides a commit, and how it comes to the server.
+//! The script that swaps, and how it comes to the server.
 
 use std::sync::LazyLock;
 
 use redis::{Cmd, Script, cmd};
 
-/// A commit. A server without room runs none of it.
-static COMMIT: LazyLock<Code> =
-    LazyLock::new(|| Code::new(concat!("#!lua\n", include_str!("commit.lua"))));
+/// A server without room runs none of it.
+static SWAP: LazyLock<Code> =
+    LazyLock::new(|| Code::new(concat!("#!lua\n", include_str!("swap.lua"))));
 
-/// A commit that takes no room worth speaking of: it runs on a full server too.
-static RELIEF: LazyLock<Code> = LazyLock::new(|| {
-    Code::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("commit.lua")
-    ))
-});
+/// The same, for what takes no more room than before: it runs on a full server, too.
+static RELIEF: LazyLock<Code> =
+    LazyLock::new(|| Code::new(concat!("#!lua flags=allow-oom\n", include_str!("swap.lua"))));
 
 struct Code {
     text: &'static str,
@@ -28,12 +24,6 @@ impl Code {
             hash: Script::new(text).get_hash().to_owned(),
         }
     }
-
-    fn load(&self) -> Cmd {
-        let mut load = cmd("SCRIPT");
-        load.arg("LOAD").arg(self.text);
-        load
-    }
 }
 
 /// How a server is told which script to run.
@@ -45,22 +35,22 @@ pub(super) enum Form {
     Text,
 }
 
-/// The call of a commit, still without its keys.
+/// Begins the call of the script, still without its keys.
 pub(super) fn call(relieves: bool, form: Form) -> Cmd {
-    let code = if relieves { &RELIEF } else { &COMMIT };
+    let code = if relieves { &RELIEF } else { &SWAP };
+    let mut call = Cmd::new();
     match form {
-        Form::Hash => prepared("EVALSHA", &code.hash),
-        Form::Text => prepared("EVAL", code.text),
-    }
-}
-
-fn prepared(name: &str, code: &str) -> Cmd {
-    let mut call = cmd(name);
-    call.arg(code);
+        Form::Hash => call.arg("EVALSHA").arg(&code.hash),
+        Form::Text => call.arg("EVAL").arg(code.text),
+    };
     call
 }
 
-/// What has a server know the scripts.
-pub(super) fn loads() -> Vec<Cmd> {
-    vec![COMMIT.load(), RELIEF.load()]
+/// Returns the commands after which a server knows the script in both its forms.
+pub(super) fn loads() -> [Cmd; 2] {
+    [&SWAP, &RELIEF].map(|code| {
+        let mut load = cmd("SCRIPT");
+        load.arg("LOAD").arg(code.text);
+        load
+    })
 }

@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use session_runtime::store::{CachedStore, RedisStore, Store};
-use session_runtime::testing::conformance_case;
-use session_runtime::{Ended, Key, SlotChange, State};
-use session_tests::{Proxy, RedisCluster, RedisServer, Wire};
+use session_runtime::Key;
+use session_runtime::store::{CachedStore, RedisStore, Store, Swapped};
+use session_tests::{Proxy, RedisCluster, RedisServer, Wire, wait_for};
 
-use super::common::{apply, create, end, increment, number, slot, update};
-use super::{cases, new, now, wait_for};
+use super::{calls, create, increment, load, next, number, put, slot, tombstone};
 
 type Cached = CachedStore<RedisStore>;
 
@@ -24,12 +22,7 @@ async fn instance(url: &str) -> Cached {
 
 /// How often something was loaded.
 fn loads(server: &RedisServer) -> u64 {
-    let info: String = server.command(&["INFO", "commandstats"]);
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_hgetall:calls="));
-    let calls = line.and_then(|line| line.split(',').next());
-    calls.map_or(0, |calls| calls.parse().expect("a number"))
+    calls(server, "hgetall")
 }
 
 fn address(server: &RedisServer) -> SocketAddr {
@@ -54,27 +47,18 @@ async fn warm(server: &RedisServer, store: &Cached, key: &Key) {
     .await;
 }
 
-async fn state(store: &impl Store, key: &Key) -> State {
-    let record = store.load(key).await.expect("an answer").expect("a record");
-    record.state.clone()
+async fn is_over(store: &impl Store, key: &Key) -> bool {
+    load(store, key).await.ended().is_some()
 }
 
 async fn value(store: &impl Store, key: &Key) -> usize {
-    let record = store.load(key).await.expect("an answer").expect("a record");
-    number(record.slot("n").expect("a slot"))
+    number(&load(store, key).await)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cached_store_keeps_every_promise() {
-    let Some(server) = RedisServer::shared() else {
-        return;
-    };
-    for case in cases() {
-        conformance_case(case, async |_| {
-            CachedStore::new(server.store().await).expect("it tells of changes")
-        })
-        .await;
-    }
+/// Revokes a session.
+async fn end(store: &impl Store, key: &Key) {
+    let before = load(store, key).await;
+    put(store, key, Some(&before), &tombstone(&before)).await;
 }
 
 #[tokio::test]
@@ -83,20 +67,17 @@ async fn what_has_not_changed_is_read_without_a_round_trip() {
         return;
     };
     let (one, other) = (instance(&server.url()).await, instance(&server.url()).await);
-    let key = create(&one, now(), &[slot("n", "0")]).await;
+    let (key, _) = create(&one, [slot("n", "0")]).await;
     warm(&server, &one, &key).await;
     warm(&server, &other, &key).await;
 
-    increment(&other, &key, now()).await;
+    increment(&other, &key).await;
     wait_for("the change is told", async || value(&one, &key).await == 1).await;
     warm(&server, &one, &key).await;
     assert_eq!(value(&one, &key).await, 1);
 
-    apply(&other, &key, &end(now())).await;
-    wait_for("so is the end", async || {
-        state(&one, &key).await == State::Ended(Ended::Revoked)
-    })
-    .await;
+    end(&other, &key).await;
+    wait_for("so is the end", async || is_over(&one, &key).await).await;
     let () = server.command(&["FLUSHALL"]);
     wait_for("so is the loss of all", async || {
         one.load(&key).await.unwrap().is_none()
@@ -110,7 +91,7 @@ async fn an_instance_reads_what_it_has_written() {
         return;
     };
     let store = instance(&server.url()).await;
-    let key = create(&store, now(), &[slot("n", "0")]).await;
+    let (key, mut before) = create(&store, [slot("n", "0")]).await;
     warm(&server, &store, &key).await;
     // Others read all the time, and put into the cache what they find.
     let stop = Arc::new(AtomicBool::new(false));
@@ -126,10 +107,10 @@ async fn an_instance_reads_what_it_has_written() {
         })
         .collect();
     for n in 0..500 {
-        let base = Some(Arc::new(slot("n", n.to_string())));
-        let next = Arc::new(slot("n", (n + 1).to_string()));
-        apply(&store, &key, &update(now(), [SlotChange::set(base, next)])).await;
+        let after = next(&before, [slot("n", (n + 1).to_string())]);
+        put(&store, &key, Some(&before), &after).await;
         assert_eq!(value(&store, &key).await, n + 1);
+        before = after;
     }
     stop.store(true, Ordering::SeqCst);
     for reader in readers {
@@ -143,11 +124,11 @@ async fn no_change_among_many_is_missed_for_good() {
         return;
     };
     let (one, other) = (instance(&server.url()).await, instance(&server.url()).await);
-    let key = create(&one, now(), &[slot("n", "0")]).await;
+    let (key, _) = create(&one, [slot("n", "0")]).await;
     warm(&server, &one, &key).await;
     for round in 1..=50 {
         for _ in 0..10 {
-            let (written, read) = tokio::join!(increment(&other, &key, now()), value(&one, &key));
+            let (written, read) = tokio::join!(increment(&other, &key), value(&one, &key));
             let () = written;
             assert!(read <= round * 10);
         }
@@ -168,14 +149,14 @@ async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
     let cut_off = instance(&format!("redis://{}", proxy.address())).await;
     let cut_off = cut_off.with_staleness(staleness);
     let other = instance(&server.url()).await;
-    let key = create(&other, now(), &[slot("n", "0")]).await;
+    let (key, _) = create(&other, [slot("n", "0")]).await;
     let (mut round, mut seen) = (0, 0);
     while seen < 2 {
         // A machine that stands still for so long serves nothing from memory, but not each time.
         assert!(round < 50, "nothing was served from memory");
         warm(&server, &cut_off, &key).await;
         proxy.set(Wire::BlackHole);
-        increment(&other, &key, now()).await;
+        increment(&other, &key).await;
         let changed = Instant::now();
         let mut hits = 0;
         loop {
@@ -185,7 +166,7 @@ async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
                 break;
             };
             let found = found.expect("an answer").expect("a record");
-            assert_eq!(number(found.slot("n").expect("a slot")), round);
+            assert_eq!(number(&found), round);
             assert!(asked < changed + staleness, "revocation comes too late");
             hits += 1;
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -195,7 +176,7 @@ async fn what_is_served_while_nothing_is_told_is_no_older_than_said() {
         proxy.set(Wire::Open);
         wait_for("the change is seen", async || {
             let found = cut_off.load(&key).await;
-            found.is_ok_and(|found| number(found.expect("it").slot("n").expect("it")) == round + 1)
+            found.is_ok_and(|found| number(&found.expect("it")) == round + 1)
         })
         .await;
         round += 1;
@@ -210,7 +191,7 @@ async fn a_server_that_is_not_the_one_written_to_proves_nothing() {
     let proxy = Proxy::open(address(&server));
     let one = instance(&format!("redis://{}", proxy.address())).await;
     let other = instance(&server.url()).await;
-    let key = create(&one, now(), &[slot("n", "0")]).await;
+    let (key, _) = create(&one, [slot("n", "0")]).await;
     warm(&server, &one, &key).await;
 
     // The connection that tells of changes is made anew, to a server that knows of none.
@@ -221,7 +202,7 @@ async fn a_server_that_is_not_the_one_written_to_proves_nothing() {
     })
     .await;
     for n in 1..=20 {
-        increment(&other, &key, now()).await;
+        increment(&other, &key).await;
         assert_eq!(value(&one, &key).await, n);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -236,7 +217,7 @@ async fn what_a_former_primary_has_is_not_served_once_the_new_one_proves_itself(
     let proxy = Proxy::open(address(&old));
     let plain = super::connect(&format!("redis://{}", proxy.address())).await;
     let one = CachedStore::new(plain.clone()).expect("it tells of changes");
-    let key = create(&one, now(), &[slot("n", "0")]).await;
+    let (key, _) = create(&one, [slot("n", "0")]).await;
     warm(&old, &one, &key).await;
     wait_for("the replica has it", async || {
         new_primary.command::<u64>(&["DBSIZE"]) == 1
@@ -247,7 +228,7 @@ async fn what_a_former_primary_has_is_not_served_once_the_new_one_proves_itself(
     new_primary.promote();
     proxy.lead_to(address(&new_primary));
     let other = super::connect(&new_primary.url()).await;
-    apply(&other, &key, &end(now())).await;
+    end(&other, &key).await;
     // First the connection that tells of changes is made anew,
     let _: u64 = old.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     wait_for("it is told by the new primary", async || {
@@ -256,18 +237,17 @@ async fn what_a_former_primary_has_is_not_served_once_the_new_one_proves_itself(
     .await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     // then something is loaded, still from the old one,
-    assert_eq!(state(&one, &key).await, State::Live);
+    assert!(!is_over(&one, &key).await);
     // and then the other connection is made anew too.
     let _: u64 = old.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    let over = State::Ended(Ended::Revoked);
     wait_for("without a cache the end is seen", async || {
-        state(&plain, &key).await == over
+        is_over(&plain, &key).await
     })
     .await;
     // When things are served from memory again, it is not what the old one had.
-    let another = create(&other, now(), &[]).await;
+    let (another, _) = create(&other, []).await;
     warm(&new_primary, &one, &another).await;
-    assert_eq!(state(&one, &key).await, over);
+    assert!(is_over(&one, &key).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,7 +259,7 @@ async fn a_server_that_is_the_primary_no_more_proves_nothing() {
     let proxy = Proxy::open(address(&old));
     let store = RedisStore::connect(&format!("redis://{}", proxy.address())).await;
     let one = CachedStore::new(store.expect("it answers")).expect("it tells of changes");
-    let key = create(&one, now(), &[slot("n", "0")]).await;
+    let (key, _) = create(&one, [slot("n", "0")]).await;
     warm(&old, &one, &key).await;
     wait_for("the replica has it", async || {
         new_primary.command::<u64>(&["DBSIZE"]) == 1
@@ -291,11 +271,38 @@ async fn a_server_that_is_the_primary_no_more_proves_nothing() {
     proxy.lead_to(address(&new_primary));
     let () = old.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let other = super::connect(&new_primary.url()).await;
-    apply(&other, &key, &end(now())).await;
-    wait_for("the end is seen", async || {
-        state(&one, &key).await == State::Ended(Ended::Revoked)
-    })
-    .await;
+    end(&other, &key).await;
+    wait_for("the end is seen", async || is_over(&one, &key).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_is_never_read_from_memory_and_is_kept_there() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let proxy = Proxy::open(address(&server));
+    let one = instance(&format!("redis://{}", proxy.address())).await;
+    let one = one.with_staleness(Duration::from_secs(3_600));
+    let other = instance(&server.url()).await;
+    let (key, created) = create(&one, [slot("n", "0")]).await;
+    warm(&server, &one, &key).await;
+    for _ in 0..3 {
+        let before = loads(&server);
+        assert_eq!(one.load_latest(&key).await.unwrap(), Some(created.clone()));
+        assert_eq!(loads(&server), before + 1);
+        assert_eq!(load(&one, &key).await, created);
+        assert_eq!(loads(&server), before + 1, "it is still here");
+    }
+    // A swap of what is not there any more learns so from the server.
+    increment(&other, &key).await;
+    let there = load(&other, &key).await;
+    let late = next(&created, [slot("n", "late")]);
+    let swapped = one.swap(&key, Some(&created), &late).await.unwrap();
+    assert_eq!(swapped, Swapped::Stale(Some(there.clone())));
+    assert_eq!(load(&one, &key).await, there, "what was here is forgotten");
+    let () = server.command(&["DEL", &key.to_string()]);
+    assert_eq!(one.load_latest(&key).await.unwrap(), None);
+    assert_eq!(one.load(&key).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -315,9 +322,9 @@ async fn a_user_who_may_not_listen_is_served_by_the_server() {
     ]);
     let one = instance(&format!("redis://app:pass@127.0.0.1:{}", server.port())).await;
     let other = instance(&server.url()).await;
-    let key = create(&one, now(), &[slot("n", "0")]).await;
+    let (key, _) = create(&one, [slot("n", "0")]).await;
     for n in 1..=20 {
-        increment(&other, &key, now()).await;
+        increment(&other, &key).await;
         assert_eq!(value(&one, &key).await, n);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -343,7 +350,7 @@ async fn what_the_docs_have_a_user_allowed_besides_is_all_that_is_needed() {
     let () = server.command(&user);
     let url = format!("redis://app:pass@127.0.0.1:{}", server.port());
     let store = instance(&url).await;
-    let key = create(&store, now(), &[]).await;
+    let (key, _) = create(&store, []).await;
     warm(&server, &store, &key).await;
 }
 
@@ -353,14 +360,15 @@ async fn the_budget_is_kept() {
         return;
     };
     let store = instance(&server.url()).await.with_capacity_bytes(1 << 20);
-    let mut keys = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..100 {
-        keys.push(create(&store, now(), &[slot("a", vec![b'x'; 32 << 10])]).await);
+        created.push(create(&store, [slot("a", vec![b'x'; 32 << 10])]).await);
     }
-    warm(&server, &store, &keys[0]).await;
-    for key in &keys {
-        apply(&store, key, &update(now(), [new("b", "1")])).await;
-        assert!(store.load(key).await.unwrap().is_some());
+    warm(&server, &store, &created[0].0).await;
+    for (key, before) in &created {
+        let after = next(before, [slot("b", "1")]);
+        put(&store, key, Some(before), &after).await;
+        assert_eq!(load(&store, key).await, after);
     }
     let debug = format!("{store:?}");
     let (_, used) = debug.split_once("used_bytes: ").expect("it tells");

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use session_runtime::store::{RedisStore, Store};
-use session_runtime::{Change, Committed, Kind, SlotChange, State, UserId};
-use session_tests::{RedisCluster, RedisServer};
+use session_runtime::Key;
+use session_runtime::store::{Record, RedisStore, Store};
+use session_tests::{RedisCluster, RedisServer, wait_for};
 
-use super::common::{creation, number, slot, update};
-use super::faults::repeat;
-use super::{now, successive_keys, wait_for};
+use super::{
+    create, load, next, number, passing, put, record, repeat, session_key, slot, tombstone,
+};
 
 /// A slot on its way from one node to another.
 struct Migration<'a> {
@@ -20,8 +20,8 @@ struct Migration<'a> {
 }
 
 impl<'a> Migration<'a> {
-    /// Of the slot of the only key that there is, to another node; and what the key is called.
-    fn of_the_only_key(cluster: &'a RedisCluster) -> (Self, String) {
+    /// Of the slot of one of the keys that there are, to another node; and what the key is called.
+    fn of_a_key(cluster: &'a RedisCluster) -> (Self, String) {
         let nodes = cluster.nodes();
         let keys = |node: &RedisServer| node.command::<Vec<String>>(&["KEYS", "*"]);
         let from = nodes.iter().position(|node| !keys(node).is_empty());
@@ -75,14 +75,12 @@ struct Counter {
 }
 
 impl Counter {
-    async fn run(self, store: RedisStore, key: session_runtime::Key) -> usize {
-        let mut base = Arc::new(slot("n", "0"));
+    async fn run(self, store: RedisStore, key: Key, mut before: Arc<Record>) -> usize {
         while !self.stop.load(Ordering::SeqCst) {
-            let next = Arc::new(slot("n", (self.counted() + 1).to_string()));
-            let change = update(now(), [SlotChange::set(Some(base), Arc::clone(&next))]);
-            assert_eq!(repeat(&store, &key, &change).await, Committed::Applied);
+            let after = next(&before, [slot("n", (self.counted() + 1).to_string())]);
+            repeat(&store, &key, Some(&before), &after).await;
             self.counted.fetch_add(1, Ordering::SeqCst);
-            base = next;
+            before = after;
         }
         self.counted()
     }
@@ -100,100 +98,81 @@ async fn all_go_on(counters: &[Counter]) {
     }
 }
 
+/// A store whose records all lie in one slot.
+async fn in_one_slot(cluster: &RedisCluster) -> RedisStore {
+    let urls: Vec<_> = cluster.nodes().iter().map(RedisServer::url).collect();
+    let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+    let options = RedisStore::options().prefix("{shop}:");
+    let options = options.timeout(session_tests::PATIENCE);
+    options.connect_cluster(&urls).await.expect("it answers")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slot_that_moves_among_commits_loses_none() {
+async fn a_slot_that_moves_among_swaps_loses_none() {
     let Some(cluster) = RedisCluster::start() else {
         return;
     };
-    let store = cluster.store().await;
-    let keys = successive_keys::<8>();
-    for key in &keys {
-        let create = creation(now(), &[slot("n", "0")]);
-        assert_eq!(repeat(&store, key, &create).await, Committed::Applied);
+    let store = in_one_slot(&cluster).await;
+    let mut counting = Vec::new();
+    for _ in 0..8 {
+        let (key, created) = create(&store, [slot("n", "0")]).await;
+        let counter = Counter::default();
+        let counted = counter.clone().run(store.clone(), key.clone(), created);
+        counting.push((key, counter, tokio::spawn(counted)));
     }
-    let counters = keys.clone().map(|_| Counter::default());
-    let counting = std::array::from_fn::<_, 8, _>(|n| {
-        tokio::spawn(counters[n].clone().run(store.clone(), keys[n].clone()))
-    });
-
-    let name = {
-        let names: Vec<Vec<String>> = cluster
-            .nodes()
-            .iter()
-            .map(|node| node.command(&["KEYS", "*"]))
-            .collect();
-        names.concat().pop().expect("a key")
-    };
-    let slot: u16 = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", &name]);
-    let from = cluster
-        .nodes()
+    let counters: Vec<_> = counting
         .iter()
-        .position(|node| !node.command::<Vec<String>>(&["KEYS", "*"]).is_empty());
-    let from = from.expect("its node");
+        .map(|(_, counter, _)| counter.clone())
+        .collect();
+    let (mut migration, _) = Migration::of_a_key(&cluster);
     for n in 0..4 {
-        let migration = Migration {
-            slot: slot.to_string(),
-            from: &cluster.nodes()[(from + n) % 3],
-            to: &cluster.nodes()[(from + n + 1) % 3],
-        };
         migration.begin();
         let moving = migration.keys();
-        assert_eq!(moving.len(), keys.len());
+        assert_eq!(moving.len(), counters.len());
         for key in &moving {
             migration.migrate(key);
             all_go_on(&counters).await;
         }
         migration.end();
+        let to = migration.to;
+        let nodes = cluster.nodes().iter();
+        let next = nodes.filter(|node| node.port() != to.port()).nth(n % 2);
+        (migration.from, migration.to) = (to, next.expect("three nodes"));
     }
-    for counter in &counters {
+    for (key, counter, counted) in counting {
         counter.stop.store(true, Ordering::SeqCst);
-    }
-    for (key, counting) in keys.iter().zip(counting) {
-        let counted = counting.await.expect("it counts to the end");
-        let record = store.load(key).await.unwrap().unwrap();
-        assert_eq!(record.slot("n").map(|slot| number(slot)), Some(counted));
+        let counted = counted.await.expect("it counts to the end");
+        assert_eq!(number(&load(&store, &key).await), counted);
     }
 }
 
 #[tokio::test]
-async fn a_rotation_waits_for_a_slot_that_is_on_its_way() {
+async fn a_slot_that_is_lacking_is_waited_for() {
     let Some(cluster) = RedisCluster::start() else {
         return;
     };
     let store = cluster.store().await;
-    let [key, to] = successive_keys();
-    let create = creation(now(), &[slot("n", "1")]);
-    assert_eq!(repeat(&store, &key, &create).await, Committed::Applied);
-    let (migration, name) = Migration::of_the_only_key(&cluster);
-    migration.begin();
-    // One key is here and one will be there: the Cluster can run no script on both.
-    let rotate = Change::new(Kind::Move(to.clone(), now() + super::common::TTL), now());
-    let error = store.commit(&key, &rotate).await.expect_err("TRYAGAIN");
-    assert!(error.is_transient(), "{error:?}");
-    migration.migrate(&name);
-    migration.end();
-    assert_eq!(repeat(&store, &key, &rotate).await, Committed::Applied);
-    let left = store.load(&key).await.unwrap().unwrap();
-    assert_eq!(left.state, State::Moved(to.clone()));
-    assert_eq!(store.load(&to).await.unwrap().unwrap().slots().len(), 1);
-
+    let (key, created) = create(&store, [slot("n", "1")]).await;
+    let (migration, _) = Migration::of_a_key(&cluster);
     // A Cluster that lacks a slot answers nothing, and goes on when it has it.
     let () = migration
-        .to
+        .from
         .command(&["CLUSTER", "DELSLOTS", &migration.slot]);
     let mut down = false;
     wait_for("the Cluster is down", async || {
-        if let Err(error) = store.load(&to).await {
-            assert!(error.is_transient(), "{error:?}");
+        if let Err(error) = store.load(&key).await {
+            passing(&error);
             down = true;
         }
         down
     })
     .await;
     let () = migration
-        .to
+        .from
         .command(&["CLUSTER", "ADDSLOTS", &migration.slot]);
-    wait_for("it is up again", async || store.load(&to).await.is_ok()).await;
+    wait_for("it is up again", async || store.load(&key).await.is_ok()).await;
+    let after = next(&created, [slot("n", "2")]);
+    repeat(&store, &key, Some(&created), &after).await;
 }
 
 #[tokio::test]
@@ -204,15 +183,15 @@ async fn a_node_that_was_away_is_found_again() {
     let store = cluster.store().await;
     let node = &cluster.nodes()[1];
     let mut keys = Vec::new();
-    // A key's id decides which node has it.
+    // A key's name decides which node has it.
     while node.command::<usize>(&["DBSIZE"]) == 0 || keys.len() < 8 {
-        keys.push(super::common::create(&store, now(), &[]).await);
+        keys.push(create(&store, []).await.0);
     }
     node.kill();
     let mut failed = 0;
     for key in &keys {
         if let Err(error) = store.load(key).await {
-            assert!(error.is_transient(), "{error:?}");
+            passing(&error);
             failed += 1;
         }
     }
@@ -221,8 +200,38 @@ async fn a_node_that_was_away_is_found_again() {
     for key in &keys {
         wait_for("it answers again", async || store.load(key).await.is_ok()).await;
         // What it held is lost, since it keeps nothing on its disk.
-        let created = repeat(&store, key, &creation(now(), &[])).await;
-        assert!(matches!(created, Committed::Applied | Committed::Exists));
+        if store.load(key).await.unwrap().is_none() {
+            repeat(&store, key, None, &record([])).await;
+        }
+        assert!(store.load(key).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_swap_that_breaks_on_a_cluster_is_not_repeated_unseen() {
+    let Some(cluster) = RedisCluster::start() else {
+        return;
+    };
+    let store = cluster.store().await;
+    let (key, mut before) = create(&store, [slot("n", "0")]).await;
+    let node = Migration::of_a_key(&cluster).0.from;
+    let mut broken = 0;
+    while broken < 5 {
+        let after = next(&before, [slot("n", (number(&before) + 1).to_string())]);
+        let swap = store.swap(&key, Some(&before), &after);
+        let kill = async {
+            let _: u64 = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        };
+        let (swapped, ()) = tokio::join!(swap, kill);
+        match swapped {
+            Ok(swapped) => assert_eq!(swapped, session_runtime::store::Swapped::Done),
+            Err(error) => {
+                assert!(error.is_unknown(), "{error:?}");
+                broken += 1;
+                repeat(&store, &key, Some(&before), &after).await;
+            }
+        }
+        before = after;
     }
 }
 
@@ -242,36 +251,19 @@ async fn what_the_docs_have_a_user_allowed_on_a_cluster_is_all_that_is_needed() 
     let urls: Vec<_> = urls.iter().map(String::as_str).collect();
     let options = RedisStore::options().timeout(Duration::from_secs(20));
     let store = options.connect_cluster(&urls).await.expect("it is let in");
-    let key = super::common::create(&store, now(), &[]).await;
+    let (key, created) = create(&store, []).await;
 
     // One that has gone to another node while its slot has yet to follow.
-    let (migration, name) = Migration::of_the_only_key(&cluster);
+    let (migration, name) = Migration::of_a_key(&cluster);
     migration.begin();
     migration.migrate(&name);
-    let ada = UserId::new("ada");
-    let owned = Change {
-        owner: Some(ada.clone()),
-        ..update(now(), [])
-    };
-    assert_eq!(repeat(&store, &key, &owned).await, Committed::Applied);
+    let changed = next(&created, [slot("a", "1")]);
+    repeat(&store, &key, Some(&created), &changed).await;
+    assert_eq!(load(&store, &key).await, changed);
     migration.end();
-    assert_eq!(
-        store.owned_by(&ada).await.unwrap(),
-        std::slice::from_ref(&key)
-    );
-    let end = super::common::end(now());
-    assert_eq!(repeat(&store, &key, &end).await, Committed::Applied);
-    wait_for(
-        "the list is gone, and only the session's end is left",
-        async || {
-            let nodes = cluster.nodes().iter();
-            nodes
-                .map(|node| node.command::<u64>(&["DBSIZE"]))
-                .sum::<u64>()
-                == 1
-        },
-    )
-    .await;
+    let ended = tombstone(&changed);
+    repeat(&store, &key, Some(&changed), &ended).await;
+    put(&store, &session_key(), None, &record([])).await;
     for node in cluster.nodes() {
         assert_eq!(super::open::denied(node), Vec::<String>::new());
     }

@@ -2,18 +2,15 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use session_runtime::store::{RedisStore, Store, StoreError};
-use session_runtime::{Change, Committed, Key, SlotChange};
-use session_tests::{Cut, PATIENCE, Proxy, RedisServer, Wire};
+use session_runtime::Key;
+use session_runtime::store::{Record, RedisStore, Store, Swapped};
+use session_tests::{Cut, PATIENCE, Proxy, RedisServer, Wire, wait_for};
 
-use super::common::{apply, create, creation, number, session_key, slot, update};
-use super::{new, now, wait_for};
-
-fn passing(error: &StoreError) {
-    assert!(error.is_transient() && !error.is_full(), "{error:?}");
-}
+use super::{
+    create, load, next, number, passing, put, record, repeat, session_key, slot, tombstone,
+};
 
 async fn through(proxy: &Proxy) -> RedisStore {
     let store = RedisStore::options()
@@ -35,16 +32,17 @@ async fn a_replica_is_read_and_not_written() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let key = {
+    let (key, before) = {
         let store = super::connect(&server.url()).await;
-        create(&store, now(), &[]).await
+        create(&store, []).await
     };
     let replica = server.replica();
     let store = super::connect(&replica.url()).await;
     assert!(store.load(&key).await.unwrap().is_some());
-    let write = update(now(), [new("a", "1")]);
-    passing(&store.commit(&key, &write).await.expect_err("READONLY"));
-    assert!(store.load(&key).await.unwrap().unwrap().slots().is_empty());
+    let after = next(&before, [slot("a", "1")]);
+    let refused = store.swap(&key, Some(&before), &after).await;
+    passing(&refused.expect_err("READONLY"));
+    assert_eq!(load(&store, &key).await, before);
 
     let () = replica.command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]);
     server.kill();
@@ -57,7 +55,7 @@ async fn a_replica_is_read_and_not_written() {
     })
     .await;
     replica.promote();
-    apply(&store, &key, &write).await;
+    put(&store, &key, Some(&before), &after).await;
 }
 
 #[tokio::test]
@@ -66,13 +64,14 @@ async fn a_server_that_is_busy_or_wants_replicas_is_asked_again() {
         return;
     };
     let store = super::connect(&server.url()).await;
-    let key = create(&store, now(), &[]).await;
+    let (key, before) = create(&store, []).await;
 
     let () = server.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    let write = update(now(), [new("a", "1")]);
-    passing(&store.commit(&key, &write).await.expect_err("NOREPLICAS"));
+    let after = next(&before, [slot("a", "1")]);
+    let refused = store.swap(&key, Some(&before), &after).await;
+    passing(&refused.expect_err("NOREPLICAS"));
     let () = server.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
-    apply(&store, &key, &write).await;
+    put(&store, &key, Some(&before), &after).await;
 
     let endless = {
         let url = server.url();
@@ -107,7 +106,7 @@ async fn a_connection_that_has_broken_costs_no_load() {
     };
     let proxy = proxy(server);
     let store = through(&proxy).await;
-    let key = create(&store, now(), &[]).await;
+    let (key, _) = create(&store, []).await;
     for _ in 0..20 {
         proxy.set(Wire::Reset);
         proxy.set(Wire::Open);
@@ -121,46 +120,83 @@ async fn a_connection_that_has_broken_costs_no_load() {
 }
 
 #[tokio::test]
-async fn a_commit_cut_anywhere_is_repeated_and_applied_once() {
+async fn a_swap_cut_anywhere_is_repeated_and_applied_once() {
     let Some(server) = RedisServer::shared() else {
         return;
     };
     let proxy = proxy(server);
     let store = through(&proxy).await;
-    let key = create(&store, now(), &[slot("n", "0")]).await;
+    let (key, mut before) = create(&store, [slot("n", "0")]).await;
     let cuts = [
         Cut::BEFORE,
         Cut::FromClient(100),
         Cut::AFTER,
-        Cut::FromServer(5),
+        Cut::FromServer(2),
     ];
     for (n, cut) in (0..40_usize).zip(cuts.iter().cycle()) {
-        let record = store.load(&key).await.unwrap().unwrap();
-        let base = record.slot("n").cloned();
-        assert_eq!(base.as_deref().map(number), Some(n));
-        let next = Arc::new(slot("n", (n + 1).to_string()));
-        let change = update(now(), [SlotChange::set(base, next)]);
+        assert_eq!(number(&load(&store, &key).await), n);
+        let after = next(&before, [slot("n", (n + 1).to_string())]);
         proxy.cut(*cut, Wire::Open);
-        passing(&store.commit(&key, &change).await.expect_err("it is cut"));
-        assert_eq!(repeat(&store, &key, &change).await, Committed::Applied);
+        let error = store.swap(&key, Some(&before), &after).await;
+        let error = error.expect_err("it is cut");
+        assert!(error.is_unknown(), "{error:?}");
+        repeat(&store, &key, Some(&before), &after).await;
+        before = after;
     }
 }
 
-/// Asks under one commit id until there is an answer.
-pub(super) async fn repeat(store: &RedisStore, key: &Key, change: &Change) -> Committed {
-    let begun = Instant::now();
-    loop {
-        match store.commit(key, change).await {
-            Ok(committed) => return committed,
-            Err(error) => passing(&error),
-        }
-        assert!(begun.elapsed() < PATIENCE, "in vain: an answer");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+#[tokio::test]
+async fn a_creation_and_an_end_whose_answers_are_lost_are_known_again() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let proxy = proxy(server);
+    let store = through(&proxy).await;
+    let (key, created) = (session_key(), record([slot("a", "1")]));
+    proxy.cut(Cut::AFTER, Wire::Open);
+    passing(
+        &store
+            .swap(&key, None, &created)
+            .await
+            .expect_err("it is cut"),
+    );
+    let again = store.swap(&key, None, &created).await.unwrap();
+    assert_eq!(again, Swapped::Stale(Some(created.clone())));
+
+    let ended = tombstone(&created);
+    proxy.cut(Cut::AFTER, Wire::Open);
+    let cut = store.swap(&key, Some(&created), &ended).await;
+    passing(&cut.expect_err("it is cut"));
+    for (before, after) in [(None, &created), (Some(&created), &ended)] {
+        let late = store.swap(&key, before, after).await.unwrap();
+        assert_eq!(late, Swapped::Stale(Some(ended.clone())), "nothing revives");
+    }
+}
+
+#[tokio::test]
+async fn a_swap_asked_again_on_a_hot_record_is_never_applied_twice() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let proxy = proxy(server);
+    let store = through(&proxy).await;
+    let (key, before) = create(&store, [slot("n", "0")]).await;
+    let after = next(&before, [slot("n", "1")]);
+    proxy.cut(Cut::AFTER, Wire::Open);
+    let cut = store.swap(&key, Some(&before), &after).await;
+    passing(&cut.expect_err("it is cut"));
+    // More than a record remembers.
+    for n in 1..=40 {
+        super::increment(&store, &key).await;
+        let there = load(&store, &key).await;
+        let again = store.swap(&key, Some(&before), &after).await.unwrap();
+        assert_eq!(again, Swapped::Stale(Some(there.clone())));
+        assert_eq!(number(&there), n + 1);
     }
 }
 
 /// A store that does not wait long, and a record in it. That this machine is busy is no fault of the store's.
-async fn impatient(proxy: &Proxy) -> (RedisStore, Key) {
+async fn impatient(proxy: &Proxy) -> (RedisStore, Key, Arc<Record>) {
     let options = RedisStore::options().timeout(IMPATIENT);
     let url = format!("redis://{}", proxy.address());
     let mut store = None;
@@ -170,9 +206,9 @@ async fn impatient(proxy: &Proxy) -> (RedisStore, Key) {
     })
     .await;
     let (store, key) = (store.expect("it was waited for"), session_key());
-    let created = repeat(&store, &key, &creation(now(), &[])).await;
-    assert_eq!(created, Committed::Applied);
-    (store, key)
+    let created = record([]);
+    repeat(&store, &key, None, &created).await;
+    (store, key, created)
 }
 
 #[tokio::test]
@@ -181,20 +217,16 @@ async fn a_server_that_stands_still_is_waited_for_no_longer_than_told() {
         return;
     };
     let proxy = proxy(&server);
-    let (store, key) = impatient(&proxy).await;
-    let write = update(now(), [new("a", "1")]);
+    let (store, key, before) = impatient(&proxy).await;
+    let after = next(&before, [slot("a", "1")]);
     for wire in [Wire::BlackHole, Wire::Refused] {
         proxy.set(wire);
         passing(&store.load(&key).await.expect_err("nobody answers"));
-        passing(
-            &store
-                .commit(&key, &write)
-                .await
-                .expect_err("nobody answers"),
-        );
+        let unanswered = store.swap(&key, Some(&before), &after).await;
+        passing(&unanswered.expect_err("nobody answers"));
     }
     proxy.set(Wire::Open);
-    assert_eq!(repeat(&store, &key, &write).await, Committed::Applied);
+    repeat(&store, &key, Some(&before), &after).await;
 }
 
 #[tokio::test]
@@ -203,7 +235,7 @@ async fn a_connection_on_which_nobody_answers_is_given_up() {
         return;
     };
     let proxy = proxy(&silent);
-    let (store, key) = impatient(&proxy).await;
+    let (store, key, _) = impatient(&proxy).await;
     silent.freeze();
     proxy.lead_to(SocketAddr::from((Ipv4Addr::LOCALHOST, other.port())));
     // The other has no such record, and says so.
@@ -226,7 +258,7 @@ async fn a_server_that_refuses_a_connection_is_asked_for_another() {
     let () = server.command(&["ACL", "SETUSER", "app", "on", ">right", "~*", "+@all"]);
     let url = format!("redis://app:right@127.0.0.1:{}", server.port());
     let store = super::connect(&url).await;
-    let key = create(&store, now(), &[]).await;
+    let (key, _) = create(&store, []).await;
 
     let () = server.command(&["ACL", "SETUSER", "app", "resetpass", ">wrong"]);
     disconnect(&server);

@@ -1,15 +1,15 @@
 //! Opening a store, and what it says of itself.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::ConnectionManagerConfig;
 use session_runtime::store::{RedisStore, Store};
-use session_runtime::{Change, Expiry, Key, Kind, SlotChange, Timestamp, UserId};
+use session_runtime::{Key, Timestamp, UserId};
 use session_tests::{PATIENCE, Port, RedisCluster, RedisServer};
 
-use super::common::{TTL, apply, create, creation, end, session_key, slot, update};
-use super::{now, successive_keys, wait_for};
+use super::{
+    TTL, create, expiring, load, next, now, put, record, session_key, slot, tombstone, without,
+};
 
 async fn refusal(url: &str) -> String {
     refusal_within(PATIENCE, url).await
@@ -77,7 +77,7 @@ async fn a_wrong_password_is_not_repeated() {
     let () = server.command(&["ACL", "SETUSER", "app", "on", ">hunter2", "~*", "+@all"]);
     let at = format!("app:hunter2@127.0.0.1:{}", server.port());
     let store = super::connect(&format!("redis://{at}")).await;
-    create(&store, now(), &[]).await;
+    create(&store, []).await;
     let debug = format!("{store:?}");
     assert!(!debug.contains("hunter2"), "{debug}");
     assert!(debug.contains(&server.port().to_string()), "{debug}");
@@ -94,7 +94,7 @@ pub(super) fn documented_acl() -> Vec<&'static str> {
 
 /// The words of `docs/stores.md` that stand in backticks after this.
 pub(super) fn quoted_after(text: &str) -> Vec<&'static str> {
-    let (_, rest) = include_str!("../../docs/stores.md")
+    let (_, rest) = include_str!("../../../docs/stores.md")
         .split_once(text)
         .expect("the docs have it");
     let words = rest.strip_prefix('`').and_then(|rest| rest.split_once('`'));
@@ -128,45 +128,27 @@ async fn what_the_docs_have_a_user_allowed_is_all_that_is_needed() {
         options.connect(&url).await.expect("it is let in")
     };
     let store = connect("shop:").await;
-    let ada = UserId::new("ada");
-    let owned = |now, change| Change {
-        owner: Some(ada.clone()),
-        expiry: Expiry::Set(now),
-        ..change
-    };
-    let past = Timestamp::from_millis(0);
-    let over: [Key; 3] = std::array::from_fn(|_| session_key());
-    for key in &over {
-        apply(&store, key, &owned(past + TTL, creation(past, &[]))).await;
+    let key = session_key();
+    let created = record([slot("a", "1"), slot("large", vec![b'x'; 4 << 10])]);
+    let smaller = without(&created, "large");
+    let forever = expiring(&smaller, Timestamp::from_millis(i64::MAX));
+    let mortal = expiring(&forever, now() + TTL);
+    let ended = tombstone(&mortal);
+    let mut before = None;
+    for after in [&created, &smaller, &forever, &mortal, &ended] {
+        put(&store, &key, before, after).await;
+        assert_eq!(load(&store, &key).await, *after);
+        before = Some(after);
     }
-    apply(&store, &over[0], &end(past)).await;
-    let _: u64 = server.command(&["DEL", &format!("shop:{}", over[1])]);
-    // By now it may be time to forget commits.
-    apply(&store, &over[2], &update(past + TTL / 2, [])).await;
-    {
-        let [from, to] = successive_keys();
-        let slots = [slot("a", "1"), slot("b", "1")];
-        apply(&store, &from, &creation(past, &slots)).await;
-        let base = |name| Arc::new(slot(name, "1"));
-        let changes = [
-            SlotChange::drop(base("a")),
-            SlotChange::retime(base("b"), Some(past + TTL)),
-        ];
-        let forever = Timestamp::from_millis(i64::MAX);
-        apply(&store, &from, &owned(forever, update(past, changes))).await;
-        let rotate = Change::new(Kind::Move(to.clone(), past + TTL), past);
-        apply(&store, &from, &rotate).await;
-        apply(&store, &to, &Change::new(Kind::Claim(ada.clone()), past)).await;
-        apply(&store, &to, &Change::new(Kind::Release(past), past)).await;
-        assert!(store.owned_by(&ada).await.unwrap().contains(&to));
-        apply(&store, &to, &end(past)).await;
-    }
-    let listed = || server.command::<u64>(&["ZCOUNT", "shop:owned:{ada}", "-inf", "99999999"]);
-    assert_eq!(listed(), 2);
-    // A login of today has what is of the past looked at.
-    let login = owned(now() + TTL, creation(now(), &[]));
-    apply(&store, &session_key(), &login).await;
-    wait_for("it is looked at", async || listed() == 0).await;
+    let late = next(&created, [slot("b", "1")]);
+    store
+        .swap(&key, Some(&created), &late)
+        .await
+        .expect("it is stale");
+    store
+        .swap(&key, None, &record([]))
+        .await
+        .expect("it is stale");
     assert_eq!(denied(&server), Vec::<String>::new());
 
     let other = connect("other:").await;
@@ -179,25 +161,12 @@ async fn what_the_docs_have_a_user_allowed_is_all_that_is_needed() {
 }
 
 #[tokio::test]
-async fn a_prefix_must_leave_the_hash_tag_alone() {
-    let Some(server) = RedisServer::shared() else {
-        return;
-    };
-    let options = RedisStore::options().prefix("{shop}:");
-    let error = options.connect(&server.url()).await.expect_err("a refusal");
-    assert_eq!(
-        error.to_string(),
-        "the prefix of the keys must contain no brace: leave it out"
-    );
-}
-
-#[tokio::test]
 async fn two_prefixes_are_two_stores() {
     let Some(server) = RedisServer::shared() else {
         return;
     };
     let (one, other) = (server.store().await, server.store().await);
-    let key = create(&one, now(), &[]).await;
+    let (key, _) = create(&one, []).await;
     assert!(one.load(&key).await.unwrap().is_some());
     assert!(other.load(&key).await.unwrap().is_none());
 }
@@ -213,8 +182,8 @@ async fn a_connection_of_the_app_serves_as_well() {
         .set_response_timeout(Some(PATIENCE));
     let manager = client.get_connection_manager_with_config(patient).await;
     let options = RedisStore::options().prefix("over:").timeout(PATIENCE);
-    let store = options.over(manager.expect("it answers")).unwrap();
-    let key = create(&store, now(), &[]).await;
+    let store = options.over(manager.expect("it answers"));
+    let (key, _) = create(&store, []).await;
     assert!(store.load(&key).await.unwrap().is_some());
 }
 
@@ -231,9 +200,24 @@ async fn so_does_one_to_a_cluster() {
     let client = client.expect("URLs");
     let connection = client.get_async_connection().await.expect("it answers");
     let options = RedisStore::options().prefix("over:").timeout(PATIENCE);
-    let store = options.over_cluster(connection).unwrap();
-    let key = create(&store, now(), &[]).await;
+    let store = options.over_cluster(connection);
+    let (key, _) = create(&store, []).await;
     assert!(store.load(&key).await.unwrap().is_some());
+}
+
+/// Checks that neither a load nor a creation of this user's record succeeds, and that both say so.
+async fn is_in_the_way(store: &RedisStore, user: &Key, words: &str) {
+    for error in [
+        store.load(user).await.expect_err("no record"),
+        store
+            .swap(user, None, &record([]))
+            .await
+            .expect_err("no room for one"),
+    ] {
+        assert!(!error.is_transient());
+        let source = std::error::Error::source(&error).expect("a cause");
+        assert!(source.to_string().contains(words), "{source}");
+    }
 }
 
 #[tokio::test]
@@ -242,37 +226,56 @@ async fn a_key_of_another_program_is_left_alone() {
         return;
     };
     let store = super::connect(&server.url()).await;
-    let () = server.command(&["SET", "user:{ada}", "theirs"]);
+    let () = server.command(&["SET", "user:ada", "theirs"]);
     let user = Key::User(UserId::new("ada"));
-    for error in [
-        store.load(&user).await.expect_err("no record"),
-        store
-            .commit(&user, &creation(now(), &[]))
-            .await
-            .expect_err("no room for one"),
-    ] {
-        assert!(!error.is_transient());
-        let source = std::error::Error::source(&error).expect("a cause");
-        assert!(
-            source.to_string().contains("RedisOptions::prefix"),
-            "{source}"
-        );
-    }
-    assert_eq!(server.command::<String>(&["GET", "user:{ada}"]), "theirs");
+    is_in_the_way(&store, &user, "RedisOptions::prefix").await;
+    assert_eq!(server.command::<String>(&["GET", "user:ada"]), "theirs");
 
     // Even if it is a hash, as records are.
-    let () = server.command(&["HSET", "user:{42}", "email", "ada@example.com"]);
+    let () = server.command(&["HSET", "user:42", "email", "ada@example.com"]);
     let user = Key::User(UserId::new("42"));
-    let login = store.commit(&user, &creation(now(), &[])).await;
-    let error = login.expect_err("no room for a record");
-    assert!(!error.is_transient());
-    let source = std::error::Error::source(&error).expect("a cause");
-    assert!(
-        source.to_string().contains("RedisOptions::prefix"),
-        "{source}"
-    );
-    let fields: Vec<String> = server.command(&["HGETALL", "user:{42}"]);
+    is_in_the_way(&store, &user, "RedisOptions::prefix").await;
+    let fields: Vec<String> = server.command(&["HGETALL", "user:42"]);
     assert_eq!(fields, ["email", "ada@example.com"]);
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_format_is_left_alone() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let store = super::connect(&server.url()).await;
+    let newer = "\u{7f} and more";
+    let () = server.command(&["HSET", "user:ada", "v", "12345678", "head", newer]);
+    is_in_the_way(
+        &store,
+        &Key::User(UserId::new("ada")),
+        "this version of the library",
+    )
+    .await;
+    let kept: String = server.command(&["HGET", "user:ada", "head"]);
+    assert_eq!(kept, newer);
+}
+
+#[tokio::test]
+async fn users_of_any_name_have_records_of_their_own() {
+    let (Some(server), Some(cluster)) = (RedisServer::shared(), RedisCluster::shared()) else {
+        return;
+    };
+    for store in [server.store().await, cluster.store().await] {
+        let mut users = Vec::new();
+        for name in [
+            "", "{", "}{", "{a}", "a\0b", "a\r\nb", "*", "ä", "session:", " ",
+        ] {
+            let user = Key::User(UserId::new(name));
+            let created = record([slot("name", name)]);
+            put(&store, &user, None, &created).await;
+            users.push((user, created));
+        }
+        for (user, created) in users {
+            assert_eq!(load(&store, &user).await, created);
+        }
+    }
 }
 
 #[tokio::test]
@@ -289,29 +292,4 @@ async fn a_node_of_a_cluster_is_told_from_a_server() {
     }
     let moved = moved.expect("two thirds of the keys are elsewhere");
     assert!(moved.contains("connect_cluster"), "{moved}");
-}
-
-#[tokio::test]
-async fn a_record_of_a_newer_format_is_left_alone() {
-    let Some(server) = RedisServer::start(&[]) else {
-        return;
-    };
-    let store = super::connect(&server.url()).await;
-    let user = Key::User(UserId::new("ada"));
-    let newer = "2 L 9 9 9 and more";
-    let () = server.command(&["HSET", "user:{ada}", "record", newer]);
-    let errors = [
-        store.load(&user).await.expect_err("unreadable"),
-        store
-            .commit(&user, &creation(now(), &[]))
-            .await
-            .expect_err("unreadable"),
-    ];
-    for error in errors {
-        assert!(!error.is_transient());
-        let source = std::error::Error::source(&error).expect("a cause");
-        assert!(source.to_string().contains("version"), "{source}");
-    }
-    let kept: String = server.command(&["HGET", "user:{ada}", "record"]);
-    assert_eq!(kept, newer);
 }

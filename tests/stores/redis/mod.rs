@@ -1,0 +1,159 @@
+//! Records on Redis: what a server may do to them, and what they cost it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use session_runtime::store::{Record, RedisStore, Slot, Store, StoreError, Swapped};
+use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
+use session_tests::{PATIENCE, RedisServer};
+
+mod cached;
+mod cluster;
+mod failover;
+mod faults;
+mod open;
+mod room;
+mod wire;
+
+const TTL: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Connects a store that waits for its server however busy this machine is.
+async fn connect(url: &str) -> RedisStore {
+    let options = RedisStore::options().timeout(PATIENCE);
+    options.connect(url).await.expect("the server answers")
+}
+
+fn now() -> Timestamp {
+    SystemClock::default().now()
+}
+
+fn session_key() -> Key {
+    Key::from(&SessionId::generate().expect("random bytes"))
+}
+
+fn slot(name: &str, payload: impl Into<Vec<u8>>) -> Arc<Slot> {
+    Arc::new(Slot::new(name, payload.into(), None))
+}
+
+/// Makes a record that lives for two hours.
+fn record(slots: impl IntoIterator<Item = Arc<Slot>>) -> Arc<Record> {
+    Arc::new(Record::new(now(), now() + TTL).with_slots(slots))
+}
+
+/// Makes the next version of a record, with these slots in it.
+fn next(before: &Record, slots: impl IntoIterator<Item = Arc<Slot>>) -> Arc<Record> {
+    Arc::new(before.next().with_slots(slots))
+}
+
+/// Makes the next version of a record, without a slot.
+fn without(before: &Record, name: &str) -> Arc<Record> {
+    let mut after = before.next();
+    after.remove(name);
+    Arc::new(after)
+}
+
+/// Where the expiry stands in a record's stored form: after the format, the version and those before it. Two other times
+/// and the reason for its end follow.
+fn expiry_in(frame: &[u8]) -> usize {
+    1 + 8 + 1 + 8 * usize::from(frame[9])
+}
+
+/// Makes the next version of a record, with another expiry.
+fn expiring(before: &Record, expires: Timestamp) -> Arc<Record> {
+    let mut frame = before.next().to_bytes();
+    let at = expiry_in(&frame);
+    frame[at..at + 8].copy_from_slice(&expires.as_millis().to_le_bytes());
+    Arc::new(Record::from_bytes(&frame.into()).expect("a record"))
+}
+
+/// Makes what is left of a record that was revoked.
+fn tombstone(before: &Record) -> Arc<Record> {
+    const REVOKED: u8 = 5;
+    let mut after = Arc::unwrap_or_clone(expiring(before, now() + 12 * TTL));
+    for slot in before.slots() {
+        after.remove(slot.name().as_str());
+    }
+    let mut frame = after.to_bytes();
+    let at = expiry_in(&frame) + 24;
+    frame[at] = REVOKED;
+    let record = Record::from_bytes(&frame.into()).expect("a record");
+    assert!(record.ended().is_some());
+    Arc::new(record)
+}
+
+async fn load(store: &impl Store, key: &Key) -> Arc<Record> {
+    store.load(key).await.expect("an answer").expect("a record")
+}
+
+/// Swaps what nothing speaks against.
+async fn put(store: &impl Store, key: &Key, before: Option<&Arc<Record>>, after: &Arc<Record>) {
+    let swapped = store.swap(key, before, after).await.expect("an answer");
+    assert_eq!(swapped, Swapped::Done);
+}
+
+/// Creates a session of these slots.
+async fn create(
+    store: &impl Store,
+    slots: impl IntoIterator<Item = Arc<Slot>>,
+) -> (Key, Arc<Record>) {
+    let (key, record) = (session_key(), record(slots));
+    put(store, &key, None, &record).await;
+    (key, record)
+}
+
+/// Adds one to slot `n`, from whatever it is now, until that is done.
+async fn increment(store: &impl Store, key: &Key) {
+    let mut before = load(store, key).await;
+    loop {
+        let after = next(&before, [slot("n", (number(&before) + 1).to_string())]);
+        match store.swap(key, Some(&before), &after).await {
+            Ok(Swapped::Done) => return,
+            Ok(Swapped::Stale(Some(now))) => before = now,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What slot `n` counts.
+fn number(record: &Arc<Record>) -> usize {
+    let slot = record.slot("n").expect("a slot");
+    let text = std::str::from_utf8(slot.payload()).expect("text");
+    text.parse().expect("a number")
+}
+
+/// Checks that the same call may be made again.
+fn passing(error: &StoreError) {
+    assert!(error.is_transient() && !error.is_full(), "{error:?}");
+}
+
+/// Asks the same swap until there is an answer, and checks that by then it was applied.
+async fn repeat(store: &impl Store, key: &Key, before: Option<&Arc<Record>>, after: &Arc<Record>) {
+    let begun = Instant::now();
+    loop {
+        match store.swap(key, before, after).await {
+            Ok(Swapped::Done) => return,
+            Ok(Swapped::Stale(Some(now))) => return assert_eq!(now, *after),
+            Ok(Swapped::Stale(None)) => panic!("there is nothing"),
+            Err(error) => passing(&error),
+        }
+        assert!(begun.elapsed() < PATIENCE, "in vain: an answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What a store's records are called.
+fn name(store: &RedisStore, key: &Key) -> String {
+    let debug = format!("{store:?}");
+    let (_, rest) = debug.split_once("prefix: \"").expect("its prefix");
+    let prefix = rest.split('"').next().expect("its end");
+    format!("{prefix}{key}")
+}
+
+/// How often a server has run a command.
+fn calls(server: &RedisServer, command: &str) -> u64 {
+    let info: String = server.command(&["INFO", "commandstats"]);
+    let line = format!("cmdstat_{command}:calls=");
+    let calls = info.lines().find_map(|found| found.strip_prefix(&line));
+    let calls = calls.and_then(|calls| calls.split(',').next());
+    calls.map_or(0, |calls| calls.parse().expect("a number"))
+}
