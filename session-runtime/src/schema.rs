@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::plan::brought;
 use crate::record::{Record, Slot};
 use crate::request::{Request, View};
-use crate::row::{AnyRow, CellEdit, Lifetime, Row, RowOf};
+use crate::row::{CellEdit, Lifetime, Row, RowOf};
 
 /// An app's struct as a session. Implemented by `#[derive(Session)]`, and by nothing else.
 #[diagnostic::on_unimplemented(

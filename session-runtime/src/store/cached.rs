@@ -168,6 +168,10 @@ impl Store for CachedStore<RedisStore> {
         }
     }
 
+    fn is_cached(&self) -> bool {
+        true
+    }
+
     async fn load_latest(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         self.fetch(key).await
     }

@@ -109,6 +109,10 @@ impl<U: UserStore> Store for WithUsers<U> {
         }
     }
 
+    fn is_cached(&self) -> bool {
+        self.sessions.is_cached()
+    }
+
     async fn load_latest(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         match key {
             Key::User(user) => self.load_user(user).await,

@@ -15,7 +15,7 @@ use super::fault::{Failure, RedisConnectError};
 #[cfg(feature = "redis-cluster")]
 use super::link::Cluster;
 use super::link::{Link, Server};
-use super::{RedisStore, script};
+use super::RedisStore;
 
 /// Half of the time that the layer allows a store by default, so that a second try fits in.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -155,6 +155,11 @@ fn full_head() -> Head {
         unbound: true,
         label: Some(text),
         brought: 300,
+        undo: Some(Box::new(Head {
+            created: Timestamp::from_millis(1_793_491_200_005),
+            secrets: secrets(Timestamp::from_millis(1_793_491_200_006), 70),
+            ..Head::default()
+        })),
     }
 }
 
@@ -173,7 +178,16 @@ fn secrets(at: Timestamp, first: u32) -> Secrets {
             by: u32::MAX,
             until: Some(at),
         },
-        Standing::Superseded { until: at },
+        Standing::Superseded {
+            by: first,
+            at,
+            since: None,
+        },
+        Standing::Superseded {
+            by: u32::MAX,
+            at,
+            since: Some(at),
+        },
     ];
     let standings = standings.iter().cycle().zip(first..).take(48);
     let secrets = standings.map(|(standing, number)| Secret {
