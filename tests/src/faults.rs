@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use session_runtime::store::{Store, StoreError, Swept};
-use session_runtime::{Change, Committed, Key, Record, UserId};
+use session_runtime::Key;
+use session_runtime::store::{Record, Store, StoreError, Swapped, Swept};
 use tokio::sync::Notify;
 
 /// What goes wrong with one call.
@@ -22,11 +22,11 @@ pub enum Fault {
     Late(Duration),
     /// The call waits until [`FaultStore::release`], and has no effect if nobody waits for it.
     Held,
-    /// The commit is on the wire: it is held, nobody waits for its answer, and it has its effect when it arrives.
+    /// The swap is on the wire: it is held, nobody waits for its answer, and it has its effect when it arrives.
     Stray,
     /// There is no room.
     Full,
-    /// A commit is told that its slots have changed, whether or not they have; a load goes through.
+    /// Somebody else writes the same record once more, just before the swap; a load goes through.
     Contested,
     /// Nothing: the call goes through. For faults at a later call.
     None,
@@ -37,7 +37,7 @@ pub enum Fault {
 pub struct FaultStore<S> {
     inner: Arc<S>,
     loads: Arc<AtomicUsize>,
-    commits: Arc<AtomicUsize>,
+    swaps: Arc<AtomicUsize>,
     planned: Arc<Mutex<Plan>>,
     held: Arc<AtomicUsize>,
     released: Arc<Notify>,
@@ -47,7 +47,7 @@ pub struct FaultStore<S> {
 struct Plan {
     next: VecDeque<Fault>,
     always: Option<Fault>,
-    at_commits: Option<Fault>,
+    at_swaps: Option<Fault>,
 }
 
 impl<S: Store> FaultStore<S> {
@@ -56,7 +56,7 @@ impl<S: Store> FaultStore<S> {
         Self {
             inner: Arc::new(store),
             loads: Arc::default(),
-            commits: Arc::default(),
+            swaps: Arc::default(),
             planned: Arc::default(),
             held: Arc::default(),
             released: Arc::default(),
@@ -68,11 +68,11 @@ impl<S: Store> FaultStore<S> {
         &self.inner
     }
 
-    /// Loads and commits since the last call of this.
+    /// Loads and swaps since the last call of this.
     pub fn round_trips(&self) -> (usize, usize) {
         (
             self.loads.swap(0, Ordering::SeqCst),
-            self.commits.swap(0, Ordering::SeqCst),
+            self.swaps.swap(0, Ordering::SeqCst),
         )
     }
 
@@ -93,9 +93,9 @@ impl<S: Store> FaultStore<S> {
         self.planned().always = fault;
     }
 
-    /// What happens to every commit that no fault is planned for, from now on.
-    pub fn at_commits(&self, fault: Option<Fault>) {
-        self.planned().at_commits = fault;
+    /// What happens to every swap that no fault is planned for, from now on.
+    pub fn at_swaps(&self, fault: Option<Fault>) {
+        self.planned().at_swaps = fault;
     }
 
     /// Waits until that many calls are held.
@@ -129,7 +129,7 @@ impl<S: Store> FaultStore<S> {
         Self {
             inner: Arc::clone(&self.inner),
             loads: Arc::clone(&self.loads),
-            commits: Arc::clone(&self.commits),
+            swaps: Arc::clone(&self.swaps),
             planned: Arc::clone(&self.planned),
             held: Arc::clone(&self.held),
             released: Arc::clone(&self.released),
@@ -145,9 +145,9 @@ impl<S: Store> FaultStore<S> {
         plan.next.pop_front().or(plan.always).unwrap_or(Fault::None)
     }
 
-    fn fault_at_commit(&self) -> Fault {
+    fn fault_at_swap(&self) -> Fault {
         let mut plan = self.planned();
-        let planned = plan.next.pop_front().or(plan.at_commits);
+        let planned = plan.next.pop_front().or(plan.at_swaps);
         planned.or(plan.always).unwrap_or(Fault::None)
     }
 
@@ -199,27 +199,41 @@ impl<S: Store> Store for FaultStore<S> {
         self.call(self.inner.load(key)).await
     }
 
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        match self.fault_at_commit() {
+    async fn load_latest(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.call(self.inner.load_latest(key)).await
+    }
+
+    fn is_cached(&self) -> bool {
+        self.inner.is_cached()
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        self.swaps.fetch_add(1, Ordering::SeqCst);
+        match self.fault_at_swap() {
             Fault::Contested => {
-                let record = self.inner.load(key).await?;
-                Ok(record.map_or(Committed::Gone, Committed::Conflict))
+                if let Some(there) = self.inner.load_latest(key).await? {
+                    let again = Arc::new(there.next());
+                    self.inner.swap(key, Some(&there), &again).await?;
+                }
+                self.inner.swap(key, before, after).await
             }
             Fault::Stray => {
-                let (store, key, change) = (self.shared(), key.clone(), change.clone());
+                let (store, key) = (self.shared(), key.clone());
+                let (before, after) = (before.cloned(), Arc::clone(after));
                 tokio::spawn(async move {
-                    let commit = store.inner.commit(&key, &change);
-                    store.call_with(Fault::Stray, commit).await
+                    let swap = store.inner.swap(&key, before.as_ref(), &after);
+                    store.call_with(Fault::Stray, swap).await
                 });
                 Err(StoreError::unavailable("planned: on the wire"))
             }
-            fault => self.call_with(fault, self.inner.commit(key, change)).await,
+            fault => self.call_with(fault, self.inner.swap(key, before, after)).await,
         }
-    }
-
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        self.call(self.inner.owned_by(owner)).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use session_runtime::store::{Store, StoreError, Swept};
-use session_runtime::{Change, Committed, Key, Record, UserId};
+use session_runtime::Key;
+use session_runtime::store::{Record, Store, StoreError, Swapped, Swept};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -30,7 +30,7 @@ impl<S: Store> Held<S> {
         }
     }
 
-    /// Waits until that many loads and commits of `key` have gone through since it is held.
+    /// Waits until that many loads and swaps of `key` have gone through since it is held.
     pub async fn until(&self, count: usize, key: &Key) {
         while self.gone().iter().filter(|gone| *gone == key).count() < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -83,16 +83,16 @@ impl<S: Store> Store for Held<S> {
         loaded
     }
 
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
         self.turn().await;
-        let committed = self.inner.commit(key, change).await;
+        let swapped = self.inner.swap(key, before, after).await;
         self.gone().push(key.clone());
-        committed
-    }
-
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        self.turn().await;
-        self.inner.owned_by(owner).await
+        swapped
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

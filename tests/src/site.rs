@@ -11,13 +11,10 @@ use axum::handler::Handler;
 use http::Request;
 use http::request::Parts;
 use session_runtime::store::{
-    CachedStore, MemoryStore, PostgresStore, RedisStore, SqliteStore, Store,
+    CachedStore, MemoryStore, PostgresStore, Record, RedisStore, Slot, SqliteStore, Store, Swapped,
 };
 use session_runtime::testing::TestClock;
-use session_runtime::{
-    Change, Clock, Committed, Ended, Expiry, Key, Kind, Record, SessionId, Slot,
-};
-use session_runtime::{Schema, Session, SessionLayer, SlotChange, Timestamp, UserId};
+use session_runtime::{Clock, Key, Schema, Session, SessionId, SessionLayer, Timestamp, UserId};
 use tempfile::TempDir;
 
 use crate::{Browser, FaultStore, PATIENCE, PostgresServer, RedisServer, Reply};
@@ -86,13 +83,10 @@ impl Site<CachedStore<RedisStore>> {
         let store = CachedStore::new(store).expect("its server tells of changes");
         let site = Self::new(|_| store);
         let nobody = Key::User(UserId::new("nobody"));
-        let change = |kind| Change {
-            expiry: Expiry::Set(site.now() + Duration::from_secs(60)),
-            ..Change::new(kind, site.now())
-        };
+        let record = Arc::new(Record::new(site.now(), site.now() + Duration::from_secs(60)));
         let store = site.store.inner();
-        let commit = async |kind| store.commit(&nobody, &change(kind)).await;
-        commit(Kind::Create).await.expect("an answer");
+        let put = store.swap(&nobody, None, &record).await;
+        assert_eq!(put.expect("an answer"), Swapped::Done);
         let kept = async {
             while format!("{store:?}").contains("used_bytes: 0,") {
                 store.load(&nobody).await.expect("an answer");
@@ -101,7 +95,6 @@ impl Site<CachedStore<RedisStore>> {
         };
         let kept = tokio::time::timeout(Duration::from_secs(20), kept).await;
         kept.expect("nothing is kept");
-        commit(Kind::End(Ended::Expired)).await.expect("an answer");
         Some(site)
     }
 }
@@ -165,10 +158,9 @@ impl<S: Store> Site<S> {
     pub async fn plant(&self, visitor: &Visitor, name: &str, payload: impl AsRef<[u8]>) {
         let record = self.record(visitor).await.expect("there is a session");
         let slot = Arc::new(Slot::new(name, payload.as_ref().to_vec(), None));
-        let mut change = Change::new(Kind::Update, self.clock.now());
-        change.slots = vec![SlotChange::set(record.slot(name).cloned(), slot)];
-        let planted = self.store.inner().commit(&visitor.key(), &change).await;
-        assert_eq!(planted.expect("the store answers"), Committed::Applied);
+        let after = Arc::new(record.next().with_slots([slot]));
+        let planted = self.store.inner().swap(&visitor.key(), Some(&record), &after).await;
+        assert_eq!(planted.expect("the store answers"), Swapped::Done);
     }
 
     /// The time by the site's clock.

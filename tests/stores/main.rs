@@ -6,5 +6,6 @@
 mod adapter;
 mod postgres;
 mod redis;
+mod shared;
 mod sqlite;
 mod users;

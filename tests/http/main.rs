@@ -1,0 +1,19 @@
+//! Sessions over HTTP: what a request costs, shows, keeps and loses.
+
+// A helper that panics is a test that fails.
+#![allow(clippy::missing_panics_doc)]
+
+mod allocations;
+mod cancellation;
+mod conflicts;
+mod cookies;
+mod costs;
+mod derive;
+mod endings;
+mod events;
+mod expiry;
+mod failures;
+mod flash;
+mod schemas;
+mod sharing;
+mod sweeping;

@@ -1,0 +1,9 @@
+//! Logins, logouts, and what follows a user.
+
+// A helper that panics is a test that fails.
+#![allow(clippy::missing_panics_doc)]
+
+mod devices;
+mod logins;
+mod merging;
+mod model;
