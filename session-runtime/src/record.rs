@@ -385,6 +385,11 @@ impl Record {
         self.expires
     }
 
+    /// Returns when a slot was last written.
+    pub fn updated(&self) -> Timestamp {
+        self.updated
+    }
+
     /// Returns when it was last written or touched.
     pub fn seen(&self) -> Timestamp {
         self.seen

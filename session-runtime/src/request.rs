@@ -126,13 +126,8 @@ impl Request {
         if state.facts.ttl.is_some() {
             return Some(to);
         }
-        let writes = state.has_changes() || lifetimes.is_due(record, state.at);
-        let extends = state.touch && state.block.is_none() && writes;
-        Some(if extends {
-            to.max(record.expires())
-        } else {
-            record.expires()
-        })
+        let extends = state.touch && state.block.is_none() && lifetimes.is_due(record, state.at);
+        Some(if extends { to } else { record.expires() })
     }
 
     /// Decides what of the handler's work is written: this is the end of the request.

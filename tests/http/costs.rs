@@ -245,7 +245,7 @@ async fn a_change_extends_the_lifetime_in_the_same_commit() {
     let (site, mut visitor) = shop().await;
     site.clock.advance(TTL / 10);
     assert_eq!(cost(&site, &mut visitor, count).await, [1, 1, 0]);
-    let expires = site.record(&visitor).await.unwrap().expires;
+    let expires = site.record(&visitor).await.unwrap().expires();
     assert_eq!(expires, site.now() + TTL);
     assert_eq!(cost(&site, &mut visitor, read).await, [1, 0, 0]);
 }

@@ -232,7 +232,10 @@ impl<S: Store> Store for FaultStore<S> {
                 });
                 Err(StoreError::unavailable("planned: on the wire"))
             }
-            fault => self.call_with(fault, self.inner.swap(key, before, after)).await,
+            fault => {
+                self.call_with(fault, self.inner.swap(key, before, after))
+                    .await
+            }
         }
     }
 

@@ -83,7 +83,10 @@ impl Site<CachedStore<RedisStore>> {
         let store = CachedStore::new(store).expect("its server tells of changes");
         let site = Self::new(|_| store);
         let nobody = Key::User(UserId::new("nobody"));
-        let record = Arc::new(Record::new(site.now(), site.now() + Duration::from_secs(60)));
+        let record = Arc::new(Record::new(
+            site.now(),
+            site.now() + Duration::from_secs(60),
+        ));
         let store = site.store.inner();
         let put = store.swap(&nobody, None, &record).await;
         assert_eq!(put.expect("an answer"), Swapped::Done);
@@ -159,7 +162,11 @@ impl<S: Store> Site<S> {
         let record = self.record(visitor).await.expect("there is a session");
         let slot = Arc::new(Slot::new(name, payload.as_ref().to_vec(), None));
         let after = Arc::new(record.next().with_slots([slot]));
-        let planted = self.store.inner().swap(&visitor.key(), Some(&record), &after).await;
+        let planted = self
+            .store
+            .inner()
+            .swap(&visitor.key(), Some(&record), &after)
+            .await;
         assert_eq!(planted.expect("the store answers"), Swapped::Done);
     }
 

@@ -177,11 +177,11 @@ impl Save<'_> {
             after.expires = to;
             return timed;
         }
-        if !self.touch || to <= after.expires {
-            return false;
+        // Also where something else is written: in SQL a later expiry costs as much as that.
+        let due = self.touch && self.lifetimes.is_due(after, used);
+        if due {
+            after.expires = to;
         }
-        let due = self.lifetimes.is_due(after, used);
-        after.expires = to;
         due
     }
 

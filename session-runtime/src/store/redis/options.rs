@@ -11,11 +11,11 @@ use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
+use super::RedisStore;
 use super::fault::{Failure, RedisConnectError};
 #[cfg(feature = "redis-cluster")]
 use super::link::Cluster;
 use super::link::{Link, Server};
-use super::RedisStore;
 
 /// Half of the time that the layer allows a store by default, so that a second try fits in.
 const PATIENCE: Duration = Duration::from_secs(1);
