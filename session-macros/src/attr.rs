@@ -37,6 +37,9 @@ pub(crate) struct FieldOptions {
     pub(crate) expire: Option<Given<Expire>>,
     pub(crate) flash: Option<Given<()>>,
     pub(crate) merge: Option<Given<Rule>>,
+    /// The flag that says that the field stays with the browser, though it has a rule.
+    pub(crate) browser: Option<Ident>,
+    pub(crate) guest: Option<Given<()>>,
 }
 
 /// `upgrade(from = Old, with = path)`.
@@ -100,13 +103,18 @@ impl FieldOptions {
             keys::SESSION => list::keys(attr, &ON_FIELD, |key, input| self.set(key, input)),
             keys::EXPIRE => put(&mut self.expire, name, expire(attr, name)?),
             keys::FLASH => put(&mut self.flash, name, ()).and_then(|()| flash(attr, name)),
-            keys::MERGE => put(&mut self.merge, name, merge(attr, &RULES)?),
+            keys::MERGE => {
+                let (rule, browser) = merge_of_field(attr)?;
+                self.browser = browser;
+                put(&mut self.merge, name, rule)
+            }
             _ => Ok(()),
         }
     }
 
     fn set(&mut self, key: &Ident, input: ParseStream<'_>) -> Result<()> {
         match key.to_string().as_str() {
+            keys::GUEST => put(&mut self.guest, key, ()),
             keys::RENAME => put(&mut self.rename, key, value::name(key, input)?),
             keys::ALIAS => value::name(key, input).map(|alias| self.aliases.push(alias)),
             keys::DEFAULT => put(&mut self.default, key, value::expression(key, input)?),
@@ -198,7 +206,29 @@ fn sliding(input: ParseStream<'_>) -> Result<Option<Ident>> {
     }
 }
 
-/// `#[merge(rule)]`.
+/// `#[merge(rule)]`, or `#[merge(rule, browser)]`.
+fn merge_of_field(attr: &Attribute) -> Result<(Rule, Option<Ident>)> {
+    let expected = format!("`#[merge(rule)]`\n{}", RULES.list());
+    list::arguments(attr, expected, |input| {
+        let rule = value::rule_before_flag(&RULES, input)?;
+        let word = input.parse::<Option<Token![,]>>()?;
+        let flag: Option<Ident> = word.and_then(|_| input.call(Ident::parse_any).ok());
+        let known = flag.as_ref().is_none_or(|flag| flag == keys::BROWSER);
+        if known && input.is_empty() {
+            return Ok((rule, flag));
+        }
+        let fault = format!(
+            "a field has one rule, and only `browser` can follow it, which keeps the field with the browser: `{}`",
+            usage(keys::BROWSER)
+        );
+        Err(flag.map_or_else(
+            || input.error(&fault),
+            |flag| Error::new_spanned(flag, &fault),
+        ))
+    })
+}
+
+/// `#[merge(rule)]`, of a part.
 fn merge(attr: &Attribute, place: &Place) -> Result<Rule> {
     let expected = format!("`#[merge(rule)]`\n{}", place.list());
     list::arguments(attr, expected, |input| value::rule(place, input))

@@ -16,6 +16,7 @@ const OF_STRUCTS: &[fn(&Schema<'_>) -> Result<()>] = &[no_parameters, idle_withi
 const OF_FIELDS: &[fn(&Schema<'_>, &Field<'_>) -> Result<()>] = &[
     expiry_within_absolute,
     flash_has_no_rule,
+    guests_field_stays,
     flash_does_not_slide,
     names_are_short,
     values_are_owned,
@@ -71,14 +72,28 @@ fn within_absolute(schema: &Schema<'_>, lifetime: &Duration, kind: &str) -> Resu
     reject(too_long, &lifetime.text, &fault)
 }
 
-/// A flash is used up by being read: it does not follow the user, and so has no rule.
+/// A flash is used up by being read, and does not follow the user.
 fn flash_has_no_rule(_: &Schema<'_>, field: &Field<'_>) -> Result<()> {
-    let Some(merge) = &field.options.merge else {
+    let Some(merge) = following(field) else {
         return Ok(());
     };
-    let fault =
-        "a flash is used up by being read and does not merge: remove `#[merge(…)]` or `#[flash]`";
-    reject(field.is_flash(), &merge.key, fault)
+    let fault = "a flash is used up by being read and does not follow the user: for a rule between requests write `#[merge(…, browser)]`, else remove `#[merge(…)]` or `#[flash]`";
+    reject(field.is_flash(), merge, fault)
+}
+
+/// A field that is a guest's alone is gone when the guest becomes a user.
+fn guests_field_stays(_: &Schema<'_>, field: &Field<'_>) -> Result<()> {
+    let Some(merge) = following(field) else {
+        return Ok(());
+    };
+    let fault = "a field of the guest's is gone at a login and does not follow the user: for a rule between requests write `#[merge(…, browser)]`, else remove `#[merge(…)]` or `guest`";
+    reject(field.is_guests(), merge, fault)
+}
+
+/// The key that has the field follow the user.
+fn following<'a>(field: &'a Field<'_>) -> Option<&'a Ident> {
+    let merge = field.options.merge.as_ref()?;
+    (!field.stays_with_browser()).then_some(&merge.key)
 }
 
 /// A flash is used up by the use that would extend it.

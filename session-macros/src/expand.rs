@@ -156,10 +156,13 @@ fn flash(field: &Field<'_>) -> Option<TokenStream> {
     field.is_flash().then(|| quote! { flash() })
 }
 
-/// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`, or `reject()`
+/// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`, `merge_in_browser(…)`, or `reject()`
 fn merge(field: &Field<'_>, rule: Option<&Rule>) -> Option<TokenStream> {
-    let function = function(rule?, field.ty);
-    Some(function.map_or_else(|| quote! { reject() }, |rule| quote! { merge(#rule) }))
+    Some(match function(rule?, field.ty) {
+        None => quote! { reject() },
+        Some(rule) if field.stays_with_browser() => quote! { merge_in_browser(#rule) },
+        Some(rule) => quote! { merge(#rule) },
+    })
 }
 
 /// A rule as `fn(Sides<T>) -> Option<T>`, if it is one.

@@ -20,10 +20,14 @@ pub(crate) const RENAME: &str = "rename";
 pub(crate) const ALIAS: &str = "alias";
 pub(crate) const DEFAULT: &str = "default";
 pub(crate) const UPGRADE: &str = "upgrade";
+pub(crate) const GUEST: &str = "guest";
 
 // Keys of `upgrade(…)`; `with` is a rule, too.
 pub(crate) const FROM: &str = "from";
 pub(crate) const WITH: &str = "with";
+
+// The flag of `#[merge(…)]`.
+pub(crate) const BROWSER: &str = "browser";
 
 // The flag of `#[expire(…)]`.
 pub(crate) const SLIDING: &str = "sliding";
@@ -75,7 +79,7 @@ pub(crate) const ON_STRUCT: Place = Place {
 pub(crate) const ON_FIELD: Place = Place {
     kind: "key of a field",
     example: RENAME,
-    known: &[RENAME, ALIAS, DEFAULT, UPGRADE],
+    known: &[RENAME, ALIAS, DEFAULT, UPGRADE, GUEST],
     elsewhere: &[
         (
             TTL,
@@ -227,9 +231,11 @@ pub(crate) fn usage(word: &str) -> &'static str {
         ALIAS => "alias = \"older_name\"",
         DEFAULT => "default = expression",
         UPGRADE => "upgrade(from = OldType, with = function)",
+        GUEST => "#[session(guest)]",
         FROM => "from = OldType",
         BY_KEY => "by_key = field",
         WITH => "with = function",
+        BROWSER => "#[merge(sum, browser)]",
         SLIDING => "#[expire(\"1h\", sliding)]",
         _ => "…",
     }

@@ -71,10 +71,12 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[expire("15m")]` | gone that long after it was set, though the session lives on. Reading does not extend it |
 /// | `#[expire("15m", sliding)]` | the same, extended whenever it is used |
 /// | `#[flash]` | used up by being read |
-/// | `#[merge(rule)]` | how it merges. Without it, and without one on the struct, the later writer wins |
+/// | `#[merge(rule)]` | follows the user, and this is how it merges. Without it, and without one on the struct, the later writer wins |
+/// | `#[merge(rule, browser)]` | how it merges between requests; it stays with the browser. The one form for a `#[flash]`: `#[merge(append, browser)]` keeps two notices that are set at once |
 /// | `#[session(rename = "name")]` | its stored name. Without it, the field's own |
 /// | `#[session(alias = "older")]` | an older stored name, which still reads. Can be repeated; is under the struct's prefix, too |
 /// | `#[session(default = expression)]` | its value while it is absent, in place of `Default` |
+/// | `#[session(guest)]` | a guest's alone, gone at a login: for a token or a flag that somebody may have planted in the session before. Nothing that is stored under its name without `guest` is read |
 /// | `#[session(upgrade(from = Old, with = function))]` | reads a value that was stored as an older type, through `fn(Old) -> T` |
 ///
 /// Several keys fit in one `#[session(…)]`. Stored names have at most 100 bytes, and neither `.` nor `@`.

@@ -52,7 +52,8 @@ impl<'a> Schema<'a> {
 
     /// The rule that a field names, or the struct's.
     pub(crate) fn rule_of<'b>(&'b self, field: &'b Field<'_>) -> Option<&'b Rule> {
-        let of_struct = self.options.merge.as_ref().filter(|_| !field.is_flash());
+        let of_struct = self.options.merge.as_ref();
+        let of_struct = of_struct.filter(|_| !field.is_flash() && !field.is_guests());
         field
             .options
             .merge
@@ -74,7 +75,9 @@ impl<'a> Field<'a> {
             .rename
             .as_ref()
             .map_or_else(own, |rename| written(&rename.value));
-        let aliases = options.aliases.iter().map(written).collect();
+        let set_off = |name: StoredName| name.set_off(options.guest.is_some());
+        let name = set_off(name);
+        let aliases = options.aliases.iter().map(written).map(set_off).collect();
         let (vis, attrs, ty) = (&field.vis, &field.attrs, &field.ty);
         Some(Self {
             ident,
@@ -91,6 +94,16 @@ impl<'a> Field<'a> {
         self.options.flash.is_some()
     }
 
+    /// Whether it is a guest's alone.
+    pub(crate) fn is_guests(&self) -> bool {
+        self.options.guest.is_some()
+    }
+
+    /// Whether it follows the user, if it has a rule.
+    pub(crate) fn stays_with_browser(&self) -> bool {
+        self.options.browser.is_some()
+    }
+
     /// The flag, if using the field extends its life.
     pub(crate) fn sliding(&self) -> Option<&Ident> {
         self.options.expire.as_ref()?.value.sliding.as_ref()
@@ -102,7 +115,21 @@ impl<'a> Field<'a> {
     }
 }
 
+/// What the stored names of fields begin with that are a guest's alone: a login drops them by that, whichever struct
+/// it knows.
+const GUEST: &str = "@guest/";
+
 impl StoredName {
+    /// The name, set off from others if its field is a guest's alone.
+    fn set_off(self, guests: bool) -> Self {
+        let text = if guests {
+            format!("{GUEST}{}", self.text)
+        } else {
+            self.text
+        };
+        Self { text, ..self }
+    }
+
     fn new(prefix: Option<&str>, name: &str, span: Span) -> Self {
         let text = prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}.{name}"));
         Self { text, span }

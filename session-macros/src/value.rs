@@ -90,19 +90,24 @@ fn unquoted(number: &LitInt) -> Error {
 
 /// `rule`, `by_key = field`, or `with = path`.
 pub(crate) fn rule(place: &Place, input: ParseStream<'_>) -> Result<Rule> {
-    let name = rule_name(place, input)?;
-    let rule = if name == keys::WITH {
-        Rule::With(path(&name, input)?)
-    } else if name == keys::BY_KEY {
-        Rule::ByKey(field(&name, input)?)
-    } else {
-        named_rule(name)
-    };
+    let rule = rule_before_flag(place, input)?;
     if input.is_empty() {
         Ok(rule)
     } else {
         Err(input.error("a field has one rule: `#[merge(sum)]`"))
     }
+}
+
+/// The same, with whatever comes after it left to be read.
+pub(crate) fn rule_before_flag(place: &Place, input: ParseStream<'_>) -> Result<Rule> {
+    let name = rule_name(place, input)?;
+    Ok(if name == keys::WITH {
+        Rule::With(path(&name, input)?)
+    } else if name == keys::BY_KEY {
+        Rule::ByKey(field(&name, input)?)
+    } else {
+        named_rule(name)
+    })
 }
 
 /// `= rule`.

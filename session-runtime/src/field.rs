@@ -77,7 +77,7 @@ impl<T: Send + Sync + 'static> Field<T> {
 
 impl<T> Field<T> {
     /// What the guest had gathered in the field before the login, where it has not been merged into the user's: since
-    /// [`SessionLayer::migrate`](crate::SessionLayer::migrate) is off, its rule is `reject`, or it had no room. `None` if
+    /// [`SessionLayer::migrate`](crate::SessionLayer::migrate) is off, or it had no room. `None` if
     /// there is nothing. [`Session::migrate`](crate::Session::migrate) and
     /// [`discard`](crate::Session::discard) settle it.
     pub fn brought(&self) -> Option<T> {

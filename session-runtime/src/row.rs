@@ -286,9 +286,6 @@ pub(crate) trait AnyRow: Send + Sync {
     /// Returns `true` if the field names a rule by which it merges.
     fn has_rule(&self) -> bool;
 
-    /// Returns `true` if a conflict is an error.
-    fn rejects(&self) -> bool;
-
     /// Returns `true` if the field is used up by being read.
     fn is_flash(&self) -> bool;
 
@@ -330,10 +327,6 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
         self.has_rule
     }
 
-    fn rejects(&self) -> bool {
-        matches!(self.rule, Rule::Reject)
-    }
-
     fn is_flash(&self) -> bool {
         self.flash
     }
@@ -358,7 +351,12 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
                 .map_err(|_| MergeFault::Undecodable)?,
             occasion: sides.occasion,
         };
-        let Some(merged) = rule(sides) else {
+        let merged = if self.flash && sides.ours.is_none() {
+            sides.theirs // using one up takes no newer one away
+        } else {
+            rule(sides)
+        };
+        let Some(merged) = merged else {
             return Ok(None);
         };
         let payload = self.encode_value(&merged).map_err(MergeFault::Encode)?;

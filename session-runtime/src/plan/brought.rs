@@ -146,7 +146,7 @@ pub(crate) fn is_astray(session: &Record, rows: &Rows, now: Timestamp) -> bool {
 pub(crate) fn is_due(session: &Record, place: &Place, rows: &Rows, now: Timestamp) -> bool {
     let due = |brought: &Brought<'_>| {
         !is_credited(place, brought.number, brought.field)
-            && row_of(rows, brought.field).is_some_and(|row| !row.rejects())
+            && row_of(rows, brought.field).is_some_and(AnyRow::follows)
     };
     is_any(session) && all(session, now).iter().any(due)
 }
@@ -172,7 +172,7 @@ pub(crate) fn credit(
     let mut credited = false;
     let mut waits: Vec<&str> = Vec::new();
     for brought in all(session, now) {
-        let row = row_of(rows, brought.field).filter(|row| !row.rejects());
+        let row = row_of(rows, brought.field).filter(|row| row.follows());
         let (Some(row), false) = (row, waits.contains(&brought.field)) else {
             continue;
         };
