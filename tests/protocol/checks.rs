@@ -103,13 +103,11 @@ pub(crate) fn none_fails(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that no login that looked before a revocation's last cut is of any use once that has returned.
+/// Checks that no login that looked before the last cut of a revocation that has returned is of any use.
 pub(crate) fn none_slips_through(state: &State, rules: Rules) -> Result<(), String> {
     let events = &state.world.events;
-    let Some(cut) = events.iter().rposition(|event| *event == Event::Cut) else { return Ok(()) };
-    if !events.contains(&Event::Revoked) {
-        return Ok(());
-    }
+    let returned = |event: &Event| matches!(event, Event::Cut(number) if events.contains(&Event::Revoked(*number)));
+    let Some(cut) = events.iter().rposition(returned) else { return Ok(()) };
     for login in logins(state).filter(|login| events[..cut].contains(&Event::Looked(login.issues()))) {
         ensure!(!login.sent().is_some_and(|id| opens(&state.world, id, rules)), "slipped through");
     }

@@ -30,7 +30,10 @@ enum At {
     Tend(Rc<Tending>),
     Open(Rc<Tending>),
     Confirm(Rc<Opened>),
+    LookAgain(Rc<Opened>, u8),
     LookUp(Rc<Opened>, Vec<Key>),
+    /// Only where a rule is left out.
+    Displace(Rc<Opened>, Key),
     /// Whether it is for want of room.
     Undo(Rc<Opened>, bool),
     Drop(Rc<Opened>, u8, Vec<Key>),
@@ -113,10 +116,12 @@ impl Login {
 
     pub(crate) fn step(&self, world: &World, rules: Rules) -> Steps<Self> {
         match &self.at {
-            At::Look => self.look(world),
+            At::Look => self.look(world, rules),
             At::Tend(tending) => self.tend(tending, world),
             At::Open(tending) => self.open(tending, world, rules),
             At::Confirm(opened) => self.confirm(opened, world, rules),
+            At::LookAgain(opened, struck) => self.look_again(opened, *struck, world),
+            At::Displace(opened, key) => self.displace(opened, *key, world),
             At::LookUp(opened, keys) => self.look_up(opened, keys, world, rules),
             At::Undo(opened, full) => self.undo(opened, *full, world, rules),
             At::Drop(opened, upto, leave) => self.drop_credited(opened, *upto, leave, world),
@@ -132,13 +137,12 @@ impl Login {
         vec![(Self { at, ..self.clone() }, world, what)]
     }
 
-    fn look(&self, world: &World) -> Steps<Self> {
+    fn look(&self, world: &World, rules: Rules) -> Steps<Self> {
         let nobody = User::default();
         let user = world.user(self.user).unwrap_or(&nobody);
-        let id = world.presented(self.from);
-        let place = id.and_then(|id| user.place(id.key));
-        let id = id.filter(|_| !place.is_some_and(|place| place.leaving));
-        let looked = Looked { number: user.number, place: place.is_some() && id.is_some() };
+        let id = world.presented(self.from).filter(|id| world.session(id.key).is_some_and(|session| session.knows(id.secret, world.now, rules)));
+        let id = id.filter(|id| !user.place(id.key).is_some_and(|place| place.leaving));
+        let looked = Looked { number: user.number, struck: user.struck };
         let past = user.staying().filter(|place| place.certain <= world.now).take(TENDED).map(|place| place.key).collect::<Vec<_>>();
         let idle = past.is_empty();
         let tending = Rc::new(Tending { id, looked, past, gone: Vec::new(), alive: Vec::new() });
@@ -172,11 +176,31 @@ impl Login {
             }
         }
         let former = there.filter(|(id, there)| there.user.is_some_and(|other| other != self.user) && there.opens(id.secret, world.now, rules));
+        self.open_new(Tending { id: former.map(|(id, _)| id), ..tending.clone() }, world)
+    }
+
+    /// Begins a new record; another user's session that the request came with is left for later.
+    fn open_new(&self, tending: Tending, world: &World) -> Steps<Self> {
         let session = Session::of(self.user, self.issues, world.now, later(world.now, world.ttl));
         let after = world.put(self.key, session.clone());
-        let looked = Looked { place: false, ..looked };
-        let opened = Opened { key: self.key, session: Rc::new(session), looked, gone, alive, former: former.map(|(id, _)| id) };
+        let Tending { id: former, looked, gone, alive, .. } = tending;
+        let opened = Opened { key: self.key, session: Rc::new(session), looked, gone, alive, former };
         self.goes_on(At::Confirm(Rc::new(opened)), after, "opens a new record")
+    }
+
+    /// Goes on in a new record, since the session that it opened is gone or has to go.
+    fn elsewhere(&self, opened: &Opened, world: &World) -> Steps<Self> {
+        let Opened { looked, ref gone, ref alive, .. } = *opened;
+        self.open_new(Tending { id: None, looked, past: Vec::new(), gone: gone.clone(), alive: alive.clone() }, world)
+    }
+
+    /// Looks at the session again, since somebody has been struck off.
+    fn look_again(&self, opened: &Opened, struck: u8, world: &World) -> Steps<Self> {
+        if world.session(opened.key).is_none_or(|session| session.ended) {
+            return self.elsewhere(opened, world);
+        }
+        let looked = Looked { struck, ..opened.looked };
+        self.goes_on(At::Confirm(Rc::new(Opened { looked, ..opened.clone() })), world.clone(), "finds the session alive")
     }
 
     fn confirm(&self, opened: &Rc<Opened>, world: &World, rules: Rules) -> Steps<Self> {
@@ -185,7 +209,7 @@ impl Login {
         }
         let nobody = User::default();
         let Opened { key, ref session, looked, ref gone, ref alive, .. } = **opened;
-        let asked = Confirmation { key, opened: session, looked, limit: self.limit, gone, alive };
+        let asked = Confirmation { key, new: key == self.key, opened: session, looked, limit: self.limit, gone, alive };
         match world.user(self.user).unwrap_or(&nobody).confirm(&asked, rules) {
             Verdict::Listed(user, leave) => {
                 let upto = user.place(key).map_or(0, |place| place.credited);
@@ -193,6 +217,8 @@ impl Login {
                 self.goes_on(At::Drop(Rc::clone(opened), upto, leave), world.put_user(self.user, user), "is confirmed")
             }
             Verdict::Refused => self.goes_on(At::Undo(Rc::clone(opened), false), world.clone(), "is refused"),
+            Verdict::Elsewhere => self.elsewhere(opened, world),
+            Verdict::LookAgain(struck) => self.goes_on(At::LookAgain(Rc::clone(opened), struck), world.clone(), "has to look at the session again"),
             Verdict::Full(_) if rules.lack(Break::RefuseBlindly) => self.goes_on(At::Undo(Rc::clone(opened), true), world.clone(), "is refused"),
             Verdict::Full(keys) => self.goes_on(At::LookUp(Rc::clone(opened), keys), world.clone(), "finds no room"),
         }
@@ -203,7 +229,7 @@ impl Login {
         let mut keys = keys.to_vec();
         let Some(key) = keys.pop() else { return self.goes_on(At::Undo(Rc::clone(opened), true), world.clone(), "finds that all are in use") };
         let idle = world.session(key).filter(|session| !session.ended).is_none_or(|session| {
-            session.secrets.iter().all(|secret| secret.presented.is_none() && later(secret.issued, MINUTE) <= world.now)
+            session.is_unused(MINUTE, world.now)
         });
         if !idle {
             return self.goes_on(At::LookUp(Rc::clone(opened), keys), world.clone(), "finds a session in use");
@@ -211,9 +237,17 @@ impl Login {
         let mut next = Opened::clone(opened);
         next.gone.push(key);
         if rules.lack(Break::RefuseMarks) {
-            return self.goes_on(At::End(Rc::new(next), vec![key], Vec::new()), world.clone(), "finds a session that has to go");
+            return self.goes_on(At::Displace(Rc::new(next), key), world.clone(), "finds a session that has to go");
         }
         self.goes_on(At::Confirm(Rc::new(next)), world.end(key, self.user), "ends a session that nobody has used")
+    }
+
+    /// Ends a session by what was looked up, whatever has become of it.
+    fn displace(&self, opened: &Rc<Opened>, key: Key, world: &World) -> Steps<Self> {
+        let in_use = world.session(key).is_some_and(|session| !session.ended && session.in_use());
+        let after = world.end(key, self.user);
+        let after = if in_use { after.noting(Event::Displaced(key)) } else { after };
+        self.goes_on(At::Confirm(Rc::clone(opened)), after, "ends the session")
     }
 
     fn undo(&self, opened: &Rc<Opened>, full: bool, world: &World, rules: Rules) -> Steps<Self> {
@@ -244,14 +278,7 @@ impl Login {
             return if ended.is_empty() { self.sends(opened, world) } else { self.goes_on(At::Strike(Rc::clone(opened), ended), world.clone(), "has ended all") };
         };
         ended.push(key);
-        let displaces = matches!(self.limit, Limit::Refuse(_)) && world.session(key).is_some_and(|session| !session.ended && session.in_use());
-        let mut after = world.end(key, self.user);
-        if displaces {
-            after = after.noting(Event::Displaced(key));
-        }
-        let confirmed = world.user(self.user).is_some_and(|user| user.place(opened.key).is_some());
-        let at = if confirmed { At::End(Rc::clone(opened), leave, ended) } else { At::Confirm(Rc::clone(opened)) };
-        self.goes_on(at, after, "ends a session that has to leave")
+        self.goes_on(At::End(Rc::clone(opened), leave, ended), world.end(key, self.user), "ends a session that has to leave")
     }
 
     fn strike(&self, opened: &Rc<Opened>, ended: &[Key], world: &World) -> Steps<Self> {

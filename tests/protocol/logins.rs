@@ -107,6 +107,20 @@ fn discarded(crashes: u8) -> Scenario {
     Scenario { name: "one request credits, another discards", world, actors, crashes, jumps: &[], always, finally }
 }
 
+fn rotated_meanwhile(crashes: u8) -> Scenario {
+    fn finally(state: &State, rules: Rules) -> Result<(), String> {
+        none_fails(state)?;
+        exactly_once(state, JAR, rules)
+    }
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        R(Request::new(2, JAR, Does::Rotate)),
+        R(Request::new(3, JAR, Does::Write)),
+    ];
+    let world = World::with_guest(10, 1, 1, FOREVER);
+    Scenario { name: "a slow login of a guest who rotates", world, actors, crashes, jumps: &[Jump::Any(MINUTE)], always, finally }
+}
+
 fn under_way(crashes: u8) -> Scenario {
     let actors = vec![
         L(Login::new(1, JAR)),
@@ -125,6 +139,7 @@ fn what_a_guest_brings_is_credited_exactly_once() {
         holds(&two_tabs(crashes));
         holds(&in_a_browser(crashes));
         holds(&discarded(crashes));
+        holds(&rotated_meanwhile(crashes));
     }
 }
 
@@ -174,6 +189,11 @@ fn two_undos_that_wait_for_each_other_lose_the_guest() {
 #[test]
 fn a_superseded_secret_forgotten_by_time_loses_units() {
     catches(Break::ForgetByTime, "not exactly once", &two_tabs(1));
+}
+
+#[test]
+fn a_login_whose_secret_has_run_out_still_brings_what_the_guest_has() {
+    catches(Break::RetiredForgotten, "not exactly once", &rotated_meanwhile(0));
 }
 
 #[test]

@@ -56,19 +56,16 @@ impl Logout {
         };
         let opened = session.opens(id.secret, world.now, rules);
         let session = Rc::new(session.clone());
-        self.goes_on(At::Credit { id, user, session, opened }, world.clone().noting(Event::LogoutBegan), "loads the session")
+        self.goes_on(At::Credit { id, user, session, opened }, world.clone().noting(Event::LogoutBegan { opened }), "loads the session")
     }
 
     fn credit(&self, id: Id, name: Name, session: &Session, opened: bool, world: &World, rules: Rules) -> Steps<Self> {
-        let at = At::End { id, user: name, upto: session.count, opened };
-        let mut after = world.clone();
-        if let Some(user) = world.user(name) {
-            let mut user = user.clone();
-            if user.credit(id.key, session, 0, rules) {
-                after = world.put_user(name, user);
-            }
+        let end = |upto| At::End { id, user: name, upto, opened };
+        let mut user = world.user(name).cloned().unwrap_or_default();
+        if !user.credit(id.key, session, 0, rules) {
+            return self.goes_on(end(0), world.clone(), "finds no place");
         }
-        self.goes_on(at, after, "credits what is set apart")
+        self.goes_on(end(session.count), world.put_user(name, user), "credits what is set apart")
     }
 
     fn end(&self, id: Id, user: Name, upto: u8, opened: bool, world: &World, rules: Rules) -> Steps<Self> {
@@ -80,13 +77,16 @@ impl Logout {
         if session.user != Some(user) || !may_end(session, id.secret, opened, world, rules) {
             return self.goes_on(over, world.clone(), "may not end the session");
         }
-        if session.brings(upto) && !rules.lack(Break::EndUncredited) {
+        let brings = session.brings(upto);
+        let admitted = world.user(user).is_some_and(|user| user.admits(id.key).is_some());
+        if brings && admitted && !rules.lack(Break::EndUncredited) {
             let session = Rc::new(session.clone());
             return self.goes_on(At::Credit { id, user, session, opened }, world.clone(), "finds more to credit");
         }
         let usurps = matches!(session.secret(id.secret).map(|secret| secret.standing), Some(Standing::Superseded { since: Some(_) }));
         let after = world.end(id.key, user);
         let after = if usurps { after.noting(Event::Usurped(id.key)) } else { after };
+        let after = if brings && !admitted { after.noting(Event::Abandoned) } else { after };
         self.goes_on(At::Strike(id.key, user), after, "ends the session")
     }
 

@@ -1,1 +1,100 @@
-//! revocations
+//! Revocations: one that has returned leaves no session of whoever began before, and none is live and unlisted on the way.
+
+use crate::actor::Actor::{Login as L, Request as R, Revoke as V};
+use crate::checks::{always, ensure, guest_of_before, is_ended, none_slips_through, nothing, opens};
+use crate::explore::{Scenario, State};
+use crate::login::Login;
+use crate::request::{Does, Request};
+use crate::revoke::{Revoke, What};
+use crate::rules::{Break, Rules};
+use crate::user::User;
+use crate::world::{FOREVER, Id, Source, World};
+use crate::{catches, crashes, holds};
+
+const GUEST: Id = Id { key: 0, secret: 0 };
+const SENT: Source = Source::Sent(GUEST);
+const JAR: Source = Source::Jar(0);
+
+fn all(known: bool, crashes: u8) -> Scenario {
+    fn finally(state: &State, rules: Rules) -> Result<(), String> {
+        none_slips_through(state, rules)?;
+        guest_of_before(state, GUEST, rules)
+    }
+    let actors = vec![L(Login::new(1, SENT)), L(Login::new(2, Source::None)), V(Revoke::new(What::All))];
+    let world = World::with_guest(10, 1, 0, FOREVER);
+    let (name, world) = if known {
+        ("revoke all of a known user", world.put_user(0, User { units: 5, ..User::default() }))
+    } else {
+        ("revoke all of an unknown user", world)
+    };
+    Scenario { name, world, actors, crashes, jumps: &[], always, finally }
+}
+
+/// Two revocations at once, and a login that may begin before, between or after.
+fn twice(crashes: u8) -> Scenario {
+    fn finally(state: &State, rules: Rules) -> Result<(), String> {
+        none_slips_through(state, rules)
+    }
+    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, JAR)), V(Revoke::new(What::All)), V(Revoke::new(What::All))];
+    let world = World::with_guest(10, 1, 1, FOREVER);
+    Scenario { name: "two logins, and revoke all twice", world, actors, crashes, jumps: &[], always, finally }
+}
+
+/// All others than the guest's session: that of a second device goes, and the first one's stays.
+fn others(crashes: u8) -> Scenario {
+    fn finally(state: &State, rules: Rules) -> Result<(), String> {
+        let kept = state.world.user(0).is_none_or(|user| user.place(0).is_none_or(|place| !place.leaving));
+        ensure!(kept && !is_ended(&state.world, 0), "revoked its own session");
+        let held = state.world.jars[0].is_none_or(|id| id == GUEST || opens(&state.world, id, rules));
+        ensure!(held || state.crashed_any(), "the browser that revoked has lost its session");
+        Ok(())
+    }
+    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, Source::None)), R(Request::new(3, JAR, Does::Read)), V(Revoke::new(What::Others(0)))];
+    let world = World::with_guest(10, 1, 1, FOREVER);
+    Scenario { name: "revoke all others", world, actors, crashes, jumps: &[], always, finally }
+}
+
+/// One session, on which the user is logging in again.
+fn one(crashes: u8) -> Scenario {
+    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, JAR)), R(Request::new(3, JAR, Does::Write)), V(Revoke::new(What::One(0)))];
+    let world = World::with_guest(10, 1, 1, FOREVER);
+    Scenario { name: "revoke one", world, actors, crashes, jumps: &[], always, finally: nothing }
+}
+
+#[test]
+fn a_revocation_leaves_no_session_of_whoever_began_before() {
+    for crashes in crashes(1, 3) {
+        holds(&all(true, crashes));
+        holds(&all(false, crashes));
+        holds(&twice(crashes));
+    }
+}
+
+#[test]
+fn revoking_all_others_leaves_the_own_session() {
+    for crashes in crashes(1, 2) {
+        holds(&others(crashes));
+    }
+}
+
+#[test]
+fn a_session_that_is_revoked_is_listed_until_it_has_ended() {
+    for crashes in crashes(1, 2) {
+        holds(&one(crashes));
+    }
+}
+
+#[test]
+fn without_the_number_a_login_slips_through() {
+    catches(Break::Number, "slipped through", &all(true, 0));
+}
+
+#[test]
+fn a_revocation_that_finds_nobody_lets_a_login_slip_through() {
+    catches(Break::RevokeNobody, "slipped through", &all(false, 0));
+}
+
+#[test]
+fn striking_off_first_leaves_a_session_unlisted() {
+    catches(Break::StrikeFirst, "sent, live and unlisted", &one(0));
+}

@@ -2,13 +2,14 @@
 
 use crate::actor::Steps;
 use crate::rules::{Break, Rules};
-use crate::user::User;
 use crate::world::{Event, Key, Name, World};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Revoke {
     user: Name,
     what: What,
+    /// The number that it has drawn.
+    number: u8,
     at: At,
 }
 
@@ -32,7 +33,7 @@ enum At {
 
 impl Revoke {
     pub(crate) fn new(what: What) -> Self {
-        Self { user: 0, what, at: At::Mark }
+        Self { user: 0, what, number: 0, at: At::Mark }
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -60,17 +61,18 @@ impl Revoke {
             What::All | What::User => None,
         };
         if world.user(self.user).is_none() && rules.lack(Break::RevokeNobody) {
-            return self.goes_on(At::Over, world.clone().noting(Event::Cut).noting(Event::Revoked), "finds no user");
+            return self.goes_on(At::Over, world.clone().noting(Event::Cut(0)).noting(Event::Revoked(0)), "finds no user");
         }
         let mut after = world.clone();
         let number = after.draw();
-        let mut user = world.user(self.user).cloned().unwrap_or_else(User::default);
+        let mut user = world.user(self.user).cloned().unwrap_or_default();
         let leaving = user.revoke(keep, number);
         if self.what == What::User && !rules.lack(Break::TombstoneLater) {
             user.delete(rules);
         }
-        let after = after.put_user(self.user, user).noting(Event::Cut);
-        self.goes_on(At::End(leaving, Vec::new()), after, "marks the places and renews the number")
+        let after = after.put_user(self.user, user).noting(Event::Cut(number));
+        let drawn = Self { number, ..self.clone() };
+        drawn.goes_on(At::End(leaving, Vec::new()), after, "marks the places and renews the number")
     }
 
     fn begins_with(&self, key: Key, world: &World, rules: Rules) -> Steps<Self> {
@@ -99,7 +101,7 @@ impl Revoke {
             What::One(key) if rules.lack(Break::StrikeFirst) => At::End(vec![key], Vec::new()),
             What::User if rules.lack(Break::TombstoneLater) => At::Bury,
             What::One(_) => At::Over,
-            _ => return self.goes_on(At::Over, after.noting(Event::Revoked), "strikes them off and returns"),
+            _ => return self.goes_on(At::Over, after.noting(Event::Revoked(self.number)), "strikes them off and returns"),
         };
         self.goes_on(at, after, "strikes them off")
     }
@@ -107,7 +109,7 @@ impl Revoke {
     fn bury(&self, world: &World, rules: Rules) -> Steps<Self> {
         let Some(mut user) = world.user(self.user).cloned() else { return Vec::new() };
         user.delete(rules);
-        let after = world.put_user(self.user, user).noting(Event::Cut).noting(Event::Revoked);
+        let after = world.put_user(self.user, user).noting(Event::Cut(self.number)).noting(Event::Revoked(self.number));
         self.goes_on(At::Over, after, "writes the tombstone and returns")
     }
 }

@@ -51,7 +51,7 @@ pub(crate) enum Break {
     SupersededEndsLater,
     /// Does nothing at a logout with a superseded secret.
     SupersededNeverEnds,
-    /// Does nothing at a logout whose retiring secret has run out meanwhile.
+    /// Takes a retiring secret that has run out meanwhile for an unknown one at a login or logout.
     RetiredForgotten,
     /// Lets a writer that loaded the session before it was ended put it back.
     Revive,

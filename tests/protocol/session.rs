@@ -99,6 +99,11 @@ impl Session {
         self.secrets.iter().any(|secret| secret.standing == Standing::Current && secret.presented.is_some())
     }
 
+    /// Returns `true` if nobody has presented a current secret, and the last was issued that long ago.
+    pub(crate) fn is_unused(&self, since: Moment, now: Moment) -> bool {
+        !self.in_use() && self.secrets.iter().all(|secret| later(secret.issued, since) <= now)
+    }
+
     /// Returns `true` if a login by this secret goes on in this record: it opens it, or was superseded in it lately.
     pub(crate) fn knows(&self, name: u8, now: Moment, rules: Rules) -> bool {
         self.opens(name, now, rules) || self.straggler(name, FIVE_MINUTES, now)
@@ -153,11 +158,15 @@ impl Session {
     }
 
     /// Opens a login of the user in this record, or returns `false` if the login has to begin a new one.
+    ///
+    /// The session has known the secret when the login began; time may have passed.
     pub(crate) fn open(&mut self, own: u8, issued: u8, user: Name, now: Moment, rules: Rules) -> bool {
-        if self.ended || now >= self.lapses || self.user.is_some_and(|other| other != user) || !self.knows(own, now, rules) {
+        let forgotten = rules.lack(Break::RetiredForgotten) && !self.knows(own, now, rules);
+        if self.ended || self.user.is_some_and(|other| other != user) || forgotten {
             return false;
         }
-        if self.opens(own, now, rules) {
+        let Some(secret) = self.secret(own) else { return false };
+        if !matches!(secret.standing, Standing::Superseded { .. }) {
             self.present(own, now, rules);
             self.before = Some(Rc::new(Before { user: self.user, secrets: self.secrets.clone() }));
             self.supersede(now, rules);

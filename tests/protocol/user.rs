@@ -23,6 +23,8 @@ pub(crate) struct User {
     pub(crate) places: Vec<Place>,
     /// The last revocation's: drawn at random, 0 if there was none.
     pub(crate) number: u8,
+    /// Counts the times that anybody was struck off: what a login has to know of the record's version.
+    pub(crate) struck: u8,
 }
 
 /// How many sessions of a user may stay.
@@ -37,13 +39,15 @@ pub(crate) enum Limit {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Looked {
     pub(crate) number: u8,
-    /// Whether the session had a place.
-    pub(crate) place: bool,
+    /// How often anybody had been struck off.
+    pub(crate) struck: u8,
 }
 
 /// What a login asks of the user's record.
 pub(crate) struct Confirmation<'a> {
     pub(crate) key: Key,
+    /// Whether the login has made the session's record.
+    pub(crate) new: bool,
     pub(crate) opened: &'a Session,
     pub(crate) looked: Looked,
     pub(crate) limit: Limit,
@@ -57,7 +61,12 @@ pub(crate) struct Confirmation<'a> {
 pub(crate) enum Verdict {
     /// The session has its place; these have to leave.
     Listed(User, Vec<Key>),
+    /// There has been a revocation.
     Refused,
+    /// The session is leaving.
+    Elsewhere,
+    /// Somebody has been struck off since this number: it may have been this session.
+    LookAgain(u8),
     /// As many as may stay do; these are they.
     Full(Vec<Key>),
 }
@@ -78,8 +87,13 @@ impl User {
 
     /// Lists a session, credits what it brings, and marks those that the limit sends away.
     pub(crate) fn confirm(&self, asked: &Confirmation<'_>, rules: Rules) -> Verdict {
-        if self.refuses(asked, rules) {
+        if self.number != asked.looked.number && !rules.lack(Break::Number) {
             return Verdict::Refused;
+        }
+        match self.place(asked.key) {
+            Some(place) if place.leaving && !rules.lack(Break::ConfirmLeaving) => return Verdict::Elsewhere,
+            None if self.struck != asked.looked.struck && !asked.new && !rules.lack(Break::ConfirmGone) => return Verdict::LookAgain(self.struck),
+            _ => {}
         }
         let mut user = self.clone();
         user.deleted = false;
@@ -140,14 +154,9 @@ impl User {
     }
 
     pub(crate) fn strike_off(&mut self, keys: &[Key]) {
+        let before = self.places.len();
         self.places.retain(|place| !keys.contains(&place.key));
-    }
-
-    fn refuses(&self, asked: &Confirmation<'_>, rules: Rules) -> bool {
-        let place = self.place(asked.key);
-        (self.number != asked.looked.number && !rules.lack(Break::Number))
-            || (place.is_some_and(|place| place.leaving) && !rules.lack(Break::ConfirmLeaving))
-            || (place.is_none() && asked.looked.place && !rules.lack(Break::ConfirmGone))
+        self.struck += u8::from(self.places.len() < before);
     }
 
     fn tend(&mut self, gone: &[Key], alive: &[(Key, Moment)]) {

@@ -51,14 +51,16 @@ pub(crate) enum Source {
 pub(crate) enum Event {
     /// A login had its first look.
     Looked(u8),
-    /// A revocation took the user's record away from those who were there or had looked.
-    Cut,
-    /// A revocation returned.
-    Revoked,
-    /// A logout found a user's session.
-    LogoutBegan,
+    /// The revocation that has drawn this number took the user's record away from those who were there or had looked.
+    Cut(u8),
+    /// That revocation returned.
+    Revoked(u8),
+    /// A logout found a user's session, which its secret opened, or had opened.
+    LogoutBegan { opened: bool },
     /// A logout returned, having ended the session of this key.
     LoggedOut(Key),
+    /// A logout ended a session whose login was not confirmed, with what was set apart there.
+    Abandoned,
     /// A session was ended under a limit, though somebody had presented its id.
     Displaced(Key),
     /// A superseded secret ended a session though one that took its place had been presented.
