@@ -58,5 +58,8 @@ pub(crate) fn alone(actor: Actor, world: &World, rules: Rules) -> (Actor, World)
 }
 
 fn wrap<A>(steps: Steps<A>, with: impl Fn(A) -> Actor) -> Steps<Actor> {
-    steps.into_iter().map(|(actor, world, what)| (with(actor), world, what)).collect()
+    steps
+        .into_iter()
+        .map(|(actor, world, what)| (with(actor), world, what))
+        .collect()
 }

@@ -28,8 +28,12 @@ pub(crate) fn always(state: &State, rules: Rules) -> Result<(), String> {
     limits(state)?;
     for event in &state.world.events {
         match event {
-            Event::LoggedOut(key) => ensure!(is_ended(&state.world, *key), "revived after a logout"),
-            Event::Displaced(_) => return Err("in use, and displaced under a limit that refuses".to_owned()),
+            Event::LoggedOut(key) => {
+                ensure!(is_ended(&state.world, *key), "revived after a logout")
+            }
+            Event::Displaced(_) => {
+                return Err("in use, and displaced under a limit that refuses".to_owned());
+            }
             Event::Usurped(_) => return Err("ended by a secret that had been replaced".to_owned()),
             Event::Late(_) => return Err("a guest's request wrote too late".to_owned()),
             _ => {}
@@ -44,7 +48,9 @@ pub(crate) fn nothing(_: &State, _: Rules) -> Result<(), String> {
 }
 
 pub(crate) fn opens(world: &World, id: Id, rules: Rules) -> bool {
-    world.session(id.key).is_some_and(|session| session.opens(id.secret, world.now, rules))
+    world
+        .session(id.key)
+        .is_some_and(|session| session.opens(id.secret, world.now, rules))
 }
 
 pub(crate) fn is_ended(world: &World, key: usize) -> bool {
@@ -52,11 +58,23 @@ pub(crate) fn is_ended(world: &World, key: usize) -> bool {
 }
 
 pub(crate) fn logins(state: &State) -> impl Iterator<Item = &Login> {
-    state.actors.iter().filter_map(|actor| if let Actor::Login(login) = actor { Some(login) } else { None })
+    state.actors.iter().filter_map(|actor| {
+        if let Actor::Login(login) = actor {
+            Some(login)
+        } else {
+            None
+        }
+    })
 }
 
 pub(crate) fn requests(state: &State) -> impl Iterator<Item = &Request> {
-    state.actors.iter().filter_map(|actor| if let Actor::Request(request) = actor { Some(request) } else { None })
+    state.actors.iter().filter_map(|actor| {
+        if let Actor::Request(request) = actor {
+            Some(request)
+        } else {
+            None
+        }
+    })
 }
 
 pub(crate) fn told(state: &State) -> impl Iterator<Item = Told> {
@@ -65,7 +83,8 @@ pub(crate) fn told(state: &State) -> impl Iterator<Item = Told> {
 
 /// Returns the units that a guest's three and all that was said to be saved come to, without what was said to be discarded.
 pub(crate) fn known(state: &State) -> u8 {
-    3 + told(state).map(|told| told.saved).sum::<u8>() - told(state).map(|told| told.discarded).sum::<u8>()
+    3 + told(state).map(|told| told.saved).sum::<u8>()
+        - told(state).map(|told| told.discarded).sum::<u8>()
 }
 
 pub(crate) fn units(world: &World, user: usize) -> u8 {
@@ -75,7 +94,9 @@ pub(crate) fn units(world: &World, user: usize) -> u8 {
 /// Logs in once more at the end. Returns the world after it.
 pub(crate) fn last_login(state: &State, from: Source, rules: Rules) -> Result<World, String> {
     let (actor, world) = alone(Actor::Login(Login::new(LAST, from)), &state.world, rules);
-    let Actor::Login(login) = actor else { return Err("not a login".to_owned()) };
+    let Actor::Login(login) = actor else {
+        return Err("not a login".to_owned());
+    };
     let sent = login.sent().filter(|id| opens(&world, *id, rules));
     ensure!(sent.is_some(), "the last login fails");
     Ok(world)
@@ -88,7 +109,9 @@ pub(crate) fn exactly_once(state: &State, from: Source, rules: Rules) -> Result<
     let world = last_login(state, from, rules)?;
     let got = units(&world, 0);
     ensure!(got == known, "not exactly once: {got} of {known}");
-    let left = world.session(0).is_some_and(|session| session.units > 0 || !session.brought.is_empty());
+    let left = world
+        .session(0)
+        .is_some_and(|session| session.units > 0 || !session.brought.is_empty());
     ensure!(!left, "left behind");
     Ok(())
 }
@@ -107,23 +130,41 @@ pub(crate) fn none_fails(state: &State) -> Result<(), String> {
 pub(crate) fn none_slips_through(state: &State, rules: Rules) -> Result<(), String> {
     let events = &state.world.events;
     let returned = |event: &Event| matches!(event, Event::Cut(number) if events.contains(&Event::Revoked(*number)));
-    let Some(cut) = events.iter().rposition(returned) else { return Ok(()) };
-    for login in logins(state).filter(|login| events[..cut].contains(&Event::Looked(login.issues()))) {
-        ensure!(!login.sent().is_some_and(|id| opens(&state.world, id, rules)), "slipped through");
+    let Some(cut) = events.iter().rposition(returned) else {
+        return Ok(());
+    };
+    for login in
+        logins(state).filter(|login| events[..cut].contains(&Event::Looked(login.issues())))
+    {
+        ensure!(
+            !login
+                .sent()
+                .is_some_and(|id| opens(&state.world, id, rules)),
+            "slipped through"
+        );
     }
     Ok(())
 }
 
 /// Checks that whoever was refused is the guest of before, if nothing crashed and nothing ended the session.
 pub(crate) fn guest_of_before(state: &State, held: Id, rules: Rules) -> Result<(), String> {
-    let all_refused = logins(state).all(Login::is_refused);
+    let all_refused = logins(state).all(|login| login.is_refused() || login.is_full());
     if !all_refused || state.crashed_any() || is_ended(&state.world, held.key) {
         return Ok(());
     }
-    ensure!(opens(&state.world, held, rules), "the guest has lost the session");
-    let session = state.world.session(held.key).filter(|session| session.user.is_none());
+    ensure!(
+        opens(&state.world, held, rules),
+        "the guest has lost the session"
+    );
+    let session = state
+        .world
+        .session(held.key)
+        .filter(|session| session.user.is_none());
     let known = known(state);
-    ensure!(session.is_some_and(|session| session.units == known && session.brought.is_empty()), "the guest has lost units");
+    ensure!(
+        session.is_some_and(|session| session.units == known && session.brought.is_empty()),
+        "the guest has lost units"
+    );
     Ok(())
 }
 
@@ -131,7 +172,12 @@ pub(crate) fn guest_of_before(state: &State, held: Id, rules: Rules) -> Result<(
 fn listed(state: &State, rules: Rules) -> Result<(), String> {
     for login in logins(state) {
         let live = login.sent().filter(|id| opens(&state.world, *id, rules));
-        let is_listed = |id: Id| state.world.user(login.user()).is_some_and(|user| user.place(id.key).is_some());
+        let is_listed = |id: Id| {
+            state
+                .world
+                .user(login.user())
+                .is_some_and(|user| user.place(id.key).is_some())
+        };
         ensure!(live.is_none_or(is_listed), "sent, live and unlisted");
     }
     Ok(())
@@ -139,14 +185,20 @@ fn listed(state: &State, rules: Rules) -> Result<(), String> {
 
 /// Checks that the id from before a login opens nothing of the user's.
 fn old_ids_open_nothing(state: &State, rules: Rules) -> Result<(), String> {
-    let old = state.world.session(0).is_some_and(|session| session.user.is_some() && session.opens(0, state.world.now, rules));
+    let old = state
+        .world
+        .session(0)
+        .is_some_and(|session| session.user.is_some() && session.opens(0, state.world.now, rules));
     ensure!(!old, "the old id opens a user's session");
     Ok(())
 }
 
 fn limits(state: &State) -> Result<(), String> {
     for login in logins(state) {
-        let staying = state.world.user(login.user()).map_or(0, |user| user.staying().count());
+        let staying = state
+            .world
+            .user(login.user())
+            .map_or(0, |user| user.staying().count());
         if let Limit::EndOldest(limit) | Limit::Refuse(limit) = login.limit() {
             ensure!(staying <= limit, "over the limit");
         }

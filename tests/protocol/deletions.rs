@@ -18,22 +18,55 @@ const JAR: Source = Source::Jar(0);
 /// A user with five units, or one without a record.
 fn world(known: bool) -> World {
     let world = World::with_guest(10, 1, 1, FOREVER);
-    if known { world.put_user(0, User { units: 5, ..User::default() }) } else { world }
+    if known {
+        world.put_user(
+            0,
+            User {
+                units: 5,
+                ..User::default()
+            },
+        )
+    } else {
+        world
+    }
 }
 
 fn gone(state: &State, rules: Rules) -> Result<(), String> {
     none_slips_through(state, rules)?;
-    let deleted = state.world.events.iter().any(|event| matches!(event, crate::world::Event::Cut(_)));
+    let deleted = state
+        .world
+        .events
+        .iter()
+        .any(|event| matches!(event, crate::world::Event::Cut(_)));
     let most = 3 + told(state).map(|told| told.saved).sum::<u8>();
-    ensure!(!deleted || units(&state.world, 0) <= most, "a deleted user's units are back");
+    ensure!(
+        !deleted || units(&state.world, 0) <= most,
+        "a deleted user's units are back"
+    );
     guest_of_before(state, GUEST, rules)
 }
 
 /// Two logins, from two devices; the later one may make a new record.
 fn two_devices(known: bool, crashes: u8) -> Scenario {
-    let actors = vec![L(Login::new(1, SENT)), L(Login::new(2, Source::None)), V(Revoke::new(What::User))];
-    let name = if known { "a known user is deleted" } else { "an unknown user is deleted" };
-    Scenario { name, world: world(known), actors, crashes, jumps: &[], always, finally: gone }
+    let actors = vec![
+        L(Login::new(1, SENT)),
+        L(Login::new(2, Source::None)),
+        V(Revoke::new(What::User)),
+    ];
+    let name = if known {
+        "a known user is deleted"
+    } else {
+        "an unknown user is deleted"
+    };
+    Scenario {
+        name,
+        world: world(known),
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally: gone,
+    }
 }
 
 /// A login, another on the same session, and requests of the user's.
@@ -44,13 +77,34 @@ fn one_browser(crashes: u8) -> Scenario {
         R(Request::new(3, JAR, Does::Write)),
         V(Revoke::new(What::User)),
     ];
-    Scenario { name: "a user with a browser is deleted", world: world(true), actors, crashes, jumps: &[], always, finally: gone }
+    Scenario {
+        name: "a user with a browser is deleted",
+        world: world(true),
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally: gone,
+    }
 }
 
 /// A deletion beside a revocation.
 fn and_revoked(crashes: u8) -> Scenario {
-    let actors = vec![L(Login::new(1, SENT)), L(Login::new(2, Source::None)), V(Revoke::new(What::User)), V(Revoke::new(What::All))];
-    Scenario { name: "a user is deleted and revoked", world: world(false), actors, crashes, jumps: &[], always, finally: gone }
+    let actors = vec![
+        L(Login::new(1, SENT)),
+        L(Login::new(2, Source::None)),
+        V(Revoke::new(What::User)),
+        V(Revoke::new(What::All)),
+    ];
+    Scenario {
+        name: "a user is deleted and revoked",
+        world: world(false),
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally: gone,
+    }
 }
 
 #[test]
@@ -67,15 +121,27 @@ fn a_deletion_leaves_no_session_of_whoever_began_before() {
 
 #[test]
 fn a_deletion_that_forgets_the_number_lets_a_login_slip_through() {
-    catches(Break::DeletionForgetsNumber, "slipped through", &two_devices(false, 0));
+    catches(
+        Break::DeletionForgetsNumber,
+        "slipped through",
+        &two_devices(false, 0),
+    );
 }
 
 #[test]
 fn a_deletion_that_forgets_the_places_leaves_a_session_unlisted() {
-    catches(Break::DeletionForgetsPlaces, "sent, live and unlisted", &two_devices(true, 0));
+    catches(
+        Break::DeletionForgetsPlaces,
+        "sent, live and unlisted",
+        &two_devices(true, 0),
+    );
 }
 
 #[test]
 fn a_tombstone_later_than_the_revocation_lets_a_login_slip_through() {
-    catches(Break::TombstoneLater, "slipped through", &two_devices(true, 0));
+    catches(
+        Break::TombstoneLater,
+        "slipped through",
+        &two_devices(true, 0),
+    );
 }

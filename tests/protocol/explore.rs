@@ -70,9 +70,26 @@ const CLOCK: u8 = u8::MAX;
 impl Scenario {
     /// Visits all, the nearest first. Returns what is wrong, and the shortest way there, if anything is.
     pub(crate) fn explore(&self, rules: Rules) -> Result<Extent, String> {
-        let start = State { world: self.world.clone(), actors: self.actors.clone(), dead: vec![false; self.actors.len()], crashes: self.crashes, jumps: 0 };
-        let mut exploration = Exploration { seen: HashSet::default(), origins: Vec::new(), fresh: Vec::new() };
-        exploration.visit(start, Origin { from: usize::MAX, actor: CLOCK, what: "" });
+        let start = State {
+            world: self.world.clone(),
+            actors: self.actors.clone(),
+            dead: vec![false; self.actors.len()],
+            crashes: self.crashes,
+            jumps: 0,
+        };
+        let mut exploration = Exploration {
+            seen: HashSet::default(),
+            origins: Vec::new(),
+            fresh: Vec::new(),
+        };
+        exploration.visit(
+            start,
+            Origin {
+                from: usize::MAX,
+                actor: CLOCK,
+                what: "",
+            },
+        );
         let mut endings = 0;
         while !exploration.fresh.is_empty() {
             for (at, state) in std::mem::take(&mut exploration.fresh) {
@@ -83,11 +100,20 @@ impl Scenario {
                 }
             }
         }
-        Ok(Extent { states: exploration.origins.len(), endings })
+        Ok(Extent {
+            states: exploration.origins.len(),
+            endings,
+        })
     }
 
     /// Visits what can come next. Returns `false` if nothing can.
-    fn spread(&self, state: &State, at: usize, exploration: &mut Exploration, rules: Rules) -> bool {
+    fn spread(
+        &self,
+        state: &State,
+        at: usize,
+        exploration: &mut Exploration,
+        rules: Rules,
+    ) -> bool {
         let mut moved = self.pass_time(state, at, exploration);
         for (index, number) in (0..state.actors.len()).zip(0u8..) {
             if state.dead[index] {
@@ -99,10 +125,24 @@ impl Scenario {
             }
             moved = true;
             if state.crashes > 0 {
-                exploration.visit(state.crashed(index), Origin { from: at, actor: number, what: "crashes" });
+                exploration.visit(
+                    state.crashed(index),
+                    Origin {
+                        from: at,
+                        actor: number,
+                        what: "crashes",
+                    },
+                );
             }
             for (actor, world, what) in steps {
-                exploration.visit(state.with(index, actor, world), Origin { from: at, actor: number, what });
+                exploration.visit(
+                    state.with(index, actor, world),
+                    Origin {
+                        from: at,
+                        actor: number,
+                        what,
+                    },
+                );
             }
         }
         moved
@@ -117,15 +157,32 @@ impl Scenario {
         let mut next = state.clone();
         next.world.now += by;
         next.jumps += 1;
-        exploration.visit(next, Origin { from: at, actor: CLOCK, what: "time passes" });
+        exploration.visit(
+            next,
+            Origin {
+                from: at,
+                actor: CLOCK,
+                what: "time passes",
+            },
+        );
         true
     }
 
-    fn holds(&self, check: Check, state: &State, at: usize, exploration: &Exploration, rules: Rules) -> Result<(), String> {
+    fn holds(
+        &self,
+        check: Check,
+        state: &State,
+        at: usize,
+        exploration: &Exploration,
+        rules: Rules,
+    ) -> Result<(), String> {
         check(state, rules).map_err(|wrong| {
             let mut text = format!("{}: {wrong}\n", self.name);
             for origin in exploration.way_to(at) {
-                let who = self.actors.get(usize::from(origin.actor)).map_or("the clock", Actor::name);
+                let who = self
+                    .actors
+                    .get(usize::from(origin.actor))
+                    .map_or("the clock", Actor::name);
                 let _ = writeln!(text, "  {} ({who}): {}", origin.actor, origin.what);
             }
             let _ = writeln!(text, "{:#?}", state.world);
@@ -145,12 +202,20 @@ impl State {
     fn with(&self, index: usize, actor: Actor, world: World) -> Self {
         let mut actors = self.actors.clone();
         actors[index] = actor;
-        Self { world, actors, dead: self.dead.clone(), ..*self }
+        Self {
+            world,
+            actors,
+            dead: self.dead.clone(),
+            ..*self
+        }
     }
 
     /// Returns `true` if nobody who lives is amid anything.
     fn is_calm(&self) -> bool {
-        self.actors.iter().zip(&self.dead).all(|(actor, dead)| *dead || actor.idle())
+        self.actors
+            .iter()
+            .zip(&self.dead)
+            .all(|(actor, dead)| *dead || actor.idle())
     }
 
     pub(crate) fn crashed_any(&self) -> bool {
@@ -171,7 +236,11 @@ impl Exploration {
     fn way_to(&self, at: usize) -> Vec<&Origin> {
         let mut way = Vec::new();
         let mut at = at;
-        while let Some(origin) = self.origins.get(at).filter(|origin| origin.from != usize::MAX) {
+        while let Some(origin) = self
+            .origins
+            .get(at)
+            .filter(|origin| origin.from != usize::MAX)
+        {
             way.push(origin);
             at = origin.from;
         }
@@ -188,7 +257,10 @@ struct Fingerprint {
 
 impl Default for Fingerprint {
     fn default() -> Self {
-        Self { low: 0x243F_6A88_85A3_08D3, high: 0x1319_8A2E_0370_7344 }
+        Self {
+            low: 0x243F_6A88_85A3_08D3,
+            high: 0x1319_8A2E_0370_7344,
+        }
     }
 }
 
@@ -208,8 +280,11 @@ impl Hasher for Fingerprint {
     }
 
     fn write_u64(&mut self, value: u64) {
-        self.low = (self.low ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-        self.high = (self.high.rotate_left(23) ^ value).wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ (self.low >> 32);
+        self.low = (self.low ^ value)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(29);
+        self.high = (self.high.rotate_left(23) ^ value).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+            ^ (self.low >> 32);
     }
 
     fn write_usize(&mut self, value: usize) {

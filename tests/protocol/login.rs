@@ -70,7 +70,14 @@ struct Opened {
 
 impl Login {
     pub(crate) fn new(issues: u8, from: Source) -> Self {
-        Self { issues, user: 0, from, limit: Limit::None, key: issues.into(), at: At::Look }
+        Self {
+            issues,
+            user: 0,
+            from,
+            limit: Limit::None,
+            key: issues.into(),
+            at: At::Look,
+        }
     }
 
     pub(crate) fn under(self, limit: Limit) -> Self {
@@ -117,7 +124,7 @@ impl Login {
     pub(crate) fn step(&self, world: &World, rules: Rules) -> Steps<Self> {
         match &self.at {
             At::Look => self.look(world, rules),
-            At::Tend(tending) => self.tend(tending, world),
+            At::Tend(tending) => self.tend(tending, world, rules),
             At::Open(tending) => self.open(tending, world, rules),
             At::Confirm(opened) => self.confirm(opened, world, rules),
             At::LookAgain(opened, struck) => self.look_again(opened, *struck, world),
@@ -140,67 +147,183 @@ impl Login {
     fn look(&self, world: &World, rules: Rules) -> Steps<Self> {
         let nobody = User::default();
         let user = world.user(self.user).unwrap_or(&nobody);
-        let id = world.presented(self.from).filter(|id| world.session(id.key).is_some_and(|session| session.knows(id.secret, world.now, rules)));
+        let id = world.presented(self.from).filter(|id| {
+            world
+                .session(id.key)
+                .is_some_and(|session| session.knows(id.secret, world.now, rules))
+        });
         let id = id.filter(|id| !user.place(id.key).is_some_and(|place| place.leaving));
-        let looked = Looked { number: user.number, struck: user.struck };
-        let past = user.staying().filter(|place| place.certain <= world.now).take(TENDED).map(|place| place.key).collect::<Vec<_>>();
+        let looked = Looked {
+            number: user.number,
+            struck: user.struck,
+        };
+        let past = user
+            .staying()
+            .filter(|place| place.certain <= world.now)
+            .take(TENDED)
+            .map(|place| place.key)
+            .collect::<Vec<_>>();
         let idle = past.is_empty();
-        let tending = Rc::new(Tending { id, looked, past, gone: Vec::new(), alive: Vec::new() });
-        let at = if idle { At::Open(tending) } else { At::Tend(tending) };
-        self.goes_on(at, world.clone().noting(Event::Looked(self.issues)), "looks at the user's record")
+        let tending = Rc::new(Tending {
+            id,
+            looked,
+            past,
+            gone: Vec::new(),
+            alive: Vec::new(),
+        });
+        let at = if idle {
+            At::Open(tending)
+        } else {
+            At::Tend(tending)
+        };
+        self.goes_on(
+            at,
+            world.clone().noting(Event::Looked(self.issues)),
+            "looks at the user's record",
+        )
     }
 
     /// Ends what lapsed more than ten minutes ago, and learns how long the others live.
-    fn tend(&self, tending: &Tending, world: &World) -> Steps<Self> {
+    fn tend(&self, tending: &Tending, world: &World, rules: Rules) -> Steps<Self> {
         let mut next = tending.clone();
-        let Some(key) = next.past.pop() else { return self.goes_on(At::Open(Rc::new(next)), world.clone(), "has tended the list") };
-        let lapses = world.session(key).filter(|session| !session.ended).map_or(0, |session| session.lapses);
+        let Some(key) = next.past.pop() else {
+            return self.goes_on(
+                At::Open(Rc::new(next)),
+                world.clone(),
+                "has tended the list",
+            );
+        };
+        let lapses = world
+            .session(key)
+            .filter(|session| !session.ended)
+            .map_or(0, |session| session.lapses);
         if later(lapses, TEN_MINUTES) > world.now {
             next.alive.push((key, lapses));
-            return self.goes_on(At::Tend(Rc::new(next)), world.clone(), "finds a session alive");
+            return self.goes_on(
+                At::Tend(Rc::new(next)),
+                world.clone(),
+                "finds a session alive",
+            );
         }
         next.gone.push(key);
-        self.goes_on(At::Tend(Rc::new(next)), world.end(key, self.user), "ends a session that has lapsed")
+        let after = if rules.lack(Break::StrikeLapsed) {
+            world.clone()
+        } else {
+            world.end(key, self.user)
+        };
+        self.goes_on(
+            At::Tend(Rc::new(next)),
+            after,
+            "ends a session that has lapsed",
+        )
     }
 
     fn open(&self, tending: &Tending, world: &World, rules: Rules) -> Steps<Self> {
-        let Tending { looked, ref gone, ref alive, .. } = *tending;
+        let Tending {
+            looked,
+            ref gone,
+            ref alive,
+            ..
+        } = *tending;
         let (gone, alive) = (gone.clone(), alive.clone());
-        let there = tending.id.and_then(|id| world.session(id.key).map(|session| (id, session)));
+        let there = tending
+            .id
+            .and_then(|id| world.session(id.key).map(|session| (id, session)));
         if let Some((id, there)) = there {
             let mut session = there.clone();
             if session.open(id.secret, self.issues, self.user, world.now, rules) {
                 let after = world.put(id.key, session.clone());
-                let opened = Opened { key: id.key, session: Rc::new(session), looked, gone, alive, former: None };
+                let opened = Opened {
+                    key: id.key,
+                    session: Rc::new(session),
+                    looked,
+                    gone,
+                    alive,
+                    former: None,
+                };
                 return self.goes_on(At::Confirm(Rc::new(opened)), after, "opens the session");
             }
         }
-        let former = there.filter(|(id, there)| there.user.is_some_and(|other| other != self.user) && there.opens(id.secret, world.now, rules));
-        self.open_new(Tending { id: former.map(|(id, _)| id), ..tending.clone() }, world)
+        let former = there.filter(|(id, there)| {
+            there.user.is_some_and(|other| other != self.user)
+                && there.opens(id.secret, world.now, rules)
+        });
+        self.open_new(
+            Tending {
+                id: former.map(|(id, _)| id),
+                ..tending.clone()
+            },
+            world,
+        )
     }
 
     /// Begins a new record; another user's session that the request came with is left for later.
     fn open_new(&self, tending: Tending, world: &World) -> Steps<Self> {
-        let session = Session::of(self.user, self.issues, world.now, later(world.now, world.ttl));
+        let session = Session::of(
+            self.user,
+            self.issues,
+            world.now,
+            later(world.now, world.ttl),
+        );
         let after = world.put(self.key, session.clone());
-        let Tending { id: former, looked, gone, alive, .. } = tending;
-        let opened = Opened { key: self.key, session: Rc::new(session), looked, gone, alive, former };
+        let Tending {
+            id: former,
+            looked,
+            gone,
+            alive,
+            ..
+        } = tending;
+        let opened = Opened {
+            key: self.key,
+            session: Rc::new(session),
+            looked,
+            gone,
+            alive,
+            former,
+        };
         self.goes_on(At::Confirm(Rc::new(opened)), after, "opens a new record")
     }
 
     /// Goes on in a new record, since the session that it opened is gone or has to go.
     fn elsewhere(&self, opened: &Opened, world: &World) -> Steps<Self> {
-        let Opened { looked, ref gone, ref alive, .. } = *opened;
-        self.open_new(Tending { id: None, looked, past: Vec::new(), gone: gone.clone(), alive: alive.clone() }, world)
+        let Opened {
+            looked,
+            ref gone,
+            ref alive,
+            ..
+        } = *opened;
+        self.open_new(
+            Tending {
+                id: None,
+                looked,
+                past: Vec::new(),
+                gone: gone.clone(),
+                alive: alive.clone(),
+            },
+            world,
+        )
     }
 
     /// Looks at the session again, since somebody has been struck off.
     fn look_again(&self, opened: &Opened, struck: u8, world: &World) -> Steps<Self> {
-        if world.session(opened.key).is_none_or(|session| session.ended) {
+        if world
+            .session(opened.key)
+            .is_none_or(|session| session.ended)
+        {
             return self.elsewhere(opened, world);
         }
-        let looked = Looked { struck, ..opened.looked };
-        self.goes_on(At::Confirm(Rc::new(Opened { looked, ..opened.clone() })), world.clone(), "finds the session alive")
+        let looked = Looked {
+            struck,
+            ..opened.looked
+        };
+        self.goes_on(
+            At::Confirm(Rc::new(Opened {
+                looked,
+                ..opened.clone()
+            })),
+            world.clone(),
+            "finds the session alive",
+        )
     }
 
     fn confirm(&self, opened: &Rc<Opened>, world: &World, rules: Rules) -> Steps<Self> {
@@ -208,52 +331,135 @@ impl Login {
             return self.sends(opened, world);
         }
         let nobody = User::default();
-        let Opened { key, ref session, looked, ref gone, ref alive, .. } = **opened;
-        let asked = Confirmation { key, new: key == self.key, opened: session, looked, limit: self.limit, gone, alive };
-        match world.user(self.user).unwrap_or(&nobody).confirm(&asked, rules) {
+        let Opened {
+            key,
+            ref session,
+            looked,
+            ref gone,
+            ref alive,
+            ..
+        } = **opened;
+        let asked = Confirmation {
+            key,
+            new: key == self.key,
+            opened: session,
+            looked,
+            limit: self.limit,
+            gone,
+            alive,
+        };
+        match world
+            .user(self.user)
+            .unwrap_or(&nobody)
+            .confirm(&asked, rules)
+        {
             Verdict::Listed(user, leave) => {
                 let upto = user.place(key).map_or(0, |place| place.credited);
-                let leave = user.places.iter().filter(|place| place.leaving || leave.contains(&place.key)).map(|place| place.key).chain(leave.iter().copied().filter(|key| user.place(*key).is_none())).collect();
-                self.goes_on(At::Drop(Rc::clone(opened), upto, leave), world.put_user(self.user, user), "is confirmed")
+                let leave = user
+                    .places
+                    .iter()
+                    .filter(|place| place.leaving || leave.contains(&place.key))
+                    .map(|place| place.key)
+                    .chain(
+                        leave
+                            .iter()
+                            .copied()
+                            .filter(|key| user.place(*key).is_none()),
+                    )
+                    .collect();
+                self.goes_on(
+                    At::Drop(Rc::clone(opened), upto, leave),
+                    world.put_user(self.user, user),
+                    "is confirmed",
+                )
             }
-            Verdict::Refused => self.goes_on(At::Undo(Rc::clone(opened), false), world.clone(), "is refused"),
+            Verdict::Refused => self.goes_on(
+                At::Undo(Rc::clone(opened), false),
+                world.clone(),
+                "is refused",
+            ),
             Verdict::Elsewhere => self.elsewhere(opened, world),
-            Verdict::LookAgain(struck) => self.goes_on(At::LookAgain(Rc::clone(opened), struck), world.clone(), "has to look at the session again"),
-            Verdict::Full(_) if rules.lack(Break::RefuseBlindly) => self.goes_on(At::Undo(Rc::clone(opened), true), world.clone(), "is refused"),
-            Verdict::Full(keys) => self.goes_on(At::LookUp(Rc::clone(opened), keys), world.clone(), "finds no room"),
+            Verdict::LookAgain(struck) => self.goes_on(
+                At::LookAgain(Rc::clone(opened), struck),
+                world.clone(),
+                "has to look at the session again",
+            ),
+            Verdict::Full(_) if rules.lack(Break::RefuseBlindly) => self.goes_on(
+                At::Undo(Rc::clone(opened), true),
+                world.clone(),
+                "is refused",
+            ),
+            Verdict::Full(keys) => self.goes_on(
+                At::LookUp(Rc::clone(opened), keys),
+                world.clone(),
+                "finds no room",
+            ),
         }
     }
 
     /// Looks up those that hold the places, and ends one that nobody has used within a minute.
-    fn look_up(&self, opened: &Rc<Opened>, keys: &[Key], world: &World, rules: Rules) -> Steps<Self> {
+    fn look_up(
+        &self,
+        opened: &Rc<Opened>,
+        keys: &[Key],
+        world: &World,
+        rules: Rules,
+    ) -> Steps<Self> {
         let mut keys = keys.to_vec();
-        let Some(key) = keys.pop() else { return self.goes_on(At::Undo(Rc::clone(opened), true), world.clone(), "finds that all are in use") };
-        let idle = world.session(key).filter(|session| !session.ended).is_none_or(|session| {
-            session.is_unused(MINUTE, world.now)
-        });
+        let Some(key) = keys.pop() else {
+            return self.goes_on(
+                At::Undo(Rc::clone(opened), true),
+                world.clone(),
+                "finds that all are in use",
+            );
+        };
+        let idle = world
+            .session(key)
+            .filter(|session| !session.ended)
+            .is_none_or(|session| session.is_unused(MINUTE, world.now));
         if !idle {
-            return self.goes_on(At::LookUp(Rc::clone(opened), keys), world.clone(), "finds a session in use");
+            return self.goes_on(
+                At::LookUp(Rc::clone(opened), keys),
+                world.clone(),
+                "finds a session in use",
+            );
         }
         let mut next = Opened::clone(opened);
         next.gone.push(key);
         if rules.lack(Break::RefuseMarks) {
-            return self.goes_on(At::Displace(Rc::new(next), key), world.clone(), "finds a session that has to go");
+            return self.goes_on(
+                At::Displace(Rc::new(next), key),
+                world.clone(),
+                "finds a session that has to go",
+            );
         }
-        self.goes_on(At::Confirm(Rc::new(next)), world.end(key, self.user), "ends a session that nobody has used")
+        self.goes_on(
+            At::Confirm(Rc::new(next)),
+            world.end(key, self.user),
+            "ends a session that nobody has used",
+        )
     }
 
     /// Ends a session by what was looked up, whatever has become of it.
     fn displace(&self, opened: &Rc<Opened>, key: Key, world: &World) -> Steps<Self> {
-        let in_use = world.session(key).is_some_and(|session| !session.ended && session.in_use());
+        let in_use = world
+            .session(key)
+            .is_some_and(|session| !session.ended && session.in_use());
         let after = world.end(key, self.user);
-        let after = if in_use { after.noting(Event::Displaced(key)) } else { after };
+        let after = if in_use {
+            after.noting(Event::Displaced(key))
+        } else {
+            after
+        };
         self.goes_on(At::Confirm(Rc::clone(opened)), after, "ends the session")
     }
 
     fn undo(&self, opened: &Rc<Opened>, full: bool, world: &World, rules: Rules) -> Steps<Self> {
         let at = if full { At::Full } else { At::Refused };
         let there = world.session(opened.key).filter(|session| !session.ended);
-        let Some(there) = there.filter(|there| !rules.lack(Break::UndoOnce) || *there == &*opened.session) else {
+        let Some(there) =
+            there.filter(|there| !rules.lack(Break::UndoOnce) || *there == &*opened.session)
+        else {
             return self.goes_on(at, world.clone(), "has nothing to undo");
         };
         let mut session = there.clone();
@@ -261,7 +467,13 @@ impl Login {
         self.goes_on(at, world.put(opened.key, session), "undoes what it opened")
     }
 
-    fn drop_credited(&self, opened: &Rc<Opened>, upto: u8, leave: &[Key], world: &World) -> Steps<Self> {
+    fn drop_credited(
+        &self,
+        opened: &Rc<Opened>,
+        upto: u8,
+        leave: &[Key],
+        world: &World,
+    ) -> Steps<Self> {
         let at = At::End(Rc::clone(opened), leave.to_vec(), Vec::new());
         let Some(there) = world.session(opened.key).filter(|session| !session.ended) else {
             return self.goes_on(at, world.clone(), "has nothing to drop");
@@ -275,10 +487,22 @@ impl Login {
     fn end(&self, opened: &Rc<Opened>, leave: &[Key], ended: &[Key], world: &World) -> Steps<Self> {
         let (mut leave, mut ended) = (leave.to_vec(), ended.to_vec());
         let Some(key) = leave.pop() else {
-            return if ended.is_empty() { self.sends(opened, world) } else { self.goes_on(At::Strike(Rc::clone(opened), ended), world.clone(), "has ended all") };
+            return if ended.is_empty() {
+                self.sends(opened, world)
+            } else {
+                self.goes_on(
+                    At::Strike(Rc::clone(opened), ended),
+                    world.clone(),
+                    "has ended all",
+                )
+            };
         };
         ended.push(key);
-        self.goes_on(At::End(Rc::clone(opened), leave, ended), world.end(key, self.user), "ends a session that has to leave")
+        self.goes_on(
+            At::End(Rc::clone(opened), leave, ended),
+            world.end(key, self.user),
+            "ends a session that has to leave",
+        )
     }
 
     fn strike(&self, opened: &Rc<Opened>, ended: &[Key], world: &World) -> Steps<Self> {
@@ -286,22 +510,53 @@ impl Login {
     }
 
     fn sends(&self, opened: &Opened, world: &World) -> Steps<Self> {
-        let id = Id { key: opened.key, secret: self.issues };
-        let at = opened.former.map_or(At::Answer(id), |former| At::Former(id, Logout::new(Source::Sent(former))));
+        let id = Id {
+            key: opened.key,
+            secret: self.issues,
+        };
+        let at = opened.former.map_or(At::Answer(id), |former| {
+            At::Former(id, Logout::new(Source::Sent(former)))
+        });
         self.goes_on(at, world.clone(), "sends its id")
     }
 
     /// Logs the user out as whom the request came.
     fn former(&self, id: Id, logout: &Logout, world: &World, rules: Rules) -> Steps<Self> {
         if logout.idle() && logout.is_over() {
-            return self.goes_on(At::Answer(id), world.clone(), "has logged the former user out");
+            return self.goes_on(
+                At::Answer(id),
+                world.clone(),
+                "has logged the former user out",
+            );
         }
         let steps = logout.step(world, rules).into_iter();
-        steps.map(|(logout, world, what)| (Self { at: At::Former(id, logout), ..self.clone() }, world, what)).collect()
+        steps
+            .map(|(logout, world, what)| {
+                (
+                    Self {
+                        at: At::Former(id, logout),
+                        ..self.clone()
+                    },
+                    world,
+                    what,
+                )
+            })
+            .collect()
     }
 
     fn answer(&self, id: Id, world: &World) -> Steps<Self> {
         let steps = world.answered(self.from, id).into_iter();
-        steps.map(|(world, what)| (Self { at: At::Done(id), ..self.clone() }, world, what)).collect()
+        steps
+            .map(|(world, what)| {
+                (
+                    Self {
+                        at: At::Done(id),
+                        ..self.clone()
+                    },
+                    world,
+                    what,
+                )
+            })
+            .collect()
     }
 }

@@ -1,7 +1,10 @@
 //! Logins from one browser: what a guest brings is credited once, and who was refused is the guest of before.
 
 use crate::actor::Actor::{Login as L, Request as R, Revoke as V};
-use crate::checks::{always, ensure, exactly_once, guest_of_before, known, logins, none_fails, none_slips_through, nothing, opens, units};
+use crate::checks::{
+    always, ensure, exactly_once, guest_of_before, known, logins, none_fails, none_slips_through,
+    nothing, opens, units,
+};
 use crate::explore::{Jump, Scenario, State};
 use crate::login::Login;
 use crate::request::{Does, Request};
@@ -19,13 +22,28 @@ fn two_tabs(crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         none_fails(state)?;
         for id in logins(state).filter_map(Login::sent) {
-            ensure!(opens(&state.world, id, rules), "a returned id opens nothing");
+            ensure!(
+                opens(&state.world, id, rules),
+                "a returned id opens nothing"
+            );
         }
         exactly_once(state, SENT, rules)
     }
-    let actors = vec![L(Login::new(1, SENT)), L(Login::new(2, SENT)), R(Request::new(3, SENT, Does::Write))];
+    let actors = vec![
+        L(Login::new(1, SENT)),
+        L(Login::new(2, SENT)),
+        R(Request::new(3, SENT, Does::Write)),
+    ];
     let world = World::with_guest(10, 1, 0, FOREVER);
-    Scenario { name: "two tabs and a request", world, actors, crashes, jumps: &[Jump::Any(FIVE_MINUTES)], always, finally }
+    Scenario {
+        name: "two tabs and a request",
+        world,
+        actors,
+        crashes,
+        jumps: &[Jump::Any(FIVE_MINUTES)],
+        always,
+        finally,
+    }
 }
 
 fn in_a_browser(crashes: u8) -> Scenario {
@@ -33,9 +51,22 @@ fn in_a_browser(crashes: u8) -> Scenario {
         none_fails(state)?;
         exactly_once(state, JAR, rules)
     }
-    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, JAR)), R(Request::new(3, SENT, Does::Write)), R(Request::new(4, JAR, Does::Write))];
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        L(Login::new(2, JAR)),
+        R(Request::new(3, SENT, Does::Write)),
+        R(Request::new(4, JAR, Does::Write)),
+    ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "two logins and two requests of a browser", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "two logins and two requests of a browser",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 fn together(crashes: u8) -> Scenario {
@@ -45,9 +76,27 @@ fn together(crashes: u8) -> Scenario {
         none_slips_through(state, rules)?;
         guest_of_before(state, GUEST, rules)
     }
-    let actors = vec![L(Login::new(1, SENT)), R(Request::new(2, SENT, Does::Write)), V(Revoke::new(What::All))];
-    let world = World::with_guest(10, 1, 0, FOREVER).put_user(0, User { units: 5, ..User::default() });
-    Scenario { name: "a login, a request and revoke all", world, actors, crashes, jumps: &[], always, finally }
+    let actors = vec![
+        L(Login::new(1, SENT)),
+        R(Request::new(2, SENT, Does::Write)),
+        V(Revoke::new(What::All)),
+    ];
+    let world = World::with_guest(10, 1, 0, FOREVER).put_user(
+        0,
+        User {
+            units: 5,
+            ..User::default()
+        },
+    );
+    Scenario {
+        name: "a login, a request and revoke all",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 fn two_refused(crashes: u8) -> Scenario {
@@ -55,16 +104,30 @@ fn two_refused(crashes: u8) -> Scenario {
         none_slips_through(state, rules)?;
         guest_of_before(state, GUEST, rules)
     }
-    let actors =
-        vec![L(Login::new(1, SENT)), L(Login::new(2, SENT)), R(Request::new(3, SENT, Does::Write)), V(Revoke::new(What::All))];
+    let actors = vec![
+        L(Login::new(1, SENT)),
+        L(Login::new(2, SENT)),
+        R(Request::new(3, SENT, Does::Write)),
+        V(Revoke::new(What::All)),
+    ];
     let world = World::with_guest(10, 1, 0, FOREVER);
-    Scenario { name: "two tabs, a request and revoke all", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "two tabs, a request and revoke all",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 fn rotated_and_refused(crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         none_slips_through(state, rules)?;
-        let Some(held) = state.world.jars[0] else { return Ok(()) };
+        let Some(held) = state.world.jars[0] else {
+            return Ok(());
+        };
         guest_of_before(state, held, rules)
     }
     let actors = vec![
@@ -74,23 +137,60 @@ fn rotated_and_refused(crashes: u8) -> Scenario {
         V(Revoke::new(What::All)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "a guest who rotates, logs in and is refused", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "a guest who rotates, logs in and is refused",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 fn another_user(crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         none_fails(state)?;
-        let (known, got) = (known(state), units(&state.world, 0) + units(&state.world, 1));
+        let (known, got) = (
+            known(state),
+            units(&state.world, 0) + units(&state.world, 1),
+        );
         ensure!(got <= known, "credited twice: {got} of {known}");
-        let waits = state.world.session(0).map_or(0, |session| session.units + session.brought.iter().map(|brought| brought.units).sum::<u8>());
-        ensure!(state.crashed_any() || got + waits == known, "lost: {got} and {waits} of {known}");
+        let waits = state.world.session(0).map_or(0, |session| {
+            session.units
+                + session
+                    .brought
+                    .iter()
+                    .map(|brought| brought.units)
+                    .sum::<u8>()
+        });
+        ensure!(
+            state.crashed_any() || got + waits == known,
+            "lost: {got} and {waits} of {known}"
+        );
         let held = state.world.jars[0].filter(|id| id.key != 0);
-        ensure!(held.is_none_or(|id| opens(&state.world, id, rules)), "a returned id opens nothing");
+        ensure!(
+            held.is_none_or(|id| opens(&state.world, id, rules)),
+            "a returned id opens nothing"
+        );
         Ok(())
     }
-    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, JAR).of(1)), R(Request::new(3, SENT, Does::Write)), R(Request::new(4, JAR, Does::Read))];
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        L(Login::new(2, JAR).of(1)),
+        R(Request::new(3, SENT, Does::Write)),
+        R(Request::new(4, JAR, Does::Read)),
+    ];
     let world = World::with_guest(10, 2, 1, FOREVER);
-    Scenario { name: "a login as another user", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "a login as another user",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 fn discarded(crashes: u8) -> Scenario {
@@ -104,7 +204,15 @@ fn discarded(crashes: u8) -> Scenario {
         R(Request::new(4, JAR, Does::Read)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "one request credits, another discards", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "one request credits, another discards",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 fn rotated_meanwhile(crashes: u8) -> Scenario {
@@ -118,7 +226,15 @@ fn rotated_meanwhile(crashes: u8) -> Scenario {
         R(Request::new(3, JAR, Does::Write)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "a slow login of a guest who rotates", world, actors, crashes, jumps: &[Jump::Any(MINUTE)], always, finally }
+    Scenario {
+        name: "a slow login of a guest who rotates",
+        world,
+        actors,
+        crashes,
+        jumps: &[Jump::Any(MINUTE)],
+        always,
+        finally,
+    }
 }
 
 fn under_way(crashes: u8) -> Scenario {
@@ -130,7 +246,15 @@ fn under_way(crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
     let jumps = &[Jump::Any(MINUTE / 2), Jump::Any(MINUTE / 2)];
-    Scenario { name: "a guest's request that is slow", world, actors, crashes, jumps, always, finally: nothing }
+    Scenario {
+        name: "a guest's request that is slow",
+        world,
+        actors,
+        crashes,
+        jumps,
+        always,
+        finally: nothing,
+    }
 }
 
 #[test]
@@ -183,7 +307,11 @@ fn an_undo_that_gives_up_loses_the_guest() {
 
 #[test]
 fn two_undos_that_wait_for_each_other_lose_the_guest() {
-    catches(Break::UndoOnlyCurrent, "the guest has lost the session", &two_refused(0));
+    catches(
+        Break::UndoOnlyCurrent,
+        "the guest has lost the session",
+        &two_refused(0),
+    );
 }
 
 #[test]
@@ -193,7 +321,11 @@ fn a_superseded_secret_forgotten_by_time_loses_units() {
 
 #[test]
 fn a_login_whose_secret_has_run_out_still_brings_what_the_guest_has() {
-    catches(Break::RetiredForgotten, "not exactly once", &rotated_meanwhile(0));
+    catches(
+        Break::RetiredForgotten,
+        "not exactly once",
+        &rotated_meanwhile(0),
+    );
 }
 
 #[test]

@@ -17,7 +17,11 @@ const SENT: Source = Source::Sent(Id { key: 0, secret: 0 });
 fn after_a_login(crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         none_fails(state)?;
-        if state.world.has(Event::Abandoned) { Ok(()) } else { exactly_once(state, JAR, rules) }
+        if state.world.has(Event::Abandoned) {
+            Ok(())
+        } else {
+            exactly_once(state, JAR, rules)
+        }
     }
     let actors = vec![
         L(Login::new(1, JAR)),
@@ -26,30 +30,59 @@ fn after_a_login(crashes: u8) -> Scenario {
         O(Logout::new(JAR)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "a request under way, and a logout", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "a request under way, and a logout",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 /// A browser that logs in twice and logs out, whose answers may come late.
 fn with_late_answers(crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         let events = &state.world.events;
-        let began = events.iter().position(|event| matches!(event, Event::LogoutBegan { .. }));
-        let Some(began) = began.filter(|_| !state.crashed_any()) else { return Ok(()) };
-        let last = logins(state).all(|login| events[..began].contains(&Event::Looked(login.issues())));
-        let held = state.world.jars[0].is_some_and(|id| id.key == 0 && opens(&state.world, id, rules));
+        let began = events
+            .iter()
+            .position(|event| matches!(event, Event::LogoutBegan { .. }));
+        let Some(began) = began.filter(|_| !state.crashed_any()) else {
+            return Ok(());
+        };
+        let last =
+            logins(state).all(|login| events[..began].contains(&Event::Looked(login.issues())));
+        let held =
+            state.world.jars[0].is_some_and(|id| id.key == 0 && opens(&state.world, id, rules));
         ensure!(!last || !held, "logged in after a logout");
         Ok(())
     }
-    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, JAR)), O(Logout::new(JAR))];
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        L(Login::new(2, JAR)),
+        O(Logout::new(JAR)),
+    ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "two logins with late answers, and a logout", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "two logins with late answers, and a logout",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 /// A logout that is slower than the minute of its secret, and a request that is slower than the logout.
 fn slow(crashes: u8) -> Scenario {
     fn finally(state: &State, _: Rules) -> Result<(), String> {
         let began = state.world.has(Event::LogoutBegan { opened: true }) && !state.crashed_any();
-        ensure!(!began || state.world.has(Event::LoggedOut(0)), "a logout ended nothing");
+        ensure!(
+            !began || state.world.has(Event::LoggedOut(0)),
+            "a logout ended nothing"
+        );
         Ok(())
     }
     let actors = vec![
@@ -59,7 +92,15 @@ fn slow(crashes: u8) -> Scenario {
         O(Logout::new(JAR)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "a slow logout", world, actors, crashes, jumps: &[Jump::Any(MINUTE)], always, finally }
+    Scenario {
+        name: "a slow logout",
+        world,
+        actors,
+        crashes,
+        jumps: &[Jump::Any(MINUTE)],
+        always,
+        finally,
+    }
 }
 
 #[test]
@@ -84,7 +125,11 @@ fn a_logout_that_does_not_credit_again_loses_units() {
 
 #[test]
 fn a_superseded_secret_that_cannot_log_out_leaves_a_late_answer() {
-    catches(Break::SupersededNeverEnds, "logged in after a logout", &with_late_answers(0));
+    catches(
+        Break::SupersededNeverEnds,
+        "logged in after a logout",
+        &with_late_answers(0),
+    );
 }
 
 #[test]

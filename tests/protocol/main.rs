@@ -36,7 +36,10 @@ use rules::{Break, Rules};
 /// Explores a scenario in which all holds.
 fn holds(scenario: &Scenario) {
     match scenario.explore(Rules::default()) {
-        Ok(extent) => eprintln!("{}, {} crashes: {} states, {} endings", scenario.name, scenario.crashes, extent.states, extent.endings),
+        Ok(extent) => eprintln!(
+            "{}, {} crashes: {} states, {} endings",
+            scenario.name, scenario.crashes, extent.states, extent.endings
+        ),
         Err(wrong) => panic!("{wrong}"),
     }
 }
@@ -44,8 +47,14 @@ fn holds(scenario: &Scenario) {
 /// Explores a scenario without one of the rules, and expects that to be noticed in these words.
 fn catches(rule: Break, wrong: &str, scenario: &Scenario) {
     match scenario.explore(Rules::without(rule)) {
-        Ok(extent) => panic!("{}: nothing is wrong without {rule:?}, in {} states", scenario.name, extent.states),
-        Err(found) => assert!(found.contains(wrong), "without {rule:?}, instead of {wrong:?}: {found}"),
+        Ok(extent) => panic!(
+            "{}: nothing is wrong without {rule:?}, in {} states",
+            scenario.name, extent.states
+        ),
+        Err(found) => assert!(
+            found.contains(wrong),
+            "without {rule:?}, instead of {wrong:?}: {found}"
+        ),
     }
 }
 

@@ -60,7 +60,12 @@ pub(crate) struct Told {
 
 impl Request {
     pub(crate) fn new(issues: u8, from: Source, does: Does) -> Self {
-        Self { issues, from, does, at: At::Unsent }
+        Self {
+            issues,
+            from,
+            does,
+            at: At::Unsent,
+        }
     }
 
     pub(crate) fn told(&self) -> Told {
@@ -86,10 +91,18 @@ impl Request {
     pub(crate) fn step(&self, world: &World, rules: Rules) -> Steps<Self> {
         match &self.at {
             At::Unsent => self.load(world, rules),
-            At::Loaded(id, View::Guest, seen) => self.commit_guest(*id, seen.as_ref(), world, rules),
-            At::Loaded(id, View::User(user), seen) => self.commit_user(*id, *user, seen.as_ref(), world, rules),
-            At::Credit(id, user, session, issued) => self.credit(*id, *user, session, *issued, world, rules),
-            At::Drop(id, upto, issued, told) => self.drop_credited(*id, *upto, *issued, *told, world),
+            At::Loaded(id, View::Guest, seen) => {
+                self.commit_guest(*id, seen.as_ref(), world, rules)
+            }
+            At::Loaded(id, View::User(user), seen) => {
+                self.commit_user(*id, *user, seen.as_ref(), world, rules)
+            }
+            At::Credit(id, user, session, issued) => {
+                self.credit(*id, *user, session, *issued, world, rules)
+            }
+            At::Drop(id, upto, issued, told) => {
+                self.drop_credited(*id, *upto, *issued, *told, world)
+            }
             At::Answer(id, told) => self.answer(*id, *told, world),
             At::Over(_) => Vec::new(),
         }
@@ -100,26 +113,61 @@ impl Request {
     }
 
     fn load(&self, world: &World, rules: Rules) -> Steps<Self> {
-        let found = world.presented(self.from).and_then(|id| Some((id, world.session(id.key)?)));
+        let found = world
+            .presented(self.from)
+            .and_then(|id| Some((id, world.session(id.key)?)));
         let served = found.filter(|(id, session)| session.opens(id.secret, world.now, rules));
-        let admitted = served.filter(|(id, session)| session.user.is_none_or(|user| world.user(user).is_some_and(|user| user.admits(id.key).is_some())));
-        let Some((id, session)) = admitted else { return self.goes_on(At::Over(Told::default()), world.clone(), "is served nothing") };
+        let admitted = served.filter(|(id, session)| {
+            session.user.is_none_or(|user| {
+                world
+                    .user(user)
+                    .is_some_and(|user| user.admits(id.key).is_some())
+            })
+        });
+        let Some((id, session)) = admitted else {
+            return self.goes_on(
+                At::Over(Told::default()),
+                world.clone(),
+                "is served nothing",
+            );
+        };
         let view = session.user.map_or(View::Guest, View::User);
         let seen = rules.lack(Break::Revive).then(|| Rc::new(session.clone()));
-        self.goes_on(At::Loaded(id, view, seen), world.clone(), "loads the session")
+        self.goes_on(
+            At::Loaded(id, view, seen),
+            world.clone(),
+            "loads the session",
+        )
     }
 
     /// Returns the session as it is to be written on.
     fn there(seen: Option<&Rc<Session>>, id: Id, world: &World) -> Option<Session> {
         let there = world.session(id.key)?;
-        if there.ended { seen.map(|seen| Session::clone(seen)) } else { Some(there.clone()) }
+        if there.ended {
+            seen.map(|seen| Session::clone(seen))
+        } else {
+            Some(there.clone())
+        }
     }
 
-    fn commit_guest(&self, id: Id, seen: Option<&Rc<Session>>, world: &World, rules: Rules) -> Steps<Self> {
+    fn commit_guest(
+        &self,
+        id: Id,
+        seen: Option<&Rc<Session>>,
+        world: &World,
+        rules: Rules,
+    ) -> Steps<Self> {
         let Some(mut session) = Self::there(seen, id, world) else {
-            return self.goes_on(At::Over(Told::default()), world.clone(), "finds the session ended");
+            return self.goes_on(
+                At::Over(Told::default()),
+                world.clone(),
+                "finds the session ended",
+            );
         };
-        let mut told = Told { served: true, ..Told::default() };
+        let mut told = Told {
+            served: true,
+            ..Told::default()
+        };
         let wrote = self.does == Does::Write;
         if session.user.is_some() && !may_still_write(&session, id.secret, world, rules) {
             return self.goes_on(At::Over(told), world.clone(), "writes nothing any more");
@@ -127,7 +175,8 @@ impl Request {
         if session.user.is_none() {
             session.present(id.secret, world.now, rules);
         }
-        let issued = self.does == Does::Rotate && session.rotate(id.secret, self.issues, world.now, rules);
+        let issued =
+            self.does == Does::Rotate && session.rotate(id.secret, self.issues, world.now, rules);
         if wrote && session.user.is_some() {
             session.set_apart(1);
         } else if wrote {
@@ -135,31 +184,70 @@ impl Request {
         }
         session.browser += u8::from(wrote);
         told.saved = u8::from(wrote);
-        let late = wrote && session.user.is_some() && world.taken.is_some_and(|taken| world.now >= later(taken, MINUTE));
+        let late = wrote
+            && session.user.is_some()
+            && world
+                .taken
+                .is_some_and(|taken| world.now >= later(taken, MINUTE));
         let after = self.put(id, session, world);
-        self.ends(id, issued, told, if late { after.noting(Event::Late(id.key)) } else { after })
+        self.ends(
+            id,
+            issued,
+            told,
+            if late {
+                after.noting(Event::Late(id.key))
+            } else {
+                after
+            },
+        )
     }
 
-    fn commit_user(&self, id: Id, user: Name, seen: Option<&Rc<Session>>, world: &World, rules: Rules) -> Steps<Self> {
+    fn commit_user(
+        &self,
+        id: Id,
+        user: Name,
+        seen: Option<&Rc<Session>>,
+        world: &World,
+        rules: Rules,
+    ) -> Steps<Self> {
         let there = Self::there(seen, id, world).filter(|session| session.user == Some(user));
         let Some(mut session) = there else {
-            return self.goes_on(At::Over(Told::default()), world.clone(), "finds the session ended");
+            return self.goes_on(
+                At::Over(Told::default()),
+                world.clone(),
+                "finds the session ended",
+            );
         };
-        let presents = session.secret(id.secret).is_some_and(|secret| secret.standing == crate::session::Standing::Current);
+        let presents = session
+            .secret(id.secret)
+            .is_some_and(|secret| secret.standing == crate::session::Standing::Current);
         session.present(id.secret, world.now, rules);
-        let issued = self.does == Does::Rotate && session.rotate(id.secret, self.issues, world.now, rules);
+        let issued =
+            self.does == Does::Rotate && session.rotate(id.secret, self.issues, world.now, rules);
         session.browser += u8::from(self.does == Does::Write);
-        let discarded = if rules.lack(Break::DiscardInSession) && self.does == Does::Discard { session.brought.drain(..).map(|brought| brought.units).sum() } else { 0 };
+        let discarded = if rules.lack(Break::DiscardInSession) && self.does == Does::Discard {
+            session.brought.drain(..).map(|brought| brought.units).sum()
+        } else {
+            0
+        };
         let busy = self.does == Does::Write || !session.brought.is_empty();
         let mut after = self.put(id, session.clone(), world);
         if presents && id.key == 0 {
             after.taken.get_or_insert(world.now);
         }
-        let told = Told { served: true, discarded, ..Told::default() };
+        let told = Told {
+            served: true,
+            discarded,
+            ..Told::default()
+        };
         if !busy {
             return self.ends(id, issued, told, after);
         }
-        self.goes_on(At::Credit(id, user, Rc::new(session), issued), after, "writes the session")
+        self.goes_on(
+            At::Credit(id, user, Rc::new(session), issued),
+            after,
+            "writes the session",
+        )
     }
 
     fn put(&self, id: Id, mut session: Session, world: &World) -> World {
@@ -170,9 +258,22 @@ impl Request {
     }
 
     /// Writes what is the user's, and credits or discards what is set apart.
-    fn credit(&self, id: Id, name: Name, session: &Session, issued: bool, world: &World, rules: Rules) -> Steps<Self> {
-        let Some(mut user) = world.user(name).cloned() else { return self.goes_on(At::Over(Told::default()), world.clone(), "finds no user") };
-        let mut told = Told { served: true, ..Told::default() };
+    fn credit(
+        &self,
+        id: Id,
+        name: Name,
+        session: &Session,
+        issued: bool,
+        world: &World,
+        rules: Rules,
+    ) -> Steps<Self> {
+        let Some(mut user) = world.user(name).cloned() else {
+            return self.goes_on(At::Over(Told::default()), world.clone(), "finds no user");
+        };
+        let mut told = Told {
+            served: true,
+            ..Told::default()
+        };
         if self.does == Does::Discard && !rules.lack(Break::DiscardInSession) {
             told.discarded = user.discard(id.key, session, rules);
         } else if user.credit(id.key, session, u8::from(self.does == Does::Write), rules) {
@@ -180,32 +281,69 @@ impl Request {
         } else {
             return self.ends(id, issued, told, world.clone());
         }
-        self.goes_on(At::Drop(id, session.count, issued, told), world.put_user(name, user), "writes the user's record")
+        self.goes_on(
+            At::Drop(id, session.count, issued, told),
+            world.put_user(name, user),
+            "writes the user's record",
+        )
     }
 
-    fn drop_credited(&self, id: Id, upto: u8, issued: bool, told: Told, world: &World) -> Steps<Self> {
-        let after = world.session(id.key).filter(|session| !session.ended).map(|there| {
-            let mut session = there.clone();
-            session.drop_credited(upto);
-            world.put(id.key, session)
-        });
+    fn drop_credited(
+        &self,
+        id: Id,
+        upto: u8,
+        issued: bool,
+        told: Told,
+        world: &World,
+    ) -> Steps<Self> {
+        let after = world
+            .session(id.key)
+            .filter(|session| !session.ended)
+            .map(|there| {
+                let mut session = there.clone();
+                session.drop_credited(upto);
+                world.put(id.key, session)
+            });
         self.ends(id, issued, told, after.unwrap_or_else(|| world.clone()))
     }
 
     fn ends(&self, id: Id, issued: bool, told: Told, world: World) -> Steps<Self> {
-        let new = Id { secret: self.issues, ..id };
-        let told = Told { issued: issued.then_some(new), ..told };
-        let at = if issued { At::Answer(new, told) } else { At::Over(told) };
+        let new = Id {
+            secret: self.issues,
+            ..id
+        };
+        let told = Told {
+            issued: issued.then_some(new),
+            ..told
+        };
+        let at = if issued {
+            At::Answer(new, told)
+        } else {
+            At::Over(told)
+        };
         self.goes_on(at, world, "finishes")
     }
 
     fn answer(&self, id: Id, told: Told, world: &World) -> Steps<Self> {
         let steps = world.answered(self.from, id).into_iter();
-        steps.map(|(world, what)| (Self { at: At::Over(told), ..self.clone() }, world, what)).collect()
+        steps
+            .map(|(world, what)| {
+                (
+                    Self {
+                        at: At::Over(told),
+                        ..self.clone()
+                    },
+                    world,
+                    what,
+                )
+            })
+            .collect()
     }
 }
 
 /// Returns `true` if a guest's request may write into what is a user's session by now.
 fn may_still_write(session: &Session, secret: u8, world: &World, rules: Rules) -> bool {
-    session.opens(secret, world.now, rules) || rules.lack(Break::NoLastMinute) || session.straggler(secret, MINUTE, world.now)
+    session.opens(secret, world.now, rules)
+        || rules.lack(Break::NoLastMinute)
+        || session.straggler(secret, MINUTE, world.now)
 }

@@ -1,7 +1,7 @@
 //! Revocations: one that has returned leaves no session of whoever began before, and none is live and unlisted on the way.
 
 use crate::actor::Actor::{Login as L, Request as R, Revoke as V};
-use crate::checks::{always, ensure, guest_of_before, is_ended, none_slips_through, nothing, opens};
+use crate::checks::{always, ensure, guest_of_before, is_ended, none_slips_through, opens};
 use crate::explore::{Scenario, State};
 use crate::login::Login;
 use crate::request::{Does, Request};
@@ -20,14 +20,35 @@ fn all(known: bool, crashes: u8) -> Scenario {
         none_slips_through(state, rules)?;
         guest_of_before(state, GUEST, rules)
     }
-    let actors = vec![L(Login::new(1, SENT)), L(Login::new(2, Source::None)), V(Revoke::new(What::All))];
+    let actors = vec![
+        L(Login::new(1, SENT)),
+        L(Login::new(2, Source::None)),
+        V(Revoke::new(What::All)),
+    ];
     let world = World::with_guest(10, 1, 0, FOREVER);
     let (name, world) = if known {
-        ("revoke all of a known user", world.put_user(0, User { units: 5, ..User::default() }))
+        (
+            "revoke all of a known user",
+            world.put_user(
+                0,
+                User {
+                    units: 5,
+                    ..User::default()
+                },
+            ),
+        )
     } else {
         ("revoke all of an unknown user", world)
     };
-    Scenario { name, world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name,
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 /// Two revocations at once, and a login that may begin before, between or after.
@@ -35,30 +56,90 @@ fn twice(crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         none_slips_through(state, rules)
     }
-    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, JAR)), V(Revoke::new(What::All)), V(Revoke::new(What::All))];
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        L(Login::new(2, JAR)),
+        V(Revoke::new(What::All)),
+        V(Revoke::new(What::All)),
+    ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "two logins, and revoke all twice", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "two logins, and revoke all twice",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 /// All others than the guest's session: that of a second device goes, and the first one's stays.
 fn others(crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
-        let kept = state.world.user(0).is_none_or(|user| user.place(0).is_none_or(|place| !place.leaving));
-        ensure!(kept && !is_ended(&state.world, 0), "revoked its own session");
-        let held = state.world.jars[0].is_none_or(|id| id == GUEST || opens(&state.world, id, rules));
-        ensure!(held || state.crashed_any(), "the browser that revoked has lost its session");
+        let kept = state
+            .world
+            .user(0)
+            .is_none_or(|user| user.place(0).is_none_or(|place| !place.leaving));
+        ensure!(
+            kept && !is_ended(&state.world, 0),
+            "revoked its own session"
+        );
+        let held =
+            state.world.jars[0].is_none_or(|id| id == GUEST || opens(&state.world, id, rules));
+        ensure!(
+            held || state.crashed_any(),
+            "the browser that revoked has lost its session"
+        );
         Ok(())
     }
-    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, Source::None)), R(Request::new(3, JAR, Does::Read)), V(Revoke::new(What::Others(0)))];
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        L(Login::new(2, Source::None)),
+        R(Request::new(3, JAR, Does::Read)),
+        V(Revoke::new(What::Others(0))),
+    ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "revoke all others", world, actors, crashes, jumps: &[], always, finally }
+    Scenario {
+        name: "revoke all others",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 /// One session, on which the user is logging in again.
 fn one(crashes: u8) -> Scenario {
-    let actors = vec![L(Login::new(1, JAR)), L(Login::new(2, JAR)), R(Request::new(3, JAR, Does::Write)), V(Revoke::new(What::One(0)))];
+    fn finally(state: &State, _: Rules) -> Result<(), String> {
+        let place = state
+            .world
+            .user(0)
+            .is_some_and(|user| user.place(0).is_some());
+        ensure!(
+            !place || !is_ended(&state.world, 0) || state.crashed_any(),
+            "a place of a session that has ended"
+        );
+        Ok(())
+    }
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        L(Login::new(2, JAR)),
+        R(Request::new(3, JAR, Does::Write)),
+        V(Revoke::new(What::One(0))),
+    ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "revoke one", world, actors, crashes, jumps: &[], always, finally: nothing }
+    Scenario {
+        name: "revoke one",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
 }
 
 #[test]

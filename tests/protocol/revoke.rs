@@ -33,7 +33,12 @@ enum At {
 
 impl Revoke {
     pub(crate) fn new(what: What) -> Self {
-        Self { user: 0, what, number: 0, at: At::Mark }
+        Self {
+            user: 0,
+            what,
+            number: 0,
+            at: At::Mark,
+        }
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -61,7 +66,14 @@ impl Revoke {
             What::All | What::User => None,
         };
         if world.user(self.user).is_none() && rules.lack(Break::RevokeNobody) {
-            return self.goes_on(At::Over, world.clone().noting(Event::Cut(0)).noting(Event::Revoked(0)), "finds no user");
+            return self.goes_on(
+                At::Over,
+                world
+                    .clone()
+                    .noting(Event::Cut(0))
+                    .noting(Event::Revoked(0)),
+                "finds no user",
+            );
         }
         let mut after = world.clone();
         let number = after.draw();
@@ -71,15 +83,29 @@ impl Revoke {
             user.delete(rules);
         }
         let after = after.put_user(self.user, user).noting(Event::Cut(number));
-        let drawn = Self { number, ..self.clone() };
-        drawn.goes_on(At::End(leaving, Vec::new()), after, "marks the places and renews the number")
+        let drawn = Self {
+            number,
+            ..self.clone()
+        };
+        drawn.goes_on(
+            At::End(leaving, Vec::new()),
+            after,
+            "marks the places and renews the number",
+        )
     }
 
     fn begins_with(&self, key: Key, world: &World, rules: Rules) -> Steps<Self> {
-        if world.user(self.user).is_none_or(|user| user.place(key).is_none()) {
+        if world
+            .user(self.user)
+            .is_none_or(|user| user.place(key).is_none())
+        {
             return self.goes_on(At::Over, world.clone(), "finds no such session");
         }
-        let at = if rules.lack(Break::StrikeFirst) { At::Strike(vec![key]) } else { At::End(vec![key], Vec::new()) };
+        let at = if rules.lack(Break::StrikeFirst) {
+            At::Strike(vec![key])
+        } else {
+            At::End(vec![key], Vec::new())
+        };
         self.goes_on(at, world.clone(), "finds the session")
     }
 
@@ -87,7 +113,11 @@ impl Revoke {
         let (mut keys, mut ended) = (keys.to_vec(), ended.to_vec());
         if let Some(key) = keys.pop() {
             ended.push(key);
-            return self.goes_on(At::End(keys, ended), world.end(key, self.user), "ends a session");
+            return self.goes_on(
+                At::End(keys, ended),
+                world.end(key, self.user),
+                "ends a session",
+            );
         }
         if rules.lack(Break::StrikeFirst) && matches!(self.what, What::One(_)) {
             return self.goes_on(At::Over, world.clone(), "is done");
@@ -101,15 +131,26 @@ impl Revoke {
             What::One(key) if rules.lack(Break::StrikeFirst) => At::End(vec![key], Vec::new()),
             What::User if rules.lack(Break::TombstoneLater) => At::Bury,
             What::One(_) => At::Over,
-            _ => return self.goes_on(At::Over, after.noting(Event::Revoked(self.number)), "strikes them off and returns"),
+            _ => {
+                return self.goes_on(
+                    At::Over,
+                    after.noting(Event::Revoked(self.number)),
+                    "strikes them off and returns",
+                );
+            }
         };
         self.goes_on(at, after, "strikes them off")
     }
 
     fn bury(&self, world: &World, rules: Rules) -> Steps<Self> {
-        let Some(mut user) = world.user(self.user).cloned() else { return Vec::new() };
+        let Some(mut user) = world.user(self.user).cloned() else {
+            return Vec::new();
+        };
         user.delete(rules);
-        let after = world.put_user(self.user, user).noting(Event::Cut(self.number)).noting(Event::Revoked(self.number));
+        let after = world
+            .put_user(self.user, user)
+            .noting(Event::Cut(self.number))
+            .noting(Event::Revoked(self.number));
         self.goes_on(At::Over, after, "writes the tombstone and returns")
     }
 }

@@ -36,23 +36,43 @@ fn at_once(rotations: u8, reads: u8, jumps: &'static [Jump], crashes: u8) -> Sce
     let reads = (0..reads).map(|read| R(Request::new(rotations + 1 + read, VICTIM, Does::Read)));
     let actors = (1..=rotations).map(rotate).chain(reads).collect();
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario { name: "rotations at once", world, actors, crashes, jumps, always: always_opens, finally: jar_opens }
+    Scenario {
+        name: "rotations at once",
+        world,
+        actors,
+        crashes,
+        jumps,
+        always: always_opens,
+        finally: jar_opens,
+    }
 }
 
 /// An attacker holds the id that the victim logs in with.
 fn planted(does: [Does; 2], jumps: &'static [Jump], crashes: u8) -> Scenario {
     fn never_opens(state: &State, rules: Rules) -> Result<(), String> {
         always(state, rules)?;
-        let issued = requests(state).filter(|request| request.from() == ATTACKER).filter_map(Request::issued);
+        let issued = requests(state)
+            .filter(|request| request.from() == ATTACKER)
+            .filter_map(Request::issued);
         for id in issued.chain([GUEST]) {
-            let of_a_user = state.world.session(id.key).is_some_and(|session| session.user.is_some());
-            ensure!(!(of_a_user && opens(&state.world, id, rules)), "a planted id opens a user's session");
+            let of_a_user = state
+                .world
+                .session(id.key)
+                .is_some_and(|session| session.user.is_some());
+            ensure!(
+                !(of_a_user && opens(&state.world, id, rules)),
+                "a planted id opens a user's session"
+            );
         }
         Ok(())
     }
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         let ended = state.world.session(0).is_some_and(|session| session.ended);
-        if ended { Ok(()) } else { exactly_once(state, VICTIM, rules) }
+        if ended {
+            Ok(())
+        } else {
+            exactly_once(state, VICTIM, rules)
+        }
     }
     let actors = vec![
         L(Login::new(1, VICTIM)),
@@ -62,7 +82,49 @@ fn planted(does: [Does; 2], jumps: &'static [Jump], crashes: u8) -> Scenario {
         O(Logout::new(ATTACKER)),
     ];
     let world = World::with_guest(10, 1, 2, FOREVER);
-    Scenario { name: "a planted id", world, actors, crashes, jumps, always: never_opens, finally }
+    Scenario {
+        name: "a planted id",
+        world,
+        actors,
+        crashes,
+        jumps,
+        always: never_opens,
+        finally,
+    }
+}
+
+/// The attacker logs in as another user, under the id that the victim holds.
+fn planted_login(crashes: u8) -> Scenario {
+    fn apart(state: &State, rules: Rules) -> Result<(), String> {
+        always(state, rules)?;
+        for (jar, other) in [(0, 1), (1, 0)] {
+            let found = state.world.jars[jar].filter(|id| opens(&state.world, *id, rules));
+            let user = found
+                .and_then(|id| state.world.session(id.key))
+                .and_then(|session| session.user);
+            ensure!(
+                user != Some(other),
+                "one user's cookie opens another's session"
+            );
+        }
+        Ok(())
+    }
+    let actors = vec![
+        L(Login::new(1, VICTIM)),
+        R(Request::new(2, VICTIM, Does::Rotate)),
+        L(Login::new(3, ATTACKER).of(1)),
+        R(Request::new(4, ATTACKER, Does::Rotate)),
+    ];
+    let world = World::with_guest(10, 2, 2, FOREVER);
+    Scenario {
+        name: "a planted id, and an attacker who logs in",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always: apart,
+        finally: apart,
+    }
 }
 
 /// As `planted`, where the victim logs in twice.
@@ -95,27 +157,44 @@ fn a_planted_id_never_opens_a_users_session() {
         holds(&planted([Does::Rotate, Does::Write], &[], crashes));
         holds(&planted([Does::Rotate, Does::Rotate], &[], crashes));
         holds(&planted_twice(crashes));
+        holds(&planted_login(crashes));
     }
 }
 
 #[test]
 fn retiring_unpresented_secrets_loses_the_session() {
-    catches(Break::RetireUnpresented, "opens nothing", &at_once(3, 1, MINUTES, 0));
+    catches(
+        Break::RetireUnpresented,
+        "opens nothing",
+        &at_once(3, 1, MINUTES, 0),
+    );
 }
 
 #[test]
 fn a_minute_that_begins_with_the_rotation_loses_the_session() {
-    catches(Break::MinuteAtRotation, "opens nothing", &at_once(2, 0, MINUTES, 0));
+    catches(
+        Break::MinuteAtRotation,
+        "opens nothing",
+        &at_once(2, 0, MINUTES, 0),
+    );
 }
 
 #[test]
 fn a_minute_that_any_younger_secret_begins_loses_the_session() {
-    catches(Break::MinuteByAge, "opens nothing", &at_once(4, 1, MINUTES, 0));
+    catches(
+        Break::MinuteByAge,
+        "opens nothing",
+        &at_once(4, 1, MINUTES, 0),
+    );
 }
 
 #[test]
 fn an_unpresented_secret_that_falls_by_time_alone_loses_the_session() {
-    catches(Break::FallByTime, "opens nothing", &at_once(1, 0, AN_HOUR, 0));
+    catches(
+        Break::FallByTime,
+        "opens nothing",
+        &at_once(1, 0, AN_HOUR, 0),
+    );
 }
 
 #[test]
@@ -125,15 +204,27 @@ fn a_fifth_unpresented_secret_in_place_of_the_oldest_loses_the_session() {
 
 #[test]
 fn a_superseded_secret_that_issues_lets_a_planted_id_in() {
-    catches(Break::SupersededIssues, "a planted id opens", &planted([Does::Rotate, Does::Write], &[], 0));
+    catches(
+        Break::SupersededIssues,
+        "a planted id opens",
+        &planted([Does::Rotate, Does::Write], &[], 0),
+    );
 }
 
 #[test]
 fn a_superseded_secret_that_ends_sessions_lets_an_attacker_end_them() {
-    catches(Break::SupersededEnds, "had been replaced", &planted([Does::Rotate, Does::Write], &[], 0));
+    catches(
+        Break::SupersededEnds,
+        "had been replaced",
+        &planted([Does::Rotate, Does::Write], &[], 0),
+    );
 }
 
 #[test]
 fn a_later_login_lets_an_older_secret_end_nothing() {
-    catches(Break::SupersededEndsLater, "had been replaced", &planted_twice(0));
+    catches(
+        Break::SupersededEndsLater,
+        "had been replaced",
+        &planted_twice(0),
+    );
 }

@@ -69,8 +69,6 @@ pub(crate) enum Break {
     RefuseBlindly,
     /// Discards in the session alone.
     DiscardInSession,
-    /// Starts the numbers anew when an undo gives back what was set apart.
-    NumbersAnew,
 }
 
 /// Tells which rules hold.

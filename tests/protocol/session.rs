@@ -67,22 +67,38 @@ pub(crate) struct Session {
 impl Session {
     /// Returns a guest's session with three units, under secret 0, that has been presented.
     pub(crate) fn guest(lapses: Moment) -> Self {
-        let mut session = Self { units: 3, lapses, ..Self::default() };
+        let mut session = Self {
+            units: 3,
+            lapses,
+            ..Self::default()
+        };
         session.issue(0, 0);
-        session.secrets[0].presented = Some(0);
-        session
+        session.in_hand(0)
     }
 
     /// Returns a user's session that begins with a login.
     pub(crate) fn of(user: Name, secret: u8, now: Moment, lapses: Moment) -> Self {
-        let mut session = Self { user: Some(user), lapses, ..Self::default() };
+        let mut session = Self {
+            user: Some(user),
+            lapses,
+            ..Self::default()
+        };
         session.issue(secret, now);
         session
     }
 
+    /// Returns the session as it is once its first secret has been presented.
+    pub(crate) fn in_hand(mut self, now: Moment) -> Self {
+        self.secrets[0].presented = Some(now);
+        self
+    }
+
     /// Returns what is left of a session that has ended.
     pub(crate) fn tombstone() -> Self {
-        Self { ended: true, ..Self::default() }
+        Self {
+            ended: true,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn secret(&self, name: u8) -> Option<&Secret> {
@@ -91,17 +107,27 @@ impl Session {
 
     /// Returns `true` if whoever presents this secret is served this session.
     pub(crate) fn opens(&self, name: u8, now: Moment, rules: Rules) -> bool {
-        !self.ended && now < self.lapses && self.secret(name).is_some_and(|secret| secret.opens(now, rules))
+        !self.ended
+            && now < self.lapses
+            && self
+                .secret(name)
+                .is_some_and(|secret| secret.opens(now, rules))
     }
 
     /// Returns `true` if anybody has presented a current secret.
     pub(crate) fn in_use(&self) -> bool {
-        self.secrets.iter().any(|secret| secret.standing == Standing::Current && secret.presented.is_some())
+        self.secrets
+            .iter()
+            .any(|secret| secret.standing == Standing::Current && secret.presented.is_some())
     }
 
     /// Returns `true` if nobody has presented a current secret, and the last was issued that long ago.
     pub(crate) fn is_unused(&self, since: Moment, now: Moment) -> bool {
-        !self.in_use() && self.secrets.iter().all(|secret| later(secret.issued, since) <= now)
+        !self.in_use()
+            && self
+                .secrets
+                .iter()
+                .all(|secret| later(secret.issued, since) <= now)
     }
 
     /// Returns `true` if a login by this secret goes on in this record: it opens it, or was superseded in it lately.
@@ -112,20 +138,27 @@ impl Session {
     /// Returns `true` if the secret is superseded, and no longer than that since what superseded it was first presented.
     pub(crate) fn straggler(&self, name: u8, at_most: Moment, now: Moment) -> bool {
         !self.ended
-            && self.secret(name).is_some_and(|secret| match secret.standing {
-                Standing::Superseded { since } => since.is_none_or(|since| now < later(since, at_most)),
-                _ => false,
-            })
+            && self
+                .secret(name)
+                .is_some_and(|secret| match secret.standing {
+                    Standing::Superseded { since } => {
+                        since.is_none_or(|since| now < later(since, at_most))
+                    }
+                    _ => false,
+                })
     }
 
     /// Returns `true` if nobody has presented a secret that took the place of this superseded one.
     pub(crate) fn unreplaced(&self, name: u8) -> bool {
-        self.secret(name).is_some_and(|secret| secret.standing == Standing::Superseded { since: None })
+        self.secret(name)
+            .is_some_and(|secret| secret.standing == Standing::Superseded { since: None })
     }
 
     /// Notes that a secret has been presented, which begins the last minutes of those whose place it takes.
     pub(crate) fn present(&mut self, name: u8, now: Moment, rules: Rules) {
-        let Some(secret) = self.secrets.iter_mut().find(|secret| secret.name == name) else { return };
+        let Some(secret) = self.secrets.iter_mut().find(|secret| secret.name == name) else {
+            return;
+        };
         if secret.presented.is_some() || matches!(secret.standing, Standing::Superseded { .. }) {
             return;
         }
@@ -138,7 +171,8 @@ impl Session {
 
     /// Adds a secret and retires the current ones that have been presented. Returns `false` if it issued nothing.
     pub(crate) fn rotate(&mut self, own: u8, issued: u8, now: Moment, rules: Rules) -> bool {
-        let may = self.opens(own, now, rules) || (rules.lack(Break::SupersededIssues) && self.straggler(own, FIVE_MINUTES, now));
+        let may = self.opens(own, now, rules)
+            || (rules.lack(Break::SupersededIssues) && self.straggler(own, FIVE_MINUTES, now));
         if !may {
             return false;
         }
@@ -150,7 +184,10 @@ impl Session {
             let oldest = self.secrets.iter().position(Secret::waits);
             oldest.map(|oldest| self.secrets.remove(oldest));
         }
-        if self.secret(own).is_some_and(|secret| secret.standing == Standing::Current) {
+        if self
+            .secret(own)
+            .is_some_and(|secret| secret.standing == Standing::Current)
+        {
             self.retire(now, rules);
         }
         self.issue(issued, now);
@@ -160,15 +197,27 @@ impl Session {
     /// Opens a login of the user in this record, or returns `false` if the login has to begin a new one.
     ///
     /// The session has known the secret when the login began; time may have passed.
-    pub(crate) fn open(&mut self, own: u8, issued: u8, user: Name, now: Moment, rules: Rules) -> bool {
+    pub(crate) fn open(
+        &mut self,
+        own: u8,
+        issued: u8,
+        user: Name,
+        now: Moment,
+        rules: Rules,
+    ) -> bool {
         let forgotten = rules.lack(Break::RetiredForgotten) && !self.knows(own, now, rules);
         if self.ended || self.user.is_some_and(|other| other != user) || forgotten {
             return false;
         }
-        let Some(secret) = self.secret(own) else { return false };
+        let Some(secret) = self.secret(own) else {
+            return false;
+        };
         if !matches!(secret.standing, Standing::Superseded { .. }) {
             self.present(own, now, rules);
-            self.before = Some(Rc::new(Before { user: self.user, secrets: self.secrets.clone() }));
+            self.before = Some(Rc::new(Before {
+                user: self.user,
+                secrets: self.secrets.clone(),
+            }));
             self.supersede(now, rules);
         } else if self.user.is_none() {
             return false;
@@ -185,7 +234,10 @@ impl Session {
         if !self.secret(issued).is_some_and(Secret::waits) {
             return;
         }
-        let others = self.secrets.iter().any(|other| other.name != issued && other.opens(now, rules));
+        let others = self
+            .secrets
+            .iter()
+            .any(|other| other.name != issued && other.opens(now, rules));
         if others && rules.lack(Break::UndoOnlyCurrent) {
             return;
         }
@@ -194,7 +246,7 @@ impl Session {
             return;
         }
         match self.before.take() {
-            Some(before) => self.give_back(&before, rules),
+            Some(before) => self.give_back(&before),
             None => *self = Self::tombstone(),
         }
     }
@@ -203,7 +255,10 @@ impl Session {
     pub(crate) fn set_apart(&mut self, units: u8) {
         if units > 0 {
             self.count += 1;
-            self.brought.push(Brought { number: self.count, units });
+            self.brought.push(Brought {
+                number: self.count,
+                units,
+            });
         }
     }
 
@@ -217,27 +272,39 @@ impl Session {
         self.brought.iter().any(|brought| brought.number > credited)
     }
 
-    fn give_back(&mut self, before: &Before, rules: Rules) {
+    fn give_back(&mut self, before: &Before) {
         self.user = before.user;
         self.secrets.clone_from(&before.secrets);
         if before.user.is_none() {
-            self.units += self.brought.drain(..).map(|brought| brought.units).sum::<u8>();
-            if rules.lack(Break::NumbersAnew) {
-                self.count = 0;
-            }
+            self.units += self
+                .brought
+                .drain(..)
+                .map(|brought| brought.units)
+                .sum::<u8>();
         }
     }
 
     fn issue(&mut self, name: u8, now: Moment) {
         self.numbers += 1;
-        let secret = Secret { name, number: self.numbers, standing: Standing::Current, issued: now, presented: None };
+        let secret = Secret {
+            name,
+            number: self.numbers,
+            standing: Standing::Current,
+            issued: now,
+            presented: None,
+        };
         self.secrets.push(secret);
     }
 
     fn retire(&mut self, now: Moment, rules: Rules) {
-        let (by, since) = (self.numbers + 1, rules.lack(Break::MinuteAtRotation).then_some(now));
+        let (by, since) = (
+            self.numbers + 1,
+            rules.lack(Break::MinuteAtRotation).then_some(now),
+        );
         for secret in &mut self.secrets {
-            if secret.standing == Standing::Current && (secret.presented.is_some() || rules.lack(Break::RetireUnpresented)) {
+            if secret.standing == Standing::Current
+                && (secret.presented.is_some() || rules.lack(Break::RetireUnpresented))
+            {
                 secret.standing = Standing::Retiring { by, since };
             }
         }
@@ -247,11 +314,15 @@ impl Session {
         if rules.lack(Break::LoginKeeps) {
             return;
         }
-        let since = rules.lack(Break::ForgetByTime).then_some(now);
+        let forgotten = rules.lack(Break::ForgetByTime).then_some(now);
         for secret in &mut self.secrets {
-            if !matches!(secret.standing, Standing::Superseded { .. }) {
-                secret.standing = Standing::Superseded { since };
-            }
+            let since = match secret.standing {
+                Standing::Current => forgotten,
+                Standing::Retiring { since, .. } | Standing::Superseded { since } => {
+                    since.or(forgotten)
+                }
+            };
+            secret.standing = Standing::Superseded { since };
         }
     }
 }
@@ -260,7 +331,9 @@ impl Secret {
     fn opens(&self, now: Moment, rules: Rules) -> bool {
         match self.standing {
             Standing::Current => !(rules.lack(Break::FallByTime) && self.fallen(now)),
-            Standing::Retiring { since, .. } => since.is_none_or(|since| now < later(since, MINUTE)),
+            Standing::Retiring { since, .. } => {
+                since.is_none_or(|since| now < later(since, MINUTE))
+            }
             Standing::Superseded { .. } => false,
         }
     }
@@ -277,7 +350,11 @@ impl Secret {
     fn replaced(&mut self, number: u8, now: Moment, rules: Rules) {
         match &mut self.standing {
             Standing::Retiring { by, since } => {
-                let from = if rules.lack(Break::MinuteByAge) { self.number + 1 } else { *by };
+                let from = if rules.lack(Break::MinuteByAge) {
+                    self.number + 1
+                } else {
+                    *by
+                };
                 if number >= from {
                     since.get_or_insert(now);
                 }

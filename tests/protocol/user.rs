@@ -78,7 +78,8 @@ impl User {
 
     /// Returns the place of a session that may use the record.
     pub(crate) fn admits(&self, key: Key) -> Option<&Place> {
-        self.place(key).filter(|place| !place.leaving && !self.deleted)
+        self.place(key)
+            .filter(|place| !place.leaving && !self.deleted)
     }
 
     pub(crate) fn staying(&self) -> impl Iterator<Item = &Place> {
@@ -91,8 +92,15 @@ impl User {
             return Verdict::Refused;
         }
         match self.place(asked.key) {
-            Some(place) if place.leaving && !rules.lack(Break::ConfirmLeaving) => return Verdict::Elsewhere,
-            None if self.struck != asked.looked.struck && !asked.new && !rules.lack(Break::ConfirmGone) => return Verdict::LookAgain(self.struck),
+            Some(place) if place.leaving && !rules.lack(Break::ConfirmLeaving) => {
+                return Verdict::Elsewhere;
+            }
+            None if self.struck != asked.looked.struck
+                && !asked.new
+                && !rules.lack(Break::ConfirmGone) =>
+            {
+                return Verdict::LookAgain(self.struck);
+            }
             _ => {}
         }
         let mut user = self.clone();
@@ -101,19 +109,32 @@ impl User {
         let noted = user.place(asked.key).map_or(0, |place| place.credited);
         user.places.retain(|place| place.key != asked.key);
         let leave = match asked.limit {
-            Limit::Refuse(limit) if user.staying().count() >= limit => return Verdict::Full(user.staying().map(|place| place.key).collect()),
+            Limit::Refuse(limit) if user.staying().count() >= limit => {
+                return Verdict::Full(user.staying().map(|place| place.key).collect());
+            }
             Limit::EndOldest(limit) => user.send_away(limit, rules),
             _ => Vec::new(),
         };
         user.units += credit(asked.opened, noted, rules);
-        let place = Place { key: asked.key, credited: noted.max(asked.opened.count), leaving: false, certain: asked.opened.lapses };
+        let place = Place {
+            key: asked.key,
+            credited: noted.max(asked.opened.count),
+            leaving: false,
+            certain: asked.opened.lapses,
+        };
         user.places.push(place);
         Verdict::Listed(user, leave)
     }
 
     /// Merges what the session brings above the number noted, and notes the number. Returns `false` if it may not.
     pub(crate) fn credit(&mut self, key: Key, session: &Session, own: u8, rules: Rules) -> bool {
-        let Some(place) = self.places.iter_mut().find(|place| place.key == key && !place.leaving) else { return false };
+        let Some(place) = self
+            .places
+            .iter_mut()
+            .find(|place| place.key == key && !place.leaving)
+        else {
+            return false;
+        };
         if self.deleted {
             return false;
         }
@@ -124,7 +145,13 @@ impl User {
 
     /// Notes the number without merging. Returns how many units that leaves out.
     pub(crate) fn discard(&mut self, key: Key, session: &Session, rules: Rules) -> u8 {
-        let Some(place) = self.places.iter_mut().find(|place| place.key == key && !place.leaving) else { return 0 };
+        let Some(place) = self
+            .places
+            .iter_mut()
+            .find(|place| place.key == key && !place.leaving)
+        else {
+            return 0;
+        };
         let units = credit(session, place.credited, rules);
         place.credited = place.credited.max(session.count);
         units
@@ -133,12 +160,16 @@ impl User {
     /// Marks all places but one as leaving, and renews the number. Returns who has to leave.
     pub(crate) fn revoke(&mut self, keep: Option<Key>, number: u8) -> Vec<Key> {
         self.number = number;
-        let leaving = self.places.iter_mut().filter(|place| Some(place.key) != keep);
-        leaving.map(|place| {
-            place.leaving = true;
-            place.key
-        })
-        .collect()
+        let leaving = self
+            .places
+            .iter_mut()
+            .filter(|place| Some(place.key) != keep);
+        leaving
+            .map(|place| {
+                place.leaving = true;
+                place.key
+            })
+            .collect()
     }
 
     /// Becomes a tombstone that keeps number and places.
@@ -162,7 +193,10 @@ impl User {
     fn tend(&mut self, gone: &[Key], alive: &[(Key, Moment)]) {
         self.strike_off(gone);
         for place in &mut self.places {
-            let until = alive.iter().find(|(key, _)| *key == place.key).map_or(0, |(_, until)| *until);
+            let until = alive
+                .iter()
+                .find(|(key, _)| *key == place.key)
+                .map_or(0, |(_, until)| *until);
             place.certain = place.certain.max(until);
         }
     }
@@ -170,11 +204,19 @@ impl User {
     /// Marks the oldest as leaving, until there is room for one more.
     fn send_away(&mut self, limit: usize, rules: Rules) -> Vec<Key> {
         let surplus = (self.staying().count() + 1).saturating_sub(limit);
-        let leave: Vec<Key> = self.staying().take(surplus).map(|place| place.key).collect();
+        let leave: Vec<Key> = self
+            .staying()
+            .take(surplus)
+            .map(|place| place.key)
+            .collect();
         if rules.lack(Break::Leaving) {
             self.strike_off(&leave);
         }
-        for place in self.places.iter_mut().filter(|place| leave.contains(&place.key)) {
+        for place in self
+            .places
+            .iter_mut()
+            .filter(|place| leave.contains(&place.key))
+        {
             place.leaving = true;
         }
         leave
@@ -184,5 +226,10 @@ impl User {
 /// Returns how many of the session's units lie above the number noted.
 fn credit(session: &Session, noted: u8, rules: Rules) -> u8 {
     let noted = if rules.lack(Break::Note) { 0 } else { noted };
-    session.brought.iter().filter(|brought| brought.number > noted).map(|brought| brought.units).sum()
+    session
+        .brought
+        .iter()
+        .filter(|brought| brought.number > noted)
+        .map(|brought| brought.units)
+        .sum()
 }

@@ -91,7 +91,16 @@ impl World {
         let mut sessions = vec![None; keys];
         sessions[0] = Some(Rc::new(Session::guest(ttl)));
         let jars = vec![Some(Id { key: 0, secret: 0 }); jars];
-        Self { sessions, users: vec![None; users], jars, now: 0, ttl, events: Vec::new(), taken: None, drawn: 0 }
+        Self {
+            sessions,
+            users: vec![None; users],
+            jars,
+            now: 0,
+            ttl,
+            events: Vec::new(),
+            taken: None,
+            drawn: 0,
+        }
     }
 
     pub(crate) fn session(&self, key: Key) -> Option<&Session> {
@@ -117,7 +126,9 @@ impl World {
 
     /// Returns what may become of an answer that sets a cookie: it arrives, or it is lost.
     pub(crate) fn answered(&self, source: Source, id: Id) -> Vec<(Self, &'static str)> {
-        let Source::Jar(jar) = source else { return vec![(self.clone(), "is sent")] };
+        let Source::Jar(jar) = source else {
+            return vec![(self.clone(), "is sent")];
+        };
         let mut there = self.clone();
         there.jars[jar] = Some(id);
         vec![(there, "arrives"), (self.clone(), "is lost")]
@@ -159,7 +170,9 @@ impl World {
 
     /// Strikes sessions off a user's list.
     pub(crate) fn strike_off(&self, name: Name, keys: &[Key]) -> Self {
-        let Some(user) = self.user(name) else { return self.clone() };
+        let Some(user) = self.user(name) else {
+            return self.clone();
+        };
         let mut user = user.clone();
         user.strike_off(keys);
         self.put_user(name, user)
