@@ -6,7 +6,7 @@ use crate::login::Login;
 use crate::request::{Request, Told};
 use crate::rules::Rules;
 use crate::user::Limit;
-use crate::world::{Event, Id, Source, World};
+use crate::world::{Event, Id, Key, Source, World};
 
 /// Fails a check with a text, unless a condition holds.
 macro_rules! ensure {
@@ -29,7 +29,7 @@ pub(crate) fn always(state: &State, rules: Rules) -> Result<(), String> {
     for event in &state.world.events {
         match event {
             Event::LoggedOut(key) => {
-                ensure!(is_ended(&state.world, *key), "revived after a logout")
+                ensure!(is_ended(&state.world, *key), "revived after a logout");
             }
             Event::Displaced(_) => {
                 return Err("in use, and displaced under a limit that refuses".to_owned());
@@ -39,11 +39,6 @@ pub(crate) fn always(state: &State, rules: Rules) -> Result<(), String> {
             _ => {}
         }
     }
-    Ok(())
-}
-
-/// Holds where nothing else is asked.
-pub(crate) fn nothing(_: &State, _: Rules) -> Result<(), String> {
     Ok(())
 }
 
@@ -126,20 +121,30 @@ pub(crate) fn none_fails(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that no login that looked before the last cut of a revocation that has returned is of any use.
+/// Checks that no login that looked before a revocation that has returned is of any use.
 pub(crate) fn none_slips_through(state: &State, rules: Rules) -> Result<(), String> {
     let events = &state.world.events;
-    let returned = |event: &Event| matches!(event, Event::Cut(number) if events.contains(&Event::Revoked(*number)));
-    let Some(cut) = events.iter().rposition(returned) else {
-        return Ok(());
-    };
-    for login in
-        logins(state).filter(|login| events[..cut].contains(&Event::Looked(login.issues())))
-    {
+    for (cut, event) in events.iter().enumerate() {
+        let Event::Cut(number, keep) = event else {
+            continue;
+        };
+        if events.contains(&Event::Revoked(*number)) {
+            none_of_before(state, &events[..cut], *keep, rules)?;
+        }
+    }
+    Ok(())
+}
+
+fn none_of_before(
+    state: &State,
+    before: &[Event],
+    keep: Option<Key>,
+    rules: Rules,
+) -> Result<(), String> {
+    for login in logins(state).filter(|login| before.contains(&Event::Looked(login.issues()))) {
+        let sent = login.sent().filter(|id| Some(id.key) != keep);
         ensure!(
-            !login
-                .sent()
-                .is_some_and(|id| opens(&state.world, id, rules)),
+            !sent.is_some_and(|id| opens(&state.world, id, rules)),
             "slipped through"
         );
     }

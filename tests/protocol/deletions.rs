@@ -8,7 +8,7 @@ use crate::request::{Does, Request};
 use crate::revoke::{Revoke, What};
 use crate::rules::{Break, Rules};
 use crate::user::User;
-use crate::world::{FOREVER, Id, Source, World};
+use crate::world::{Event, FOREVER, Id, Source, World};
 use crate::{catches, crashes, holds};
 
 const GUEST: Id = Id { key: 0, secret: 0 };
@@ -37,7 +37,7 @@ fn gone(state: &State, rules: Rules) -> Result<(), String> {
         .world
         .events
         .iter()
-        .any(|event| matches!(event, crate::world::Event::Cut(_)));
+        .any(|event| matches!(event, Event::Cut(..)));
     let most = 3 + told(state).map(|told| told.saved).sum::<u8>();
     ensure!(
         !deleted || units(&state.world, 0) <= most,

@@ -3,7 +3,7 @@
 use crate::actor::Actor::{Login as L, Request as R, Revoke as V};
 use crate::checks::{
     always, ensure, exactly_once, guest_of_before, known, logins, none_fails, none_slips_through,
-    nothing, opens, units,
+    opens, units,
 };
 use crate::explore::{Jump, Scenario, State};
 use crate::login::Login;
@@ -253,7 +253,7 @@ fn under_way(crashes: u8) -> Scenario {
         crashes,
         jumps,
         always,
-        finally: nothing,
+        finally: always,
     }
 }
 

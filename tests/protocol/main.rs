@@ -26,6 +26,7 @@ mod deletions;
 mod limits;
 mod logins;
 mod logouts;
+mod mixed;
 mod revocations;
 mod rotations;
 mod times;

@@ -70,7 +70,7 @@ impl Revoke {
                 At::Over,
                 world
                     .clone()
-                    .noting(Event::Cut(0))
+                    .noting(Event::Cut(0, None))
                     .noting(Event::Revoked(0)),
                 "finds no user",
             );
@@ -82,7 +82,9 @@ impl Revoke {
         if self.what == What::User && !rules.lack(Break::TombstoneLater) {
             user.delete(rules);
         }
-        let after = after.put_user(self.user, user).noting(Event::Cut(number));
+        let after = after
+            .put_user(self.user, user)
+            .noting(Event::Cut(number, keep));
         let drawn = Self {
             number,
             ..self.clone()
@@ -149,7 +151,7 @@ impl Revoke {
         user.delete(rules);
         let after = world
             .put_user(self.user, user)
-            .noting(Event::Cut(self.number))
+            .noting(Event::Cut(self.number, None))
             .noting(Event::Revoked(self.number));
         self.goes_on(At::Over, after, "writes the tombstone and returns")
     }

@@ -181,7 +181,7 @@ impl Session {
             if !rules.lack(Break::FallByNumber) {
                 return false;
             }
-            let oldest = self.secrets.iter().position(Secret::waits);
+            let oldest = self.secrets.iter().position(|secret| secret.waits());
             oldest.map(|oldest| self.secrets.remove(oldest));
         }
         if self
@@ -231,7 +231,7 @@ impl Session {
 
     /// Takes a login's secret away again. If nothing else opens the session, it is what it was before; a new one is ended.
     pub(crate) fn undo(&mut self, issued: u8, now: Moment, rules: Rules) {
-        if !self.secret(issued).is_some_and(Secret::waits) {
+        if !self.secret(issued).is_some_and(|secret| secret.waits()) {
             return;
         }
         let others = self
@@ -328,7 +328,7 @@ impl Session {
 }
 
 impl Secret {
-    fn opens(&self, now: Moment, rules: Rules) -> bool {
+    fn opens(self, now: Moment, rules: Rules) -> bool {
         match self.standing {
             Standing::Current => !(rules.lack(Break::FallByTime) && self.fallen(now)),
             Standing::Retiring { since, .. } => {
@@ -338,11 +338,11 @@ impl Secret {
         }
     }
 
-    fn waits(&self) -> bool {
+    fn waits(self) -> bool {
         self.standing == Standing::Current && self.presented.is_none()
     }
 
-    fn fallen(&self, now: Moment) -> bool {
+    fn fallen(self, now: Moment) -> bool {
         self.waits() && now >= later(self.issued, HOUR)
     }
 

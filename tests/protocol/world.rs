@@ -51,8 +51,8 @@ pub(crate) enum Source {
 pub(crate) enum Event {
     /// A login had its first look.
     Looked(u8),
-    /// The revocation that has drawn this number took the user's record away from those who were there or had looked.
-    Cut(u8),
+    /// The revocation that has drawn this number took the user's record away from those who were there or had looked, but for one session.
+    Cut(u8, Option<Key>),
     /// That revocation returned.
     Revoked(u8),
     /// A logout found a user's session, which its secret opened, or had opened.

@@ -1,0 +1,93 @@
+//! All together: logins, rotations and requests of a browser, beside what ends its session.
+
+use crate::actor::Actor::{self, Login as L, Logout as O, Request as R, Revoke as V};
+use crate::checks::{always, ensure, known, last_login, none_slips_through, units};
+use crate::explore::{Jump, Scenario, State};
+use crate::login::Login;
+use crate::logout::Logout;
+use crate::request::{Does, Request};
+use crate::revoke::{Revoke, What};
+use crate::rules::Rules;
+use crate::user::Limit;
+use crate::world::{FIVE_MINUTES, FOREVER, Id, MINUTE, Source, World};
+use crate::{crashes, holds, is_full};
+
+const JAR: Source = Source::Jar(0);
+const SENT: Source = Source::Sent(Id { key: 0, secret: 0 });
+
+fn finally(state: &State, rules: Rules) -> Result<(), String> {
+    none_slips_through(state, rules)?;
+    let (known, got) = (known(state), units(&state.world, 0));
+    ensure!(got <= known, "credited twice: {got} of {known}");
+    last_login(state, JAR, rules)?;
+    Ok(())
+}
+
+fn beside(name: &'static str, ends: Vec<Actor>, jumps: &'static [Jump], crashes: u8) -> Scenario {
+    let mut actors = vec![
+        L(Login::new(1, JAR)),
+        R(Request::new(2, JAR, Does::Rotate)),
+        R(Request::new(3, SENT, Does::Write)),
+    ];
+    actors.extend(ends);
+    let world = World::with_guest(10, 1, 1, FOREVER);
+    Scenario {
+        name,
+        world,
+        actors,
+        crashes,
+        jumps,
+        always,
+        finally,
+    }
+}
+
+const IN_TIME: &[Jump] = &[Jump::Any(MINUTE), Jump::Any(FIVE_MINUTES)];
+
+#[test]
+fn all_holds_together() {
+    let revoke = |what| V(Revoke::new(what));
+    for crashes in crashes(0, 1) {
+        let jumps: &[Jump] = if is_full() { IN_TIME } else { &[] };
+        holds(&beside(
+            "beside a logout and a revocation",
+            vec![O(Logout::new(JAR)), revoke(What::All)],
+            jumps,
+            crashes,
+        ));
+        holds(&beside(
+            "beside a logout and a deletion",
+            vec![O(Logout::new(JAR)), revoke(What::User)],
+            jumps,
+            crashes,
+        ));
+    }
+    if is_full() {
+        let again = || L(Login::new(4, JAR));
+        let limited = || L(Login::new(5, Source::None).under(Limit::EndOldest(1)));
+        holds(&beside(
+            "beside a login and a revocation of one",
+            vec![again(), revoke(What::One(0))],
+            IN_TIME,
+            0,
+        ));
+        holds(&beside(
+            "beside a login and a revocation of others",
+            vec![again(), revoke(What::Others(0))],
+            IN_TIME,
+            0,
+        ));
+        holds(&beside(
+            "beside a login and a logout",
+            vec![again(), O(Logout::new(JAR))],
+            IN_TIME,
+            0,
+        ));
+        holds(&beside(
+            "beside a login, a limited one and a logout",
+            vec![again(), limited(), O(Logout::new(JAR))],
+            &[],
+            0,
+        ));
+    }
+}
