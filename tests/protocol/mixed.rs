@@ -42,6 +42,20 @@ fn beside(name: &'static str, ends: Vec<Actor>, jumps: &'static [Jump], crashes:
     }
 }
 
+/// As `beside`, where only one session may stay.
+fn limited() -> Scenario {
+    let one = |issues, from| L(Login::new(issues, from).under(Limit::EndOldest(1)));
+    let mut scenario = beside(
+        "beside logins where one may stay",
+        vec![one(4, Source::None), O(Logout::new(JAR))],
+        &[],
+        0,
+    );
+    scenario.actors[0] = one(1, JAR);
+    scenario.actors.push(one(5, JAR));
+    scenario
+}
+
 const IN_TIME: &[Jump] = &[Jump::Any(MINUTE), Jump::Any(FIVE_MINUTES)];
 
 #[test]
@@ -64,7 +78,6 @@ fn all_holds_together() {
     }
     if is_full() {
         let again = || L(Login::new(4, JAR));
-        let limited = || L(Login::new(5, Source::None).under(Limit::EndOldest(1)));
         holds(&beside(
             "beside a login and a revocation of one",
             vec![again(), revoke(What::One(0))],
@@ -83,11 +96,6 @@ fn all_holds_together() {
             IN_TIME,
             0,
         ));
-        holds(&beside(
-            "beside a login, a limited one and a logout",
-            vec![again(), limited(), O(Logout::new(JAR))],
-            &[],
-            0,
-        ));
+        holds(&limited());
     }
 }

@@ -1,7 +1,9 @@
 //! Revocations: one that has returned leaves no session of whoever began before, and none is live and unlisted on the way.
 
 use crate::actor::Actor::{Login as L, Request as R, Revoke as V};
-use crate::checks::{always, ensure, guest_of_before, is_ended, none_slips_through, opens};
+use crate::checks::{
+    always, ensure, guest_of_before, is_ended, last_login, logins, none_slips_through, opens,
+};
 use crate::explore::{Scenario, State};
 use crate::login::Login;
 use crate::request::{Does, Request};
@@ -18,6 +20,7 @@ const JAR: Source = Source::Jar(0);
 fn all(known: bool, crashes: u8) -> Scenario {
     fn finally(state: &State, rules: Rules) -> Result<(), String> {
         none_slips_through(state, rules)?;
+        leaving_are_ended(state, rules)?;
         guest_of_before(state, GUEST, rules)
     }
     let actors = vec![
@@ -49,6 +52,30 @@ fn all(known: bool, crashes: u8) -> Scenario {
         always,
         finally,
     }
+}
+
+/// Checks that the next login ends what a revocation that broke off has left.
+fn leaving_are_ended(state: &State, rules: Rules) -> Result<(), String> {
+    let world = last_login(state, Source::None, rules)?;
+    let left = state
+        .world
+        .user(0)
+        .into_iter()
+        .flat_map(|user| &user.places)
+        .filter(|place| place.leaving);
+    for place in left {
+        ensure!(
+            is_ended(&world, place.key),
+            "a session that is leaving has not been ended"
+        );
+        ensure!(
+            world
+                .user(0)
+                .is_some_and(|user| user.place(place.key).is_none()),
+            "a session that has left is listed"
+        );
+    }
+    Ok(())
 }
 
 /// Two revocations at once, and a login that may begin before, between or after.
@@ -111,6 +138,39 @@ fn others(crashes: u8) -> Scenario {
     }
 }
 
+/// As `others`, where the browser that revokes rotates, and logs in again meanwhile.
+fn others_again(crashes: u8) -> Scenario {
+    fn finally(state: &State, rules: Rules) -> Result<(), String> {
+        ensure!(!is_ended(&state.world, 0), "revoked its own session");
+        let mut sent = logins(state).filter_map(Login::sent);
+        let (only, more) = (sent.next(), sent.next().is_some());
+        let holds = only
+            .filter(|_| !more && !state.crashed_any())
+            .filter(|id| state.world.jars[0] == Some(*id));
+        ensure!(
+            holds.is_none_or(|id| opens(&state.world, id, rules)),
+            "the browser that revoked has lost its session"
+        );
+        Ok(())
+    }
+    let actors = vec![
+        L(Login::new(1, JAR)),
+        L(Login::new(2, JAR)),
+        R(Request::new(3, JAR, Does::Rotate)),
+        V(Revoke::new(What::Others(0))),
+    ];
+    let world = World::with_guest(10, 1, 1, FOREVER);
+    Scenario {
+        name: "revoke all others amid a second login",
+        world,
+        actors,
+        crashes,
+        jumps: &[],
+        always,
+        finally,
+    }
+}
+
 /// One session, on which the user is logging in again.
 fn one(crashes: u8) -> Scenario {
     fn finally(state: &State, _: Rules) -> Result<(), String> {
@@ -147,6 +207,8 @@ fn a_revocation_leaves_no_session_of_whoever_began_before() {
     for crashes in crashes(1, 3) {
         holds(&all(true, crashes));
         holds(&all(false, crashes));
+    }
+    for crashes in crashes(0, 1) {
         holds(&twice(crashes));
     }
 }
@@ -155,6 +217,7 @@ fn a_revocation_leaves_no_session_of_whoever_began_before() {
 fn revoking_all_others_leaves_the_own_session() {
     for crashes in crashes(1, 2) {
         holds(&others(crashes));
+        holds(&others_again(crashes));
     }
 }
 

@@ -159,6 +159,9 @@ fn a_planted_id_never_opens_a_users_session() {
         holds(&planted_twice(crashes));
         holds(&planted_login(crashes));
     }
+    if is_full() {
+        holds(&planted([Does::Rotate, Does::Write], MINUTES, 0));
+    }
 }
 
 #[test]
