@@ -61,9 +61,8 @@ struct Tending {
 struct Opened {
     key: Key,
     session: Rc<Session>,
-    looked: Looked,
-    gone: Vec<Key>,
-    alive: Vec<(Key, Moment)>,
+    /// What it knew before.
+    began: Tending,
     /// Another user's session that the request came with.
     former: Option<Id>,
 }
@@ -218,47 +217,29 @@ impl Login {
         )
     }
 
-    fn open(&self, tending: &Tending, world: &World, rules: Rules) -> Steps<Self> {
-        let Tending {
-            looked,
-            ref gone,
-            ref alive,
-            ..
-        } = *tending;
-        let (gone, alive) = (gone.clone(), alive.clone());
-        let there = tending
-            .id
-            .and_then(|id| world.session(id.key).map(|session| (id, session)));
-        if let Some((id, there)) = there {
-            let mut session = there.clone();
-            if session.open(id.secret, self.issues, self.user, world.now, rules) {
-                let after = world.put(id.key, session.clone());
-                let opened = Opened {
-                    key: id.key,
-                    session: Rc::new(session),
-                    looked,
-                    gone,
-                    alive,
-                    former: None,
-                };
-                return self.goes_on(At::Confirm(Rc::new(opened)), after, "opens the session");
-            }
+    fn open(&self, began: &Tending, world: &World, rules: Rules) -> Steps<Self> {
+        let there = began.id.and_then(|id| Some((id, world.session(id.key)?)));
+        let Some((id, there)) = there else {
+            return self.open_new(began.clone(), None, world);
+        };
+        let mut session = there.clone();
+        if !session.open(id.secret, self.issues, self.user, world.now, rules) {
+            let others = there.user.is_some_and(|other| other != self.user);
+            let former = others && there.opens(id.secret, world.now, rules);
+            return self.open_new(began.clone(), former.then_some(id), world);
         }
-        let former = there.filter(|(id, there)| {
-            there.user.is_some_and(|other| other != self.user)
-                && there.opens(id.secret, world.now, rules)
-        });
-        self.open_new(
-            Tending {
-                id: former.map(|(id, _)| id),
-                ..tending.clone()
-            },
-            world,
-        )
+        let after = world.put(id.key, session.clone());
+        let opened = Opened {
+            key: id.key,
+            session: Rc::new(session),
+            began: began.clone(),
+            former: None,
+        };
+        self.goes_on(At::Confirm(Rc::new(opened)), after, "opens the session")
     }
 
-    /// Begins a new record; another user's session that the request came with is left for later.
-    fn open_new(&self, tending: Tending, world: &World) -> Steps<Self> {
+    /// Begins a new record.
+    fn open_new(&self, began: Tending, former: Option<Id>, world: &World) -> Steps<Self> {
         let session = Session::of(
             self.user,
             self.issues,
@@ -266,19 +247,10 @@ impl Login {
             later(world.now, world.ttl),
         );
         let after = world.put(self.key, session.clone());
-        let Tending {
-            id: former,
-            looked,
-            gone,
-            alive,
-            ..
-        } = tending;
         let opened = Opened {
             key: self.key,
             session: Rc::new(session),
-            looked,
-            gone,
-            alive,
+            began,
             former,
         };
         self.goes_on(At::Confirm(Rc::new(opened)), after, "opens a new record")
@@ -286,22 +258,7 @@ impl Login {
 
     /// Goes on in a new record, since the session that it opened is gone or has to go.
     fn elsewhere(&self, opened: &Opened, world: &World) -> Steps<Self> {
-        let Opened {
-            looked,
-            ref gone,
-            ref alive,
-            ..
-        } = *opened;
-        self.open_new(
-            Tending {
-                id: None,
-                looked,
-                past: Vec::new(),
-                gone: gone.clone(),
-                alive: alive.clone(),
-            },
-            world,
-        )
+        self.open_new(opened.began.clone(), None, world)
     }
 
     /// Looks at the session again, since somebody has been struck off.
@@ -312,61 +269,52 @@ impl Login {
         {
             return self.elsewhere(opened, world);
         }
-        let looked = Looked {
-            struck,
-            ..opened.looked
-        };
+        let mut next = opened.clone();
+        next.began.looked.struck = struck;
         self.goes_on(
-            At::Confirm(Rc::new(Opened {
-                looked,
-                ..opened.clone()
-            })),
+            At::Confirm(Rc::new(next)),
             world.clone(),
             "finds the session alive",
         )
     }
 
+    /// Asks the user's record for a place.
     fn confirm(&self, opened: &Rc<Opened>, world: &World, rules: Rules) -> Steps<Self> {
         if rules.lack(Break::Confirm) {
             return self.sends(opened, world);
         }
-        let nobody = User::default();
-        let Opened {
-            key,
-            ref session,
+        let Tending {
             looked,
             ref gone,
             ref alive,
             ..
-        } = **opened;
+        } = opened.began;
+        let (key, new) = (opened.key, opened.key == self.key);
         let asked = Confirmation {
             key,
-            new: key == self.key,
-            opened: session,
+            new,
+            opened: &opened.session,
             looked,
             limit: self.limit,
             gone,
             alive,
         };
-        match world
-            .user(self.user)
-            .unwrap_or(&nobody)
-            .confirm(&asked, rules)
-        {
+        let nobody = User::default();
+        let user = world.user(self.user).unwrap_or(&nobody);
+        let verdict = user.confirm(&asked, rules);
+        self.heed(verdict, opened, world, rules)
+    }
+
+    fn heed(
+        &self,
+        verdict: Verdict,
+        opened: &Rc<Opened>,
+        world: &World,
+        rules: Rules,
+    ) -> Steps<Self> {
+        match verdict {
             Verdict::Listed(user, leave) => {
-                let upto = user.place(key).map_or(0, |place| place.credited);
-                let leave = user
-                    .places
-                    .iter()
-                    .filter(|place| place.leaving || leave.contains(&place.key))
-                    .map(|place| place.key)
-                    .chain(
-                        leave
-                            .iter()
-                            .copied()
-                            .filter(|key| user.place(*key).is_none()),
-                    )
-                    .collect();
+                let upto = user.place(opened.key).map_or(0, |place| place.credited);
                 self.goes_on(
                     At::Drop(Rc::clone(opened), upto, leave),
                     world.put_user(self.user, user),
@@ -425,7 +373,7 @@ impl Login {
             );
         }
         let mut next = Opened::clone(opened);
-        next.gone.push(key);
+        next.began.gone.push(key);
         if rules.lack(Break::RefuseMarks) {
             return self.goes_on(
                 At::Displace(Rc::new(next), key),

@@ -62,7 +62,7 @@ impl Logout {
                 upto,
                 opened,
             } => self.end(*id, *user, *upto, *opened, world, rules),
-            At::Strike(key, user) => self.strike(*key, *user, world, rules),
+            At::Strike(key, user) => self.strike(*key, *user, world),
             At::Over { .. } => Vec::new(),
         }
     }
@@ -182,7 +182,7 @@ impl Logout {
         self.goes_on(At::Strike(id.key, user), after, "ends the session")
     }
 
-    fn strike(&self, key: Key, user: Name, world: &World, _rules: Rules) -> Steps<Self> {
+    fn strike(&self, key: Key, user: Name, world: &World) -> Steps<Self> {
         let after = world.strike_off(user, &[key]).noting(Event::LoggedOut(key));
         self.goes_on(At::Over { ended: true }, after, "strikes the session off")
     }

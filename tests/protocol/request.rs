@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::actor::Steps;
 use crate::rules::{Break, Rules};
-use crate::session::Session;
+use crate::session::{Session, Standing};
 use crate::world::{Event, FOREVER, Id, MINUTE, Name, Source, World, later};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -220,7 +220,7 @@ impl Request {
         };
         let presents = session
             .secret(id.secret)
-            .is_some_and(|secret| secret.standing == crate::session::Standing::Current);
+            .is_some_and(|secret| secret.standing == Standing::Current);
         session.present(id.secret, world.now, rules);
         let issued =
             self.does == Does::Rotate && session.rotate(id.secret, self.issues, world.now, rules);

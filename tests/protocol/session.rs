@@ -164,6 +164,9 @@ impl Session {
         }
         secret.presented = Some(now);
         let number = secret.number;
+        if self.user.is_some() {
+            self.before = None;
+        }
         for other in &mut self.secrets {
             other.replaced(number, now, rules);
         }

@@ -59,7 +59,7 @@ pub(crate) struct Confirmation<'a> {
 
 /// What becomes of a confirmation.
 pub(crate) enum Verdict {
-    /// The session has its place; these have to leave.
+    /// The session has its place; these have to leave, or were about to.
     Listed(User, Vec<Key>),
     /// There has been a revocation.
     Refused,
@@ -86,44 +86,51 @@ impl User {
         self.places.iter().filter(|place| !place.leaving)
     }
 
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(|place| place.leaving)
+    }
+
     /// Lists a session, credits what it brings, and marks those that the limit sends away.
     pub(crate) fn confirm(&self, asked: &Confirmation<'_>, rules: Rules) -> Verdict {
-        if self.number != asked.looked.number && !rules.lack(Break::Number) {
-            return Verdict::Refused;
-        }
-        match self.place(asked.key) {
-            Some(place) if place.leaving && !rules.lack(Break::ConfirmLeaving) => {
-                return Verdict::Elsewhere;
-            }
-            None if self.struck != asked.looked.struck
-                && !asked.new
-                && !rules.lack(Break::ConfirmGone) =>
-            {
-                return Verdict::LookAgain(self.struck);
-            }
-            _ => {}
+        if let Some(verdict) = self.objects(asked, rules) {
+            return verdict;
         }
         let mut user = self.clone();
         user.deleted = false;
         user.tend(asked.gone, asked.alive);
         let noted = user.place(asked.key).map_or(0, |place| place.credited);
         user.places.retain(|place| place.key != asked.key);
-        let leave = match asked.limit {
+        let mut leave: Vec<Key> = user.leaving().map(|place| place.key).collect();
+        match asked.limit {
             Limit::Refuse(limit) if user.staying().count() >= limit => {
                 return Verdict::Full(user.staying().map(|place| place.key).collect());
             }
-            Limit::EndOldest(limit) => user.send_away(limit, rules),
-            _ => Vec::new(),
-        };
+            Limit::EndOldest(limit) => leave.extend(user.send_away(limit, rules)),
+            _ => {}
+        }
         user.units += credit(asked.opened, noted, rules);
-        let place = Place {
+        let credited = noted.max(asked.opened.count);
+        user.places.push(Place {
             key: asked.key,
-            credited: noted.max(asked.opened.count),
+            credited,
             leaving: false,
             certain: asked.opened.lapses,
-        };
-        user.places.push(place);
+        });
         Verdict::Listed(user, leave)
+    }
+
+    /// Returns what is to be said against a login's confirmation, the limit aside.
+    fn objects(&self, asked: &Confirmation<'_>, rules: Rules) -> Option<Verdict> {
+        if self.number != asked.looked.number && !rules.lack(Break::Number) {
+            return Some(Verdict::Refused);
+        }
+        if let Some(place) = self.place(asked.key) {
+            let leaving = place.leaving && !rules.lack(Break::ConfirmLeaving);
+            return leaving.then_some(Verdict::Elsewhere);
+        }
+        let doubtful =
+            !asked.new && self.struck != asked.looked.struck && !rules.lack(Break::ConfirmGone);
+        doubtful.then_some(Verdict::LookAgain(self.struck))
     }
 
     /// Merges what the session brings above the number noted, and notes the number. Returns `false` if it may not.
