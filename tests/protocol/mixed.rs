@@ -42,7 +42,7 @@ fn beside(name: &'static str, ends: Vec<Actor>, jumps: &'static [Jump], crashes:
     }
 }
 
-/// As `beside`, where only one session may stay.
+/// Logins and a request, beside a logout, where only one session may stay.
 fn limited() -> Scenario {
     let one = |issues, from| L(Login::new(issues, from).under(Limit::EndOldest(1)));
     let mut scenario = beside(
@@ -52,7 +52,7 @@ fn limited() -> Scenario {
         0,
     );
     scenario.actors[0] = one(1, JAR);
-    scenario.actors.push(one(5, JAR));
+    scenario.actors[1] = one(5, JAR);
     scenario
 }
 
