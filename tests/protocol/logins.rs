@@ -330,7 +330,7 @@ fn a_login_whose_secret_has_run_out_still_brings_what_the_guest_has() {
 
 #[test]
 fn a_discard_in_the_session_alone_is_credited_as_well() {
-    catches(Break::DiscardInSession, "", &discarded(0));
+    catches(Break::DiscardInSession, "credited twice", &discarded(0));
 }
 
 #[test]
