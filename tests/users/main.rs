@@ -7,3 +7,4 @@ mod devices;
 mod logins;
 mod merging;
 mod model;
+mod protocol;
