@@ -134,9 +134,12 @@ impl Link {
     }
 }
 
-/// Takes out of an answer what the server calls an error.
+/// Tells what the server calls an error from an answer. Within one there are none.
 async fn extracted(answer: impl Future<Output = RedisResult<Value>>) -> RedisResult<Value> {
-    answer.await.and_then(Value::extract_error)
+    match answer.await? {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
+    }
 }
 
 impl fmt::Debug for Link {

@@ -101,35 +101,51 @@ pub(super) fn reply(value: Value) -> Result<Reply, StoreError> {
 
 /// Reads the fields of a record; `None` if there are none.
 pub(super) fn record(value: Value) -> Result<Option<Arc<Record>>, StoreError> {
-    let fields = pairs(value)?;
-    if fields.is_empty() {
-        return Ok(None);
-    }
-    let (mut head, mut beside) = (None, HashMap::new());
-    for (mut name, value) in fields {
-        if name == HEAD.as_bytes() {
-            head = Some(Bytes::from(value));
-        } else if name.first() == Some(&BESIDE) {
-            beside.insert(name.split_off(1), Bytes::from(value));
-        }
-    }
-    let head = head.ok_or(Fault::Foreign)?;
-    let record = frame::unpack(&head, |name| beside.remove(name.as_bytes()))?;
-    Ok(Some(Arc::new(record)))
-}
-
-/// Reads names and values: of a map, or as scripts and the older protocol have it, of a list of both by turns.
-fn pairs(value: Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fault> {
-    let pair = |(name, value)| Ok((bytes(name)?, bytes(value)?));
+    let mut fields = Fields::default();
     match value {
-        Value::Map(pairs) => pairs.into_iter().map(pair).collect(),
+        Value::Map(pairs) => {
+            for (name, value) in pairs {
+                fields.put(bytes(name)?, bytes(value)?);
+            }
+        }
+        // As scripts and the older protocol have it: names and values by turns.
         Value::Array(values) => {
             let mut values = values.into_iter();
-            std::iter::from_fn(|| Some((values.next()?, values.next()?)))
-                .map(pair)
-                .collect()
+            while let (Some(name), Some(value)) = (values.next(), values.next()) {
+                fields.put(bytes(name)?, bytes(value)?);
+            }
         }
-        _ => Err(Fault::Reply),
+        _ => return Err(Fault::Reply.into()),
+    }
+    fields.record()
+}
+
+/// The fields of a record, told apart.
+#[derive(Default)]
+struct Fields {
+    any: bool,
+    head: Option<Bytes>,
+    /// By name, as its slot has it.
+    beside: HashMap<Vec<u8>, Bytes>,
+}
+
+impl Fields {
+    fn put(&mut self, mut name: Vec<u8>, value: Vec<u8>) {
+        self.any = true;
+        if name == HEAD.as_bytes() {
+            self.head = Some(value.into());
+        } else if name.first() == Some(&BESIDE) {
+            self.beside.insert(name.split_off(1), value.into());
+        }
+    }
+
+    fn record(mut self) -> Result<Option<Arc<Record>>, StoreError> {
+        if !self.any {
+            return Ok(None);
+        }
+        let head = self.head.ok_or(Fault::Foreign)?;
+        let record = frame::unpack(&head, |name| self.beside.remove(name.as_bytes()))?;
+        Ok(Some(Arc::new(record)))
     }
 }
 
