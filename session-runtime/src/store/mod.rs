@@ -77,7 +77,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Swapped, StoreError>> + Send;
 
     /// Deletes at most `limit` records that have expired ten minutes ago or earlier by the store's own clock, and says
-    /// which. A store whose engine does that by itself says none.
+    /// which; fewer only if nothing else is left, or is being swept or extended. A store whose engine does that by
+    /// itself says none.
     ///
     /// # Errors
     ///

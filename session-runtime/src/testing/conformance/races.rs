@@ -1,25 +1,32 @@
-//! Races: 64 tasks at once, and the outcome is as if they had come one after another.
+//! Races: many tasks at once, and the outcome is as if they had come one after another.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::trial::{SECOND, Trial, drop_slot, session_key, set, slot, successive_keys};
-use crate::change::{Change, Committed, Kind};
-use crate::key::{Key, UserId};
-use crate::record::{Ended, Record, Slot, State};
-use crate::store::Store;
+use tokio::sync::Barrier;
 
-pub(super) const TASKS: usize = 64;
+use super::trial::{Trial, next_with, noise, session_key, slot};
+use crate::key::Key;
+use crate::record::{Record, Version};
+use crate::store::{Store, Swapped};
 
-/// Runs one task per number and gathers what they return.
-pub(super) async fn race<S, F, Fut>(trial: &Trial<S>, task: F) -> Vec<Fut::Output>
+/// Runs one task per number, all from the same moment on, and gathers what they return.
+pub(super) async fn race<S, F, Fut>(trial: &Trial<S>, tasks: usize, task: F) -> Vec<Fut::Output>
 where
     S: Store,
     F: Fn(Trial<S>, usize) -> Fut,
     Fut: Future<Output: Send> + Send + 'static,
 {
-    let running: Vec<_> = (0..TASKS)
-        .map(|n| tokio::spawn(task(trial.clone(), n)))
-        .collect();
+    let start = Arc::new(Barrier::new(tasks));
+    let spawned = (0..tasks).map(|n| {
+        let (task, start) = (task(trial.clone(), n), Arc::clone(&start));
+        tokio::spawn(async move {
+            start.wait().await;
+            task.await
+        })
+    });
+    let running: Vec<_> = spawned.collect();
     let mut outcomes = Vec::new();
     for task in running {
         match task.await {
@@ -31,266 +38,236 @@ where
     outcomes
 }
 
-pub(super) fn applied(outcomes: &[Committed]) -> usize {
-    outcomes
-        .iter()
-        .filter(|outcome| **outcome == Committed::Applied)
-        .count()
+/// Has several tasks swap one version of one key, each for a record of its own, and returns whose is there.
+async fn one_wins<S: Store>(
+    trial: &Trial<S>,
+    key: &Key,
+    before: Option<&Arc<Record>>,
+) -> Arc<Record> {
+    const TASKS: usize = 8;
+    let afters: Vec<_> = (0..TASKS)
+        .map(|n| {
+            // Large and small ones by turns.
+            let slots = [
+                slot("n", n.to_string()),
+                slot("b", noise(n, 100 + n % 2 * 5_000)),
+            ];
+            Arc::new(match before {
+                None => trial.record(slots),
+                Some(before) => next_with(before, slots),
+            })
+        })
+        .collect();
+    let outcomes = race(trial, TASKS, |trial, n| {
+        let (key, before, after) = (key.clone(), before.cloned(), Arc::clone(&afters[n]));
+        async move { trial.swap(&key, before.as_ref(), &after).await }
+    })
+    .await;
+    let done = |n: &usize| outcomes[*n] == Swapped::Done;
+    let winners: Vec<_> = (0..TASKS).filter(done).collect();
+    trial.equal("exactly one swap is done", &winners.len(), &1);
+    let winner = &afters[winners[0]];
+    for outcome in outcomes.iter().filter(|outcome| **outcome != Swapped::Done) {
+        let Swapped::Stale(found) = outcome else {
+            continue;
+        };
+        let promise = "the others are stale, and brought what the one has written";
+        trial.same(promise, found.as_ref(), Some(winner));
+    }
+    trial.holds(key, winner).await
 }
 
-fn number(slot: &Slot) -> usize {
-    std::str::from_utf8(slot.payload())
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_default()
+pub(super) async fn one_of_many_creates_is_done<S: Store>(trial: &Trial<S>) {
+    for _ in 0..24 {
+        one_wins(trial, &session_key(), None).await;
+    }
 }
 
-/// Adds one to slot `n`, from whatever it is now, until that is applied. Follows a move.
-async fn increment<S: Store>(trial: &Trial<S>, key: &mut Key) {
-    let mut base = trial.slot_where(key, "n").await;
+pub(super) async fn one_of_many_swaps_of_one_version_is_done<S: Store>(trial: &Trial<S>) {
+    // Many keys at a time, many rounds of each.
+    race(trial, 12, |trial, _| async move {
+        let (key, mut there) = trial.session([]).await;
+        for _ in 0..8 {
+            there = one_wins(&trial, &key, Some(&there)).await;
+        }
+    })
+    .await;
+}
+
+pub(super) async fn one_swap_sent_by_many_is_done_once<S: Store>(trial: &Trial<S>) {
+    for round in 0..16 {
+        let (key, before) = trial.session([]).await;
+        let after = next_with(&before, [slot("a", "1"), slot("b", noise(round, 5_000))]);
+        let after = Arc::new(after);
+        let outcomes = race(trial, 16, |trial, _| {
+            let (key, before, after) = (key.clone(), Arc::clone(&before), Arc::clone(&after));
+            async move { trial.swap(&key, Some(&before), &after).await }
+        })
+        .await;
+        let done = outcomes.iter().filter(|outcome| **outcome == Swapped::Done);
+        trial.equal("it is done once", &done.count(), &1);
+        let repeat = Swapped::Stale(Some(Arc::clone(&after)));
+        let repeats = outcomes.iter().filter(|outcome| **outcome == repeat);
+        trial.equal("the repeats find it done", &repeats.count(), &15);
+        trial.holds(&key, &after).await;
+    }
+}
+
+fn number(record: &Record) -> Option<usize> {
+    let payload = record.slot("n")?.payload();
+    std::str::from_utf8(payload).ok()?.parse().ok()
+}
+
+/// Adds one to slot `n`, from whatever it is now, until that is done.
+async fn increment<S: Store>(trial: &Trial<S>, key: &Key) {
+    let promise = "what is swapped has a number";
+    let mut there = trial.load(key).await;
     loop {
-        let next = slot("n", &(number(&base) + 1).to_string());
-        match trial
-            .commit(key, &trial.update([set(Some(&base), &next)]))
-            .await
-        {
-            Committed::Applied => return,
-            Committed::Conflict(record) => base = trial.slot_of(&record, "n"),
-            Committed::Moved(to) => *key = to,
-            other => trial.check(&format!("an increment is not answered {other:?}"), false),
-        }
+        let Some((record, n)) = there.and_then(|there| number(&there).map(|n| (there, n))) else {
+            trial.fail(promise, &"none");
+        };
+        let mut next = record.next();
+        next.set(Arc::new(slot("n", (n + 1).to_string())));
+        let swapped = trial.swap(key, Some(&record), &Arc::new(next)).await;
+        let Swapped::Stale(newer) = swapped else {
+            return;
+        };
+        let later = newer.as_ref().and_then(|newer| number(newer));
+        trial.check("a stale swap brings what is later", later > Some(n));
+        there = newer;
     }
 }
 
-impl<S: Store> Trial<S> {
-    fn slot_of(&self, record: &Record, name: &str) -> Slot {
-        self.check("the slot is there", record.slot(name).is_some());
-        record
-            .slot(name)
-            .map_or_else(|| slot(name, ""), |slot| Slot::clone(slot))
-    }
-
-    /// The slot where the record is now.
-    async fn slot_where(&self, key: &mut Key, name: &str) -> Slot {
-        loop {
-            let record = self.record(key).await;
-            match &record.state {
-                State::Moved(to) => *key = to.clone(),
-                _ => return self.slot_of(&record, name),
-            }
-        }
-    }
-}
-
-pub(super) async fn increments_of_one_slot_are_all_counted<S: Store>(trial: &Trial<S>) {
-    const EACH: usize = 8;
-    let key = trial.session(&[slot("n", "0")]).await;
-    race(trial, |trial, _| {
-        let mut key = key.clone();
+pub(super) async fn every_increment_counts<S: Store>(trial: &Trial<S>) {
+    const TASKS: usize = 16;
+    const EACH: usize = 16;
+    let slots = [slot("n", "0"), slot("large", noise(0, 5_000))];
+    let (key, first) = trial.session(slots).await;
+    race(trial, TASKS, |trial, _| {
+        let key = key.clone();
         async move {
             for _ in 0..EACH {
-                increment(&trial, &mut key).await;
+                increment(&trial, &key).await;
+                tokio::task::yield_now().await;
             }
         }
     })
     .await;
-    let total = number(&trial.slot(&key, "n").await);
-    trial.equal("every increment counts once", &total, &(TASKS * EACH));
-}
-
-pub(super) async fn writers_of_their_own_slots_never_conflict<S: Store>(trial: &Trial<S>) {
-    const EACH: usize = 8;
-    let key = trial.session(&[]).await;
-    race(trial, |trial, n| {
-        let (key, name) = (key.clone(), format!("s{n}"));
-        async move {
-            let mut base = None;
-            for round in 0..EACH {
-                let next = slot(&name, &round.to_string());
-                trial
-                    .apply(&key, &trial.update([set(base.as_ref(), &next)]))
-                    .await;
-                base = Some(next);
-            }
-        }
-    })
-    .await;
-    let record = trial.record(&key).await;
-    trial.equal("every slot is there", &record.slots().len(), &TASKS);
-    let last = record.slots().iter().all(|slot| number(slot) == EACH - 1);
-    trial.check("with the last value it was given", last);
-}
-
-pub(super) async fn one_of_many_creates_is_applied<S: Store>(trial: &Trial<S>) {
-    let key = session_key();
-    let outcomes = race(trial, |trial, n| {
-        let key = key.clone();
-        async move {
-            trial
-                .commit(&key, &trial.creation(&[slot("winner", &n.to_string())]))
-                .await
-        }
-    })
-    .await;
-    trial.equal("one is applied", &applied(&outcomes), &1);
-    let winner = number(&trial.slot(&key, "winner").await);
-    trial.equal(
-        "it is the one that is there",
-        &outcomes[winner],
-        &Committed::Applied,
-    );
-    let others = outcomes
-        .iter()
-        .filter(|outcome| **outcome == Committed::Exists)
-        .count();
-    trial.equal("the others find the key taken", &others, &(TASKS - 1));
-}
-
-pub(super) async fn one_change_sent_by_many_is_applied_once<S: Store>(trial: &Trial<S>) {
-    let key = trial.session(&[slot("n", "0")]).await;
-    let change = trial.update([set(Some(&slot("n", "0")), &slot("n", "1"))]);
-    race(trial, |trial, _| {
-        let (key, change) = (key.clone(), change.clone());
-        async move { trial.apply(&key, &change).await }
-    })
-    .await;
-    trial.equal(
-        "the slot is set",
-        &trial.slot(&key, "n").await,
-        &slot("n", "1"),
-    );
-}
-
-pub(super) async fn nothing_is_written_after_the_end<S: Store>(trial: &Trial<S>) {
-    const ENDS: usize = TASKS / 2;
-    let key = trial.session(&[]).await;
-    let outcomes = race(trial, |trial, n| {
-        let key = key.clone();
-        async move {
-            if n == ENDS {
-                trial
-                    .apply(&key, &trial.change(Kind::End(Ended::Revoked)))
-                    .await;
-            }
-            trial
-                .commit(
-                    &key,
-                    &trial.update([set(None, &slot(&format!("s{n}"), "1"))]),
-                )
-                .await
-        }
-    })
-    .await;
-    trial.equal(
-        "whoever ended it finds it gone",
-        &outcomes[ENDS],
-        &Committed::Gone,
-    );
-    let sane = outcomes
-        .iter()
-        .all(|outcome| matches!(outcome, Committed::Applied | Committed::Gone));
-    trial.check("an update comes before the end or finds it gone", sane);
-    let record = trial.record(&key).await;
-    trial.equal("it has ended", &record.state, &State::Ended(Ended::Revoked));
-    trial.check("with nothing written since", record.slots().is_empty());
-}
-
-pub(super) async fn one_of_many_moves_is_applied<S: Store>(trial: &Trial<S>) {
-    let [from, targets @ ..]: [Key; TASKS + 1] = successive_keys();
-    trial.create(&from, &[slot("a", "1")]).await;
-    let outcomes = race(trial, |trial, n| {
-        let (from, to) = (from.clone(), targets[n].clone());
-        async move { trial.commit(&from, &trial.relocation(&to)).await }
-    })
-    .await;
-    trial.equal("one is applied", &applied(&outcomes), &1);
-    for (to, outcome) in targets.iter().zip(&outcomes) {
-        let there = trial.load(to).await.is_some();
-        trial.equal(
-            "the record is where the winner moved it",
-            &there,
-            &(*outcome == Committed::Applied),
-        );
-    }
-    let State::Moved(winner) = trial.record(&from).await.state.clone() else {
-        return trial.check("the old key leads to the new one", false);
+    let Some(last) = trial.load(&key).await else {
+        trial.fail("the record is there", &"nothing");
     };
-    let follow = outcomes.iter().all(|outcome| match outcome {
-        Committed::Moved(to) => *to == winner,
-        other => *other == Committed::Applied,
-    });
-    trial.check("the others are led to the winner's key", follow);
-}
-
-pub(super) async fn a_move_loses_no_update<S: Store>(trial: &Trial<S>) {
-    let keys: [Key; 9] = successive_keys();
-    trial.create(&keys[0], &[slot("n", "0")]).await;
-    race(trial, |trial, n| {
-        let keys = keys.clone();
-        async move {
-            // Every eighth task moves the record on, which is but one more change to it.
-            if n % 8 == 0 {
-                relocate(&trial, &keys[n / 8], &keys[n / 8 + 1]).await;
-            } else {
-                increment(&trial, &mut keys[0].clone()).await;
-            }
-        }
-    })
-    .await;
-    let total = number(&trial.slot(&keys[8], "n").await);
-    trial.equal("every increment counts once", &total, &(TASKS - TASKS / 8));
-}
-
-/// Moves the record, once it has come to `from`.
-async fn relocate<S: Store>(trial: &Trial<S>, from: &Key, to: &Key) {
-    let change = trial.change(Kind::Move(to.clone(), trial.now() + 3_600 * SECOND));
-    while trial.commit(from, &change).await == Committed::Gone {
-        tokio::task::yield_now().await;
-    }
-}
-
-pub(super) async fn one_of_many_claims_succeeds<S: Store>(trial: &Trial<S>) {
-    let notice = slot("notice", "once");
-    let key = trial.session(std::slice::from_ref(&notice)).await;
-    let outcomes = race(trial, |trial, _| {
-        let (key, notice) = (key.clone(), notice.clone());
-        async move {
-            let claim: Change = trial.update([drop_slot(&notice)]);
-            trial.commit(&key, &claim).await
-        }
-    })
-    .await;
-    trial.equal("one gets it", &applied(&outcomes), &1);
+    trial.equal("each counts once", &number(&last), &Some(TASKS * EACH));
     trial.check(
-        "then it is gone",
-        trial.record(&key).await.slots().is_empty(),
+        "nothing else has changed",
+        last.slot("large") == first.slot("large"),
     );
 }
 
-pub(super) async fn a_record_that_moves_is_listed_at_every_moment<S: Store>(trial: &Trial<S>) {
-    let ada = UserId::new("ada");
-    let keys: [Key; 200] = successive_keys();
-    let create = Change {
-        owner: Some(ada.clone()),
-        ..trial.creation(&[])
+pub(super) async fn swaps_of_different_keys_are_all_done<S: Store>(trial: &Trial<S>) {
+    race(trial, 64, |trial, n| async move {
+        let (key, mut there) = trial.session([]).await;
+        for round in 0..8 {
+            let slots = [slot("n", n.to_string()), slot("b", noise(n, round * 200))];
+            there = trial
+                .put(&key, Some(&there), next_with(&there, slots))
+                .await;
+        }
+    })
+    .await;
+}
+
+/// What a record becomes, one after another: slots that cross the limits of packing, all of one generation.
+fn generations(first: &Arc<Record>) -> Vec<Arc<Record>> {
+    const GENERATIONS: usize = 60;
+    let mut records = vec![Arc::clone(first)];
+    for n in 1..GENERATIONS {
+        let lengths = [
+            8,
+            200 + n % 3 * 50,
+            600 + n % 4 * 500,
+            20_000,
+            n % 2 * 9_000,
+        ];
+        let slots = lengths.iter().zip('a'..);
+        let slots = slots.map(|(length, name)| slot(&name.to_string(), noise(n, *length)));
+        let next = next_with(&records[n - 1], slots);
+        records.push(Arc::new(next));
+    }
+    records
+}
+
+/// Finds which of the records it is, all of it.
+fn generation<S: Store>(trial: &Trial<S>, records: &[Arc<Record>], found: &Arc<Record>) -> usize {
+    let version: Version = found.version();
+    let at = records
+        .iter()
+        .position(|record| record.version() == version);
+    let Some(at) = at else {
+        trial.fail("a load brings a version that was swapped in", found);
     };
-    trial.apply(&keys[0], &create).await;
-    let moving = tokio::spawn({
-        let trial = trial.clone();
+    let promise = "a load brings one record and no part of another";
+    trial.same(promise, Some(found), Some(&records[at]));
+    at
+}
+
+pub(super) async fn a_load_never_tears<S: Store>(trial: &Trial<S>) {
+    const READERS: usize = 6;
+    let (key, first) = trial.session([]).await;
+    let records = Arc::new(generations(&first));
+    // The last generation whose swap has returned.
+    let returned = Arc::new(AtomicUsize::new(0));
+    race(trial, 1 + READERS, |trial, n| {
+        let (key, records) = (key.clone(), Arc::clone(&records));
+        let returned = Arc::clone(&returned);
         async move {
-            for step in keys.windows(2) {
-                trial.apply(&step[0], &trial.relocation(&step[1])).await;
+            if n == 0 {
+                write_all(&trial, &key, &records, &returned).await;
+            } else {
+                read_all(&trial, &key, &records, &returned).await;
             }
         }
-    });
-    let mut is_over = false;
-    while !is_over {
-        is_over = moving.is_finished();
-        let listed = trial.owned_by(&ada).await;
-        trial.check("it is listed under one key at least", !listed.is_empty());
+    })
+    .await;
+}
+
+async fn write_all<S: Store>(
+    trial: &Trial<S>,
+    key: &Key,
+    records: &[Arc<Record>],
+    returned: &AtomicUsize,
+) {
+    for (n, pair) in records.windows(2).enumerate() {
+        trial.done(key, Some(&pair[0]), &pair[1]).await;
+        returned.store(n + 1, Ordering::SeqCst);
         tokio::task::yield_now().await;
     }
-    if let Err(failed) = moving.await {
-        std::panic::resume_unwind(failed.into_panic());
+}
+
+/// Loads until the last generation is there, in both ways, and by swaps that are stale.
+async fn read_all<S: Store>(
+    trial: &Trial<S>,
+    key: &Key,
+    records: &[Arc<Record>],
+    returned: &AtomicUsize,
+) {
+    let never = Arc::new(records[0].next());
+    let (mut last, mut round) = (0, 0);
+    while last + 1 < records.len() {
+        let before = returned.load(Ordering::SeqCst);
+        let found = match round % 3 {
+            0 => trial.load(key).await,
+            1 => trial.load_latest(key).await,
+            _ => match trial.swap(key, Some(&never), &Arc::new(never.next())).await {
+                Swapped::Stale(found) => found,
+                Swapped::Done => trial.fail("a swap of what never was is stale", &never),
+            },
+        };
+        let Some(found) = found else {
+            trial.fail("the record is there at every moment", &"nothing");
+        };
+        last = generation(trial, records, &found);
+        trial.check("every swap that has returned is seen", before <= last);
+        round += 1;
+        tokio::task::yield_now().await;
     }
 }

@@ -4,12 +4,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::change::{Change, Committed, Expiry, Kind, SlotChange};
 use crate::clock::{Clock, Timestamp};
 use crate::id::SessionId;
-use crate::key::{Key, UserId};
+use crate::key::Key;
 use crate::record::{Record, Slot};
-use crate::store::{Store, Swept};
+use crate::store::{Store, Swapped, Swept};
 use crate::testing::TestClock;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -51,47 +50,23 @@ impl<S: Store> Trial<S> {
         self.clock.now()
     }
 
-    // Changes.
-
-    /// A change of nothing, now.
-    pub(super) fn change(&self, kind: Kind) -> Change {
-        Change::new(kind, self.now())
-    }
-
-    /// A create of these slots that lives for two hours.
-    pub(super) fn creation(&self, slots: &[Slot]) -> Change {
-        let slots = slots.iter().map(|slot| set(None, slot)).collect();
-        Change {
-            slots,
-            expiry: Expiry::Set(self.now() + 2 * HOUR),
-            ..self.change(Kind::Create)
-        }
-    }
-
-    /// An update of these slots.
-    pub(super) fn update(&self, slots: impl IntoIterator<Item = SlotChange>) -> Change {
-        Change {
-            slots: slots.into_iter().collect(),
-            ..self.change(Kind::Update)
-        }
-    }
-
-    /// A move to `to` with a grace of a minute.
-    pub(super) fn relocation(&self, to: &Key) -> Change {
-        self.change(Kind::Move(to.clone(), self.now() + MINUTE))
+    /// Makes a record that lives for two hours.
+    pub(super) fn record(&self, slots: impl IntoIterator<Item = Slot>) -> Record {
+        let slots = slots.into_iter().map(Arc::new);
+        Record::new(self.now(), self.now() + 2 * HOUR).with_slots(slots)
     }
 
     // Calls.
 
-    #[track_caller]
-    fn fail(&self, promise: &str, found: &dyn Debug) -> ! {
-        panic!("case `{}`: {promise}; found {found:?}", self.case)
-    }
-
-    pub(super) async fn commit(&self, key: &Key, change: &Change) -> Committed {
-        match self.store.commit(key, change).await {
-            Ok(committed) => committed,
-            Err(error) => self.fail("a commit is answered", &error),
+    pub(super) async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Swapped {
+        match self.store.swap(key, before, after).await {
+            Ok(swapped) => swapped,
+            Err(error) => self.fail("a swap is answered", &error),
         }
     }
 
@@ -102,13 +77,10 @@ impl<S: Store> Trial<S> {
         }
     }
 
-    pub(super) async fn owned_by(&self, owner: &UserId) -> Vec<Key> {
-        match self.store.owned_by(owner).await {
-            Ok(mut keys) => {
-                keys.sort();
-                keys
-            }
-            Err(error) => self.fail("the owner index is answered", &error),
+    pub(super) async fn load_latest(&self, key: &Key) -> Option<Arc<Record>> {
+        match self.store.load_latest(key).await {
+            Ok(record) => record,
+            Err(error) => self.fail("a load of the latest is answered", &error),
         }
     }
 
@@ -121,74 +93,96 @@ impl<S: Store> Trial<S> {
 
     // Calls that are to have one outcome.
 
-    /// The record, which is to be there.
-    pub(super) async fn record(&self, key: &Key) -> Arc<Record> {
-        match self.load(key).await {
-            Some(record) => record,
-            None => self.fail("the record is there", &"nothing"),
-        }
-    }
-
-    /// The slot as the store has it, which is to be there.
-    pub(super) async fn slot(&self, key: &Key, name: &str) -> Slot {
-        let record = self.record(key).await;
-        match record.slot(name) {
-            Some(slot) => Slot::clone(slot),
-            None => self.fail("the slot is there", &record),
-        }
-    }
-
-    /// A fresh session of these slots.
-    pub(super) async fn session(&self, slots: &[Slot]) -> Key {
-        let key = session_key();
-        self.create(&key, slots).await;
-        key
-    }
-
-    pub(super) async fn create(&self, key: &Key, slots: &[Slot]) {
-        self.apply(key, &self.creation(slots)).await;
-    }
-
-    /// Commits what nothing speaks against.
-    pub(super) async fn apply(&self, key: &Key, change: &Change) {
-        self.expect("the change is applied", key, change, &Committed::Applied)
-            .await;
-    }
-
-    /// Commits what the record as it is now speaks against.
-    pub(super) async fn conflict(&self, promise: &str, key: &Key, change: &Change) {
-        let before = self.record(key).await;
-        self.expect(
-            promise,
-            key,
-            change,
-            &Committed::Conflict(Arc::clone(&before)),
-        )
-        .await;
-        self.equal(
-            "a conflict changes nothing",
-            &self.record(key).await,
-            &before,
+    /// Loads a key in both ways, under which there is to be that record.
+    pub(super) async fn holds(&self, key: &Key, expected: &Record) -> Arc<Record> {
+        let loaded = self.load(key).await;
+        self.same(
+            "a load brings what was swapped in",
+            loaded.as_ref(),
+            Some(expected),
         );
+        let latest = self.load_latest(key).await;
+        let promise = "a load of the latest brings what was swapped in";
+        self.same(promise, latest.as_ref(), Some(expected));
+        latest.unwrap_or_else(|| self.fail(promise, &"nothing"))
     }
 
-    pub(super) async fn expect(
+    /// Loads a key in both ways, under which there is to be nothing.
+    pub(super) async fn holds_nothing(&self, key: &Key) {
+        let loaded = [self.load(key).await, self.load_latest(key).await];
+        self.equal("there is nothing", &loaded, &[None, None]);
+    }
+
+    /// Swaps a record in that nothing speaks against, and returns it as it is loaded then.
+    pub(super) async fn put(
         &self,
-        promise: &str,
         key: &Key,
-        change: &Change,
-        outcome: &Committed,
+        before: Option<&Arc<Record>>,
+        after: Record,
+    ) -> Arc<Record> {
+        let after = Arc::new(after);
+        self.done(key, before, &after).await;
+        self.holds(key, &after).await
+    }
+
+    /// Swaps what nothing speaks against.
+    pub(super) async fn done(&self, key: &Key, before: Option<&Arc<Record>>, after: &Arc<Record>) {
+        let promise = "a swap of what is there is done";
+        let swapped = self.swap(key, before, after).await;
+        self.equal(promise, &swapped, &Swapped::Done);
+    }
+
+    /// Swaps where something else is: it brings that, and changes nothing.
+    pub(super) async fn stale(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+        there: &Record,
     ) {
-        self.equal(promise, &self.commit(key, change).await, outcome);
+        match self.swap(key, before, after).await {
+            Swapped::Done => self.fail("a swap of something else is stale", &Swapped::Done),
+            Swapped::Stale(found) => {
+                let promise = "a stale swap brings what is there";
+                self.same(promise, found.as_ref(), Some(there));
+            }
+        }
+        self.holds(key, there).await;
+    }
+
+    /// Swaps something for what is gone: it brings nothing, and writes nothing.
+    pub(super) async fn stale_with_nothing(
+        &self,
+        key: &Key,
+        before: &Arc<Record>,
+        after: &Arc<Record>,
+    ) {
+        let promise = "a swap of something that is gone brings nothing";
+        let swapped = self.swap(key, Some(before), after).await;
+        self.equal(promise, &swapped, &Swapped::Stale(None));
+        self.holds_nothing(key).await;
+    }
+
+    /// Creates a fresh session of these slots.
+    pub(super) async fn session(
+        &self,
+        slots: impl IntoIterator<Item = Slot>,
+    ) -> (Key, Arc<Record>) {
+        let key = session_key();
+        let there = self.put(&key, None, self.record(slots)).await;
+        (key, there)
     }
 
     // Checks.
 
     #[track_caller]
+    pub(super) fn fail(&self, promise: &str, found: &dyn Debug) -> ! {
+        panic!("case `{}`: {promise}; found {found:?}", self.case)
+    }
+
+    #[track_caller]
     pub(super) fn check(&self, promise: &str, holds: bool) {
-        if !holds {
-            self.fail(promise, &"that it does not hold");
-        }
+        assert!(holds, "case `{}`: {promise}; it does not hold", self.case);
     }
 
     #[track_caller]
@@ -199,6 +193,59 @@ impl<S: Store> Trial<S> {
             self.case
         );
     }
+
+    /// As [`equal`](Self::equal), but says what differs: records do not show their values.
+    #[track_caller]
+    pub(super) fn same(
+        &self,
+        promise: &str,
+        found: Option<&Arc<Record>>,
+        expected: Option<&Record>,
+    ) {
+        let found = found.map(AsRef::as_ref);
+        if let (Some(found), Some(expected)) = (found, expected)
+            && found != expected
+        {
+            self.fail(promise, &differences(found, expected));
+        }
+        self.equal(promise, &found, &expected);
+    }
+}
+
+/// Names what differs from what was expected.
+fn differences(found: &Record, expected: &Record) -> Vec<String> {
+    let members = [
+        ("version", found.version() == expected.version()),
+        ("earlier versions", found.earlier() == expected.earlier()),
+        ("end", found.ended() == expected.ended()),
+        ("expiry", found.expires() == expected.expires()),
+        ("time of the last write", found.updated == expected.updated),
+        ("time last seen", found.seen() == expected.seen()),
+        ("head", found.head == expected.head),
+    ];
+    let members = members.iter().filter(|(_, same)| !same);
+    let members = members.map(|(member, _)| format!("another {member}"));
+    let slots = expected.slots().iter();
+    let slots = slots.filter_map(|slot| slot_difference(found, slot));
+    let surplus = found.slots().iter();
+    let surplus = surplus.filter(|slot| expected.slot(slot.name().as_str()).is_none());
+    let surplus = surplus.map(|slot| format!("the slot {:?} besides", slot.name().as_str()));
+    members.chain(slots).chain(surplus).collect()
+}
+
+fn slot_difference(found: &Record, expected: &Slot) -> Option<String> {
+    let name = expected.name().as_str();
+    let Some(found) = found.slot(name) else {
+        return Some(format!("no slot {name:?}"));
+    };
+    let (length, due) = (found.payload().len(), expected.payload().len());
+    if found.payload() != expected.payload() {
+        return Some(format!(
+            "another payload of the slot {name:?}, {length} bytes for {due}"
+        ));
+    }
+    let differs = **found != *expected;
+    differs.then(|| format!("another expiry or signature of the slot {name:?}"))
 }
 
 /// As long as `time` but for the last millisecond.
@@ -206,41 +253,53 @@ pub(super) fn just_before(time: Duration) -> Duration {
     time.saturating_sub(MS)
 }
 
-/// The key of a fresh session.
+/// Makes the key of a fresh session.
 pub(super) fn session_key() -> Key {
-    Key::from(&session_id())
+    let id = SessionId::generate().expect("the operating system gives random bytes");
+    Key::from(&id)
 }
 
-/// The keys of a fresh session and of what becomes of it by moving, time and again.
-pub(super) fn successive_keys<const N: usize>() -> [Key; N] {
-    let first = session_id();
-    std::array::from_fn(|_| {
-        Key::from(
-            &first
-                .successor()
-                .expect("the operating system gives random bytes"),
-        )
-    })
+/// Makes a slot that lives as long as its record.
+pub(super) fn slot(name: &str, payload: impl Into<Vec<u8>>) -> Slot {
+    Slot::new(name, payload.into(), None)
 }
 
-fn session_id() -> SessionId {
-    SessionId::generate().expect("the operating system gives random bytes")
+/// Makes a copy of the next version with these slots and no others.
+pub(super) fn next_with(there: &Record, slots: impl IntoIterator<Item = Slot>) -> Record {
+    let mut next = there.next();
+    next.retain(|_| false);
+    next.with_slots(slots.into_iter().map(Arc::new))
 }
 
-/// A slot that lives as long as its record.
-pub(super) fn slot(name: &str, payload: &str) -> Slot {
-    Slot::new(name, payload.to_owned(), None)
+/// Numbers without a pattern, the same in every run.
+pub(super) struct Noise(u64);
+
+impl Noise {
+    pub(super) fn new(seed: usize) -> Self {
+        Self(seed as u64)
+    }
+
+    /// Returns the next number below `bound`.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        let byte = |noise: &mut Self| usize::from(noise.byte());
+        let number = byte(self) << 16 | byte(self) << 8 | byte(self);
+        number % bound
+    }
+
+    fn byte(&mut self) -> u8 {
+        // The multiplier and increment of Knuth's MMIX.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0.to_le_bytes()[7]
+    }
 }
 
-/// Sets a slot that is based on `base`.
-pub(super) fn set(base: Option<&Slot>, to: &Slot) -> SlotChange {
-    SlotChange::set(base.cloned().map(Arc::new), Arc::new(to.clone()))
-}
-
-pub(super) fn retime(base: &Slot, expires: Option<Timestamp>) -> SlotChange {
-    SlotChange::retime(Arc::new(base.clone()), expires)
-}
-
-pub(super) fn drop_slot(base: &Slot) -> SlotChange {
-    SlotChange::drop(Arc::new(base.clone()))
+/// Returns bytes without a pattern that compression or a wrong length would hide; others for each seed.
+pub(super) fn noise(seed: usize, length: usize) -> Vec<u8> {
+    let mut noise = Noise::new(seed);
+    std::iter::repeat_with(|| noise.byte())
+        .take(length)
+        .collect()
 }
