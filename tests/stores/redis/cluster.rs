@@ -117,8 +117,8 @@ async fn a_slot_that_moves_among_swaps_loses_none() {
     for _ in 0..8 {
         let (key, created) = create(&store, [slot("n", "0")]).await;
         let counter = Counter::default();
-        let counted = counter.clone().run(store.clone(), key.clone(), created);
-        counting.push((key, counter, tokio::spawn(counted)));
+        let run = counter.clone().run(store.clone(), key.clone(), created);
+        counting.push((key, counter, tokio::spawn(run)));
     }
     let counters: Vec<_> = counting
         .iter()
@@ -139,10 +139,10 @@ async fn a_slot_that_moves_among_swaps_loses_none() {
         let next = nodes.filter(|node| node.port() != to.port()).nth(n % 2);
         (migration.from, migration.to) = (to, next.expect("three nodes"));
     }
-    for (key, counter, counted) in counting {
+    for (key, counter, run) in counting {
         counter.stop.store(true, Ordering::SeqCst);
-        let counted = counted.await.expect("it counts to the end");
-        assert_eq!(number(&load(&store, &key).await), counted);
+        let last = run.await.expect("it counts to the end");
+        assert_eq!(number(&load(&store, &key).await), last);
     }
 }
 

@@ -2,18 +2,18 @@
 //! stands beside it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Value, cmd};
 
+use super::fault::FOREIGN_KEY;
 use super::script::{self, Form};
 use crate::error::StoreError;
 use crate::frame::{self, Delta};
 use crate::record::Record;
-use crate::store::KEPT_AFTER_EXPIRY;
+use crate::store::{KEPT_AFTER_EXPIRY, Swapped};
 
 /// The most bytes of payloads that are packed with the head.
 const ROOM: usize = 700;
@@ -84,18 +84,11 @@ fn field(name: &str) -> Vec<u8> {
     [&[BESIDE], name.as_bytes()].concat()
 }
 
-/// What the script answers.
-pub(super) enum Reply {
-    Done,
-    /// Nothing was done. This is there.
-    Stale(Option<Arc<Record>>),
-}
-
 /// Reads the script's answer.
-pub(super) fn reply(value: Value) -> Result<Reply, StoreError> {
+pub(super) fn swapped(value: Value) -> Result<Swapped, StoreError> {
     match value {
-        Value::Int(_) => Ok(Reply::Done),
-        found => record(found).map(Reply::Stale),
+        Value::Int(_) => Ok(Swapped::Done),
+        found => record(found).map(Swapped::Stale),
     }
 }
 
@@ -115,7 +108,7 @@ pub(super) fn record(value: Value) -> Result<Option<Arc<Record>>, StoreError> {
                 fields.put(bytes(name)?, bytes(value)?);
             }
         }
-        _ => return Err(Fault::Reply.into()),
+        _ => return Err(unknown_form()),
     }
     fields.record()
 }
@@ -143,39 +136,19 @@ impl Fields {
         if !self.any {
             return Ok(None);
         }
-        let head = self.head.ok_or(Fault::Foreign)?;
+        let head = self.head.ok_or_else(|| StoreError::broken(FOREIGN_KEY))?;
         let record = frame::unpack(&head, |name| self.beside.remove(name.as_bytes()))?;
         Ok(Some(Arc::new(record)))
     }
 }
 
-fn bytes(value: Value) -> Result<Vec<u8>, Fault> {
+fn bytes(value: Value) -> Result<Vec<u8>, StoreError> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
-        _ => Err(Fault::Reply),
+        _ => Err(unknown_form()),
     }
 }
 
-/// Why an answer holds no record. It never quotes it.
-#[derive(Debug)]
-enum Fault {
-    Reply,
-    Foreign,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reply => "the server's answer has an unknown form",
-            Self::Foreign => super::fault::FOREIGN_KEY,
-        })
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        Self::broken(fault)
-    }
+fn unknown_form() -> StoreError {
+    StoreError::broken("the server's answer has an unknown form")
 }
