@@ -105,7 +105,7 @@ impl CachedStore<RedisStore> {
         self
     }
 
-    /// Holds at most about `bytes`, 64 MiB by default. What has not been used for longest goes. Say it before
+    /// Holds at most about `bytes`, 64 MiB by default. What has not been used for long goes first. Say it before
     /// cloning.
     ///
     /// ```no_run
