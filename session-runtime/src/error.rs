@@ -178,7 +178,8 @@ impl Error {
         self.0.kind == Kind::TooManySessions
     }
 
-    /// A field's value has no JSON form, such as NaN or a map whose keys are not text.
+    /// A field's value cannot be written as JSON: NaN, a map whose keys are not text, or what is nested so deep that it
+    /// could not be read back.
     pub fn is_encode(&self) -> bool {
         matches!(self.0.kind, Kind::Encode { .. })
     }
@@ -251,7 +252,7 @@ impl fmt::Display for Error {
             Kind::TooLarge { what, size, limit } => {
                 write!(f, "{what} takes {size} bytes, and {limit} is the limit: keep large data elsewhere and its name in the session")
             }
-            Kind::Encode { field } => write!(f, "the value of `{field}` has no JSON form"),
+            Kind::Encode { field } => write!(f, "the value of `{field}` cannot be written as JSON"),
             Kind::Undecodable { field } => {
                 write!(f, "a stored value of `{field}` does not fit its type, so it is kept and not merged")
             }
@@ -463,7 +464,7 @@ impl fmt::Display for DecodeError {
 
 impl StdError for DecodeError {}
 
-/// Why a value has no JSON form. The message never quotes the value.
+/// Why a value cannot be written as JSON. The message never quotes the value.
 #[derive(Debug)]
 pub(crate) struct EncodeError(pub(crate) Cow<'static, str>);
 

@@ -123,7 +123,7 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If a value is too large or has no JSON form (the handle keeps its changes, so that they can be mended), if
+    /// If a value is too large or cannot be written as JSON (the handle keeps its changes, so that they can be mended), if
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. Once the response has left, a session that is not stored yet cannot be created any more.
     pub async fn save(&mut self) -> Result<Saved, Error> {
