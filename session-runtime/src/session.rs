@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, own_name};
 use crate::field::describe;
 use crate::id::SessionId;
 use crate::key::UserId;
@@ -377,7 +377,7 @@ impl<S: Schema> fmt::Debug for Session<S> {
         let mut fields = f.debug_struct("Session");
         let shown = S::visit(&self.cells, &mut |cell| {
             let (present, expires) = cell.facts();
-            fields.field(cell.name(), &Facts(present, expires));
+            fields.field(own_name(cell.name()), &Facts(present, expires));
             Ok(())
         });
         shown.map_err(|_| fmt::Error)?;
