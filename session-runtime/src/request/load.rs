@@ -313,7 +313,7 @@ impl Request {
 
 /// Decides what an id leads to whose selector led to `record`.
 fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
-    let Some(record) = record else {
+    let Some(record) = record.filter(|record| record.is_live(now)) else {
         return Found::Gone(Ended::Expired);
     };
     let secrets = &record.head.secrets;
@@ -324,9 +324,6 @@ fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
             Opens::Superseded => Found::Superseded(reason.clone(), None),
             _ => Found::Gone(reason.clone()),
         };
-    }
-    if !record.is_live(now) {
-        return Found::Gone(Ended::Expired);
     }
     match opens {
         Opens::Current | Opens::Retiring => Found::Live(record),
