@@ -23,6 +23,7 @@ pub(crate) const GUEST: &str = "@guest/";
 
 /// The lifetimes of a session: a schema's wishes, or the layer's settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lifetime {
     /// How long a session may be idle.
     pub ttl: Option<Duration>,
