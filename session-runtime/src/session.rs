@@ -87,9 +87,9 @@ impl<S: Schema> Session<S> {
         self.request.facts().updated.map(Into::into)
     }
 
-    /// When it expires if nothing more happens, this request included.
+    /// When it will expire if nothing more happens, this request included.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.request.facts().expires.map(Into::into)
+        self.request.expires().map(Into::into)
     }
 
     /// Why the session that the client presented is no longer there; `None` if it is, or if the client
