@@ -23,7 +23,7 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     request.load(parts).await?;
     request.uses(S::LIFETIME, touch);
     request.config.know(TypeId::of::<S>(), S::ROWS);
-    Session::open(Arc::clone(request)).await
+    Session::open(Arc::clone(request), touch).await
 }
 
 impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {

@@ -15,7 +15,7 @@ use crate::canonical;
 use crate::clock::Timestamp;
 use crate::error::EncodeError;
 use crate::merge::{self, Sides};
-use crate::record::{FieldName, Slot};
+use crate::record::{Expiry, FieldName, Slot};
 use crate::signature::Signature;
 
 /// What the stored names of fields begin with that are a guest's alone.
@@ -247,18 +247,14 @@ impl<T> Row<T> {
         Ok(payload.into_boxed_slice().into()) // else `Bytes` keeps a second allocation, for the spare room
     }
 
-    pub(crate) fn slot(&self, payload: Bytes, expires: Option<Timestamp>) -> Arc<Slot> {
+    pub(crate) fn slot(&self, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
         let signature = if self.flash {
             Signature::unique(&payload, rand::random())
         } else {
             Signature::of(&payload)
         };
-        Arc::new(Slot::signed(
-            FieldName::fixed(self.name),
-            payload,
-            expires,
-            signature,
-        ))
+        let name = FieldName::fixed(self.name);
+        Arc::new(Slot::stored(name, payload, expiry, signature))
     }
 }
 
@@ -361,7 +357,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
             return Ok(None);
         };
         let payload = self.encode_value(&merged).map_err(MergeFault::Encode)?;
-        Ok(Some(self.slot(payload, None)))
+        Ok(Some(self.slot(payload, Expiry::default())))
     }
 }
 

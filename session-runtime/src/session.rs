@@ -42,12 +42,14 @@ pub struct Session<S: Schema> {
     cells: Box<S::Cells>,
     request: Arc<Request>,
     generation: u32,
+    /// Using it counts as using the session.
+    touches: bool,
     /// The cells were borrowed mutably.
     borrowed: bool,
 }
 
 impl<S: Schema> Session<S> {
-    pub(crate) async fn open(request: Arc<Request>) -> Result<Self, Error> {
+    pub(crate) async fn open(request: Arc<Request>, touches: bool) -> Result<Self, Error> {
         let follows = || S::ROWS.iter().any(|row| row.0.follows());
         let asks = request.has_unread_user();
         if asks && (request.config.always_check_user || follows()) {
@@ -61,6 +63,7 @@ impl<S: Schema> Session<S> {
             cells,
             request,
             generation,
+            touches,
             borrowed: false,
         })
     }
@@ -293,8 +296,9 @@ impl<S: Schema> Session<S> {
     fn edits(&self, now: Timestamp) -> Result<Vec<CellEdit>, Error> {
         let mut edits = Vec::new();
         if self.borrowed || S::READING_COUNTS {
+            let may_slide = || self.touches && self.request.config.watch.is_steady();
             S::visit(&self.cells, &mut |cell| {
-                edits.extend(cell.edit(now)?);
+                edits.extend(cell.edit(now, &may_slide)?);
                 Ok(())
             })?;
         }

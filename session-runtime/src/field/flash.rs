@@ -11,7 +11,7 @@ use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
 use crate::row::{CellEdit, Row};
-use crate::schema::{Cell, Opener};
+use crate::schema::{Cell, MaySlide, Opener};
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -122,7 +122,7 @@ impl<T> Flash<T> {
         Ok(value)
     }
 
-    /// Gives it a lifetime from now. No effect while it is absent.
+    /// Gives it a lifetime from now. While it is absent, that holds for what this request sets.
     pub fn expire_in(&mut self, lifetime: Duration) {
         self.field.expire_in(lifetime);
     }
@@ -176,8 +176,8 @@ impl<T: Send + Sync + 'static> Cell for Flash<T> {
         self.field.facts()
     }
 
-    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error> {
-        self.field.edit(now)
+    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error> {
+        self.field.edit(now, may_slide)
     }
 }
 
