@@ -74,11 +74,12 @@ pub(crate) async fn amend<T>(
     let mut there = seen;
     let mut conflicts = 0_u32;
     let queue = config.queues.of(key);
+    let mut since = queue.turns();
     loop {
         let queues = conflicts > 0 || queue.is_contended(config.clock.elapsed());
         let turn = if queues {
             let turn = turn(queue, deadline).await?;
-            turn.last_of(key, &mut there);
+            turn.last_of(key, since, &mut there);
             Some(turn)
         } else {
             None
@@ -116,6 +117,7 @@ pub(crate) async fn amend<T>(
             }
             Settled::Stale(now) => there = now,
         }
+        since = queue.turns();
         conflicts += 1;
         observe::conflict();
         queue.contend(config.clock.elapsed());
