@@ -336,7 +336,9 @@ impl Request {
                         .committed_elsewhere(self.config.now())?;
                     return Ok(Saved::Written);
                 }
-                if let Some(id) = issues {
+                // While enough ids wait to be presented, a rotation issues none.
+                let issued = |id: &SessionId| record.head.secrets.knows(id.secret());
+                if let Some(id) = issues.filter(issued) {
                     self.state().issue(id);
                 }
                 self.state().session.committed(record, self.config.now())?;
