@@ -30,7 +30,7 @@ mod state;
 mod tracked;
 mod write;
 
-pub(crate) use fold::View;
+pub(crate) use fold::{View, count_panics};
 pub use write::Saved;
 
 use state::{CookieAction, Phase, State, WriteBlock};
@@ -138,7 +138,9 @@ impl Request {
             state.drop_edits();
             return Closing::Failed(failure);
         }
-        if state.block == Some(WriteBlock::Panicked) || !self.is_wanted(response) {
+        let panicked = state.block == Some(WriteBlock::Panicked)
+            || state.caught && response.status.is_server_error();
+        if panicked || !self.is_wanted(response) {
             state.drop_edits();
             return Closing::Done;
         }
