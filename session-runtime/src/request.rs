@@ -227,7 +227,8 @@ impl Drop for Request {
         if state.phase == Phase::Closed {
             let user = state.user.iter().flat_map(|user| &user.record.edits);
             let edits = state.session.edits.iter().chain(user);
-            observe::unsaved(edits.filter(|edit| SlotEdit::is_change(edit)).count());
+            let edits = edits.filter(|edit| SlotEdit::is_change(edit)).count();
+            observe::unsaved(edits + usize::from(state.facts.is_any()));
         }
     }
 }
