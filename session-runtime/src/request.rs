@@ -61,10 +61,18 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns until when the store may take its time for what somebody begins to wait for now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.deadline
+    }
+
+    async fn gate(&self) -> Result<Gate<'_>, Error> {
+        self.gate_by(self.deadline()).await
+    }
+
     /// Waits for the right to load and write. A handler may have begun a save and left it at that: nobody waits for it
     /// longer than for a store.
-    async fn gate(&self) -> Result<Gate<'_>, Error> {
-        let deadline = Instant::now() + self.config.deadline;
+    async fn gate_by(&self, deadline: Instant) -> Result<Gate<'_>, Error> {
         let guard = match self.gate.try_lock() {
             Ok(guard) => guard,
             Err(_) => {
@@ -256,7 +264,7 @@ mod tests {
         let request = Arc::new(Request::new(Arc::new(config)));
         let (parts, ()) = http::Request::new(()).into_parts();
         assert!(size_of::<Request>() < QUICK);
-        assert!(size_of_val(&request.load(&parts)) < QUICK * 2 / 3); // a part of the handler's
+        assert!(size_of_val(&request.load(&parts, request.deadline())) < QUICK * 2 / 3); // a part of the handler's
         assert!(size_of_val(&Arc::clone(&request).finish()) < QUICK);
     }
 }
