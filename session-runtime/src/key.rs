@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The name of a record in a store.
@@ -27,7 +28,7 @@ pub enum Key {
 }
 
 /// The part of a session id that names its record: 64 random bits. No secret: it opens nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Selector(u64);
 
 impl Selector {
