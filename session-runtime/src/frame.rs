@@ -111,7 +111,10 @@ pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usi
     let old = before.map_or_else(Vec::new, |before| beside(before, room));
     let Packed { head, beside: new } = pack(after, room);
     let find = |slots: &[&'a Arc<Slot>], slot: &Slot| {
-        slots.iter().find(|other| other.name() == slot.name()).copied()
+        slots
+            .iter()
+            .find(|other| other.name() == slot.name())
+            .copied()
     };
     let removed = old.iter().filter(|slot| find(&new, slot).is_none());
     let removed = removed.map(|slot| slot.name()).collect();
@@ -128,7 +131,13 @@ pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usi
 
 /// The slots that do not fit into the head: where a slot stands depends on nothing but the record.
 fn beside(record: &Record, room: usize) -> Vec<&Arc<Slot>> {
-    if record.slots().iter().map(|slot| slot.payload().len()).sum::<usize>() <= room.min(SMALL) {
+    if record
+        .slots()
+        .iter()
+        .map(|slot| slot.payload().len())
+        .sum::<usize>()
+        <= room.min(SMALL)
+    {
         return Vec::new();
     }
     let mut slots: Vec<_> = record.slots().iter().collect();
@@ -258,7 +267,7 @@ fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
 fn put_row(frame: &mut Vec<u8>, slot: &Slot, beside: bool) {
     put_text(frame, slot.name().as_str());
     let expires = u8::from(slot.expires().is_some()) * EXPIRES;
-    frame.push(expires | u8::from(beside) * BESIDE);
+    frame.push(expires | (u8::from(beside) * BESIDE));
     if let Some(expires) = slot.expires() {
         put_time(frame, expires);
     }
@@ -319,7 +328,9 @@ impl<'a> Reader<'a> {
         }
         let version = self.version()?;
         let count = self.count(8)?;
-        let earlier = (0..count).map(|_| self.version()).collect::<Result<_, _>>()?;
+        let earlier = (0..count)
+            .map(|_| self.version())
+            .collect::<Result<_, _>>()?;
         let (expires, updated, seen) = (self.time()?, self.time()?, self.time()?);
         let ended = self.ended()?;
         let head = self.head()?;
@@ -363,7 +374,9 @@ impl<'a> Reader<'a> {
         let label = self.if_there(has(7), Self::text)?.map(Box::from);
         let brought = self.if_there(has(8), Self::array)?;
         let count = self.count(SHORTEST_SECRET)?;
-        let secrets = (0..count).map(|_| self.secret()).collect::<Result<_, _>>()?;
+        let secrets = (0..count)
+            .map(|_| self.secret())
+            .collect::<Result<_, _>>()?;
         Ok(Head {
             created,
             ttl,
@@ -388,7 +401,9 @@ impl<'a> Reader<'a> {
     }
 
     fn duration(&mut self) -> Result<Duration, Fault> {
-        self.array().map(u64::from_le_bytes).map(Duration::from_millis)
+        self.array()
+            .map(u64::from_le_bytes)
+            .map(Duration::from_millis)
     }
 
     fn secret(&mut self) -> Result<Secret, Fault> {
@@ -441,7 +456,10 @@ impl<'a> Reader<'a> {
         let mut rows = Vec::with_capacity(count);
         for _ in 0..count {
             let row = self.row()?;
-            if rows.last().is_some_and(|last: &SlotRow| last.name >= row.name) {
+            if rows
+                .last()
+                .is_some_and(|last: &SlotRow| last.name >= row.name)
+            {
                 return Err(Fault::Order);
             }
             rows.push(row);
@@ -473,7 +491,9 @@ impl<'a> Reader<'a> {
     ) -> Result<Arc<Slot>, Fault> {
         let payload = if row.beside {
             let payload = beside(row.name.as_str());
-            payload.filter(|payload| payload.len() == row.length).ok_or(Fault::Beside)?
+            payload
+                .filter(|payload| payload.len() == row.length)
+                .ok_or(Fault::Beside)?
         } else {
             let start = self.at;
             self.take(row.length)?;
@@ -584,3 +604,6 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests;

@@ -196,6 +196,8 @@ impl Secrets {
 
     /// From now on none of them opens the session.
     pub(crate) fn supersede(&mut self, now: Timestamp) {
+        // What is not known any more does not become known again.
+        self.tidy(now);
         for secret in &mut self.0 {
             if !matches!(secret.standing, Standing::Superseded { .. }) {
                 secret.standing = Standing::Superseded {
@@ -242,11 +244,10 @@ impl Secrets {
 
     /// Returns `true` if `hash` is the only current secret, nobody has presented it, and none is retiring.
     pub(crate) fn is_alone_and_unpresented(&self, hash: SecretHash) -> bool {
-        self.0.iter().all(|secret| match secret.standing {
-            Standing::Current { presented } => secret.hash == hash && presented.is_none(),
-            Standing::Retiring { .. } => false,
-            Standing::Superseded { .. } => true,
-        })
+        let is_superseded =
+            |secret: &&Secret| matches!(secret.standing, Standing::Superseded { .. });
+        let mut others = self.0.iter().filter(|secret| secret.hash != hash);
+        self.is_news(hash) && others.all(|other| is_superseded(&other))
     }
 
     /// Returns when the newest secret was issued.
@@ -263,3 +264,6 @@ impl Secrets {
         highest.unwrap_or(0).saturating_add(1)
     }
 }
+
+#[cfg(test)]
+mod tests;
