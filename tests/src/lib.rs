@@ -1,35 +1,3 @@
-//! What the tests share: a browser without a window, a store that counts and fails on demand, a site of both; the
-//! example shop as a process, and Chromium.
+//! What the tests share.
 
-// A helper that panics is a test that fails.
-#![allow(clippy::missing_panics_doc)]
-
-mod browser;
-mod chrome;
-pub mod customers;
-mod expired;
-mod faults;
-mod logs;
-mod port;
-mod postgres;
-mod process;
-mod proxy;
-mod redis;
-mod schedule;
-mod site;
-mod tools;
-
-pub use browser::{Browser, Reply};
-pub use chrome::{Chrome, Screen};
-pub use expired::{multiply_in_postgres, multiply_in_sqlite};
-pub use faults::{Fault, FaultStore};
-pub use logs::Logs;
-pub use port::Port;
-pub use postgres::{POSTGRES_PASSWORD, Pgbouncer, PostgresServer};
-pub use process::{Guest, Page, Shop};
-pub use proxy::{Cut, Proxy, Traffic, Wire};
-pub use redis::{RedisCluster, RedisServer};
-pub use schedule::{Choices, Held};
-pub use site::{Handles, Site, Visitor};
 pub use tempfile::TempDir;
-pub use tools::{PATIENCE, require, times, wait_for};
