@@ -212,6 +212,9 @@ fn each_fault_is_told_from_the_others() {
     assert_eq!(read(&[&frame[..], b"\0"].concat()), Err(Fault::Surplus));
     let endless = [&frame[..9], &[0xff; 10]].concat();
     assert_eq!(read(&endless), Err(Fault::Length));
+    // The tenth byte has room for one bit.
+    let too_long = [&frame[..9], &[0x80; 9], &[2]].concat();
+    assert_eq!(read(&too_long), Err(Fault::Length));
 }
 
 #[test]

@@ -344,6 +344,21 @@ proptest! {
 }
 
 #[test]
+fn an_end_finds_room_in_a_full_store_whatever_its_reason() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let (key, there) = (session(1), Arc::new(idle(&clock)));
+    assert!(swap(&store, &key, None, &there));
+    let full = store.clone().with_capacity_bytes(store.used());
+    let end = there.tombstone(Ended::Deleted(long_text()), clock.now());
+    assert!(swap(&full, &key, Some(&there), &Arc::new(end)));
+    assert!(full.used() > full.capacity);
+    full.check();
+    // Nothing else does.
+    assert!(!swap(&full, &session(2), None, &there));
+}
+
+#[test]
 fn an_extension_moves_no_deadline() {
     let clock = TestClock::new();
     let store = MemoryStore::new().with_clock(clock.clone());
