@@ -197,9 +197,12 @@ struct Budget<'a> {
 impl Budget<'_> {
     /// Holds `new` bytes instead of `old`. What shrinks always fits, and so does what `must`.
     fn exchange(&self, old: usize, new: usize, must: bool) -> Result<(), NoRoom> {
-        if new <= old || must {
-            self.used.fetch_add(new, Ordering::Relaxed);
-            self.used.fetch_sub(old, Ordering::Relaxed);
+        if new <= old {
+            self.used.fetch_sub(old - new, Ordering::Relaxed);
+            return Ok(());
+        }
+        if must {
+            self.used.fetch_add(new - old, Ordering::Relaxed);
             return Ok(());
         }
         let more = |used: usize| {
@@ -243,3 +246,6 @@ impl fmt::Display for NoRoom {
 }
 
 impl std::error::Error for NoRoom {}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;
