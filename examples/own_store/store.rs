@@ -4,11 +4,10 @@
 //! decides anything but whether the version that is there is the one it was given.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rusqlite::{Connection, Error, ErrorCode, OptionalExtension};
 use session_runtime::store::{Record, Store, StoreError, Swapped, SweepGuard, Swept};
-use session_runtime::{Clock, Key};
+use session_runtime::{Clock, Key, Timestamp};
 use tokio::sync::Mutex;
 
 const TABLE: &str = include_str!("table.sql");
@@ -18,9 +17,6 @@ const SWAP: &str = "UPDATE sessions SET version = ?2, expires = ?3, record = ?4
     WHERE key = ?1 AND version = ?5";
 const SWEEP: &str = "DELETE FROM sessions WHERE key IN
     (SELECT key FROM sessions WHERE expires <= ?1 LIMIT ?2) RETURNING key, record";
-
-/// For how long a record stays after it has expired.
-const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// Keeps each record in a row.
 ///
@@ -75,7 +71,7 @@ impl Store for OwnStore {
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
         // While the clocks cannot be trusted there is no time to go by: nothing is before `NULL`.
-        let expired = self.guard.cutoff().map(|now| (now - KEPT).as_millis());
+        let expired = self.guard.cutoff().map(Timestamp::as_millis);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let connection = self.connection.lock().await;
         let mut sweep = connection.prepare(SWEEP).map_err(failed)?;

@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
+use crate::store::{Store, Swapped, SweepGuard, Swept};
 
 mod shard;
 
@@ -123,8 +123,8 @@ impl MemoryStore {
     fn make_room(&self) -> bool {
         let used = || self.inner.used.load(Ordering::Relaxed);
         let before = used();
-        if let Some(now) = self.guard.cutoff() {
-            self.delete_expired(sweepable(now), ROOM);
+        if let Some(cutoff) = self.guard.cutoff() {
+            self.delete_expired(cutoff, ROOM);
         }
         used() < before
     }
@@ -176,10 +176,8 @@ impl Store for MemoryStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let now = self.guard.cutoff();
-        Ok(now.map_or_else(Swept::default, |now| {
-            self.delete_expired(sweepable(now), limit)
-        }))
+        let cutoff = self.guard.cutoff();
+        Ok(cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit)))
     }
 }
 
