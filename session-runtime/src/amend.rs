@@ -16,6 +16,9 @@ use crate::queue::{Queue, Turn, jittered};
 use crate::record::Record;
 use crate::store::Swapped;
 
+#[cfg(all(test, feature = "memory", feature = "cookie", feature = "testing"))]
+mod tests;
+
 /// How long a swap whose outcome is unknown waits before it is asked again, give or take a half.
 const AGAIN: Duration = Duration::from_millis(20);
 

@@ -73,12 +73,11 @@ impl Request {
     /// Waits for the right to load and write. A handler may have begun a save and left it at that: nobody waits for it
     /// longer than for a store.
     async fn gate_by(&self, deadline: Instant) -> Result<Gate<'_>, Error> {
-        let guard = match self.gate.try_lock() {
-            Ok(guard) => guard,
-            Err(_) => {
-                let waited = tokio::time::timeout_at(deadline, self.gate.lock());
-                Box::pin(waited).await.map_err(|_| Error::timeout())?
-            }
+        let guard = if let Ok(guard) = self.gate.try_lock() {
+            guard
+        } else {
+            let waited = tokio::time::timeout_at(deadline, self.gate.lock());
+            Box::pin(waited).await.map_err(|_| Error::timeout())?
         };
         Ok(Gate {
             _guard: guard,
