@@ -11,12 +11,16 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::Event;
 use crate::plan::confirm::WhenFull;
+use crate::request::count_panics;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
 use crate::store::{Store, UserStore, WithUsers};
 use crate::transport::Transport;
 
 /// Sessions for every route below it.
+///
+/// So that nothing is written where a handler panics and something inside the layer answers for it, the layer sets a panic
+/// hook, which counts and then calls the one that was set before.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -122,7 +126,7 @@ impl SessionLayer {
         mut self,
         address_of: impl Fn(&request::Parts) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.config_mut().bind_address = true;
+        self.config_mut().bound_to.address = true;
         self.client_address(address_of)
     }
 
@@ -140,7 +144,7 @@ impl SessionLayer {
     ///
     /// Off by default: browsers change theirs with every update.
     pub fn bind_user_agent(mut self) -> Self {
-        self.config_mut().bind_user_agent = true;
+        self.config_mut().bound_to.user_agent = true;
         self
     }
 
@@ -238,6 +242,7 @@ impl<S> Layer<S> for SessionLayer {
         if let Err(refusal) = self.config.transport.check() {
             panic!("the session layer cannot work like this: {refusal}");
         }
+        count_panics();
         SessionService::new(inner, Arc::clone(&self.config))
     }
 }

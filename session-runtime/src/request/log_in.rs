@@ -128,7 +128,7 @@ impl Request {
             // Taken back: the guest goes on, with what was changed.
             Some(record) if guest && record.user() == owner(&state) => {
                 state.facts = FactEdits::default();
-                state.session.committed(record, now)?;
+                state.session.committed(&record, now)?;
             }
             // The session waits for the next login, with what was changed in it.
             Some(record) => {
@@ -150,10 +150,13 @@ impl Request {
         let Some(user) = opened.record.user() else {
             return;
         };
-        let ended = self
-            .end_in_store(selector, opened, &Ended::LoggedIn, deadline)
-            .await;
-        match ended {
+        let ended = async {
+            // What is set apart in it for that user is credited before.
+            self.read_user(deadline).await?;
+            let reason = Ended::LoggedIn;
+            self.end_in_store(selector, opened, &reason, deadline).await
+        };
+        match ended.await {
             Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
             Ok(_) => {}
             Err(error) => {
