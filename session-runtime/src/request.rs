@@ -119,14 +119,15 @@ impl Request {
     fn expires(&self, state: &State) -> Option<Timestamp> {
         let record = state.session.stored.as_deref()?;
         let lifetimes = state.lifetimes(&self.config);
-        let mut head = record.head.clone();
-        head.ttl = state.facts.ttl.or(head.ttl);
-        let to = lifetimes.extended(&head, state.at);
-        if state.facts.ttl.is_some() {
-            return Some(to);
+        if let Some(ttl) = state.facts.ttl {
+            return Some((state.at + ttl).min(lifetimes.limit(&record.head)));
         }
         let extends = state.touch && state.block.is_none() && lifetimes.is_due(record, state.at);
-        Some(if extends { to } else { record.expires() })
+        Some(if extends {
+            lifetimes.extended(&record.head, state.at)
+        } else {
+            record.expires()
+        })
     }
 
     /// Decides what of the handler's work is written: this is the end of the request.
