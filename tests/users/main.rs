@@ -3,6 +3,7 @@
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
+mod costs;
 mod devices;
 mod logins;
 mod merging;

@@ -150,10 +150,13 @@ impl Request {
         let Some(user) = opened.record.user() else {
             return;
         };
-        let ended = self
-            .end_in_store(selector, opened, &Ended::LoggedIn, deadline)
-            .await;
-        match ended {
+        let ended = async {
+            // What is set apart in it for that user is credited before.
+            self.read_user(deadline).await?;
+            let reason = Ended::LoggedIn;
+            self.end_in_store(selector, opened, &reason, deadline).await
+        };
+        match ended.await {
             Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
             Ok(_) => {}
             Err(error) => {

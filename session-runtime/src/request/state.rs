@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) cookie: Option<CookieAction>,
     /// Why nothing is written any more, if so.
     pub(super) block: Option<WriteBlock>,
+    /// There was a panic while the handler ran, and something may have caught it.
+    pub(super) caught: bool,
     /// A handle could not be folded, and why.
     pub(super) failure: Option<Error>,
     pub(super) phase: Phase,
