@@ -3,8 +3,6 @@
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
-mod devices;
+mod breaks;
 mod logins;
-mod merging;
-mod model;
-mod protocol;
+mod stored;
