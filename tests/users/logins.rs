@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use http::StatusCode;
 use session_runtime::store::Store;
-use session_runtime::{Clock, Saved, Session, Timestamp, UserId};
+use session_runtime::{Saved, Session, Timestamp, UserId};
 use session_tests::customers::{
     Club, NOTHING, Shop, add, club, entering, gather, guest, login, logout, paint, quietly, shown,
     try_login, user, why,
 };
-use session_tests::{Handles, Site, on_a_cache, on_each_store};
+use session_tests::{Fault, Handles, Site, on_a_cache, on_each_store};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use super::breaks::{CONFIRMATION, OPENING};
 use super::stored::{DAY, HOUR, MINUTE, MS, SECOND, account, holds_any, load_user};
 
 on_each_store!(
@@ -267,7 +268,11 @@ async fn a_second_login_of_the_user_doubles_nothing(site: Site<impl Store>) {
     };
     let reply = visitor.visit(twice).await;
     assert_eq!(reply.set_cookies().len(), 1);
-    assert_eq!(reply.body, visitor.id(), "the last id is the one that is sent");
+    assert_eq!(
+        reply.body,
+        visitor.id(),
+        "the last id is the one that is sent"
+    );
     let seen = "ada [1, 2, 4, 8] 15 loud";
     assert_eq!(quietly(&mut visitor, shown).await, seen);
     assert_eq!(visitor.key(), key, "it is one session all along");
@@ -484,4 +489,79 @@ async fn a_user_whose_name_is_anything_at_all_can_log_in() {
         let seen = quietly(&mut visitor, shown).await;
         assert_eq!(seen, format!("{name} [1] 1 dark"));
     }
+}
+
+#[tokio::test]
+async fn what_another_handle_is_dropped_with_while_the_login_waits_for_the_store_counts() {
+    for held in [OPENING, CONFIRMATION] {
+        let site = Site::in_memory();
+        drop(user(&site, "ada", &[1]).await);
+        let mut visitor = guest(&site, &[2]).await;
+        let store = Arc::clone(&site.store);
+        let both = async move |mut handles: Handles| {
+            let mut session = handles.open::<Shop>().await;
+            let mut other = handles.open::<Shop>().await;
+            add(&mut session, 4);
+            let meanwhile = async {
+                store.until_held(1).await;
+                add(&mut other, 8);
+                other.theme.set("loud".to_owned());
+                drop(other);
+                store.release();
+            };
+            let (entered, ()) = tokio::join!(session.login("ada"), meanwhile);
+            entered.unwrap();
+            assert_eq!(session.theme.get(), "loud");
+            let seen: BTreeSet<_> = session.seen.get().iter().collect();
+            format!("{seen:?} {}", session.points.get())
+        };
+        let calls = std::iter::repeat_n(Fault::None, held);
+        site.store.plan(calls.chain([Fault::Held]));
+        let reply = visitor.visit(both).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        assert_eq!(reply.body, "[1, 2, 4, 8] loud");
+        assert_eq!(
+            quietly(&mut visitor, shown).await,
+            "ada [1, 2, 4, 8] 15 loud"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_flash_fares_in_the_request_of_a_login_as_in_any_other() {
+    let site = Site::in_memory();
+    let notice = async |session: Session<Shop>| format!("{:?}", session.notice.get());
+    let tell = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+    let [some, none] = ["Some(\"Hello\")", "None"];
+    for (kept, after) in [(false, none), (true, some)] {
+        let mut visitor = guest(&site, &[]).await;
+        visitor.visit(tell).await;
+        let read = async move |mut session: Session<Shop>| {
+            assert!(session.notice.get().is_some());
+            if kept {
+                session.notice.keep();
+            }
+            session.login("ada").await.unwrap();
+        };
+        assert_eq!(visitor.visit(read).await.status, StatusCode::OK);
+        assert_eq!(quietly(&mut visitor, notice).await, after, "kept: {kept}");
+    }
+    // Set before the login, and shown after it: it lives on to the next request.
+    let mut visitor = site.visitor();
+    let set = async |mut session: Session<Shop>| {
+        session.notice.set("Hello".to_owned());
+        session.login("ada").await.unwrap();
+        assert!(session.notice.get().is_some());
+    };
+    assert_eq!(visitor.visit(set).await.status, StatusCode::OK);
+    assert_eq!(quietly(&mut visitor, notice).await, some);
+    assert_eq!(quietly(&mut visitor, notice).await, none);
+    // For this request alone.
+    let now = async |mut session: Session<Shop>| {
+        session.notice.now("Hello".to_owned());
+        session.login("ada").await.unwrap();
+        format!("{:?}", session.notice.get())
+    };
+    assert_eq!(visitor.visit(now).await.body, some);
+    assert_eq!(quietly(&mut visitor, notice).await, none);
 }
