@@ -157,10 +157,12 @@ impl Request {
         let Some(user) = opened.record.user() else {
             return;
         };
-        let ended = self
-            .end_in_store(selector, opened, &Ended::LoggedIn, deadline)
-            .await;
-        match ended {
+        let ended = async {
+            self.read_user(deadline).await?;
+            self.end_in_store(selector, opened, &Ended::LoggedIn, deadline)
+                .await
+        };
+        match ended.await {
             Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
             Ok(_) => {}
             Err(error) => {
