@@ -5,4 +5,6 @@
 
 mod breaks;
 mod logins;
+mod other_users;
+mod rules;
 mod stored;
