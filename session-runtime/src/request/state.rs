@@ -229,6 +229,15 @@ impl State {
         }
     }
 
+    /// Puts edits of an earlier generation on top of what is there now.
+    pub(super) fn take_over(&mut self, edits: &[SlotEdit], now: Timestamp) -> Result<(), Error> {
+        edits.iter().try_for_each(|edit| {
+            let (base, ours) = (edit.base.as_ref(), edit.ours.as_ref());
+            let tracked = self.tracked(edit.row);
+            tracked.fold(edit.row, base, ours, edit.used_up, now)
+        })
+    }
+
     fn keep(&mut self, row: &dyn AnyRow) {
         let edits = &mut self.session.edits;
         edits.retain(|edit| !edit.used_up || edit.name() != row.name());
