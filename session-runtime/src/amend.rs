@@ -16,6 +16,9 @@ use crate::queue::{Queue, Turn, jittered};
 use crate::record::Record;
 use crate::store::Swapped;
 
+#[cfg(all(test, feature = "memory", feature = "cookie", feature = "testing"))]
+mod tests;
+
 /// How long a swap whose outcome is unknown waits before it is asked again, give or take a half.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -75,15 +78,23 @@ pub(crate) async fn amend<T>(
     let mut conflicts = 0_u32;
     let queue = config.queues.of(key);
     loop {
-        let queues = conflicts > 0 || queue.is_contended(config.clock.elapsed());
+        let queues = conflicts > 0 || queue.is_contended(key, config.clock.elapsed());
         let turn = if queues {
-            let turn = turn(queue, deadline).await?;
-            turn.last_of(key, &mut there);
-            Some(turn)
+            Some(turn(queue, deadline).await?)
         } else {
             None
         };
-        let (after, outcome) = match plan(there.as_ref(), config.now())? {
+        let left = turn.as_ref().and_then(|turn| turn.left_of(key)).cloned();
+        let is_left = left.is_some();
+        there = left.or(there);
+        let mut planned = plan(there.as_ref(), config.now())?;
+        if is_left && matches!(planned, Plan::Leave(_)) {
+            // What another request has left may be older than what this one has seen: no *no* comes of it.
+            let latest = load(config, key, Freshness::Latest, deadline).await;
+            there = latest.map_err(Error::from)?;
+            planned = plan(there.as_ref(), config.now())?;
+        }
+        let (after, outcome) = match planned {
             Plan::Leave(outcome) => {
                 return Ok(Amended {
                     record: there,
@@ -118,7 +129,7 @@ pub(crate) async fn amend<T>(
         }
         conflicts += 1;
         observe::conflict();
-        queue.contend(config.clock.elapsed());
+        queue.contend(key, config.clock.elapsed());
     }
 }
 

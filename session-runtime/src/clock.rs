@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 /// A point in time, in milliseconds since the Unix epoch.
 ///
 /// ```
@@ -13,7 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// let t = Timestamp::from_millis(1_000);
 /// assert_eq!(t + Duration::from_secs(2), Timestamp::from_millis(3_000));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -32,11 +36,6 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         let millis = self.0.saturating_sub(earlier.0).max(0);
         Duration::from_millis(millis.unsigned_abs())
-    }
-
-    /// The time between the two, whichever is later: a clock that was ahead has left a time that is still to come.
-    pub(crate) fn distance(self, other: Self) -> Duration {
-        self.since(other).max(other.since(self))
     }
 }
 

@@ -151,11 +151,6 @@ impl Error {
         )
     }
 
-    /// Whether it is sure that nothing was written. Else nobody knows.
-    pub(crate) fn is_definite(&self) -> bool {
-        !matches!(self.0.kind, Kind::Unavailable | Kind::Timeout)
-    }
-
     /// The store did not answer before the deadline.
     pub fn is_timeout(&self) -> bool {
         self.0.kind == Kind::Timeout

@@ -265,7 +265,9 @@ fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
             frame.push(4 + u8::from(since.is_some()));
             put_number(frame, by);
             put_time(frame, at);
-            since.into_iter().for_each(|since| put_time(frame, since));
+            if let Some(since) = since {
+                put_time(frame, since);
+            }
         }
     }
 }
@@ -273,7 +275,7 @@ fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
 fn put_row(frame: &mut Vec<u8>, slot: &Slot, beside: bool) {
     put_text(frame, slot.name().as_str());
     let expires = u8::from(slot.expires().is_some()) * EXPIRES;
-    frame.push(expires | u8::from(beside) * BESIDE);
+    frame.push(expires + u8::from(beside) * BESIDE);
     if let Some(expires) = slot.expires() {
         put_time(frame, expires);
     }
@@ -628,3 +630,6 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests;

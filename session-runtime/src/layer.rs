@@ -122,7 +122,7 @@ impl SessionLayer {
         mut self,
         address_of: impl Fn(&request::Parts) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.config_mut().bind_address = true;
+        self.config_mut().bound_to.address = true;
         self.client_address(address_of)
     }
 
@@ -140,7 +140,7 @@ impl SessionLayer {
     ///
     /// Off by default: browsers change theirs with every update.
     pub fn bind_user_agent(mut self) -> Self {
-        self.config_mut().bind_user_agent = true;
+        self.config_mut().bound_to.user_agent = true;
         self
     }
 

@@ -42,8 +42,9 @@ impl Queues {
 #[derive(Default)]
 pub(crate) struct Queue {
     last: Mutex<Last>,
-    /// Until when swaps queue from the start, in milliseconds of the monotonic clock.
-    contended: AtomicU64,
+    /// The key that had the last conflict, as a number, and until when its swaps queue from the start, in milliseconds of
+    /// the monotonic clock.
+    contended: (AtomicU64, AtomicU64),
 }
 
 /// What the last in a queue has left.
@@ -57,15 +58,18 @@ struct Last {
 }
 
 impl Queue {
-    /// Returns `true` if there was a conflict a moment ago. `now` is of the monotonic clock.
-    pub(crate) fn is_contended(&self, now: Duration) -> bool {
-        millis(now) < self.contended.load(Ordering::Relaxed)
+    /// Returns `true` if the key had a conflict a moment ago. `now` is of the monotonic clock.
+    pub(crate) fn is_contended(&self, key: &Key, now: Duration) -> bool {
+        let (contended, until) = &self.contended;
+        contended.load(Ordering::Relaxed) == key.spread()
+            && millis(now) < until.load(Ordering::Relaxed)
     }
 
     /// Notes a conflict.
-    pub(crate) fn contend(&self, now: Duration) {
-        let until = millis(now + CONTENDED);
-        self.contended.store(until, Ordering::Relaxed);
+    pub(crate) fn contend(&self, key: &Key, now: Duration) {
+        let (contended, until) = &self.contended;
+        contended.store(key.spread(), Ordering::Relaxed);
+        until.store(millis(now + CONTENDED), Ordering::Relaxed);
     }
 
     /// Waits for a turn, and where it is time for that, gives other processes theirs. `None` if there is none by the
@@ -94,11 +98,10 @@ fn millis(time: Duration) -> u64 {
 pub(crate) struct Turn<'a>(MutexGuard<'a, Last>);
 
 impl Turn<'_> {
-    /// Goes on from what the last one left of that key.
-    pub(crate) fn last_of(&self, key: &Key, there: &mut Option<Arc<Record>>) {
-        if let Some((_, record)) = self.0.left.as_ref().filter(|(left, _)| left == key) {
-            *there = Some(Arc::clone(record));
-        }
+    /// Returns what the last one left of that key.
+    pub(crate) fn left_of(&self, key: &Key) -> Option<&Arc<Record>> {
+        let left = self.0.left.as_ref().filter(|(left, _)| left == key);
+        left.map(|(_, record)| record)
     }
 
     /// Leaves what is there now to the next one.

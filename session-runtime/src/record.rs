@@ -313,8 +313,12 @@ impl Record {
         Self {
             version,
             earlier,
+            ended: None,
+            expires: epoch,
+            updated: epoch,
+            seen: epoch,
             head: Box::new(head),
-            ..Self::new(epoch, epoch)
+            slots: Vec::new(),
         }
     }
 
@@ -460,3 +464,8 @@ impl Record {
             .binary_search_by(|slot| slot.name().as_str().cmp(name))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;

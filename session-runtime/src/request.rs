@@ -65,12 +65,11 @@ impl Request {
     /// longer than for a store.
     async fn gate(&self) -> Result<Gate<'_>, Error> {
         let deadline = Instant::now() + self.config.deadline;
-        let guard = match self.gate.try_lock() {
-            Ok(guard) => guard,
-            Err(_) => {
-                let waited = tokio::time::timeout_at(deadline, self.gate.lock());
-                Box::pin(waited).await.map_err(|_| Error::timeout())?
-            }
+        let guard = if let Ok(guard) = self.gate.try_lock() {
+            guard
+        } else {
+            let waited = tokio::time::timeout_at(deadline, self.gate.lock());
+            Box::pin(waited).await.map_err(|_| Error::timeout())?
         };
         Ok(Gate {
             _guard: guard,

@@ -178,7 +178,7 @@ impl<'a> OfUser<'a> {
     /// Ends all sessions but the one that is called `spared`, and returns how many that were. Logins that are under way
     /// fail.
     pub(crate) async fn revoke_all(&self, spared: Option<&str>) -> Result<usize, Error> {
-        let number = rand::random();
+        let number = place::number();
         let leaves = |selector: Selector| Some(selector.public_name().as_str()) != spared;
         self.end_marked(|there, now| place::revoke(there, leaves, number, now))
             .await
@@ -186,7 +186,7 @@ impl<'a> OfUser<'a> {
 
     /// Deletes what follows the user, and ends all sessions.
     pub(crate) async fn delete(&self) -> Result<(), Error> {
-        let number = rand::random();
+        let number = place::number();
         let ended = self.end_marked(|there, now| place::delete(there, number, now));
         ended.await.map(drop)
     }
@@ -208,10 +208,16 @@ impl<'a> OfUser<'a> {
         Ok(ended.into_iter().filter(|ended| *ended).count())
     }
 
+    fn check_label(&self, label: &str) -> Result<(), Error> {
+        let (size, limit) = (label.len(), self.config.caps.field);
+        let fits = size <= limit;
+        fits.then_some(())
+            .ok_or_else(|| Error::field_too_large("label", size, limit))
+    }
+
     /// Gives a session a label, or takes it away. `false` if there is no such session.
     pub(crate) async fn label(&self, id: &str, label: Option<&str>) -> Result<bool, Error> {
-        let size = label.map_or(0, str::len);
-        self.config.caps.check_field("label", size)?;
+        self.check_label(label.unwrap_or_default())?;
         let Some(selector) = self.find(id).await? else {
             return Ok(false);
         };

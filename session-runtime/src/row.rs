@@ -65,7 +65,6 @@ pub struct Row<T> {
     sliding: bool,
     flash: bool,
     follows: bool,
-    has_rule: bool,
     default: fn() -> T,
     decode: fn(&[u8]) -> Result<T, serde_json::Error>,
     encode: fn(&T, &mut Vec<u8>) -> Result<(), EncodeError>,
@@ -93,6 +92,8 @@ impl<T: Default> Absent for T {
 /// How a field merges.
 #[derive(Debug)]
 enum Rule<T> {
+    /// It names no rule.
+    Unnamed(fn(Sides<T>) -> Option<T>),
     Reject,
     By(fn(Sides<T>) -> Option<T>),
 }
@@ -119,11 +120,10 @@ impl<T> Row<T> {
             sliding: false,
             flash: false,
             follows: false,
-            has_rule: false,
             default,
             decode: decode::<T>,
             encode: canonical::encode::<T>,
-            rule: Rule::By(merge::later::<T>),
+            rule: Rule::Unnamed(merge::later::<T>),
         }
     }
 
@@ -148,7 +148,7 @@ impl<T> Row<T> {
     pub const fn flash(self) -> Self {
         Self {
             flash: true,
-            rule: Rule::By(merge::flash::<T>),
+            rule: Rule::Unnamed(merge::flash::<T>),
             ..self
         }
     }
@@ -167,7 +167,6 @@ impl<T> Row<T> {
     pub const fn merge_in_browser(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
         Self {
             rule: Rule::By(rule),
-            has_rule: true,
             ..self
         }
     }
@@ -177,7 +176,6 @@ impl<T> Row<T> {
     pub const fn reject(self) -> Self {
         Self {
             rule: Rule::Reject,
-            has_rule: true,
             ..self
         }
     }
@@ -324,7 +322,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
     }
 
     fn has_rule(&self) -> bool {
-        self.has_rule
+        !matches!(self.rule, Rule::Unnamed(_))
     }
 
     fn is_flash(&self) -> bool {
@@ -332,7 +330,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
-        let Rule::By(rule) = self.rule else {
+        let (Rule::By(rule) | Rule::Unnamed(rule)) = self.rule else {
             return Err(MergeFault::Rejected);
         };
         let read = |side: &Slot| self.decode_payload(side.payload());

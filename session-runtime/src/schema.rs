@@ -77,10 +77,10 @@ pub struct Opener<'a> {
 
 impl<'a> Opener<'a> {
     pub(crate) fn new(view: &View<'a>, now: Timestamp, request: &'a Arc<Request>) -> Self {
-        let apart = view.user.and(view.session);
+        let apart = view.session.filter(|_| view.has_user);
         Self {
             session: Cursor::over(view.session),
-            user: view.user.map(Cursor::over),
+            user: view.has_user.then(|| Cursor::over(view.user)),
             apart: apart.filter(|session| brought::is_any(session)),
             now,
             request,

@@ -1,6 +1,5 @@
 //! Confirming a login: the user's record gets a place for the session, and the credit of what it brought.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Plan;
@@ -148,7 +147,7 @@ impl Confirm<'_> {
             since: now,
             until: self.session.expires(),
             leaving: false,
-            credited: credited.unwrap_or_else(BTreeMap::new),
+            credited: credited.unwrap_or_default(),
         }
     }
 }

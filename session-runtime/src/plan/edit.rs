@@ -217,8 +217,10 @@ impl Caps {
     }
 
     /// Refuses a value that is too large for its field.
-    pub(crate) fn check_field(self, name: &str, size: usize) -> Result<(), Error> {
+    pub(crate) fn check_field(self, slot: &Slot) -> Result<(), Error> {
+        let size = slot.payload().len();
         if size > self.field {
+            let name = slot.name().as_str();
             return Err(Error::field_too_large(name, size, self.field));
         }
         Ok(())
@@ -226,9 +228,7 @@ impl Caps {
 
     /// Refuses values that have become too large, by a merge say.
     pub(crate) fn check_edits(self, edits: &[SlotEdit], after: &Record) -> Result<(), Error> {
-        let slots = edits.iter().filter_map(|edit| after.slot(edit.name()));
-        slots
-            .map(|slot| self.check_field(slot.name().as_str(), slot.payload().len()))
-            .collect()
+        let mut slots = edits.iter().filter_map(|edit| after.slot(edit.name()));
+        slots.try_for_each(|slot| self.check_field(slot))
     }
 }

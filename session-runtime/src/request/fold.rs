@@ -28,8 +28,9 @@ impl Drop for Running {
 /// The records of a request as its handles see them.
 pub(crate) struct View<'a> {
     pub(crate) session: Option<&'a Record>,
-    /// What follows the user, if somebody is logged in.
-    pub(crate) user: Option<Option<&'a Record>>,
+    pub(crate) user: Option<&'a Record>,
+    /// Somebody is logged in: what follows the user is the user's, be it not there.
+    pub(crate) has_user: bool,
 }
 
 impl Request {
@@ -42,20 +43,16 @@ impl Request {
         let user_seen = user.and_then(|user| user.seen_by_handles(&[], now));
         let view = View {
             session: session_seen.as_ref().or(state.session.stored.as_deref()),
-            user: user.map(|user| user_seen.as_ref().or(user.stored.as_deref())),
+            user: user.and_then(|user| user_seen.as_ref().or(user.stored.as_deref())),
+            has_user: user.is_some(),
         };
         (open(view), state.generation)
     }
 
     /// Refuses fields that are too large to be written.
     pub(crate) fn check_fields(&self, edits: &[CellEdit]) -> Result<(), Error> {
-        let slots = edits.iter().filter_map(|edit| edit.ours.as_ref());
-        slots
-            .map(|slot| {
-                let caps = self.config.caps;
-                caps.check_field(slot.name().as_str(), slot.payload().len())
-            })
-            .collect()
+        let mut slots = edits.iter().filter_map(|edit| edit.ours.as_ref());
+        slots.try_for_each(|slot| self.config.caps.check_field(slot))
     }
 
     /// Folds in what a handle did. Refuses where another handle of this request changed the same field, and

@@ -161,12 +161,11 @@ impl Request {
             found = latest.filter(admits);
         }
         let mut state = self.state();
-        match (found, &mut state.user) {
-            (Some(record), Some(user)) => user.found(record),
-            _ => {
-                state.forget();
-                state.ended = Some(Ended::Revoked);
-            }
+        if let (Some(record), Some(user)) = (found, &mut state.user) {
+            user.found(record);
+        } else {
+            state.forget();
+            state.ended = Some(Ended::Revoked);
         }
         Ok(())
     }
@@ -301,13 +300,11 @@ impl Request {
             record.ended().is_none() && Places::of(Some(record)).admits(selector)
         };
         let mut state = self.state();
-        match (latest.filter(admits), &mut state.user) {
-            (Some(record), Some(user)) => user.record.refreshed(record, self.config.now()),
-            _ => {
-                state.lose(Ended::Revoked);
-                Ok(())
-            }
+        if let (Some(record), Some(user)) = (latest.filter(admits), &mut state.user) {
+            return user.record.refreshed(record, self.config.now());
         }
+        state.lose(Ended::Revoked);
+        Ok(())
     }
 }
 

@@ -128,7 +128,7 @@ impl Request {
             // Taken back: the guest goes on, with what was changed.
             Some(record) if guest && record.user() == owner(&state) => {
                 state.facts = FactEdits::default();
-                state.session.committed(record, now)?;
+                state.session.committed(&record, now)?;
             }
             // The session waits for the next login, with what was changed in it.
             Some(record) => {

@@ -35,6 +35,14 @@ pub enum Saved {
 }
 
 impl Saved {
+    fn from(written: bool) -> Self {
+        if written {
+            Self::Written
+        } else {
+            Self::Unchanged
+        }
+    }
+
     /// Returns this, unless it is that nothing was written; then `other`.
     fn or(self, other: Self) -> Self {
         if self == Self::Unchanged { other } else { self }
@@ -235,12 +243,8 @@ impl Request {
                     state.issue(id);
                 }
                 state.facts = FactEdits::default();
-                state.session.committed(record, self.config.now())?;
-                Ok(if written {
-                    Saved::Written
-                } else {
-                    Saved::Unchanged
-                })
+                state.session.committed(&record, self.config.now())?;
+                Ok(Saved::from(written))
             }
             (Outcome::SetApart, _) => {
                 state.session.committed_elsewhere(self.config.now())?;
@@ -280,7 +284,7 @@ impl Request {
             match Box::pin(created).await {
                 Ok(Some(record)) => {
                     self.config.emit(EventKind::Created, &key, None);
-                    return self.created(id, record).map(|()| Saved::Written);
+                    return self.created(id, &record).map(|()| Saved::Written);
                 }
                 // Another record of that selector: one in 2^64, or a generator that repeats itself.
                 Ok(None) => {}
@@ -289,7 +293,7 @@ impl Request {
         }
     }
 
-    fn created(&self, id: SessionId, record: Arc<Record>) -> Result<(), Error> {
+    fn created(&self, id: SessionId, record: &Arc<Record>) -> Result<(), Error> {
         let mut state = self.state();
         state.issue(id);
         state.facts = FactEdits::default();
@@ -338,7 +342,7 @@ impl Request {
                 if let Some(id) = issues {
                     self.state().issue(id);
                 }
-                self.state().session.committed(record, self.config.now())?;
+                self.state().session.committed(&record, self.config.now())?;
                 Ok(Saved::Written)
             }
             None => Ok(Saved::Unchanged),
@@ -358,7 +362,7 @@ impl Request {
         let record = there.filter(|_| applied);
         let now = self.config.now();
         let committed =
-            record.and_then(|record| self.user_mut(|user| user.record.committed(record, now)));
+            record.and_then(|record| self.user_mut(|user| user.record.committed(&record, now)));
         committed.map_or(Ok(Saved::Unchanged), |done| done.map(|()| Saved::Written))
     }
 
@@ -390,22 +394,15 @@ impl Request {
         let amended = Box::pin(saved)
             .await
             .map_err(|failure| self.user_failed(failure))?;
-        match (amended.outcome, amended.record) {
-            (UserOutcome::Saved { written }, Some(record)) => {
-                let now = self.config.now();
-                self.user_mut(|user| user.record.committed(record, now))
-                    .unwrap_or(Ok(()))?;
-                Ok(if written {
-                    Saved::Written
-                } else {
-                    Saved::Unchanged
-                })
-            }
-            _ => {
-                self.state().lose(Ended::Revoked);
-                Ok(Saved::Ended)
-            }
-        }
+        let (UserOutcome::Saved { written }, Some(record)) = (amended.outcome, amended.record)
+        else {
+            self.state().lose(Ended::Revoked);
+            return Ok(Saved::Ended);
+        };
+        let now = self.config.now();
+        self.user_mut(|user| user.record.committed(&record, now))
+            .unwrap_or(Ok(()))?;
+        Ok(Saved::from(written))
     }
 
     fn user_failed(&self, failure: Failure) -> Error {

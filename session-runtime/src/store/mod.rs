@@ -43,7 +43,6 @@ pub use crate::error::StoreError;
 pub use crate::record::{FieldName, Record, Slot, Version};
 pub use crate::signature::Signature;
 
-use crate::clock::Timestamp;
 use crate::key::{Key, UserId};
 
 /// How long a store keeps a record past its expiry, for handlers that are slow and clocks that differ.
@@ -133,11 +132,6 @@ impl Swept {
             self.expired.push((key, record.user().cloned()));
         }
     }
-}
-
-/// Returns the latest expiry of what may be swept at `now`.
-pub(crate) fn sweepable(now: Timestamp) -> Timestamp {
-    now - KEPT_AFTER_EXPIRY
 }
 
 impl<S: Store> Store for Arc<S> {

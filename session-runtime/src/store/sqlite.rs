@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
+use crate::store::{Store, Swapped, SweepGuard, Swept};
 
 mod error;
 mod file;
@@ -258,11 +258,11 @@ impl Store for SqliteStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let Some(now) = self.inner.guard.cutoff() else {
+        let Some(cutoff) = self.inner.guard.cutoff() else {
             return Ok(Swept::default());
         };
         ask(&self.inner.writes, move |connection| {
-            table::sweep(connection, sweepable(now), limit)
+            table::sweep(connection, cutoff, limit)
         })
         .await
     }

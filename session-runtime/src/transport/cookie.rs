@@ -328,13 +328,13 @@ mod tests {
 
     #[test]
     fn a_removal_repeats_every_attribute() {
-        let id = SessionId::parse(&[b'a'; 40]).unwrap();
+        let id = SessionId::parse(&[b'a'; 48]).unwrap();
         let issue = Notice::Issue(id, Duration::from_secs(60));
         let cookie = CookieTransport::new();
         let attributes = "HttpOnly; SameSite=Lax; Secure; Path=/";
         assert_eq!(
             written(&cookie, issue),
-            format!("__Host-id={}; {attributes}; Max-Age=60", "a".repeat(40))
+            format!("__Host-id={}; {attributes}; Max-Age=60", "a".repeat(48))
         );
         assert_eq!(
             written(&cookie, Notice::Remove),
@@ -349,7 +349,7 @@ mod tests {
             written(&shared, issue),
             format!(
                 "s={}; HttpOnly; SameSite=Lax; Secure; Path=/shop; Domain=example.org",
-                "a".repeat(40)
+                "a".repeat(48)
             )
         );
     }

@@ -58,7 +58,7 @@ impl Presented {
     /// What the one value found stands for.
     fn value(text: &[u8]) -> Self {
         SessionId::parse(text).map_or(
-            Self::Malformed("it is not 40 lower-case hexadecimal digits"),
+            Self::Malformed("it is not 48 lower-case hexadecimal digits"),
             Self::Id,
         )
     }
