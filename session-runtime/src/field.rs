@@ -76,7 +76,7 @@ impl<T: Send + Sync + 'static> Field<T> {
 }
 
 impl<T> Field<T> {
-    /// What the guest had gathered in the field before the login, where it has not been merged into the user's: since
+    /// Returns what the guest had gathered in the field before the login, where it has not been merged into the user's: since
     /// [`SessionLayer::migrate`](crate::SessionLayer::migrate) is off, or it had no room. `None` if
     /// there is nothing. [`Session::migrate`](crate::Session::migrate) and
     /// [`discard`](crate::Session::discard) settle it.
@@ -85,13 +85,13 @@ impl<T> Field<T> {
         self.row.decode_payload(slot.payload()).ok()
     }
 
-    /// The value; the default while the field is absent.
+    /// Returns the value; the default while the field is absent.
     pub fn get(&self) -> &T {
         self.slide();
         &self.opened().value
     }
 
-    /// The value, to be changed in place. Its lifetime goes on.
+    /// Returns the value, to be changed in place. The field keeps the lifetime that it has.
     ///
     /// If it is the same at the end of the request, nothing is written.
     pub fn get_mut(&mut self) -> &mut T {
@@ -100,7 +100,7 @@ impl<T> Field<T> {
         &mut self.opened_mut().value
     }
 
-    /// Replaces the value. Its lifetime starts anew: the one that this request has asked for, or the usual one.
+    /// Replaces the value. Its lifetime starts anew, or is what [`expire_in`](Self::expire_in) has said in this request.
     pub fn set(&mut self, value: T) {
         let lifetime = self.lifetime();
         self.value = Box::new(Opened { value, lifetime }).into();
@@ -122,7 +122,7 @@ impl<T> Field<T> {
         self.marks.replace(Marks::CLEARED);
     }
 
-    /// Whether the field has a value, be it stored or set just now.
+    /// Returns `true` if the field has a value, be it stored or set just now.
     pub fn is_present(&self) -> bool {
         if self.marks.has(Marks::SET | Marks::BORROWED) {
             return true;
@@ -134,7 +134,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value, unless what is stored does not fit the field's type.
+    /// Returns the value, unless what is stored does not fit the field's type.
     ///
     /// # Errors
     ///
@@ -153,9 +153,9 @@ impl<T> Field<T> {
         }
     }
 
-    /// Gives the field a lifetime from now, whatever its attribute says. It holds until the field is set in another
-    /// request, be the field used meanwhile or changed in place. While the field is absent, it holds for the value that
-    /// this request sets.
+    /// Gives the field a lifetime from now, whatever its attribute says; also the value that this request sets after
+    /// this. It holds until another request sets the field, be it used or changed in place meanwhile. No effect on a
+    /// field that stays absent.
     pub fn expire_in(&mut self, lifetime: Duration) {
         self.live(Lifetime::For(lifetime));
     }
@@ -165,7 +165,7 @@ impl<T> Field<T> {
         self.live(Lifetime::Session);
     }
 
-    /// When the field lapses; `None` if it lives as long as the session, or is absent.
+    /// Returns when the field expires; `None` if it lives as long as the session, or is absent.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expiry().map(Into::into)
     }

@@ -63,7 +63,7 @@ impl Selector {
 pub struct UserId(Box<str>);
 
 impl UserId {
-    /// The user of that name; whatever text the app identifies users by.
+    /// Makes the id of the user of that name; whatever text the app identifies users by.
     pub fn new(name: impl Into<Box<str>>) -> Self {
         Self(name.into())
     }

@@ -9,7 +9,7 @@ mod precedent;
 pub use by_key::Keyed;
 pub use precedent::{left_precedent, retainment_precedent, right_precedent, storage_precedent};
 
-/// What a merge is between.
+/// Says what a merge is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Occasion {
@@ -47,7 +47,7 @@ pub struct Sides<T> {
     pub ours: Option<T>,
     /// The value that is stored by now, or the account's.
     pub theirs: Option<T>,
-    /// What the merge is between.
+    /// The occasion: what the merge is between.
     pub occasion: Occasion,
 }
 
@@ -79,7 +79,7 @@ impl<T> Sides<T> {
         }
     }
 
-    /// What `part` finds in each side.
+    /// Returns what `part` finds in each side.
     fn each<U>(self, part: impl Fn(T) -> Option<U>) -> Sides<U> {
         Sides {
             base: self.base.and_then(&part),
@@ -91,7 +91,7 @@ impl<T> Sides<T> {
 }
 
 impl<T: PartialEq> Sides<T> {
-    /// The side that changed, if only one did; else what `rule` makes of both.
+    /// Returns the side that changed, if only one did; else what `rule` makes of both.
     fn settle(self, rule: impl FnOnce(Self) -> Option<T>) -> Option<T> {
         if self.ours == self.base {
             self.theirs
@@ -385,7 +385,7 @@ union_of_sets! {
     note = "`deep` and `by_key` merge part by part; derive `session_runtime::Merge` for a struct of yours, or name another rule"
 )]
 pub trait Merge: Sized + PartialEq {
-    /// What becomes of a value that both sides changed; `None` removes it.
+    /// Returns what becomes of a value that both sides changed; `None` removes it.
     fn merge(sides: Sides<Self>) -> Option<Self>;
 }
 

@@ -30,7 +30,7 @@ pub(crate) const TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct FieldName(Cow<'static, str>);
 
 impl FieldName {
-    /// A name known at compile time.
+    /// Makes a name that is known at compile time.
     pub const fn fixed(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
@@ -196,7 +196,7 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// Why a session is no longer there.
+/// Says why a session is no longer there.
 ///
 /// ```
 /// use session_runtime::Ended;

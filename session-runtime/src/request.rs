@@ -122,21 +122,22 @@ impl Request {
         }
     }
 
-    /// Returns when the session will expire if nothing more happens, this request included.
+    /// Returns when the session expires if nothing more happens, this request included.
     pub(crate) fn expires(&self) -> Option<Timestamp> {
         let state = self.state();
         let record = state.session.stored.as_deref()?;
-        let (lifetimes, wish) = (state.lifetimes(&self.config), state.facts.ttl);
-        if wish.is_some_and(|ttl| record.head.ttl != Some(ttl)) {
-            let mut head = record.head.clone();
-            head.ttl = wish;
-            return Some(lifetimes.extended(&head, state.at));
+        let lifetimes = state.lifetimes(&self.config);
+        let wish = state.facts.ttl.filter(|ttl| record.head.ttl != Some(*ttl));
+        if let Some(ttl) = wish {
+            return Some((state.at + ttl).min(lifetimes.limit(&record.head)));
         }
         let touches = state.touch && state.block.is_none() && self.config.watch.is_steady();
-        if touches && lifetimes.is_due(record, state.at) {
-            return Some(lifetimes.extended(&record.head, state.at));
-        }
-        Some(record.expires())
+        let extends = touches && lifetimes.is_due(record, state.at);
+        Some(if extends {
+            lifetimes.extended(&record.head, state.at)
+        } else {
+            record.expires()
+        })
     }
 
     /// Decides what of the handler's work is written: this is the end of the request.

@@ -22,7 +22,7 @@ use crate::record::{Ended, Record, Slot};
 use crate::row::AnyRow;
 use crate::task::to_its_end;
 
-/// What came of [`Session::save`](crate::Session::save).
+/// Says what came of [`Session::save`](crate::Session::save).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Saved {
@@ -30,7 +30,9 @@ pub enum Saved {
     Written,
     /// There was nothing to write.
     Unchanged,
-    /// The session was ended while the request was running. The changes are dropped; nothing brings it back.
+    /// The session was ended while the request was running: logged out, deleted, revoked; or its guest logged in and has
+    /// come back with the new id over a minute ago. The changes are dropped, of the browser's fields and of the user's;
+    /// nothing brings them back.
     Ended,
 }
 
