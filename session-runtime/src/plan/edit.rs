@@ -132,7 +132,7 @@ fn expiry(slot: Option<&Arc<Slot>>) -> Option<Expiry> {
 ///
 /// Where one side left the payload alone, the other side's stands; where both changed it, the field's rule
 /// decides, also if they wrote the same. Of the expiry: where one side changed it, that; where both did, the
-/// later, or if one has only used a field that slides, the other.
+/// later, or of a field that slides the one that was asked for.
 pub(crate) fn merge3(
     row: &dyn AnyRow,
     base: Option<&Arc<Slot>>,
@@ -147,7 +147,7 @@ pub(crate) fn merge3(
     } else {
         by_rule(row, base, ours, theirs, occasion)?
     };
-    let expiry = merged_expiry(base, ours, theirs);
+    let expiry = merged_expiry(row, base, ours, theirs);
     Ok(payload.map(|slot| {
         if expiry == slot.expiry() {
             slot
@@ -186,19 +186,14 @@ fn by_rule(
 
 /// Returns when a slot that both sides may have retimed expires.
 fn merged_expiry(
+    row: &dyn AnyRow,
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
 ) -> Expiry {
-    const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
-    let until = |side| expiry(side).map(|expiry| expiry.at.unwrap_or(NEVER));
     let merged = if expiry(ours) == expiry(base) {
         theirs
-    } else if expiry(theirs) == expiry(base) {
-        ours
-    } else if has_slid(base, ours) != has_slid(base, theirs) {
-        if has_slid(base, ours) { theirs } else { ours }
-    } else if until(ours) > until(theirs) {
+    } else if expiry(theirs) == expiry(base) || rank(row, ours) > rank(row, theirs) {
         ours
     } else {
         theirs
@@ -206,10 +201,13 @@ fn merged_expiry(
     expiry(merged).unwrap_or_default()
 }
 
-/// Returns `true` if a side has another expiry and nobody has asked for that: the field was used.
-fn has_slid(base: Option<&Arc<Slot>>, side: Option<&Arc<Slot>>) -> bool {
-    let by_itself = expiry(side).is_some_and(|expiry| expiry.at.is_some() && !expiry.pinned);
-    by_itself && same_payload(base, side)
+/// Returns what is compared of two expiries: the later counts, but having used a field that slides undoes nothing that
+/// was asked for.
+fn rank(row: &dyn AnyRow, slot: Option<&Arc<Slot>>) -> Option<(bool, Timestamp)> {
+    const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+    let expiry = expiry(slot)?;
+    let asked_for = expiry.pinned || expiry.at.is_none();
+    Some((row.is_sliding() && asked_for, expiry.at.unwrap_or(NEVER)))
 }
 
 /// How large values and records may be, in bytes.
