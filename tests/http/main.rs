@@ -18,4 +18,3 @@ mod flash;
 mod hot_key;
 mod schemas;
 mod sharing;
-mod sweeping;
