@@ -16,5 +16,6 @@ mod expiry;
 mod failures;
 mod flash;
 mod hot_key;
+mod rotation;
 mod schemas;
 mod sharing;
