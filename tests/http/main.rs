@@ -15,6 +15,7 @@ mod events;
 mod expiry;
 mod failures;
 mod flash;
+mod guest;
 mod hot_key;
 mod rotation;
 mod schemas;
