@@ -184,9 +184,10 @@ impl<S: Schema> Session<S> {
     ///
     /// If the store does not answer before the deadline. The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        Arc::clone(&self.request).delete(reason.into()).await?;
+        self.fold()?;
+        let deleted = Arc::clone(&self.request).delete(reason.into()).await;
         self.reopen();
-        Ok(())
+        deleted
     }
 
     /// Logs `user` in.

@@ -5,10 +5,8 @@
 
 mod breaks;
 mod costs;
-mod devices;
 mod logins;
 mod merging;
-mod model;
 mod other_users;
 mod protocol;
 mod rules;

@@ -12,7 +12,6 @@ use crate::error::Error;
 use crate::key::{Selector, UserId};
 use crate::login::{LoggedIn, Login, LoginFailure};
 use crate::plan::edit::SlotEdit;
-use crate::plan::end::Ending;
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::Ended;
 use crate::task::to_its_end;
@@ -154,21 +153,9 @@ impl Request {
 
     /// Ends the session of another user whose place the login takes. If that fails, it stays until it expires.
     async fn end_replaced(&self, selector: Selector, opened: &Opened, deadline: Instant) {
-        let Some(user) = opened.record.user() else {
-            return;
-        };
-        let ended = async {
-            // What is set apart in it for that user is credited before.
-            self.read_user(deadline).await?;
-            let reason = Ended::LoggedIn;
-            self.end_in_store(selector, opened, &reason, deadline).await
-        };
-        match ended.await {
-            Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, "the session of the user before could not be ended: it is left until it expires");
-            }
+        let ended = self.end_in_store(selector, opened, &Ended::LoggedIn, deadline);
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "the session of the user before could not be ended: it is left until it expires");
         }
     }
 }
