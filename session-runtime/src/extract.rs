@@ -20,10 +20,11 @@ fn request_of(parts: &Parts) -> Result<&Arc<Request>, Error> {
 /// Loads the session, once per request, and opens it as `S`.
 async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Error> {
     let request = request_of(parts)?;
-    request.load(parts).await?;
+    let deadline = request.deadline();
+    request.load(parts, deadline).await?;
     request.uses(S::LIFETIME, touch);
     request.config.know(TypeId::of::<S>(), S::ROWS);
-    Session::open(Arc::clone(request)).await
+    Session::open(Arc::clone(request), deadline).await
 }
 
 impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {

@@ -11,12 +11,16 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::Event;
 use crate::plan::confirm::WhenFull;
+use crate::request::count_panics;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
 use crate::store::{Store, UserStore, WithUsers};
 use crate::transport::Transport;
 
 /// Sessions for every route below it.
+///
+/// So that nothing is written where a handler panics and something inside the layer answers for it, the layer sets a panic
+/// hook, which counts and then calls the one that was set before.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -241,6 +245,7 @@ impl<S> Layer<S> for SessionLayer {
         if let Err(refusal) = self.config.transport.check() {
             panic!("the session layer cannot work like this: {refusal}");
         }
+        count_panics();
         SessionService::new(inner, Arc::clone(&self.config))
     }
 }

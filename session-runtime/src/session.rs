@@ -5,6 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::field::describe;
@@ -47,14 +49,14 @@ pub struct Session<S: Schema> {
 }
 
 impl<S: Schema> Session<S> {
-    pub(crate) async fn open(request: Arc<Request>) -> Result<Self, Error> {
+    pub(crate) async fn open(request: Arc<Request>, deadline: Instant) -> Result<Self, Error> {
         let follows = || S::ROWS.iter().any(|row| row.0.follows());
         let asks = request.has_unread_user();
         if asks && (request.config.always_check_user || follows()) {
-            Box::pin(request.load_user()).await?;
+            Box::pin(request.load_user(deadline)).await?;
         }
         if request.holds_users(S::ROWS) {
-            Box::pin(request.adopt(S::ROWS)).await?;
+            Box::pin(request.adopt(S::ROWS, deadline)).await?;
         }
         let (cells, generation) = open::<S>(&request);
         Ok(Self {

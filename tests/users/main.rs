@@ -3,8 +3,13 @@
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
+mod breaks;
+mod costs;
 mod devices;
 mod logins;
 mod merging;
 mod model;
+mod other_users;
 mod protocol;
+mod rules;
+mod stored;

@@ -1,7 +1,8 @@
 //! What handles see of a request's state, and how what they changed is folded into it.
 
 use std::cell::Cell;
-use std::ptr;
+use std::sync::Once;
+use std::{panic, ptr, thread};
 
 use super::state::{Phase, State, WriteBlock};
 use super::{Request, unsaved};
@@ -14,14 +15,41 @@ use crate::row::{CellEdit, EditKind};
 thread_local! {
     /// The request whose handler this thread is running.
     static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
+
+    /// How many panics have begun on this thread.
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts the panics of each thread from now on. A panic that is caught inside the layer leaves no other trace, unless
+/// there is a handle that it drops. The hook that was there is called as before.
+pub(crate) fn count_panics() {
+    static COUNTING: Once = Once::new();
+    if thread::panicking() {
+        return; // a hook cannot be set just now
+    }
+    COUNTING.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let _ = PANICS.try_with(|panics| panics.set(panics.get() + 1));
+            before(panic);
+        }));
+    });
 }
 
 /// While it lives, its thread runs a handler. It remembers which one the thread ran before.
-pub(crate) struct Running(*const Request);
+pub(crate) struct Running<'a> {
+    request: &'a Request,
+    before: *const Request,
+    /// How many panics there had been.
+    panics: u64,
+}
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
-        RUNNING.set(self.0);
+        RUNNING.set(self.before);
+        if self.panics < PANICS.get() {
+            self.request.state().caught = true;
+        }
     }
 }
 
@@ -122,8 +150,12 @@ impl Request {
     }
 
     /// Marks this thread as running the handler, until what it returns is dropped.
-    pub(crate) fn run(&self) -> Running {
-        Running(RUNNING.replace(self))
+    pub(crate) fn run(&self) -> Running<'_> {
+        Running {
+            request: self,
+            before: RUNNING.replace(self),
+            panics: PANICS.get(),
+        }
     }
 
     /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task

@@ -40,11 +40,11 @@ enum Found {
 
 impl Request {
     /// Loads what the client presented, once per request.
-    pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
+    pub(crate) async fn load(&self, parts: &Parts, deadline: Instant) -> Result<(), Error> {
         if self.state().client.is_some() {
             return Ok(());
         }
-        let gate = self.gate().await?;
+        let gate = self.gate_by(deadline).await?;
         if self.state().client.is_some() {
             return Ok(());
         }
@@ -136,8 +136,8 @@ impl Request {
     }
 
     /// Looks up what follows the user. A session that has no place there was revoked.
-    pub(crate) async fn load_user(&self) -> Result<(), Error> {
-        let gate = self.gate().await?;
+    pub(crate) async fn load_user(&self, deadline: Instant) -> Result<(), Error> {
+        let gate = self.gate_by(deadline).await?;
         self.read_user(gate.deadline).await
     }
 
@@ -187,8 +187,8 @@ impl Request {
 
     /// Sets apart what the session holds of the user's, and credits it. That writes nothing else: what handlers have
     /// changed may yet come to nothing.
-    pub(crate) async fn adopt(&self, rows: &Rows) -> Result<(), Error> {
-        let gate = self.gate().await?;
+    pub(crate) async fn adopt(&self, rows: &Rows, deadline: Instant) -> Result<(), Error> {
+        let gate = self.gate_by(deadline).await?;
         let now = self.config.now();
         let opened = self.state().opened();
         if let Some((selector, opened)) = opened

@@ -1,5 +1,6 @@
 //! Logging in, as the request sees it.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -93,20 +94,21 @@ impl Request {
         let logged_in = Box::pin(login.run()).await;
         match logged_in {
             Ok(done) => {
-                if let Some((selector, opened)) = start.replaces {
-                    self.end_replaced(selector, &opened, deadline).await;
+                if let Some((selector, opened)) = &start.replaces {
+                    self.end_replaced(*selector, opened, deadline).await;
                 }
-                self.logged_in(user, done);
-                Ok(())
+                self.logged_in(user, done, start.replaces.is_some())
             }
             Err(failure) => self.login_failed(failure),
         }
     }
 
-    /// Turns the request to the user's session.
-    fn logged_in(&self, user: &UserId, done: LoggedIn) {
+    /// Turns the request to the user's session. Unless that `starts_clean`, what handles have done during the login, and
+    /// what they have read of flashes, goes along.
+    fn logged_in(&self, user: &UserId, done: LoggedIn, starts_clean: bool) -> Result<(), Error> {
         let mut state = self.state();
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
+        let (unsent, flashes) = (state.session.take_unsent(), take(&mut state.flashes));
         state.forget();
         (state.ended, state.block) = (None, panicked);
         state.session = TrackedRecord::of(done.session);
@@ -117,6 +119,11 @@ impl Request {
             presents: false,
         });
         state.issue(done.id);
+        if starts_clean {
+            return Ok(());
+        }
+        state.flashes = flashes;
+        state.take_over(&unsent, self.config.now())
     }
 
     /// Goes on as before, with what the login has left of the session.
@@ -150,10 +157,13 @@ impl Request {
         let Some(user) = opened.record.user() else {
             return;
         };
-        let ended = self
-            .end_in_store(selector, opened, &Ended::LoggedIn, deadline)
-            .await;
-        match ended {
+        let ended = async {
+            // What is set apart in it for that user is credited before.
+            self.read_user(deadline).await?;
+            let reason = Ended::LoggedIn;
+            self.end_in_store(selector, opened, &reason, deadline).await
+        };
+        match ended.await {
             Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
             Ok(_) => {}
             Err(error) => {

@@ -312,8 +312,8 @@ impl Request {
 
     async fn resolve_session(&self, deadline: Instant) -> Result<Saved, Error> {
         let (unknown, selector) = {
-            let mut state = self.state();
-            (state.session.unknown.take(), state.selector())
+            let state = self.state();
+            (state.session.unknown.clone(), state.selector())
         };
         let Some((unknown, issues)) = unknown else {
             return Ok(Saved::Unchanged);
@@ -325,6 +325,7 @@ impl Request {
         let key = Key::from(selector);
         let resolved = unknown.resolve(&self.config, &key, deadline).await;
         let (there, applied) = resolved.map_err(|failure| self.failed(failure, issues))?;
+        self.state().session.unknown = None;
         match there.filter(|_| applied) {
             Some(record) => {
                 if record.user()
@@ -341,7 +342,9 @@ impl Request {
                         .committed_elsewhere(self.config.now())?;
                     return Ok(Saved::Written);
                 }
-                if let Some(id) = issues {
+                // While enough ids wait to be presented, a rotation issues none.
+                let issued = |id: &SessionId| record.head.secrets.knows(id.secret());
+                if let Some(id) = issues.filter(issued) {
                     self.state().issue(id);
                 }
                 self.state().session.committed(&record, self.config.now())?;
@@ -353,7 +356,7 @@ impl Request {
 
     async fn resolve_user(&self, deadline: Instant) -> Result<Saved, Error> {
         let unknown = self.user_mut(|user| {
-            let unknown = user.record.unknown.take();
+            let unknown = user.record.unknown.clone();
             unknown.map(|(unknown, _)| (Key::User(user.id.clone()), unknown))
         });
         let Some((key, unknown)) = unknown.flatten() else {
@@ -361,6 +364,7 @@ impl Request {
         };
         let resolved = unknown.resolve(&self.config, &key, deadline).await;
         let (there, applied) = resolved.map_err(|failure| self.user_failed(failure))?;
+        self.user_mut(|user| user.record.unknown = None);
         let record = there.filter(|_| applied);
         let now = self.config.now();
         let committed =
