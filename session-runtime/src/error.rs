@@ -67,6 +67,14 @@ enum Kind {
     TooManySessions,
 }
 
+/// Returns the name of a field without what the library has put before it: `token` of `@guest/token`.
+pub(crate) fn own_name(field: &str) -> &str {
+    let set_off = field.strip_prefix('@');
+    set_off.map_or(field, |name| {
+        name.split_once('/').map_or(field, |(_, own)| own)
+    })
+}
+
 impl Error {
     fn new(kind: Kind, source: Option<Cause>) -> Self {
         Self(Box::new(Inner { kind, source }))
@@ -85,12 +93,8 @@ impl Error {
     }
 
     pub(crate) fn rejected(field: &str) -> Self {
-        Self::new(
-            Kind::Rejected {
-                field: field.to_owned(),
-            },
-            None,
-        )
+        let field = own_name(field).to_owned();
+        Self::new(Kind::Rejected { field }, None)
     }
 
     pub(crate) fn too_large(what: impl Into<String>, size: usize, limit: usize) -> Self {
@@ -105,20 +109,16 @@ impl Error {
     }
 
     pub(crate) fn field_too_large(field: &str, size: usize, limit: usize) -> Self {
-        Self::too_large(format!("the field `{field}`"), size, limit)
+        Self::too_large(format!("the field `{}`", own_name(field)), size, limit)
     }
 
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
-        Self::new(
-            Kind::Encode {
-                field: field.to_owned(),
-            },
-            Some(Box::new(source)),
-        )
+        let field = own_name(field).to_owned();
+        Self::new(Kind::Encode { field }, Some(Box::new(source)))
     }
 
     pub(crate) fn undecodable(field: &str) -> Self {
-        let field = field.to_owned();
+        let field = own_name(field).to_owned();
         Self::new(Kind::Undecodable { field }, None)
     }
 
@@ -174,7 +174,8 @@ impl Error {
         self.0.kind == Kind::TooManySessions
     }
 
-    /// Returns `true` if a field's value has no JSON form, such as NaN or a map whose keys are not text.
+    /// Returns `true` if a field's value cannot be written as JSON: NaN, a map whose keys are not text, or what is nested
+    /// so deep that it could not be read back.
     pub fn is_encode(&self) -> bool {
         matches!(self.0.kind, Kind::Encode { .. })
     }
@@ -247,7 +248,7 @@ impl fmt::Display for Error {
             Kind::TooLarge { what, size, limit } => {
                 write!(f, "{what} takes {size} bytes, and {limit} is the limit: keep large data elsewhere and its name in the session")
             }
-            Kind::Encode { field } => write!(f, "the value of `{field}` has no JSON form"),
+            Kind::Encode { field } => write!(f, "the value of `{field}` cannot be written as JSON"),
             Kind::Undecodable { field } => {
                 write!(f, "a stored value of `{field}` does not fit its type, so it is kept and not merged")
             }
@@ -440,7 +441,7 @@ impl DecodeError {
     pub(crate) fn new(field: &'static str, source: &serde_json::Error) -> Self {
         // Not kept as a source: serde's messages quote the value.
         Self {
-            field,
+            field: own_name(field),
             position: (source.line(), source.column()),
         }
     }
@@ -459,7 +460,7 @@ impl fmt::Display for DecodeError {
 
 impl StdError for DecodeError {}
 
-/// Says why a value has no JSON form. The message never quotes the value.
+/// Says why a value cannot be written as JSON. The message never quotes the value.
 #[derive(Debug)]
 pub(crate) struct EncodeError(pub(crate) Cow<'static, str>);
 

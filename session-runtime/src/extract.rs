@@ -24,7 +24,7 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     request.load(parts, deadline).await?;
     request.uses(S::LIFETIME, touch);
     request.config.know(TypeId::of::<S>(), S::ROWS);
-    Session::open(Arc::clone(request), deadline).await
+    Session::open(Arc::clone(request), touch, deadline).await
 }
 
 impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {

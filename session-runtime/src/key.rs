@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 /// # Ok::<(), session_runtime::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Key {
     /// A browser's session.
     Session(Selector),

@@ -260,7 +260,12 @@ impl Login<'_> {
                 })
             },
         );
-        Ok(ended.await?.outcome)
+        let ended = ended.await?;
+        if ended.written {
+            let kind = EventKind::Ended(Ended::Expired);
+            self.config.emit(kind, &key, Some(self.user));
+        }
+        Ok(ended.outcome)
     }
 
     /// Refuses before anything is written, where that can be told.

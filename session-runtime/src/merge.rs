@@ -39,6 +39,7 @@ pub enum Occasion {
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sides<T> {
     /// The value that both sides started from.
     pub base: Option<T>,
@@ -51,6 +52,33 @@ pub struct Sides<T> {
 }
 
 impl<T> Sides<T> {
+    /// Returns three sides, for a [`Merge`] of what is inside of another, or for a test of a rule.
+    ///
+    /// ```
+    /// use session_runtime::{Merge, Occasion, Sides};
+    ///
+    /// #[derive(PartialEq)]
+    /// struct Wrapped(Option<u8>);
+    ///
+    /// impl Merge for Wrapped {
+    ///     fn merge(sides: Sides<Self>) -> Option<Self> {
+    ///         let [base, ours, theirs] = [sides.base, sides.ours, sides.theirs].map(|side| side?.0);
+    ///         u8::merge(Sides::new(base, ours, theirs, sides.occasion)).map(|inner| Self(Some(inner)))
+    ///     }
+    /// }
+    /// # let wrapped = |n| Some(Wrapped(Some(n)));
+    /// # let merged = Wrapped::merge(Sides::new(wrapped(1), wrapped(2), wrapped(3), Occasion::Conflict));
+    /// # assert!(merged == wrapped(2));
+    /// ```
+    pub fn new(base: Option<T>, ours: Option<T>, theirs: Option<T>, occasion: Occasion) -> Self {
+        Self {
+            base,
+            ours,
+            theirs,
+            occasion,
+        }
+    }
+
     /// Returns what `part` finds in each side.
     fn each<U>(self, part: impl Fn(T) -> Option<U>) -> Sides<U> {
         Sides {

@@ -57,9 +57,12 @@ pub trait Cell {
     ///
     /// # Errors
     ///
-    /// If its value has no JSON form.
-    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error>;
+    /// If its value cannot be written.
+    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error>;
 }
+
+/// Whether using a field that slides lets it live on: not through a passive handle, nor by a clock that cannot be trusted.
+pub(crate) type MaySlide<'a> = &'a dyn Fn() -> bool;
 
 /// Hands each cell its slot, in one pass over a record: the browser's session, and where somebody is logged in, for
 /// the fields that follow the user, the user's.

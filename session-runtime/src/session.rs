@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, own_name};
 use crate::field::describe;
 use crate::id::SessionId;
 use crate::key::UserId;
@@ -44,12 +44,18 @@ pub struct Session<S: Schema> {
     cells: Box<S::Cells>,
     request: Arc<Request>,
     generation: u32,
+    /// Using it counts as using the session.
+    touches: bool,
     /// The cells were borrowed mutably.
     borrowed: bool,
 }
 
 impl<S: Schema> Session<S> {
-    pub(crate) async fn open(request: Arc<Request>, deadline: Instant) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        request: Arc<Request>,
+        touches: bool,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
         let follows = || S::ROWS.iter().any(|row| row.0.follows());
         let asks = request.has_unread_user();
         if asks && (request.config.always_check_user || follows()) {
@@ -63,6 +69,7 @@ impl<S: Schema> Session<S> {
             cells,
             request,
             generation,
+            touches,
             borrowed: false,
         })
     }
@@ -91,7 +98,7 @@ impl<S: Schema> Session<S> {
 
     /// Returns when it expires if nothing more happens, this request included.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.request.facts().expires.map(Into::into)
+        self.request.expires().map(Into::into)
     }
 
     /// Returns why the session that the client presented is no longer there; `None` if it is, or if the client
@@ -130,7 +137,7 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If a value is too large or has no JSON form (the handle keeps its changes, so that they can be mended), if
+    /// If a value is too large or cannot be written as JSON (the handle keeps its changes, so that they can be mended), if
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. Once the response has left, a session that is not stored yet cannot be created any more.
     pub async fn save(&mut self) -> Result<Saved, Error> {
@@ -310,8 +317,9 @@ impl<S: Schema> Session<S> {
     fn edits(&self, now: Timestamp) -> Result<Vec<CellEdit>, Error> {
         let mut edits = Vec::new();
         if self.borrowed || S::READING_COUNTS {
+            let may_slide = || self.touches && self.request.config.watch.is_steady();
             S::visit(&self.cells, &mut |cell| {
-                edits.extend(cell.edit(now)?);
+                edits.extend(cell.edit(now, &may_slide)?);
                 Ok(())
             })?;
         }
@@ -394,7 +402,7 @@ impl<S: Schema> fmt::Debug for Session<S> {
         let mut fields = f.debug_struct("Session");
         let shown = S::visit(&self.cells, &mut |cell| {
             let (present, expires) = cell.facts();
-            fields.field(cell.name(), &Facts(present, expires));
+            fields.field(own_name(cell.name()), &Facts(present, expires));
             Ok(())
         });
         shown.map_err(|_| fmt::Error)?;

@@ -11,7 +11,7 @@ use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
 use crate::row::{CellEdit, Row};
-use crate::schema::{Cell, Opener};
+use crate::schema::{Cell, MaySlide, Opener};
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -179,8 +179,8 @@ impl<T: Send + Sync + 'static> Cell for Flash<T> {
         self.field.facts()
     }
 
-    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error> {
-        self.field.edit(now)
+    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error> {
+        self.field.edit(now, may_slide)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::row::Rows;
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It fails: [`Error::is_too_many_sessions`](crate::Error::is_too_many_sessions); unless one of them has ended, or
     /// nobody has presented its id within a minute.

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::plan::create::Create;
 use crate::plan::edit::{self, SlotEdit};
 use crate::plan::place::Place;
-use crate::plan::save::{FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
+use crate::plan::save::{self, Access, FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
 use crate::record::{Ended, Record, Slot};
 use crate::row::AnyRow;
 use crate::task::to_its_end;
@@ -252,8 +252,8 @@ impl Request {
                 state.session.committed_elsewhere(self.config.now())?;
                 Ok(Saved::Written)
             }
-            _ => {
-                state.lose(Ended::Revoked);
+            (_, record) => {
+                state.lose(save::why_over(record.as_ref(), self.config.now()));
                 Ok(Saved::Ended)
             }
         }
@@ -442,7 +442,7 @@ impl Request {
             let (key, there) = (Key::from(selector), Arc::clone(&opened.record));
             let deadline = gate.deadline;
             let claimed = amend(&self.config, &key, Some(there), deadline, |there, now| {
-                let may = there.filter(|there| opened.may_see(there, now));
+                let may = there.filter(|_| opened.access(there, now) == Access::Full);
                 Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, &seen, now)))
             });
             let claimed = claimed.await?;
