@@ -16,11 +16,11 @@ pub(crate) const NAME: &str = "@sessions";
 /// User records do not expire.
 pub(crate) const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
-/// The list in a user's record.
+/// The list in a user's record. Marking a place as leaving makes it no longer: a store that is full takes that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Places {
     /// Renewed by whoever revokes sessions: a login that began under another number fails.
-    #[serde(rename = "n")]
+    #[serde(rename = "n", with = "fixed_width")]
     pub(crate) revocations: u64,
     #[serde(rename = "p", default)]
     pub(crate) all: Vec<Place>,
@@ -38,7 +38,7 @@ pub(crate) struct Place {
     #[serde(rename = "u", with = "millis")]
     pub(crate) until: Timestamp,
     /// It has no access any more, and is being ended.
-    #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(rename = "l", default)]
     pub(crate) leaving: bool,
     /// Up to which number each field that it brought has been credited.
     #[serde(rename = "c", default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -158,6 +158,19 @@ mod millis {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         i64::deserialize(from).map(Timestamp::from_millis)
+    }
+}
+
+mod fixed_width {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{number:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        u64::from_str_radix(&String::deserialize(from)?, 16).map_err(D::Error::custom)
     }
 }
 
