@@ -14,6 +14,7 @@ mod events;
 mod expiry;
 mod failures;
 mod flash;
+mod hot_key;
 mod schemas;
 mod sharing;
 mod sweeping;

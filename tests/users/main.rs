@@ -3,7 +3,11 @@
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
-mod devices;
+mod breaks;
+mod costs;
 mod logins;
 mod merging;
-mod model;
+mod other_users;
+mod protocol;
+mod rules;
+mod stored;

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::merge::Occasion;
-use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, same_slot, stored_under};
+use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, stored_under};
 use crate::record::{Record, Slot};
 use crate::row::AnyRow;
 
@@ -60,17 +60,12 @@ impl TrackedRecord {
     ) -> Result<(), Error> {
         let stored = || {
             let record = self.stored.as_deref();
-            record
-                .and_then(|record| stored_under(row, record, now))
-                .cloned()
+            let stored = record.and_then(|record| stored_under(row, record, now));
+            (stored.cloned(), stored.cloned())
         };
-        let (base_in_store, current) = match self.edit_of(row) {
-            Some(edit) => (edit.base.clone(), edit.ours.clone()),
-            None => {
-                let stored = stored();
-                (stored.clone(), stored)
-            }
-        };
+        let earlier = self.edit_of(row);
+        let earlier = earlier.map(|edit| (edit.base.clone(), edit.ours.clone()));
+        let (base_in_store, current) = earlier.unwrap_or_else(stored);
         let ours = merge3(row, base, ours, current.as_ref(), Occasion::Conflict)?;
         self.replace(SlotEdit {
             row,
@@ -128,19 +123,27 @@ impl TrackedRecord {
     }
 
     /// What was sent is in `record`. What was folded in meanwhile stays, on top of that.
-    pub(super) fn committed(&mut self, record: Arc<Record>, now: Timestamp) -> Result<(), Error> {
-        self.stored = Some(Arc::clone(&record));
-        let sent = std::mem::take(&mut self.sent);
-        for edit in std::mem::take(&mut self.edits) {
-            let sent = sent.iter().find(|sent| sent.name() == edit.name());
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), edit.ours.as_ref())) {
-                continue;
-            }
-            let base = sent.map_or_else(|| edit.base.clone(), |sent| sent.ours.clone());
-            let theirs = stored_under(edit.row, &record, now);
-            self.replace(SlotEdit { base, ..edit }.rebased(theirs)?);
+    pub(super) fn committed(&mut self, record: &Arc<Record>, now: Timestamp) -> Result<(), Error> {
+        self.stored = Some(Arc::clone(record));
+        for edit in self.take_unsent() {
+            let theirs = stored_under(edit.row, record, now);
+            self.replace(edit.rebased(theirs)?);
         }
         Ok(())
+    }
+
+    /// Takes the edits that the last write did not hold: what was folded in since, and what is used up.
+    pub(super) fn take_unsent(&mut self) -> Vec<SlotEdit> {
+        let sent = std::mem::take(&mut self.sent);
+        let mut unsent = std::mem::take(&mut self.edits);
+        unsent.retain_mut(|edit| {
+            let Some(sent) = sent.iter().find(|sent| sent.name() == edit.name()) else {
+                return true;
+            };
+            edit.base.clone_from(&sent.ours);
+            edit.is_change()
+        });
+        unsent
     }
 
     /// What was sent is written where this request does not look: it goes on seeing what it has seen, and its edits.
@@ -152,7 +155,7 @@ impl TrackedRecord {
         for edit in &self.sent {
             edit.show(&mut seen);
         }
-        self.committed(Arc::new(seen), now)
+        self.committed(&Arc::new(seen), now)
     }
 
     /// Nothing of what was changed is to be written.

@@ -26,7 +26,6 @@ pub use options::RedisOptions;
 use fault::Failure;
 use link::{Asked, Link};
 use script::Form;
-use wire::Reply;
 
 /// Records on a Redis or Valkey server: for many machines.
 ///
@@ -139,7 +138,7 @@ impl RedisStore {
         key: &Key,
         before: Option<&Record>,
         after: &Record,
-    ) -> Result<(Reply, Asked), StoreError> {
+    ) -> Result<(Swapped, Asked), StoreError> {
         let name = self.name(key);
         let call = |form| wire::swap(&name, before, after, form);
         let answer = match self.link.ask_once(&call(Form::Hash)).await {
@@ -147,7 +146,7 @@ impl RedisStore {
             answer => answer,
         };
         let (value, asked) = answer?;
-        Ok((wire::reply(value)?, asked))
+        Ok((wire::swapped(value)?, asked))
     }
 }
 
@@ -174,9 +173,8 @@ impl Store for RedisStore {
     ) -> Result<Swapped, StoreError> {
         let before = before.map(AsRef::as_ref);
         match self.run(key, before, after).await? {
-            (Reply::Done, _) => Ok(Swapped::Done),
-            (Reply::Stale(found), Asked::Once) => Ok(Swapped::Stale(found)),
-            (Reply::Stale(found), Asked::Repeatedly) => judge(before, after, found),
+            (Swapped::Stale(Some(found)), Asked::Repeatedly) => judge(before, after, found),
+            (swapped, _) => Ok(swapped),
         }
     }
 
@@ -190,11 +188,8 @@ impl Store for RedisStore {
 fn judge(
     before: Option<&Record>,
     after: &Record,
-    found: Option<Arc<Record>>,
+    found: Arc<Record>,
 ) -> Result<Swapped, StoreError> {
-    let Some(found) = found else {
-        return Ok(Swapped::Stale(None));
-    };
     if found.is_or_was(after.version()) {
         return Ok(Swapped::Done);
     }
@@ -208,4 +203,60 @@ fn judge(
     Err(StoreError::unavailable(
         "a swap was repeated, and the record has been written too often since to tell what came of it",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    /// A record and the versions that follow it.
+    fn history(versions: usize) -> Vec<Arc<Record>> {
+        let at = Timestamp::from_millis(0);
+        let mut history = vec![Arc::new(Record::new(at, at))];
+        while history.len() < versions {
+            history.push(Arc::new(history[history.len() - 1].next()));
+        }
+        history
+    }
+
+    #[test]
+    fn a_repeat_that_finds_itself_done_says_so() {
+        let history = history(2 + REMEMBERED);
+        for found in &history[1..] {
+            let swapped = judge(Some(&history[0]), &history[1], found.clone());
+            assert_eq!(swapped.expect("it is known"), Swapped::Done);
+        }
+        let swapped = judge(None, &history[0], history[REMEMBERED].clone());
+        assert_eq!(swapped.expect("it is known"), Swapped::Done);
+    }
+
+    #[test]
+    fn a_repeat_that_finds_others_were_faster_says_so() {
+        let history = history(1 + REMEMBERED);
+        let late = history[0].next();
+        for found in &history[1..] {
+            let swapped = judge(Some(&history[0]), &late, found.clone());
+            let swapped = swapped.expect("it is known");
+            assert_eq!(swapped, Swapped::Stale(Some(found.clone())));
+        }
+        let late = Record::new(late.seen(), late.seen());
+        let swapped = judge(None, &late, history[REMEMBERED - 1].clone());
+        assert!(matches!(swapped, Ok(Swapped::Stale(Some(_)))));
+    }
+
+    #[test]
+    fn a_repeat_that_finds_a_record_which_remembers_neither_is_in_doubt() {
+        let history = history(3 + REMEMBERED);
+        let last = &history[2 + REMEMBERED];
+        let late = history[0].next();
+        for (before, after) in [
+            (Some(&*history[0]), &*history[1]),
+            (Some(&*history[0]), &late),
+            (None, &*history[0]),
+        ] {
+            let error = judge(before, after, last.clone()).expect_err("it is forgotten");
+            assert!(error.is_unknown());
+        }
+    }
 }

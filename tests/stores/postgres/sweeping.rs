@@ -66,7 +66,7 @@ async fn what_was_extended_stays_until_its_time_has_come() {
     clock.advance(MILLISECOND);
     let swept = store.sweep(10).await.unwrap();
     assert_eq!((swept.deleted, swept.expired), (1, vec![(key, None)]));
-    let left = "SELECT count(*) FROM extended.sessions_payloads";
+    let left = "SELECT count(*) FROM extended.sessions";
     let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
     assert_eq!(left, 0);
 }
@@ -85,7 +85,7 @@ async fn a_sweep_deletes_no_more_than_it_is_told_and_what_cannot_be_read_as_well
         let new = Arc::new(Record::new(clock.now(), clock.now() + MILLISECOND));
         put(&store, &session_key(), None, &new).await;
     }
-    let damage = "UPDATE told.expired SET head = 'canary'
+    let damage = "UPDATE told.expired SET payload = 'canary'
         WHERE key IN (SELECT key FROM told.expired LIMIT 20)";
     assert_eq!(client.execute(damage, &[]).await.unwrap(), 20);
     clock.advance(KEPT + MILLISECOND);

@@ -373,7 +373,7 @@ async fn the_budget_is_kept() {
     let debug = format!("{store:?}");
     let (_, used) = debug.split_once("used_bytes: ").expect("it tells");
     let used: usize = used.split(',').next().unwrap().parse().expect("a number");
-    assert!((1 << 19..=1 << 20).contains(&used), "{used}");
+    assert!((1 << 18..=1 << 20).contains(&used), "{used}");
 }
 
 #[tokio::test]

@@ -117,8 +117,8 @@ async fn a_slot_that_moves_among_swaps_loses_none() {
     for _ in 0..8 {
         let (key, created) = create(&store, [slot("n", "0")]).await;
         let counter = Counter::default();
-        let counted = counter.clone().run(store.clone(), key.clone(), created);
-        counting.push((key, counter, tokio::spawn(counted)));
+        let run = counter.clone().run(store.clone(), key.clone(), created);
+        counting.push((key, counter, tokio::spawn(run)));
     }
     let counters: Vec<_> = counting
         .iter()
@@ -139,10 +139,10 @@ async fn a_slot_that_moves_among_swaps_loses_none() {
         let next = nodes.filter(|node| node.port() != to.port()).nth(n % 2);
         (migration.from, migration.to) = (to, next.expect("three nodes"));
     }
-    for (key, counter, counted) in counting {
+    for (key, counter, run) in counting {
         counter.stop.store(true, Ordering::SeqCst);
-        let counted = counted.await.expect("it counts to the end");
-        assert_eq!(number(&load(&store, &key).await), counted);
+        let last = run.await.expect("it counts to the end");
+        assert_eq!(number(&load(&store, &key).await), last);
     }
 }
 
@@ -207,32 +207,39 @@ async fn a_node_that_was_away_is_found_again() {
     }
 }
 
-#[tokio::test]
-async fn a_swap_that_breaks_on_a_cluster_is_not_repeated_unseen() {
+/// Whether a script has come and waits until it may write.
+fn is_waiting(node: &RedisServer) -> bool {
+    let clients: String = node.command(&["CLIENT", "LIST"]);
+    let mut clients = clients.lines();
+    clients.any(|client| client.contains("flags=b") && client.contains("cmd=evalsha"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_whose_connection_breaks_on_a_cluster_is_not_repeated_unseen() {
     let Some(cluster) = RedisCluster::start() else {
         return;
     };
     let store = cluster.store().await;
-    let (key, mut before) = create(&store, [slot("n", "0")]).await;
+    let (key, before) = create(&store, [slot("n", "0")]).await;
     let node = Migration::of_a_key(&cluster).0.from;
-    let mut broken = 0;
-    while broken < 5 {
-        let after = next(&before, [slot("n", (number(&before) + 1).to_string())]);
-        let swap = store.swap(&key, Some(&before), &after);
-        let kill = async {
-            let _: u64 = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        };
-        let (swapped, ()) = tokio::join!(swap, kill);
-        match swapped {
-            Ok(swapped) => assert_eq!(swapped, session_runtime::store::Swapped::Done),
-            Err(error) => {
-                assert!(error.is_unknown(), "{error:?}");
-                broken += 1;
-                repeat(&store, &key, Some(&before), &after).await;
-            }
-        }
-        before = after;
-    }
+    let after = next(&before, [slot("n", "1")]);
+    let () = node.command(&["CLIENT", "PAUSE", "1000000", "WRITE"]);
+    let swap = {
+        let (store, key, before, after) =
+            (store.clone(), key.clone(), before.clone(), after.clone());
+        tokio::spawn(async move { store.swap(&key, Some(&before), &after).await })
+    };
+    wait_for("it has come", async || is_waiting(node)).await;
+    let _: u64 = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    wait_for("it is answered", async || {
+        assert!(!is_waiting(node), "it has come again");
+        swap.is_finished()
+    })
+    .await;
+    let error = swap.await.unwrap().expect_err("nobody knows");
+    assert!(error.is_unknown(), "{error:?}");
+    let () = node.command(&["CLIENT", "UNPAUSE"]);
+    repeat(&store, &key, Some(&before), &after).await;
 }
 
 #[tokio::test]

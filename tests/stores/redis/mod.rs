@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_runtime::store::{Record, RedisStore, Slot, Store, StoreError, Swapped};
+use session_runtime::store::{CachedStore, Record, RedisStore, Slot, Store, StoreError, Swapped};
+use session_runtime::testing::{CASES, SWEEPER_CASES, conformance_case};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
-use session_tests::{PATIENCE, RedisServer};
+use session_tests::{PATIENCE, RedisCluster, RedisServer};
 
 mod cached;
 mod cluster;
@@ -17,6 +18,45 @@ mod room;
 mod wire;
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What a server keeps that drops what has expired by itself.
+fn cases() -> impl Iterator<Item = &'static str> {
+    let cases = CASES.iter().copied();
+    cases.filter(|case| !SWEEPER_CASES.contains(case))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_keeps_every_promise() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    for case in cases() {
+        conformance_case(case, |_| server.store()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_keeps_every_promise() {
+    let Some(cluster) = RedisCluster::shared() else {
+        return;
+    };
+    for case in cases() {
+        conformance_case(case, |_| cluster.store()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_store_keeps_every_promise() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    for case in cases() {
+        conformance_case(case, async |_| {
+            CachedStore::new(server.store().await).expect("it tells of changes")
+        })
+        .await;
+    }
+}
 
 /// Connects a store that waits for its server however busy this machine is.
 async fn connect(url: &str) -> RedisStore {

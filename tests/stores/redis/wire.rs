@@ -99,11 +99,11 @@ async fn changing_a_small_field_of_64_kib_sends_283_bytes_and_brings_4() {
     proxy.traffic();
     put(&store, &key, Some(&before), &after).await;
     let traffic = proxy.traffic();
-    assert_eq!((traffic.up, traffic.down), (410, 4));
+    assert_eq!((traffic.up, traffic.down), (412, 4));
 }
 
 #[tokio::test]
-async fn a_session_of_two_small_fields_takes_at_most_650_bytes() {
+async fn a_session_of_two_small_fields_takes_half_a_kib() {
     let Some(server) = RedisServer::shared() else {
         return;
     };
@@ -115,14 +115,15 @@ async fn a_session_of_two_small_fields_takes_at_most_650_bytes() {
     let (key, mut before) = create(&store, fields).await;
     let used = |key| -> u64 { server.command(&["MEMORY", "USAGE", &name(&store, key)]) };
     let created = used(&key);
-    assert!(created <= 650, "{created}");
+    assert!(created <= 384, "{created}");
     for n in 0..16 {
         let after = next(&before, [slot("cart", format!(r#"{{"anchor-lamp":{n}}}"#))]);
         put(&store, &key, Some(&before), &after).await;
         before = after;
     }
     let full = used(&key);
-    assert!(full <= 650, "{created} {full}");
+    // A secret and an address, which only a request gives it, take some 60 bytes; a user agent a hundred or two.
+    assert!(full <= 512, "{created} {full}");
     for n in 0..100 {
         let after = next(&before, [slot("cart", format!(r#"{{"anchor-lamp":{n}}}"#))]);
         put(&store, &key, Some(&before), &after).await;

@@ -29,11 +29,9 @@ pub(super) struct Near {
 
 #[derive(Default)]
 struct State {
-    entries: HashMap<Key, Entry>,
-    /// Every entry, in the order of arrival; and some that have gone since.
-    queue: VecDeque<(Key, u64)>,
-    arrivals: u64,
-    used: usize,
+    /// What has come or been asked for of late, and what has not: that goes first.
+    recent: Generation,
+    older: Generation,
     /// The loads under way, and whether the record has changed meanwhile.
     loading: HashMap<Key, Loading>,
     /// Which connection tells of changes; none has told of those before it.
@@ -45,12 +43,24 @@ struct State {
     proven: Option<Instant>,
 }
 
-struct Entry {
-    record: Arc<Record>,
-    arrival: u64,
-    cost: usize,
-    /// Whether it has been asked for since it was last passed over.
-    used: bool,
+/// Half of the records, by the bytes that they take.
+#[derive(Default)]
+struct Generation {
+    records: HashMap<Key, Arc<Record>>,
+    used: usize,
+}
+
+impl Generation {
+    fn insert(&mut self, key: &Key, record: Arc<Record>) {
+        self.used += cost(&record);
+        self.records.insert(key.clone(), record);
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Arc<Record>> {
+        let record = self.records.remove(key)?;
+        self.used -= cost(&record);
+        Some(record)
+    }
 }
 
 #[derive(Default)]
@@ -77,7 +87,8 @@ impl Near {
     }
 
     pub(super) fn used(&self) -> usize {
-        self.state().used
+        let state = self.state();
+        state.recent.used + state.older.used
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,9 +99,10 @@ impl Near {
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Record>> {
         let mut state = self.state();
         state.proven_watch(self.staleness)?;
-        let entry = state.entries.get_mut(key)?;
-        entry.used = true;
-        Some(Arc::clone(&entry.record))
+        if let Some(record) = state.older.remove(key) {
+            state.insert(key, record, self.capacity);
+        }
+        state.recent.records.get(key).cloned()
     }
 
     /// Notes that a record is being loaded; for keeping it, if it does not change meanwhile and it is proven all
@@ -163,68 +175,28 @@ impl State {
 
     fn clear(&mut self) {
         self.watch += 1;
-        self.entries.clear();
-        self.queue.clear();
-        self.used = 0;
+        (self.recent, self.older) = (Generation::default(), Generation::default());
         for loading in self.loading.values_mut() {
             loading.changed = true;
         }
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.used -= entry.cost;
-        }
+        self.recent.remove(key);
+        self.older.remove(key);
     }
 
     fn insert(&mut self, key: &Key, record: Arc<Record>, capacity: usize) {
         self.remove(key);
-        let cost = cost(&record);
-        if cost > capacity {
+        let (cost, half) = (cost(&record), capacity / 2);
+        if cost > half {
             return;
         }
-        self.arrivals += 1;
-        self.used += cost;
-        let entry = Entry {
-            record,
-            arrival: self.arrivals,
-            cost,
-            used: false,
-        };
-        self.queue.push_back((key.clone(), entry.arrival));
-        self.entries.insert(key.clone(), entry);
-        while self.used > capacity {
-            self.pass_over();
+        if self.recent.used + cost > half {
+            self.older = std::mem::take(&mut self.recent);
         }
-        if self.queue.len() > 2 * self.entries.len() + 64 {
-            let entries = &self.entries;
-            self.queue
-                .retain(|(key, arrival)| is_current(entries, key, *arrival));
-        }
+        self.recent.insert(key, record);
     }
-
-    /// Lets the oldest entry go, unless it has been used since it was last its turn.
-    fn pass_over(&mut self) {
-        let Some((key, arrival)) = self.queue.pop_front() else {
-            return;
-        };
-        if !is_current(&self.entries, &key, arrival) {
-            return;
-        }
-        match self.entries.get_mut(&key) {
-            Some(entry) if entry.used => {
-                entry.used = false;
-                self.queue.push_back((key, arrival));
-            }
-            _ => self.remove(&key),
-        }
-    }
-}
-
-fn is_current(entries: &HashMap<Key, Entry>, key: &Key, arrival: u64) -> bool {
-    entries
-        .get(key)
-        .is_some_and(|entry| entry.arrival == arrival)
 }
 
 fn cost(record: &Record) -> usize {
@@ -300,8 +272,9 @@ mod tests {
     #[test]
     fn what_was_loaded_is_here() {
         let near = proven(10_000);
-        keep(&near, 1, &record(10));
-        assert_eq!(near.get(&key(1)), Some(record(10)));
+        let record = record(10);
+        keep(&near, 1, &record);
+        assert_eq!(near.get(&key(1)), Some(record));
         assert_eq!(near.get(&key(2)), None);
         near.forget(&key(1));
         assert_eq!((near.get(&key(1)), near.used()), (None, 0));
@@ -377,9 +350,8 @@ mod tests {
             assert!(near.used() <= 100_000);
             assert!(near.get(&key(0)).is_some(), "gone after {n}");
         }
-        assert!(near.used() > 90_000);
+        assert!(near.used() > 40_000);
         keep(&near, 1_000, &record(200_000));
         assert_eq!(near.get(&key(1_000)), None);
-        assert!(near.state().queue.len() < 300);
     }
 }

@@ -18,9 +18,6 @@ pub(super) enum Failure {
     Redis(RedisError),
     /// Nobody has answered in time.
     TimedOut,
-    /// The slot is on its way from node to node, and the command has gone after it in vain.
-    #[cfg(feature = "redis-cluster")]
-    Elsewhere(RedisError),
 }
 
 impl Failure {
@@ -38,17 +35,6 @@ impl Failure {
             Self::Redis(error) => error.code().is_none_or(|code| {
                 ["ERR", "READONLY", "NOAUTH", "NOPERM", "WRONGPASS"].contains(&code)
             }),
-            #[cfg(feature = "redis-cluster")]
-            Self::Elsewhere(_) => false,
-        }
-    }
-
-    /// What it is if it comes of a Cluster.
-    #[cfg(feature = "redis-cluster")]
-    pub(super) fn on_cluster(self) -> Self {
-        match self {
-            Self::Redis(error) if error.code() == Some("MOVED") => Self::Elsewhere(error),
-            other => other,
         }
     }
 }
@@ -58,8 +44,6 @@ impl From<Failure> for StoreError {
         match failure {
             Failure::TimedOut => Self::timeout(),
             Failure::Redis(error) => store_error(error),
-            #[cfg(feature = "redis-cluster")]
-            Failure::Elsewhere(error) => Self::unavailable(error),
         }
     }
 }
@@ -84,8 +68,8 @@ fn store_error(error: RedisError) -> StoreError {
     match code.as_str() {
         "OOM" => StoreError::full(fault),
         // States that pass, of a server, a primary or a Cluster. Nothing has been done.
-        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "ASK" | "BUSY"
-        | "NOREPLICAS" | "MISCONF" => StoreError::unavailable(fault),
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "ASK" | "MOVED"
+        | "BUSY" | "NOREPLICAS" | "MISCONF" => StoreError::unavailable(fault),
         _ => StoreError::broken(fault),
     }
 }
@@ -101,7 +85,7 @@ fn hint(code: &str) -> Option<&'static str> {
         }
         "WRONGTYPE" => FOREIGN_KEY,
         "MOVED" => {
-            "this server is part of a Cluster: use `connect_cluster` (feature `redis-cluster`)"
+            "another node of the Cluster has it: use `connect_cluster` (feature `redis-cluster`)"
         }
         _ => return None,
     })
@@ -126,7 +110,7 @@ impl StdError for Fault {
     }
 }
 
-/// Why a [`RedisStore`](super::RedisStore) could not be opened. Its message names the server, never the
+/// Says why a [`RedisStore`](super::RedisStore) could not be opened. Its message names the server, never the
 /// credentials, and says what to do.
 ///
 /// ```
@@ -144,27 +128,33 @@ impl StdError for Fault {
 #[derive(Debug)]
 pub struct RedisConnectError {
     kind: Kind,
+    server: String,
     source: Option<RedisError>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Url,
     Tls,
     Untold,
-    Denied(String),
-    Old(String),
-    Silent(String),
-    Unreachable(String),
-    Refused(String),
+    Denied,
+    Old,
+    Silent,
+    Unreachable,
+    Refused,
 }
 
 impl RedisConnectError {
     fn new(kind: Kind) -> Self {
-        Self { kind, source: None }
+        let (server, source) = (String::new(), None);
+        Self {
+            kind,
+            server,
+            source,
+        }
     }
 
-    /// The cause is not kept: it may quote the URL.
+    /// Does not keep the cause: it may quote the URL.
     pub(super) fn url(error: &RedisError) -> Self {
         let tls = error.to_string().contains("TLS");
         Self::new(if tls { Kind::Tls } else { Kind::Url })
@@ -175,34 +165,36 @@ impl RedisConnectError {
     }
 
     pub(super) fn at(server: String, failure: Failure) -> Self {
-        match failure {
-            Failure::Redis(error) => Self {
-                kind: kind(server, &error),
-                source: Some(error),
-            },
-            _ => Self::new(Kind::Silent(server)),
+        let (kind, source) = match failure {
+            Failure::Redis(error) => (kind(&error), Some(error)),
+            Failure::TimedOut => (Kind::Silent, None),
+        };
+        Self {
+            kind,
+            server,
+            source,
         }
     }
 }
 
-fn kind(server: String, error: &RedisError) -> Kind {
+fn kind(error: &RedisError) -> Kind {
     let denied = ["NOAUTH", "WRONGPASS", "NOPERM"];
-    let text = || error.to_string();
     match error.kind() {
-        ErrorKind::AuthenticationFailed => Kind::Denied(server),
-        _ if error.code().is_some_and(|code| denied.contains(&code)) => Kind::Denied(server),
-        _ if error.is_timeout() => Kind::Silent(server),
-        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Kind::Unreachable(server),
-        ErrorKind::RESP3NotSupported => Kind::Old(server),
+        ErrorKind::AuthenticationFailed => Kind::Denied,
+        _ if error.code().is_some_and(|code| denied.contains(&code)) => Kind::Denied,
+        _ if error.is_timeout() => Kind::Silent,
+        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Kind::Unreachable,
+        ErrorKind::RESP3NotSupported => Kind::Old,
         // What a server that does not know `#!lua` says of it.
-        _ if text().contains("compiling script") => Kind::Old(server),
-        _ => Kind::Refused(server),
+        _ if error.to_string().contains("compiling script") => Kind::Old,
+        _ => Kind::Refused,
     }
 }
 
 impl fmt::Display for RedisConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        let at = format_args!("the Redis server at {}", self.server);
+        match self.kind {
             Kind::Url => f.write_str(
                 "this is no URL of a Redis server: write `redis://user:password@host:6379/0`",
             ),
@@ -212,22 +204,19 @@ impl fmt::Display for RedisConnectError {
             Kind::Untold => f.write_str(
                 "a Cluster, or a connection of the app's own, does not tell of changes: use the store without a cache",
             ),
-            Kind::Denied(server) => write!(
+            Kind::Denied => write!(
                 f,
-                "the Redis server at {server} denies access: check the name and password in the URL, and the user's ACL"
+                "{at} denies access: check the name and password in the URL, and the user's ACL"
             ),
-            Kind::Old(server) => {
-                write!(f, "the Redis server at {server} is too old: 7.0 or later is needed")
+            Kind::Old => write!(f, "{at} is too old: 7.0 or later is needed"),
+            Kind::Silent => write!(
+                f,
+                "{at} does not answer: check that it runs and that no firewall is in between"
+            ),
+            Kind::Unreachable => {
+                write!(f, "cannot connect to {at}: check that it runs and listens there")
             }
-            Kind::Silent(server) => write!(
-                f,
-                "the Redis server at {server} does not answer: check that it runs and that no firewall is in between"
-            ),
-            Kind::Unreachable(server) => write!(
-                f,
-                "cannot connect to the Redis server at {server}: check that it runs and listens there"
-            ),
-            Kind::Refused(server) => write!(f, "the Redis server at {server} is of no use here"),
+            Kind::Refused => write!(f, "{at} is of no use here"),
         }
     }
 }

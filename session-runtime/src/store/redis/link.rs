@@ -78,17 +78,12 @@ impl Link {
         }
     }
 
-    /// Asks what may be asked twice, as long as that may help. A Cluster's connection does so by itself.
+    /// Asks what may be asked twice, as long as that may help.
     pub(super) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let most = match self.to {
-            To::Server(_) => READS,
-            #[cfg(feature = "redis-cluster")]
-            To::Cluster(_) => 1,
-        };
         let mut tries = 1;
         loop {
             match self.ask(command).await.map_err(StoreError::from) {
-                Err(error) if error.is_transient() && tries < most => {
+                Err(error) if error.is_transient() && tries < READS => {
                     tokio::time::sleep((PAUSE * tries).mul_f64(rand::random())).await;
                     tries += 1;
                 }
@@ -106,10 +101,7 @@ impl Link {
                 server.heed(self.wait(answer).await)
             }
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => {
-                let answer = self.wait(cluster.ask(command)).await;
-                answer.map_err(Failure::on_cluster)
-            }
+            To::Cluster(cluster) => self.wait(cluster.ask(command)).await,
         }
     }
 
@@ -118,10 +110,7 @@ impl Link {
         match &self.to {
             To::Server(_) => Ok((self.ask(command).await?, Asked::Once)),
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(cluster) => {
-                let answer = self.wait(cluster.ask_once(command)).await;
-                answer.map_err(Failure::on_cluster)
-            }
+            To::Cluster(cluster) => self.wait(cluster.ask_once(command)).await,
         }
     }
 
@@ -134,9 +123,12 @@ impl Link {
     }
 }
 
-/// Takes out of an answer what the server calls an error.
+/// Tells what the server calls an error from an answer. Within one there are none.
 async fn extracted(answer: impl Future<Output = RedisResult<Value>>) -> RedisResult<Value> {
-    answer.await.and_then(Value::extract_error)
+    match answer.await? {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
+    }
 }
 
 impl fmt::Debug for Link {

@@ -2,29 +2,17 @@
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, Script, cmd};
+use redis::{Cmd, Script};
 
-/// A server without room runs none of it.
-static SWAP: LazyLock<Code> =
-    LazyLock::new(|| Code::new(concat!("#!lua\n", include_str!("swap.lua"))));
+/// The script; a server without room runs none of it. And the same for what takes no more room than before: it runs on a
+/// full server, too.
+const TEXTS: [&str; 2] = [
+    concat!("#!lua\n", include_str!("swap.lua")),
+    concat!("#!lua flags=allow-oom\n", include_str!("swap.lua")),
+];
 
-/// The same, for what takes no more room than before: it runs on a full server, too.
-static RELIEF: LazyLock<Code> =
-    LazyLock::new(|| Code::new(concat!("#!lua flags=allow-oom\n", include_str!("swap.lua"))));
-
-struct Code {
-    text: &'static str,
-    hash: String,
-}
-
-impl Code {
-    fn new(text: &'static str) -> Self {
-        Self {
-            text,
-            hash: Script::new(text).get_hash().to_owned(),
-        }
-    }
-}
+static HASHES: LazyLock<[String; 2]> =
+    LazyLock::new(|| TEXTS.map(|text| Script::new(text).get_hash().to_owned()));
 
 /// How a server is told which script to run.
 #[derive(Clone, Copy)]
@@ -37,20 +25,20 @@ pub(super) enum Form {
 
 /// Begins the call of the script, still without its keys.
 pub(super) fn call(relieves: bool, form: Form) -> Cmd {
-    let code = if relieves { &RELIEF } else { &SWAP };
+    let which = usize::from(relieves);
     let mut call = Cmd::new();
     match form {
-        Form::Hash => call.arg("EVALSHA").arg(&code.hash),
-        Form::Text => call.arg("EVAL").arg(code.text),
+        Form::Hash => call.arg("EVALSHA").arg(&HASHES[which]),
+        Form::Text => call.arg("EVAL").arg(TEXTS[which]),
     };
     call
 }
 
 /// Returns the commands after which a server knows the script in both its forms.
 pub(super) fn loads() -> [Cmd; 2] {
-    [&SWAP, &RELIEF].map(|code| {
-        let mut load = cmd("SCRIPT");
-        load.arg("LOAD").arg(code.text);
+    TEXTS.map(|text| {
+        let mut load = Cmd::new();
+        load.arg("SCRIPT").arg("LOAD").arg(text);
         load
     })
 }

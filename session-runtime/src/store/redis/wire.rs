@@ -2,18 +2,18 @@
 //! stands beside it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Value, cmd};
 
+use super::fault::FOREIGN_KEY;
 use super::script::{self, Form};
 use crate::error::StoreError;
 use crate::frame::{self, Delta};
 use crate::record::Record;
-use crate::store::KEPT_AFTER_EXPIRY;
+use crate::store::{KEPT_AFTER_EXPIRY, Swapped};
 
 /// The most bytes of payloads that are packed with the head.
 const ROOM: usize = 700;
@@ -84,82 +84,71 @@ fn field(name: &str) -> Vec<u8> {
     [&[BESIDE], name.as_bytes()].concat()
 }
 
-/// What the script answers.
-pub(super) enum Reply {
-    Done,
-    /// Nothing was done. This is there.
-    Stale(Option<Arc<Record>>),
-}
-
 /// Reads the script's answer.
-pub(super) fn reply(value: Value) -> Result<Reply, StoreError> {
+pub(super) fn swapped(value: Value) -> Result<Swapped, StoreError> {
     match value {
-        Value::Int(_) => Ok(Reply::Done),
-        found => record(found).map(Reply::Stale),
+        Value::Int(_) => Ok(Swapped::Done),
+        found => record(found).map(Swapped::Stale),
     }
 }
 
 /// Reads the fields of a record; `None` if there are none.
 pub(super) fn record(value: Value) -> Result<Option<Arc<Record>>, StoreError> {
-    let fields = pairs(value)?;
-    if fields.is_empty() {
-        return Ok(None);
-    }
-    let (mut head, mut beside) = (None, HashMap::new());
-    for (mut name, value) in fields {
-        if name == HEAD.as_bytes() {
-            head = Some(Bytes::from(value));
-        } else if name.first() == Some(&BESIDE) {
-            beside.insert(name.split_off(1), Bytes::from(value));
-        }
-    }
-    let head = head.ok_or(Fault::Foreign)?;
-    let record = frame::unpack(&head, |name| beside.remove(name.as_bytes()))?;
-    Ok(Some(Arc::new(record)))
-}
-
-/// Reads names and values: of a map, or as scripts and the older protocol have it, of a list of both by turns.
-fn pairs(value: Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fault> {
-    let pair = |(name, value)| Ok((bytes(name)?, bytes(value)?));
+    let mut fields = Fields::default();
     match value {
-        Value::Map(pairs) => pairs.into_iter().map(pair).collect(),
+        Value::Map(pairs) => {
+            for (name, value) in pairs {
+                fields.put(bytes(name)?, bytes(value)?);
+            }
+        }
+        // As scripts and the older protocol have it: names and values by turns.
         Value::Array(values) => {
             let mut values = values.into_iter();
-            std::iter::from_fn(|| Some((values.next()?, values.next()?)))
-                .map(pair)
-                .collect()
+            while let (Some(name), Some(value)) = (values.next(), values.next()) {
+                fields.put(bytes(name)?, bytes(value)?);
+            }
         }
-        _ => Err(Fault::Reply),
+        _ => return Err(unknown_form()),
+    }
+    fields.record()
+}
+
+/// The fields of a record, told apart.
+#[derive(Default)]
+struct Fields {
+    any: bool,
+    head: Option<Bytes>,
+    /// By name, as its slot has it.
+    beside: HashMap<Vec<u8>, Bytes>,
+}
+
+impl Fields {
+    fn put(&mut self, mut name: Vec<u8>, value: Vec<u8>) {
+        self.any = true;
+        if name == HEAD.as_bytes() {
+            self.head = Some(value.into());
+        } else if name.first() == Some(&BESIDE) {
+            self.beside.insert(name.split_off(1), value.into());
+        }
+    }
+
+    fn record(mut self) -> Result<Option<Arc<Record>>, StoreError> {
+        if !self.any {
+            return Ok(None);
+        }
+        let head = self.head.ok_or_else(|| StoreError::broken(FOREIGN_KEY))?;
+        let record = frame::unpack(&head, |name| self.beside.remove(name.as_bytes()))?;
+        Ok(Some(Arc::new(record)))
     }
 }
 
-fn bytes(value: Value) -> Result<Vec<u8>, Fault> {
+fn bytes(value: Value) -> Result<Vec<u8>, StoreError> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
-        _ => Err(Fault::Reply),
+        _ => Err(unknown_form()),
     }
 }
 
-/// Why an answer holds no record. It never quotes it.
-#[derive(Debug)]
-enum Fault {
-    Reply,
-    Foreign,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reply => "the server's answer has an unknown form",
-            Self::Foreign => super::fault::FOREIGN_KEY,
-        })
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        Self::broken(fault)
-    }
+fn unknown_form() -> StoreError {
+    StoreError::broken("the server's answer has an unknown form")
 }
