@@ -6,5 +6,6 @@
 mod breaks;
 mod logins;
 mod other_users;
+mod planted;
 mod rules;
 mod stored;
