@@ -129,7 +129,11 @@ impl Login<'_> {
                     let places = Places::of(record.as_deref());
                     let place = places.find(opened.id.selector());
                     let leaves = place.is_some_and(|place| place.leaving);
-                    if leaves || self.is_over(&opened).await? {
+                    let is_over = match self.is_over(&opened).await {
+                        Ok(is_over) => leaves || is_over,
+                        Err(error) => return Err(self.refused(opened, error).await),
+                    };
+                    if is_over {
                         opened = self.create().await?;
                         sure = Sure::New;
                     } else {
@@ -143,10 +147,9 @@ impl Login<'_> {
     }
 
     /// Returns `true` if the session that was opened has been ended since, to make room for another say.
-    async fn is_over(&self, opened: &OpenedSession) -> Result<bool, LoginFailure> {
+    async fn is_over(&self, opened: &OpenedSession) -> Result<bool, Error> {
         let key = Key::from(&opened.id);
-        let there = load(self.config, &key, Freshness::Latest, self.deadline).await;
-        let there = there.map_err(Error::from)?;
+        let there = load(self.config, &key, Freshness::Latest, self.deadline).await?;
         Ok(there.is_none_or(|there| there.ended().is_some()))
     }
 
