@@ -170,24 +170,22 @@ async fn swap(
     let asked = config.clock.elapsed();
     let mut unknown = false;
     loop {
-        let swapped = timeout_at(deadline, config.store.swap(key, before, after)).await;
-        let error = match swapped.unwrap_or_else(|_| Err(StoreError::timeout())) {
-            Ok(Swapped::Done) => return Ok(Settled::Applied(Arc::clone(after))),
-            Ok(Swapped::Stale(there)) if !unknown => return Ok(Settled::Stale(there)),
-            Ok(Swapped::Stale(there)) => {
-                return verdict(before, after, there).ok_or_else(|| Failure {
-                    error: Error::from(StoreError::unavailable(LOST)),
-                    unknown: None,
-                });
-            }
-            Err(error) => error,
-        };
-        unknown |= error.is_unknown();
         let unknown_outcome = || UnknownOutcome {
             before: before.cloned(),
             after: Arc::clone(after),
             asked,
         };
+        let swapped = timeout_at(deadline, config.store.swap(key, before, after)).await;
+        let error = match swapped.unwrap_or_else(|_| Err(StoreError::timeout())) {
+            Ok(Swapped::Done) => return Ok(Settled::Applied(Arc::clone(after))),
+            Ok(Swapped::Stale(there)) if !unknown => return Ok(Settled::Stale(there)),
+            Ok(Swapped::Stale(there)) => {
+                return verdict(before, after, there)
+                    .ok_or_else(|| unknown_outcome().still(StoreError::unavailable(LOST)));
+            }
+            Err(error) => error,
+        };
+        unknown |= error.is_unknown();
         let next = Instant::now() + jittered(AGAIN);
         if !error.is_transient() || next >= deadline || !is_wanted(before, config.now()) {
             return Err(Failure {
@@ -256,10 +254,7 @@ impl UnknownOutcome {
         match verdict(before.as_ref(), after, there) {
             Some(Settled::Applied(there)) => Ok((Some(there), true)),
             Some(Settled::Stale(there)) => Ok((there, false)),
-            None => Err(Failure {
-                error: Error::from(StoreError::unavailable(LOST)),
-                unknown: None,
-            }),
+            None => Err(self.still(StoreError::unavailable(LOST))),
         }
     }
 
