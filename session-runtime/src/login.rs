@@ -58,6 +58,8 @@ pub(crate) struct LoginFailure {
     pub(crate) error: Error,
     /// The session as it is now, if what the request has changed is in it.
     pub(crate) session: Option<Arc<Record>>,
+    /// An id that opens it and that nobody has been sent, if the login has made it.
+    pub(crate) id: Option<SessionId>,
     /// It is not known whether the session was opened.
     pub(crate) unknown: Option<UnknownOutcome>,
 }
@@ -67,6 +69,7 @@ impl From<Error> for LoginFailure {
         Self {
             error,
             session: None,
+            id: None,
             unknown: None,
         }
     }
@@ -129,8 +132,13 @@ impl Login<'_> {
                     let places = Places::of(record.as_deref());
                     let place = places.find(opened.id.selector());
                     let leaves = place.is_some_and(|place| place.leaving);
-                    let is_over = match self.is_over(&opened).await {
-                        Ok(is_over) => leaves || is_over,
+                    let is_over = if leaves {
+                        Ok(true)
+                    } else {
+                        self.is_over(&opened).await
+                    };
+                    let is_over = match is_over {
+                        Ok(is_over) => is_over,
                         Err(error) => return Err(self.refused(opened, error).await),
                     };
                     if is_over {
@@ -160,9 +168,9 @@ impl Login<'_> {
             return self.refused(opened, failure.error).await;
         }
         LoginFailure {
-            error: failure.error,
-            session: (!opened.is_new).then_some(opened.record),
-            unknown: None,
+            id: opened.is_new.then_some(opened.id),
+            session: Some(opened.record),
+            ..failure.error.into()
         }
     }
 
@@ -310,9 +318,8 @@ impl Login<'_> {
             |there, now| open.plan(opened, there, now),
         );
         let amended = amended.await.map_err(|failure: Failure| LoginFailure {
-            error: failure.error,
-            session: None,
             unknown: failure.unknown,
+            ..failure.error.into()
         })?;
         let opened = amended.record.filter(|_| amended.outcome);
         Ok(opened.map(|record| OpenedSession {
@@ -368,9 +375,8 @@ impl Login<'_> {
             }
         };
         LoginFailure {
-            error,
             session: record.filter(|_| !opened.is_new),
-            unknown: None,
+            ..error.into()
         }
     }
 
