@@ -365,7 +365,7 @@ impl Login<'_> {
         let (key, secret) = (Key::from(&opened.id), opened.id.secret());
         let seen = Some(Arc::clone(&opened.record));
         let undone = amend(self.config, &key, seen, self.deadline, |there, now| {
-            Ok(undo::plan(there, secret, self.rows, now))
+            Ok(undo::plan(there, secret, self.rows, self.lifetimes, now))
         });
         let record = match undone.await {
             Ok(amended) => amended.record,
