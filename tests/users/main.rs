@@ -4,8 +4,10 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod breaks;
+mod interrupted;
 mod logins;
 mod other_users;
 mod planted;
+mod retried;
 mod rules;
 mod stored;
