@@ -5,6 +5,7 @@
 
 mod breaks;
 mod interrupted;
+mod late_requests;
 mod logins;
 mod other_users;
 mod planted;
