@@ -164,18 +164,20 @@ impl<S: Schema> Session<S> {
         rotated
     }
 
-    /// Ends the session, here and in the store. What was changed in this request is dropped.
+    /// Ends the session, here and in the store. What was changed in this request of what follows the user is written, as
+    /// by [`logout`](Self::logout); all else goes with the session.
     ///
     /// For a day, whoever presents its id is told `reason` by [`ended`](Self::ended). What is set after this
     /// begins a new session.
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline. The session has not ended then.
+    /// As [`logout`](Self::logout). The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        Arc::clone(&self.request).delete(reason.into()).await?;
+        self.fold()?;
+        let deleted = Arc::clone(&self.request).delete(reason.into()).await;
         self.reopen();
-        Ok(())
+        deleted
     }
 
     /// Logs `user` in.
@@ -211,12 +213,16 @@ impl<S: Schema> Session<S> {
         login
     }
 
-    /// Ends the browser's session. What follows the user is kept, for the next login. What is set after this
-    /// begins a new session.
+    /// Ends the session of the user who is logged in; does nothing for a guest. What follows the user is kept, for the
+    /// next login. What is set after this begins a new session.
+    ///
+    /// A logout that was sent before the answer of a login, and runs after that login's id has come back, ends nothing: it
+    /// cannot be told from one under an id that was planted.
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline. The session has not ended then.
+    /// If the store does not answer before the deadline, or what was changed cannot be written. The session has not ended
+    /// then.
     pub async fn logout(&mut self) -> Result<(), Error> {
         self.fold()?;
         let logout = Arc::clone(&self.request).logout().await;
