@@ -318,15 +318,15 @@ fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
     };
     let secrets = &record.head.secrets;
     let opens = secrets.look_up(id.secret(), now);
+    if !record.is_live(now) {
+        return Found::Gone(Ended::Expired);
+    }
     if let Some(reason) = record.ended() {
         return match opens {
             _ if !secrets.knows(id.secret()) => Found::Gone(Ended::Expired),
             Opens::Superseded => Found::Superseded(reason.clone(), None),
             _ => Found::Gone(reason.clone()),
         };
-    }
-    if !record.is_live(now) {
-        return Found::Gone(Ended::Expired);
     }
     match opens {
         Opens::Current | Opens::Retiring => Found::Live(record),
