@@ -7,6 +7,7 @@ mod breaks;
 mod interrupted;
 mod late_requests;
 mod logins;
+mod logouts;
 mod other_users;
 mod planted;
 mod retried;
