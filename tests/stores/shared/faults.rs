@@ -11,9 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::on_each_server;
-use super::stand::{
-    DEADLINE, Server, Shop, Stand, TRIES, add_one, in_time, insist, read, refusal,
-};
+use super::stand::{DEADLINE, Server, Shop, Stand, TRIES, add_one, in_time, insist, read, refusal};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -327,7 +325,10 @@ async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<
             loop {
                 stand.proxy.set(Wire::Open);
                 let (mut visitor, user) = customer(&stand, Operation::Login).await;
-                let (proxy, cut) = (Arc::clone(&stand.proxy), Cut::FromServer(whole * place / PLACES));
+                let (proxy, cut) = (
+                    Arc::clone(&stand.proxy),
+                    Cut::FromServer(whole * place / PLACES),
+                );
                 let silent = move || proxy.cut(cut, Wire::BlackHole);
                 let took = spoilt(&mut visitor, Operation::Login, &user, silent).await;
                 let came_so_far = !stand.proxy.is_cut_pending();

@@ -162,7 +162,14 @@ async fn an_instance_that_is_farther_away_gets_its_turn<S: Server>(stand: Stand<
         waits.push(begun.elapsed());
     }
     waits.sort();
-    eprintln!("XX {:?} in {:?}: median {:?} p90 {:?} max {:?}", swaps, all.elapsed(), waits[50], waits[90], waits[99]);
+    eprintln!(
+        "XX {:?} in {:?}: median {:?} p90 {:?} max {:?}",
+        swaps,
+        all.elapsed(),
+        waits[50],
+        waits[90],
+        waits[99]
+    );
     over.store(true, Ordering::Relaxed);
     tasks.join_all().await;
     let swaps = swaps.load(Ordering::Relaxed);

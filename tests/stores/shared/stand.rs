@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::handler::Handler;
 use session_runtime::Session;
 use session_runtime::store::{PostgresStore, Record, RedisStore, Store};
-use session_tests::{PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
 use session_tests::wait_for;
+use session_tests::{PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
