@@ -45,7 +45,7 @@ pub struct Field<T: 'static> {
     marks: Marks,
 }
 
-/// A decoded value, and when it is to lapse if that was said.
+/// A decoded value, and when it is to expire if that was said.
 struct Opened<T> {
     value: T,
     lifetime: Lifetime,
@@ -377,7 +377,7 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
 }
 
 impl<T> fmt::Debug for Field<T> {
-    /// Whether there is a value and when it lapses; not the value.
+    /// Writes whether there is a value and when it expires; not the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         describe(f, self.is_present(), self.expiry())
     }

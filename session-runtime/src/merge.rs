@@ -13,7 +13,7 @@ pub use precedent::{left_precedent, retainment_precedent, right_precedent, stora
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Occasion {
-    /// Two requests wrote the same field; `ours` is the one that commits later.
+    /// Two requests wrote the same field; `ours` is the one that is written later.
     Conflict,
     /// A guest logged in: `ours` is the guest's value, `theirs` the account's, and there is no base.
     Login,
@@ -43,7 +43,7 @@ pub enum Occasion {
 pub struct Sides<T> {
     /// The value that both sides started from.
     pub base: Option<T>,
-    /// The value of the request that is committing, or of the guest.
+    /// The value of the request that is writing, or of the guest.
     pub ours: Option<T>,
     /// The value that is stored by now, or the account's.
     pub theirs: Option<T>,

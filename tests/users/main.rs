@@ -5,11 +5,14 @@
 
 mod breaks;
 mod costs;
-mod devices;
+mod interrupted;
+mod late_requests;
 mod logins;
+mod logouts;
 mod merging;
-mod model;
 mod other_users;
+mod planted;
 mod protocol;
+mod retried;
 mod rules;
 mod stored;

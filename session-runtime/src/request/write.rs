@@ -343,8 +343,8 @@ impl Request {
                     return Ok(Saved::Written);
                 }
                 // While enough ids wait to be presented, a rotation issues none.
-                let issued = |id: &SessionId| record.head.secrets.knows(id.secret());
-                if let Some(id) = issues.filter(issued) {
+                let is_known = |id: &SessionId| record.head.secrets.knows(id.secret());
+                if let Some(id) = issues.filter(is_known) {
                     self.state().issue(id);
                 }
                 self.state().session.committed(&record, self.config.now())?;
