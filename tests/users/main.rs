@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod breaks;
+mod brought;
 mod interrupted;
 mod late_requests;
 mod logins;
