@@ -16,6 +16,9 @@ use crate::queue::{Queue, Turn, jittered};
 use crate::record::Record;
 use crate::store::Swapped;
 
+#[cfg(all(test, feature = "memory", feature = "cookie", feature = "testing"))]
+mod tests;
+
 /// How long a swap whose outcome is unknown waits before it is asked again, give or take a half.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -74,11 +77,12 @@ pub(crate) async fn amend<T>(
     let mut there = seen;
     let mut conflicts = 0_u32;
     let queue = config.queues.of(key);
+    let mut since = queue.turns();
     loop {
-        let queues = conflicts > 0 || queue.is_contended(config.clock.elapsed());
+        let queues = conflicts > 0 || queue.is_contended(key, config.clock.elapsed());
         let turn = if queues {
             let turn = turn(queue, deadline).await?;
-            turn.last_of(key, &mut there);
+            turn.last_of(key, since, &mut there);
             Some(turn)
         } else {
             None
@@ -116,9 +120,10 @@ pub(crate) async fn amend<T>(
             }
             Settled::Stale(now) => there = now,
         }
+        since = queue.turns();
         conflicts += 1;
         observe::conflict();
-        queue.contend(config.clock.elapsed());
+        queue.contend(key, config.clock.elapsed());
     }
 }
 
@@ -167,22 +172,18 @@ async fn swap(
     after: &Arc<Record>,
     deadline: Instant,
 ) -> Result<Settled, Failure> {
-    let asked = config.clock.elapsed();
+    let this = UnknownOutcome {
+        before: before.cloned(),
+        after: Arc::clone(after),
+        asked: config.clock.elapsed(),
+    };
     let mut unknown = false;
     loop {
-        let unknown_outcome = || UnknownOutcome {
-            before: before.cloned(),
-            after: Arc::clone(after),
-            asked,
-        };
         let swapped = timeout_at(deadline, config.store.swap(key, before, after)).await;
         let error = match swapped.unwrap_or_else(|_| Err(StoreError::timeout())) {
             Ok(Swapped::Done) => return Ok(Settled::Applied(Arc::clone(after))),
             Ok(Swapped::Stale(there)) if !unknown => return Ok(Settled::Stale(there)),
-            Ok(Swapped::Stale(there)) => {
-                return verdict(before, after, there)
-                    .ok_or_else(|| unknown_outcome().still(StoreError::unavailable(LOST)));
-            }
+            Ok(Swapped::Stale(there)) => return this.verdict(there),
             Err(error) => error,
         };
         unknown |= error.is_unknown();
@@ -190,7 +191,7 @@ async fn swap(
         if !error.is_transient() || next >= deadline || !is_wanted(before, config.now()) {
             return Err(Failure {
                 error: error.into(),
-                unknown: unknown.then(unknown_outcome),
+                unknown: unknown.then_some(this),
             });
         }
         sleep_until(next).await;
@@ -199,22 +200,6 @@ async fn swap(
 
 /// What is said of a swap of which nobody can tell any more.
 const LOST: &str = "an answer was lost, and so much has been written since that nobody can tell whether the swap happened: it is not made again";
-
-/// Returns whether a swap of unknown outcome has happened, if what is there now tells.
-fn verdict(
-    before: Option<&Arc<Record>>,
-    after: &Arc<Record>,
-    there: Option<Arc<Record>>,
-) -> Option<Settled> {
-    match there {
-        Some(there) if there.is_or_was(after.version()) => Some(Settled::Applied(there)),
-        Some(there) if there.remembers_all() => Some(Settled::Stale(Some(there))),
-        Some(there) if before.is_some_and(|before| there.is_or_was(before.version())) => {
-            Some(Settled::Stale(Some(there)))
-        }
-        _ => None,
-    }
-}
 
 /// Returns `true` if a swap may be made again: nothing that has expired since is to come back.
 fn is_wanted(before: Option<&Arc<Record>>, now: Timestamp) -> bool {
@@ -225,7 +210,7 @@ impl UnknownOutcome {
     /// Finds out what came of it: asks for the same swap again, or looks where that is not wanted any more. What is
     /// there then, and `true` if the swap happened.
     pub(crate) async fn resolve(
-        self,
+        &self,
         config: &Config,
         key: &Key,
         deadline: Instant,
@@ -234,7 +219,7 @@ impl UnknownOutcome {
             before,
             after,
             asked,
-        } = &self;
+        } = self;
         let age = config.clock.elapsed().saturating_sub(*asked);
         let again = match before {
             Some(_) => is_wanted(before.as_ref(), config.now()),
@@ -251,10 +236,27 @@ impl UnknownOutcome {
             let loaded = load(config, key, Freshness::Latest, deadline).await;
             loaded.map_err(|error| self.still(error))?
         };
-        match verdict(before.as_ref(), after, there) {
-            Some(Settled::Applied(there)) => Ok((Some(there), true)),
-            Some(Settled::Stale(there)) => Ok((there, false)),
-            None => Err(self.still(StoreError::unavailable(LOST))),
+        match self.verdict(there)? {
+            Settled::Applied(there) => Ok((Some(there), true)),
+            Settled::Stale(there) => Ok((there, false)),
+        }
+    }
+
+    /// Tells from what is there now whether the swap has happened. Where that cannot be told, it stays in doubt for good:
+    /// nothing that would repeat it is written.
+    fn verdict(&self, there: Option<Arc<Record>>) -> Result<Settled, Failure> {
+        let Self { before, after, .. } = self;
+        match there {
+            Some(there) if there.is_or_was(after.version()) => Ok(Settled::Applied(there)),
+            Some(there) if there.remembers_all() => Ok(Settled::Stale(Some(there))),
+            Some(there)
+                if before
+                    .as_ref()
+                    .is_some_and(|before| there.is_or_was(before.version())) =>
+            {
+                Ok(Settled::Stale(Some(there)))
+            }
+            _ => Err(self.still(StoreError::unavailable(LOST))),
         }
     }
 

@@ -38,6 +38,13 @@ const MAX_SESSIONS: (usize, WhenFull) = (100, WhenFull::EndOldest);
 type AddressOf = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
 type CommitIf = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
+/// What a session is bound to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BoundTo {
+    pub(crate) address: bool,
+    pub(crate) user_agent: bool,
+}
+
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) store: Arc<dyn AnyStore>,
@@ -56,8 +63,7 @@ pub(crate) struct Config {
     pub(crate) always_check_user: bool,
     pub(crate) events: EventSink,
     pub(crate) address_of: Option<Arc<AddressOf>>,
-    pub(crate) bind_address: bool,
-    pub(crate) bind_user_agent: bool,
+    pub(crate) bound_to: BoundTo,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
     /// Whether the sweeping task has been started.
     pub(crate) sweeping: Arc<Once>,
@@ -87,8 +93,7 @@ impl Config {
             max_sessions: MAX_SESSIONS,
             always_check_user: false,
             address_of: None,
-            bind_address: false,
-            bind_user_agent: false,
+            bound_to: BoundTo::default(),
             commit_if: None,
             sweeping: Arc::new(Once::new()),
             queues: Arc::default(),
@@ -159,8 +164,7 @@ impl fmt::Debug for Config {
             .field("migrate", &self.migrate)
             .field("max_sessions", &self.max_sessions)
             .field("on_event", &self.events.is_listened_to())
-            .field("bind_address", &self.bind_address)
-            .field("bind_user_agent", &self.bind_user_agent)
+            .field("bound_to", &self.bound_to)
             .finish_non_exhaustive()
     }
 }

@@ -103,3 +103,101 @@ impl From<&SessionId> for Key {
         Self::Session(id.selector())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::{SessionId, TEXT};
+    use crate::key::{Key, Selector};
+    use crate::secret::SecretHash;
+
+    fn id(text: &str) -> SessionId {
+        SessionId::parse(text.as_bytes()).expect("an id")
+    }
+
+    const SOME: &str = "0123456789abcdef00112233445566778899aabbccddeeff";
+
+    #[test]
+    fn an_id_is_a_selector_and_a_secret() {
+        let id = id(SOME);
+        let selector = Selector::from_bytes(0x0123_4567_89ab_cdef_u64.to_be_bytes());
+        assert_eq!(id.selector(), selector);
+        assert_eq!(Key::from(&id), Key::Session(selector));
+        assert_eq!(
+            id.secret(),
+            SecretHash::of(b"00112233445566778899aabbccddeeff")
+        );
+        assert_eq!(id.expose(), SOME);
+    }
+
+    #[test]
+    fn only_the_exact_form_is_an_id() {
+        let upper = SOME.to_uppercase();
+        let long = format!("{SOME}0");
+        let spaced = format!(" {}", &SOME[1..]);
+        let prefixed = format!("0x{}", &SOME[2..]);
+        for text in ["", &SOME[1..], &upper, &long, &spaced, &prefixed, "user:42"] {
+            assert_eq!(SessionId::parse(text.as_bytes()), None, "{text:?}");
+        }
+        for at in 0..TEXT {
+            for byte in (0..=255).filter(|byte| !b"0123456789abcdef".contains(byte)) {
+                let mut text = SOME.as_bytes().to_vec();
+                text[at] = byte;
+                assert_eq!(SessionId::parse(&text), None, "byte {byte} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_and_their_parts_do_not_repeat() {
+        const IDS: usize = 20_000;
+        let ids: Vec<_> = (0..IDS).map(|_| SessionId::generate().unwrap()).collect();
+        let selectors: HashSet<_> = ids.iter().map(SessionId::selector).collect();
+        let secrets: HashSet<_> = ids.iter().map(|id| *id.secret().as_bytes()).collect();
+        assert_eq!((selectors.len(), secrets.len()), (IDS, IDS));
+    }
+
+    #[test]
+    fn each_digit_of_an_id_takes_every_value() {
+        let mut seen = [[false; 256]; TEXT];
+        for _ in 0..2_000 {
+            for (seen, digit) in seen.iter_mut().zip(SessionId::generate().unwrap().0) {
+                seen[usize::from(digit)] = true;
+            }
+        }
+        let values = |seen: &[bool; 256]| seen.iter().filter(|seen| **seen).count();
+        assert!(seen.iter().all(|seen| values(seen) == 16));
+    }
+
+    #[test]
+    fn another_secret_for_the_same_record_is_another_id() {
+        let first = SessionId::generate().unwrap();
+        let second = SessionId::of(first.selector()).unwrap();
+        assert_eq!(second.selector(), first.selector());
+        assert_ne!(second.secret(), first.secret());
+        assert_eq!(SessionId::parse(second.expose().as_bytes()), Some(second));
+    }
+
+    #[test]
+    fn no_digit_is_shown() {
+        assert_eq!(format!("{:?}", id(SOME)), "SessionId(REDACTED)");
+    }
+
+    proptest! {
+        #[test]
+        fn any_selector_is_kept(bytes: [u8; 8]) {
+            let selector = Selector::from_bytes(bytes);
+            prop_assert_eq!(SessionId::of(selector).unwrap().selector(), selector);
+        }
+
+        #[test]
+        fn any_bytes_that_are_an_id_are_written_so(text in "[0-9a-g]{48}") {
+            let id = SessionId::parse(text.as_bytes());
+            prop_assert_eq!(id.is_some(), !text.contains('g'));
+            prop_assert!(id.is_none_or(|id| id.expose() == text));
+        }
+    }
+}

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// The name of a record in a store.
@@ -19,6 +21,7 @@ use sha2::{Digest, Sha256};
 /// # Ok::<(), session_runtime::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Key {
     /// A browser's session.
     Session(Selector),
@@ -61,7 +64,7 @@ impl Selector {
 pub struct UserId(Box<str>);
 
 impl UserId {
-    /// The user of that name; whatever text the app identifies users by.
+    /// Makes the id of the user of that name; whatever text the app identifies users by.
     pub fn new(name: impl Into<Box<str>>) -> Self {
         Self(name.into())
     }
@@ -157,6 +160,22 @@ impl Key {
     }
 }
 
+impl Serialize for Selector {
+    /// Writes the key, as it stands in the store.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Key::from(*self))
+    }
+}
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Key::parse(&String::deserialize(deserializer)?) {
+            Some(Key::Session(selector)) => Ok(selector),
+            _ => Err(D::Error::custom("not the key of a session")),
+        }
+    }
+}
+
 fn ascii(digits: &[u8]) -> &str {
     std::str::from_utf8(digits).unwrap_or_default()
 }
@@ -184,4 +203,107 @@ pub(crate) fn to_hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] 
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Key, Selector, UserId};
+    use crate::record::arbitrary::text;
+
+    fn session(number: u64) -> Key {
+        Key::Session(Selector::from_bytes(number.to_be_bytes()))
+    }
+
+    #[test]
+    fn keys_are_written_as_stores_keep_them() {
+        assert_eq!(session(0x1f).to_string(), "session:000000000000001f");
+        assert_eq!(session(u64::MAX).to_string(), "session:ffffffffffffffff");
+        assert_eq!(Key::User(UserId::new("")).to_string(), "user:");
+    }
+
+    #[test]
+    fn only_the_exact_form_is_a_key() {
+        for text in [
+            "",
+            "session:",
+            "session:1f",
+            "session:000000000000001F",
+            "session:00000000000000001f",
+            "session:+00000000000001f",
+            "session: 00000000000001f",
+            "session:000000000000001g",
+            " session:000000000000001f",
+            "Session:000000000000001f",
+            "000000000000001f",
+            "users:ada",
+            "USER:ada",
+            "ada",
+        ] {
+            assert_eq!(Key::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_user_is_a_session() {
+        let key = session(7);
+        let user = Key::User(UserId::new(key.to_string()));
+        assert_ne!(user, key);
+        assert_eq!(Key::parse(&user.to_string()), Some(user));
+    }
+
+    #[test]
+    fn neither_user_nor_selector_is_shown() {
+        let key = session(0x0123_4567_89ab_cdef);
+        let shown = format!("{key:?} {:?}", Key::User(UserId::new("canary")));
+        assert!(
+            !shown.contains("0123") && !shown.contains("cdef"),
+            "{shown}"
+        );
+        assert!(!shown.contains("81985529216486895"), "{shown}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn a_public_name_is_no_selector() {
+        let selector = Selector::from_bytes([7; 8]);
+        let name = selector.public_name();
+        assert_eq!(name.len(), 16);
+        assert_ne!(name, "0707070707070707");
+        assert_eq!(name, Selector::from_bytes([7; 8]).public_name());
+        assert_ne!(name, Selector::from_bytes([8; 8]).public_name());
+        assert!(format!("{selector:?}").contains(&name[..8]));
+    }
+
+    #[test]
+    fn users_of_little_difference_spread() {
+        let mut counts = [0; 16];
+        for number in 0..1_600_u64 {
+            let spread = Key::User(UserId::from(number)).spread();
+            counts[usize::from(spread.to_le_bytes()[0]) % 16] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_comes_back(number: u64, name in text()) {
+            for key in [session(number), Key::User(UserId::from(name))] {
+                prop_assert_eq!(Key::parse(&key.to_string()), Some(key));
+            }
+        }
+
+        #[test]
+        fn any_text_that_is_a_key_is_written_so(text in text()) {
+            if let Some(key) = Key::parse(&text) {
+                prop_assert_eq!(key.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn any_selector_comes_back(bytes: [u8; 8]) {
+            prop_assert_eq!(Selector::from_bytes(bytes).to_bytes(), bytes);
+        }
+    }
 }

@@ -118,7 +118,7 @@ impl Login<'_> {
             match (amended.outcome, amended.record) {
                 (Confirmed::Placed { leaving, credited }, Some(user)) => {
                     self.emit(&opened, credited);
-                    self.end_leaving(leaving).await;
+                    let user = self.end_leaving(user, leaving).await;
                     return Ok(LoggedIn {
                         id: opened.id,
                         session: opened.record,
@@ -271,7 +271,12 @@ impl Login<'_> {
                 })
             },
         );
-        Ok(ended.await?.outcome)
+        let ended = ended.await?;
+        if ended.written {
+            let kind = EventKind::Ended(Ended::Expired);
+            self.config.emit(kind, &key, Some(self.user));
+        }
+        Ok(ended.outcome)
     }
 
     /// Refuses before anything is written, where that can be told.
@@ -380,15 +385,20 @@ impl Login<'_> {
         }
     }
 
-    /// Ends the sessions that have to leave for this one. The login is good whatever comes of it: the next one sees to
-    /// those that are left.
-    async fn end_leaving(&self, leaving: Vec<Selector>) {
+    /// Ends the sessions that have to leave for this one, and returns the user's record as it is then. The login is good
+    /// whatever comes of it: the next one sees to those that are left.
+    async fn end_leaving(&self, user: Arc<Record>, leaving: Vec<Selector>) -> Arc<Record> {
         if leaving.is_empty() {
-            return;
+            return user;
         }
-        let ended = revoke::end_and_strike_off(self.config, self.user, &leaving, self.deadline);
-        if let Err(error) = ended.await {
-            tracing::warn!(%error, "sessions that have to leave could not be ended yet: they have no access any more");
+        let (config, seen) = (self.config, Some(Arc::clone(&user)));
+        let ended = revoke::end_and_strike_off(config, self.user, seen, &leaving, self.deadline);
+        match ended.await {
+            Ok(struck_off) => struck_off.unwrap_or(user),
+            Err(error) => {
+                tracing::warn!(%error, "sessions that have to leave could not be ended yet: they have no access any more");
+                user
+            }
         }
     }
 

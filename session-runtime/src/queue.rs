@@ -42,30 +42,49 @@ impl Queues {
 #[derive(Default)]
 pub(crate) struct Queue {
     last: Mutex<Last>,
-    /// Until when swaps queue from the start, in milliseconds of the monotonic clock.
-    contended: AtomicU64,
+    /// How many turns there have been.
+    turns: AtomicU64,
+    /// The key that had the last conflict, as a number, and until when its swaps queue from the start, in milliseconds of
+    /// the monotonic clock.
+    contended: (AtomicU64, AtomicU64),
 }
 
 /// What the last in a queue has left.
 #[derive(Default)]
 struct Last {
-    left: Option<(Key, Arc<Record>)>,
+    left: Option<Left>,
     /// Swaps since the last rest.
     in_a_row: u32,
     /// Of these, those that came to nothing since another process was faster.
     stale: u32,
 }
 
+/// A record as a turn has left it.
+struct Left {
+    key: Key,
+    record: Arc<Record>,
+    /// The number of that turn.
+    turn: u64,
+}
+
 impl Queue {
-    /// Returns `true` if there was a conflict a moment ago. `now` is of the monotonic clock.
-    pub(crate) fn is_contended(&self, now: Duration) -> bool {
-        millis(now) < self.contended.load(Ordering::Relaxed)
+    /// Returns how many turns there have been: a later one sees what the store holds after this.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    /// Returns `true` if the key had a conflict a moment ago. `now` is of the monotonic clock.
+    pub(crate) fn is_contended(&self, key: &Key, now: Duration) -> bool {
+        let (contended, until) = &self.contended;
+        contended.load(Ordering::Relaxed) == key.spread()
+            && millis(now) < until.load(Ordering::Relaxed)
     }
 
     /// Notes a conflict.
-    pub(crate) fn contend(&self, now: Duration) {
-        let until = millis(now + CONTENDED);
-        self.contended.store(until, Ordering::Relaxed);
+    pub(crate) fn contend(&self, key: &Key, now: Duration) {
+        let (contended, until) = &self.contended;
+        contended.store(key.spread(), Ordering::Relaxed);
+        until.store(millis(now + CONTENDED), Ordering::Relaxed);
     }
 
     /// Waits for a turn, and where it is time for that, gives other processes theirs. `None` if there is none by the
@@ -77,7 +96,8 @@ impl Queue {
             (last.in_a_row, last.stale) = (0, 0);
             sleep(rest.min(deadline.saturating_duration_since(Instant::now()))).await;
         }
-        Some(Turn(last))
+        let number = self.turns.fetch_add(1, Ordering::SeqCst) + 1;
+        Some(Turn { last, number })
     }
 }
 
@@ -91,20 +111,30 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// A turn in a queue.
-pub(crate) struct Turn<'a>(MutexGuard<'a, Last>);
+pub(crate) struct Turn<'a> {
+    last: MutexGuard<'a, Last>,
+    number: u64,
+}
 
 impl Turn<'_> {
-    /// Goes on from what the last one left of that key.
-    pub(crate) fn last_of(&self, key: &Key, there: &mut Option<Arc<Record>>) {
-        if let Some((_, record)) = self.0.left.as_ref().filter(|(left, _)| left == key) {
-            *there = Some(Arc::clone(record));
+    /// Goes on from what the last one left of that key, if its turn began after `since`, which is when `there` was seen.
+    /// What it left earlier may be older than `there`, and a plan that leaves things as they are decides by what it sees.
+    pub(crate) fn last_of(&self, key: &Key, since: u64, there: &mut Option<Arc<Record>>) {
+        let left = self.last.left.as_ref();
+        if let Some(left) = left.filter(|left| left.key == *key && since < left.turn) {
+            *there = Some(Arc::clone(&left.record));
         }
     }
 
     /// Leaves what is there now to the next one.
     pub(crate) fn leave(&mut self, key: &Key, record: Option<&Arc<Record>>, written: bool) {
-        self.0.left = record.map(|record| (key.clone(), Arc::clone(record)));
-        self.0.in_a_row += 1;
-        self.0.stale += u32::from(!written);
+        let turn = self.number;
+        self.last.left = record.map(|record| Left {
+            key: key.clone(),
+            record: Arc::clone(record),
+            turn,
+        });
+        self.last.in_a_row += 1;
+        self.last.stale += u32::from(!written);
     }
 }

@@ -30,7 +30,7 @@ mod state;
 mod tracked;
 mod write;
 
-pub(crate) use fold::View;
+pub(crate) use fold::{View, count_panics};
 pub use write::Saved;
 
 use state::{CookieAction, Phase, State, WriteBlock};
@@ -61,16 +61,23 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns until when the store may take its time for what somebody begins to wait for now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.deadline
+    }
+
+    async fn gate(&self) -> Result<Gate<'_>, Error> {
+        self.gate_by(self.deadline()).await
+    }
+
     /// Waits for the right to load and write. A handler may have begun a save and left it at that: nobody waits for it
     /// longer than for a store.
-    async fn gate(&self) -> Result<Gate<'_>, Error> {
-        let deadline = Instant::now() + self.config.deadline;
-        let guard = match self.gate.try_lock() {
-            Ok(guard) => guard,
-            Err(_) => {
-                let waited = tokio::time::timeout_at(deadline, self.gate.lock());
-                Box::pin(waited).await.map_err(|_| Error::timeout())?
-            }
+    async fn gate_by(&self, deadline: Instant) -> Result<Gate<'_>, Error> {
+        let guard = if let Ok(guard) = self.gate.try_lock() {
+            guard
+        } else {
+            let waited = tokio::time::timeout_at(deadline, self.gate.lock());
+            Box::pin(waited).await.map_err(|_| Error::timeout())?
         };
         Ok(Gate {
             _guard: guard,
@@ -110,24 +117,27 @@ impl Request {
             ended: state.ended.clone(),
             created: head.map(|head| head.created),
             updated: record.map(|record| record.updated),
-            expires: self.expires(&state),
             user: head.and_then(|head| head.user.clone()),
             authenticated: head.and_then(|head| head.authenticated),
         }
     }
 
     /// Returns when the session expires if nothing more happens, this request included.
-    fn expires(&self, state: &State) -> Option<Timestamp> {
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        let state = self.state();
         let record = state.session.stored.as_deref()?;
         let lifetimes = state.lifetimes(&self.config);
-        let mut head = record.head.clone();
-        head.ttl = state.facts.ttl.or(head.ttl);
-        let to = lifetimes.extended(&head, state.at);
-        if state.facts.ttl.is_some() {
-            return Some(to);
+        let wish = state.facts.ttl.filter(|ttl| record.head.ttl != Some(*ttl));
+        if let Some(ttl) = wish {
+            return Some((state.at + ttl).min(lifetimes.limit(&record.head)));
         }
-        let extends = state.touch && state.block.is_none() && lifetimes.is_due(record, state.at);
-        Some(if extends { to } else { record.expires() })
+        let touches = state.touch && state.block.is_none() && self.config.watch.is_steady();
+        let extends = touches && lifetimes.is_due(record, state.at);
+        Some(if extends {
+            lifetimes.extended(&record.head, state.at)
+        } else {
+            record.expires()
+        })
     }
 
     /// Decides what of the handler's work is written: this is the end of the request.
@@ -138,7 +148,9 @@ impl Request {
             state.drop_edits();
             return Closing::Failed(failure);
         }
-        if state.block == Some(WriteBlock::Panicked) || !self.is_wanted(response) {
+        let panicked = state.block == Some(WriteBlock::Panicked)
+            || state.caught && response.status.is_server_error();
+        if panicked || !self.is_wanted(response) {
             state.drop_edits();
             return Closing::Done;
         }
@@ -195,7 +207,6 @@ pub(crate) struct Facts {
     pub(crate) ended: Option<Ended>,
     pub(crate) created: Option<Timestamp>,
     pub(crate) updated: Option<Timestamp>,
-    pub(crate) expires: Option<Timestamp>,
     pub(crate) user: Option<UserId>,
     pub(crate) authenticated: Option<Timestamp>,
 }
@@ -225,7 +236,8 @@ impl Drop for Request {
         if state.phase == Phase::Closed {
             let user = state.user.iter().flat_map(|user| &user.record.edits);
             let edits = state.session.edits.iter().chain(user);
-            observe::unsaved(edits.filter(|edit| SlotEdit::is_change(edit)).count());
+            let edits = edits.filter(|edit| SlotEdit::is_change(edit)).count();
+            observe::unsaved(edits + usize::from(state.facts.is_any()));
         }
     }
 }
@@ -253,7 +265,7 @@ mod tests {
         let request = Arc::new(Request::new(Arc::new(config)));
         let (parts, ()) = http::Request::new(()).into_parts();
         assert!(size_of::<Request>() < QUICK);
-        assert!(size_of_val(&request.load(&parts)) < QUICK * 2 / 3); // a part of the handler's
+        assert!(size_of_val(&request.load(&parts, request.deadline())) < QUICK * 2 / 3); // a part of the handler's
         assert!(size_of_val(&Arc::clone(&request).finish()) < QUICK);
     }
 }

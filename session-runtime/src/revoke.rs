@@ -115,7 +115,7 @@ impl<'a> OfUser<'a> {
     pub(crate) async fn list(&self) -> Result<Vec<Device>, Error> {
         let user = self.load().await?;
         let places = Places::of(user.as_deref());
-        self.end_those_leaving(&places).await;
+        self.end_those_leaving(user, &places).await;
         let staying = places.all.iter().filter(|place| !place.leaving);
         let looked_up = all(staying.map(|place| self.look_up(place.selector))).await;
         let devices = looked_up.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -141,31 +141,33 @@ impl<'a> OfUser<'a> {
     }
 
     /// Ends what somebody has begun to end who was cut off. Whatever comes of it, they have no access.
-    async fn end_those_leaving(&self, places: &Places) {
+    async fn end_those_leaving(&self, user: Option<Arc<Record>>, places: &Places) {
         let leaving = places.leaving();
         if leaving.is_empty() {
             return;
         }
-        let ended = end_and_strike_off(self.config, self.user, &leaving, self.deadline);
+        let ended = end_and_strike_off(self.config, self.user, user, &leaving, self.deadline);
         if let Err(error) = ended.await {
             tracing::warn!(%error, "sessions that were revoked could not be ended yet: they have no access any more");
         }
     }
 
-    async fn find(&self, id: &str) -> Result<Option<Selector>, Error> {
+    /// Finds the session that is called `id`, and the user's record that lists it.
+    async fn find(&self, id: &str) -> Result<Option<(Selector, Option<Arc<Record>>)>, Error> {
         let user = self.load().await?;
         let places = Places::of(user.as_deref());
         let mut selectors = places.all.iter().map(|place| place.selector);
-        Ok(selectors.find(|selector| selector.public_name() == id))
+        let found = selectors.find(|selector| selector.public_name() == id);
+        Ok(found.map(|selector| (selector, user)))
     }
 
     /// Ends one session, then strikes it off. Returns `true` if it was still there.
     pub(crate) async fn revoke(&self, id: &str) -> Result<bool, Error> {
-        let Some(selector) = self.find(id).await? else {
+        let Some((selector, user)) = self.find(id).await? else {
             return Ok(false);
         };
         let ended = self.end(selector).await?;
-        strike_off(self.config, &self.key, None, &[selector], self.deadline).await?;
+        strike_off(self.config, &self.key, user, &[selector], self.deadline).await?;
         Ok(ended)
     }
 
@@ -178,7 +180,7 @@ impl<'a> OfUser<'a> {
     /// Ends all sessions but the one that is called `spared`, and returns how many that were. Logins that are under way
     /// fail.
     pub(crate) async fn revoke_all(&self, spared: Option<&str>) -> Result<usize, Error> {
-        let number = rand::random();
+        let number = place::number();
         let leaves = |selector: Selector| Some(selector.public_name().as_str()) != spared;
         self.end_marked(|there, now| place::revoke(there, leaves, number, now))
             .await
@@ -186,7 +188,7 @@ impl<'a> OfUser<'a> {
 
     /// Deletes what follows the user, and ends all sessions.
     pub(crate) async fn delete(&self) -> Result<(), Error> {
-        let number = rand::random();
+        let number = place::number();
         let ended = self.end_marked(|there, now| place::delete(there, number, now));
         ended.await.map(drop)
     }
@@ -208,11 +210,17 @@ impl<'a> OfUser<'a> {
         Ok(ended.into_iter().filter(|ended| *ended).count())
     }
 
+    fn check_label(&self, label: &str) -> Result<(), Error> {
+        let (size, limit) = (label.len(), self.config.caps.field);
+        let fits = size <= limit;
+        fits.then_some(())
+            .ok_or_else(|| Error::field_too_large("label", size, limit))
+    }
+
     /// Gives a session a label, or takes it away. `false` if there is no such session.
     pub(crate) async fn label(&self, id: &str, label: Option<&str>) -> Result<bool, Error> {
-        let size = label.map_or(0, str::len);
-        self.config.caps.check_field("label", size)?;
-        let Some(selector) = self.find(id).await? else {
+        self.check_label(label.unwrap_or_default())?;
+        let Some((selector, _)) = self.find(id).await? else {
             return Ok(false);
         };
         let key = Key::from(selector);
@@ -252,13 +260,15 @@ pub(crate) async fn end_one(
     Ok(ended)
 }
 
-/// Ends sessions of a user that are leaving, all at once, then strikes them off.
+/// Ends sessions of a user that are leaving, all at once, then strikes them off. `seen` is the user's record as it was
+/// looked up. Returns it as it is now.
 pub(crate) async fn end_and_strike_off(
     config: &Config,
     user: &UserId,
+    seen: Option<Arc<Record>>,
     leaving: &[Selector],
     deadline: Instant,
-) -> Result<(), Error> {
+) -> Result<Option<Arc<Record>>, Error> {
     let end = async |selector: &Selector| {
         let key = Key::from(*selector);
         let seen = load(config, &key, Freshness::Latest, deadline).await?;
@@ -266,17 +276,18 @@ pub(crate) async fn end_and_strike_off(
     };
     let ended = all(leaving.iter().map(end)).await;
     ended.into_iter().collect::<Result<Vec<_>, _>>()?;
-    strike_off(config, &Key::User(user.clone()), None, leaving, deadline).await
+    strike_off(config, &Key::User(user.clone()), seen, leaving, deadline).await
 }
 
-/// Takes the places of sessions that are over out of a user's record. `seen` is that record, if it is at hand.
+/// Takes the places of sessions that are over out of a user's record. `seen` is that record, if it is at hand. Returns it
+/// as it is now.
 pub(crate) async fn strike_off(
     config: &Config,
     key: &Key,
     seen: Option<Arc<Record>>,
     gone: &[Selector],
     deadline: Instant,
-) -> Result<(), Error> {
+) -> Result<Option<Arc<Record>>, Error> {
     let seen = match seen {
         Some(seen) => Some(seen),
         None => load(config, key, Freshness::Latest, deadline).await?,
@@ -284,6 +295,5 @@ pub(crate) async fn strike_off(
     let struck_off = amend(config, key, seen, deadline, |there, _| {
         Ok(place::strike_off(there.map(AsRef::as_ref), gone))
     });
-    struck_off.await?;
-    Ok(())
+    Ok(struck_off.await?.record)
 }

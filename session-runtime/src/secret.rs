@@ -317,3 +317,6 @@ impl Secrets {
         highest.unwrap_or(0).saturating_add(1)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,7 +182,7 @@ async fn a_client_that_leaves_amid_the_commit_does_not_stop_it(site: Site<impl S
     .await;
     for leave in [Client::reset, Client::close] {
         let customer = customers(&site, 1).await.remove(0);
-        site.store.at_commits(Some(Fault::Held));
+        site.store.at_swaps(Some(Fault::Held));
         let client = Client::send(server.address, "/", &customer).await;
         committing.notified().await;
         leave(client);
@@ -194,7 +194,7 @@ async fn a_client_that_leaves_amid_the_commit_does_not_stop_it(site: Site<impl S
             orders(&site, &customer).await.as_deref() == Some("1")
         })
         .await;
-        site.store.at_commits(None);
+        site.store.at_swaps(None);
     }
     server.shut_down().await;
 }
@@ -228,7 +228,7 @@ async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(
         let before = customers.len();
         let newcomers = self::customers(&site, 10 * ENOUGH).await;
         site.store
-            .at_commits(Some(Fault::Slow(Duration::from_millis(5))));
+            .at_swaps(Some(Fault::Slow(Duration::from_millis(5))));
         let at_once = Arc::new(Semaphore::new(32));
         let mut leaving = JoinSet::new();
         for (number, customer) in newcomers.iter().cloned().enumerate() {
@@ -242,7 +242,7 @@ async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(
             });
         }
         leaving.join_all().await;
-        site.store.at_commits(None);
+        site.store.at_swaps(None);
         customers.extend(newcomers);
         let now = finished
             .lock()
@@ -320,7 +320,7 @@ async fn a_graceful_shutdown_loses_nothing_that_had_begun(site: Site<impl Store>
     let server = Server::start(app).await;
     let customers = customers(&site, 200).await;
     site.store
-        .at_commits(Some(Fault::Slow(Duration::from_millis(20))));
+        .at_swaps(Some(Fault::Slow(Duration::from_millis(20))));
     let clients = order(server.address, &customers, &begun).await;
     server.shut_down().await;
     for (number, status) in clients.join_all().await {
@@ -343,7 +343,7 @@ fn acknowledged_by_a_server_that_is_torn_down() -> usize {
     ours.block_on(async {
         let customers = customers(&site, 200).await;
         site.store
-            .at_commits(Some(Fault::Slow(Duration::from_millis(20))));
+            .at_swaps(Some(Fault::Slow(Duration::from_millis(20))));
         let server = theirs.spawn(Server::start(app)).await.expect("it starts");
         let mut clients = order(server.address, &customers, &begun).await;
         let mut ended: Vec<_> = clients.join_next().await.into_iter().collect();

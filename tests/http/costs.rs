@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::handler::Handler;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::any;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderName, LOCATION, SET_COOKIE, VARY};
 use http::{HeaderMap, Request, StatusCode};
@@ -135,6 +138,78 @@ async fn changing_costs_a_load_and_a_commit_and_no_cookie() {
 }
 
 #[tokio::test]
+async fn a_change_that_another_request_came_before_costs_one_more_swap() {
+    let (site, mut visitor) = shop().await;
+    for others in 1..=3 {
+        site.store.plan(
+            [Fault::None]
+                .into_iter()
+                .chain(vec![Fault::Contested; others]),
+        );
+        let swaps = 1 + others;
+        assert_eq!(cost(&site, &mut visitor, count).await, [1, swaps, 0]);
+    }
+    assert_eq!(visitor.visit(read).await.body, "4");
+}
+
+#[tokio::test]
+async fn rotating_costs_one_swap_and_the_first_request_under_the_new_id_another() {
+    let (site, mut visitor) = shop().await;
+    let rotate_and_count = async |mut session: Session<Shop>| {
+        *session.visits.get_mut() += 1;
+        session.rotate().await?;
+        *session.page_size.get_mut() = 10;
+        session.rotate().await
+    };
+    let save_and_rotate = async |mut session: Session<Shop>| {
+        *session.visits.get_mut() += 1;
+        session.save().await?;
+        session.rotate().await
+    };
+    let steps = [
+        ("rotate", any(rotate), [1, 1, 1]),
+        ("the first request", any(read), [1, 1, 0]),
+        ("the second", any(read), [1, 0, 0]),
+        ("rotate again", any(rotate), [1, 1, 1]),
+        ("the first, and a change", any(count), [1, 1, 0]),
+        ("the second", any(read), [1, 0, 0]),
+        (
+            "change and rotate",
+            any(count.layer(from_fn(rotated))),
+            [1, 1, 1],
+        ),
+        ("rotate under a new id", any(rotate), [1, 1, 1]),
+        ("rotate twice, and change", any(rotate_and_count), [1, 2, 1]),
+        ("save and rotate", any(save_and_rotate), [1, 2, 1]),
+    ];
+    for (step, handler, costs) in steps {
+        assert_eq!(cost(&site, &mut visitor, handler).await, costs, "{step}");
+    }
+    assert_eq!(visitor.visit(read).await.body, "5");
+}
+
+/// Rotates what the handler has changed.
+async fn rotated(mut handles: Handles, request: Request<Body>, next: Next) -> Response {
+    let response = next.run(request).await;
+    let rotated = handles.open::<Shop>().await.rotate().await;
+    rotated.expect("the store answers");
+    response
+}
+
+#[tokio::test]
+async fn claiming_deleting_and_refreshing_cost_one_call_each() {
+    let (site, mut visitor) = shop().await;
+    let notify = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+    let claim = async |mut session: Session<Shop>| session.notice.claim().await.map(|_| ());
+    let refresh = async |mut session: Session<Shop>| session.refresh().await;
+    assert_eq!(cost(&site, &mut visitor, claim).await, [1, 0, 0]);
+    visitor.visit(notify).await;
+    assert_eq!(cost(&site, &mut visitor, claim).await, [1, 1, 0]);
+    assert_eq!(cost(&site, &mut visitor, refresh).await, [2, 0, 0]);
+    assert_eq!(cost(&site, &mut visitor, delete).await, [1, 1, 1]);
+}
+
+#[tokio::test]
 async fn many_changes_in_one_request_are_one_commit() {
     let (site, mut visitor) = shop().await;
     let changes = async |mut first: Session<Shop>, mut second: Session<Shop>| {
@@ -223,7 +298,7 @@ async fn a_malformed_id_costs_no_load() {
 #[tokio::test]
 async fn an_unknown_id_costs_one_load() {
     let site = Site::in_memory();
-    let mut visitor = site.visitor().presenting(&"0".repeat(40));
+    let mut visitor = site.visitor().presenting(&"0".repeat(48));
     assert_eq!(cost(&site, &mut visitor, read).await, [1, 0, 0]);
     assert_eq!(cost(&site, &mut visitor, count).await, [1, 1, 1]);
 }
@@ -288,7 +363,7 @@ async fn an_optional_session_is_there_exactly_where_a_live_one_was_presented() {
         (visitor.clone(), "true", [1, 0, 0]),
         (site.visitor(), "false", [0, 0, 0]),
         (
-            site.visitor().presenting(&"0".repeat(40)),
+            site.visitor().presenting(&"0".repeat(48)),
             "false",
             [1, 0, 0],
         ),
@@ -481,16 +556,16 @@ async fn the_header_transport_makes_the_round_trip_without_cookies() {
     let site = Site::in_memory().with(|layer| layer.transport(HeaderTransport::bearer()));
     let answer = HeaderName::from_static("session-id");
     let ask = |id: Option<&str>| {
-        let request = Request::builder().header(COOKIE, format!("__Host-id={}", "0".repeat(40)));
+        let request = Request::builder().header(COOKIE, format!("__Host-id={}", "0".repeat(48)));
         let request = match id {
             Some(id) => request.header(AUTHORIZATION, format!("Bearer {id}")),
             None => request,
         };
-        request.body(axum::body::Body::empty()).unwrap()
+        request.body(Body::empty()).unwrap()
     };
     let reply = site.visitor().send(ask(None), count).await;
     let id = values(&reply.headers, answer.clone()).concat();
-    assert_eq!(id.len(), 40);
+    assert_eq!(id.len(), 48);
     assert!(reply.set_cookies().is_empty());
     assert_eq!(values(&reply.headers, VARY), ["authorization"]);
     assert_eq!(values(&reply.headers, CACHE_CONTROL), ["no-store"]);

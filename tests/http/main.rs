@@ -8,12 +8,13 @@ mod cancellation;
 mod conflicts;
 mod cookies;
 mod costs;
-mod derive;
+// Public, so that the lints on public items see what the derive makes.
+pub mod derive;
 mod endings;
 mod events;
 mod expiry;
 mod failures;
 mod flash;
+mod hot_key;
 mod schemas;
 mod sharing;
-mod sweeping;

@@ -355,8 +355,15 @@ fn explode() {
     panic!("planned");
 }
 
+/// Changes the session before the handler, as middleware does that counts visits.
+async fn visited(mut session: Session<Fragile>, request: Request, next: Next) -> Response {
+    session.visits.set(2);
+    drop(session);
+    next.run(request).await
+}
+
 /// Handlers that panic, each in its way.
-fn panicking() -> [MethodRouter; 4] {
+fn panicking() -> [MethodRouter; 7] {
     [
         any(async |mut session: Session<Fragile>| {
             session.counted.get_mut().0 = 2;
@@ -374,6 +381,19 @@ fn panicking() -> [MethodRouter; 4] {
             held.lock().await.counted.get_mut().0 = 2;
             explode();
         }),
+        // No handle is there any more that would take note.
+        any(async |mut session: Session<Fragile>| {
+            session.visits.set(2);
+            drop(session);
+            explode();
+        }),
+        any(async |mut session: Session<Fragile>| {
+            session.counted.get_mut().0 = 2;
+            drop(session);
+            tokio::task::yield_now().await;
+            explode();
+        }),
+        any(async || explode()).layer(from_fn(visited)),
         // What panics is the value, when the handle drops.
         any(async |mut handles: Handles| {
             handles.open::<Fragile>().await.visits.set(2);
@@ -404,7 +424,7 @@ async fn a_handler_that_panics_writes_leaks_and_locks_nothing() {
             assert!(outside.is_err());
         }
     }
-    assert_eq!(site.store.round_trips(), (2_000, 0));
+    assert_eq!(site.store.round_trips(), (3_500, 0));
     assert_eq!(LIVE.load(Ordering::SeqCst), 0);
     visitor
         .visit(async |mut session: Session<Fragile>| *session.visits.get_mut() += 1)
@@ -435,6 +455,21 @@ async fn a_task_that_panics_beside_the_handler_costs_what_it_changed_alone() {
     assert_eq!(
         stored(&site, &visitor, "points").await.as_deref(),
         Some("10")
+    );
+}
+
+#[tokio::test]
+async fn a_panic_that_the_handler_itself_gets_over_costs_nothing() {
+    let (site, mut visitor) = shop().await;
+    let handler = async |mut session: Session<Shop>| {
+        session.visits.set(1);
+        drop(session);
+        assert!(std::panic::catch_unwind(explode).is_err());
+    };
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+    assert_eq!(
+        stored(&site, &visitor, "visits").await.as_deref(),
+        Some("1")
     );
 }
 

@@ -5,22 +5,18 @@ use std::path::Path;
 use session_runtime::Key;
 use tokio_postgres::Client;
 
-/// Makes `many` records of the one under `key`, slots and all, under keys of all kinds.
+/// Makes `many` records of the one under `key`, with what stands beside them, under keys of all kinds.
 ///
 /// # Panics
 ///
 /// If the server does not let them be made.
 pub async fn multiply_in_postgres(client: &Client, schema: &str, key: &Key, many: usize) {
-    let (records, payloads) = (
-        format!("{schema}.sessions"),
-        format!("{schema}.sessions_payloads"),
-    );
     let copy = format!(
-        "WITH made AS (INSERT INTO {records} (key, due, expires, version, head)
-             SELECT convert_to('user:{{' || gen_random_uuid() || '}}', 'UTF8'), due, expires, version, head
-             FROM {records}, generate_series(2, $2::bigint) WHERE key = $1 RETURNING key)
-         INSERT INTO {payloads} (key, name, payload)
-             SELECT made.key, p.name, p.payload FROM made, {payloads} p WHERE p.key = $1"
+        "WITH made AS MATERIALIZED (SELECT convert_to('user:{{' || gen_random_uuid() || '}}', 'UTF8') AS key
+             FROM generate_series(2, $2::bigint))
+         INSERT INTO {schema}.sessions (key, name, due, expires, version, payload)
+             SELECT made.key, r.name, r.due, r.expires, r.version, r.payload
+             FROM made, {schema}.sessions r WHERE r.key = $1"
     );
     let key = key.to_string().into_bytes();
     let made = client.execute(&copy, &[&key, &number(many)]).await;

@@ -4,6 +4,8 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod adapter;
+mod memory;
+mod own_store;
 mod postgres;
 mod redis;
 mod shared;

@@ -5,12 +5,17 @@
 
 mod breaks;
 mod brought;
+mod costs;
 mod interrupted;
 mod late_requests;
 mod logins;
 mod logouts;
+mod merging;
 mod other_users;
 mod planted;
+mod protocol;
 mod retried;
 mod rules;
 mod stored;
+mod versions;
+mod waiting;

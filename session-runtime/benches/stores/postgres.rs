@@ -41,6 +41,20 @@ impl Raw {
 }
 
 impl Contender for Raw {
+    type Seen = ();
+
+    async fn create(&self, key: &Key) {
+        let object = self.object().await;
+        let insert = object
+            .prepare_cached("INSERT INTO raw VALUES ($1, $2, 0)")
+            .await
+            .expect("it parses");
+        let written = object
+            .execute(&insert, &[&key.to_string().as_bytes(), &whole(0)])
+            .await;
+        assert_eq!(written.expect("it is written"), 1);
+    }
+
     async fn load(&self, key: &Key) {
         let object = self.object().await;
         let select = object
@@ -55,26 +69,14 @@ impl Contender for Raw {
         assert!(!value.is_empty());
     }
 
-    async fn commit(&self, key: &Key, n: u32) {
+    async fn swap(&self, key: &Key, (): &mut (), n: u32) {
         let object = self.object().await;
         let update = object
-            .prepare_cached("UPDATE raw SET value = $2, expires = expires + 1 WHERE key = $1")
+            .prepare_cached("UPDATE raw SET value = $2 WHERE key = $1")
             .await
             .expect("it parses");
         let written = object
             .execute(&update, &[&key.to_string().as_bytes(), &whole(n)])
-            .await;
-        assert_eq!(written.expect("it is written"), 1);
-    }
-
-    async fn create(&self, key: &Key) {
-        let object = self.object().await;
-        let insert = object
-            .prepare_cached("INSERT INTO raw VALUES ($1, $2, 0)")
-            .await
-            .expect("it parses");
-        let written = object
-            .execute(&insert, &[&key.to_string().as_bytes(), &whole(0)])
             .await;
         assert_eq!(written.expect("it is written"), 1);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edit::{Caps, SlotEdit, merge3, replace, same_slot, stored_under};
 use super::place::Place;
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, own_name};
 use crate::merge::Occasion;
 use crate::record::{FieldName, Record, Slot};
 use crate::row::{AnyRow, GUEST, Rows, row_of};
@@ -33,23 +33,22 @@ pub(crate) fn all(session: &Record, now: Timestamp) -> Vec<Brought<'_>> {
             continue;
         };
         let known = |brought: &&mut Brought<'_>| brought.number == number && brought.field == field;
-        let at = match all.iter_mut().find(known) {
-            Some(brought) => brought,
-            None => {
-                all.push(Brought {
-                    number,
-                    field,
-                    base: None,
-                    ours: None,
-                });
-                let last = all.len() - 1;
-                &mut all[last]
-            }
-        };
-        if kind == BEFORE {
-            at.base = Some(slot);
+        let (base, ours) = if kind == BEFORE {
+            (Some(slot), None)
         } else {
-            at.ours = Some(slot);
+            (None, Some(slot))
+        };
+        match all.iter_mut().find(known) {
+            Some(brought) => {
+                brought.base = brought.base.or(base);
+                brought.ours = brought.ours.or(ours);
+            }
+            None => all.push(Brought {
+                number,
+                field,
+                base,
+                ours,
+            }),
         }
     }
     all.sort_by_key(|brought| brought.number);
@@ -186,7 +185,7 @@ pub(crate) fn credit(
                 credited = true;
             }
             Err(error) => {
-                tracing::warn!(field = row.name(), %error, "what a guest brought cannot be merged, and stays set apart");
+                tracing::warn!(field = own_name(row.name()), %error, "what a guest brought cannot be merged, and stays set apart");
                 waits.push(brought.field);
             }
         }
@@ -204,7 +203,7 @@ fn credit_field(
     let theirs = stored_under(row, user, now).cloned();
     let merged = merged(row, brought, theirs.as_ref())?;
     if let Some(slot) = &merged {
-        caps.check_field(row.name(), slot.payload().len())?;
+        caps.check_field(slot)?;
     }
     let mut after = user.clone();
     replace(row, &mut after, merged);

@@ -1,6 +1,5 @@
 //! Confirming a login: the user's record gets a place for the session, and the credit of what it brought.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Plan;
@@ -12,7 +11,7 @@ use crate::key::Selector;
 use crate::record::{Record, Version};
 use crate::row::Rows;
 
-/// What a login does that finds the user's number of sessions at its limit.
+/// Says what a login does that finds the user's number of sessions at its limit.
 ///
 /// ```
 /// use session_runtime::{SessionLayer, WhenFull, store::MemoryStore};
@@ -20,8 +19,10 @@ use crate::row::Rows;
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
-    /// It fails: [`Error::is_too_many_sessions`](crate::Error::is_too_many_sessions).
+    /// It fails: [`Error::is_too_many_sessions`](crate::Error::is_too_many_sessions); unless one of them has ended, or
+    /// nobody has presented its id within a minute.
     Refuse,
     /// It ends the user's oldest session.
     EndOldest,
@@ -148,7 +149,7 @@ impl Confirm<'_> {
             since: now,
             until: self.session.expires(),
             leaving: false,
-            credited: credited.unwrap_or_else(BTreeMap::new),
+            credited: credited.unwrap_or_default(),
         }
     }
 }

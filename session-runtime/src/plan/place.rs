@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Plan;
 use crate::clock::Timestamp;
-use crate::key::{Key, Selector};
+use crate::key::Selector;
 use crate::record::{Ended, Record, Slot};
 
 /// The slot that holds them.
@@ -16,11 +16,20 @@ pub(crate) const NAME: &str = "@sessions";
 /// User records do not expire.
 pub(crate) const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
-/// The list in a user's record. Revoking changes none of its length: it goes on where a store has no more room.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The number of a user whose sessions nobody has revoked. It and all others have twenty digits: a list becomes no longer
+/// by a revocation, which goes on where a store has no more room.
+const UNREVOKED: u64 = 10_000_000_000_000_000_000;
+
+/// Draws the number of a revocation.
+pub(crate) fn number() -> u64 {
+    rand::random_range(UNREVOKED + 1..=u64::MAX)
+}
+
+/// The list in a user's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Places {
     /// Renewed by whoever revokes sessions: a login that began under another number fails.
-    #[serde(rename = "n", with = "fixed")]
+    #[serde(rename = "n")]
     pub(crate) revocations: u64,
     #[serde(rename = "p", default)]
     pub(crate) all: Vec<Place>,
@@ -29,20 +38,29 @@ pub(crate) struct Places {
 /// One session's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
-    #[serde(rename = "s", with = "digits")]
+    #[serde(rename = "s")]
     pub(crate) selector: Selector,
     /// Since when it has the place.
-    #[serde(rename = "a", with = "millis")]
+    #[serde(rename = "a")]
     pub(crate) since: Timestamp,
     /// Until when the session lives for certain.
-    #[serde(rename = "u", with = "millis")]
+    #[serde(rename = "u")]
     pub(crate) until: Timestamp,
     /// It has no access any more, and is being ended.
-    #[serde(rename = "l", with = "bit")]
+    #[serde(rename = "l")]
     pub(crate) leaving: bool,
     /// Up to which number each field that it brought has been credited.
     #[serde(rename = "c", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) credited: BTreeMap<String, u32>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            revocations: UNREVOKED,
+            all: Vec::new(),
+        }
+    }
 }
 
 impl Places {
@@ -145,63 +163,4 @@ fn mark(
     let leaving = places.leaving();
     places.put(&mut after);
     Plan::Write(Box::new(after), leaving)
-}
-
-mod millis {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Timestamp;
-
-    pub(super) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_i64(time.as_millis())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        i64::deserialize(from).map(Timestamp::from_millis)
-    }
-}
-
-/// Sixteen digits, whatever the number.
-mod fixed {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&format_args!("{number:016x}"))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-        u64::from_str_radix(&String::deserialize(from)?, 16).map_err(D::Error::custom)
-    }
-}
-
-/// One digit.
-mod bit {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bit: &bool, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u8(u8::from(*bit))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
-        u8::deserialize(from).map(|bit| bit != 0)
-    }
-}
-
-mod digits {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{Key, Selector};
-
-    pub(super) fn serialize<S: Serializer>(selector: &Selector, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&Key::from(*selector))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Selector, D::Error> {
-        match Key::parse(&String::deserialize(from)?) {
-            Some(Key::Session(selector)) => Ok(selector),
-            _ => Err(D::Error::custom("not the key of a session")),
-        }
-    }
 }

@@ -35,11 +35,11 @@ impl Client {
     /// Returns why this client must not have `record`, if there is a reason.
     pub(super) fn differs(&self, record: &Record, config: &Config) -> Option<Ended> {
         let head = &record.head;
-        let address = head.address.as_deref().filter(|_| config.bind_address);
+        let address = head.address.as_deref().filter(|_| config.bound_to.address);
         let agent = head
             .user_agent
             .as_deref()
-            .filter(|_| config.bind_user_agent);
+            .filter(|_| config.bound_to.user_agent);
         if head.unbound {
             None
         } else if address.is_some() && address != self.address_text().as_deref() {
@@ -62,14 +62,14 @@ impl Client {
 
     /// Returns what a guest's new session keeps of it: what it is bound to.
     pub(super) fn bound(&self, config: &Config, unbound: bool) -> ClientFacts {
-        let address = config.bind_address && !unbound;
-        let agent = config.bind_user_agent && !unbound;
+        let address = config.bound_to.address && !unbound;
+        let agent = config.bound_to.user_agent && !unbound;
         self.facts(address, agent)
     }
 
     /// Returns what the session of a user keeps of it, bound or not, so that the user can tell devices apart.
     pub(super) fn device(&self, config: &Config) -> ClientFacts {
-        self.facts(true, self.agent.is_some() || config.bind_user_agent)
+        self.facts(true, self.agent.is_some() || config.bound_to.user_agent)
     }
 
     fn facts(&self, address: bool, agent: bool) -> ClientFacts {

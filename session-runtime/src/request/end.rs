@@ -49,20 +49,19 @@ impl Request {
     async fn end(&self, reason: Ended, deadline: Instant) -> Result<(), Error> {
         self.resolve_unknown(deadline).await?;
         self.write_user(deadline).await?;
-        let presented = self.state().presented();
-        let Some((selector, opened)) = presented else {
+        let (own, presented) = {
+            let state = self.state();
+            (state.opened().is_some(), state.presented())
+        };
+        // A request that comes from before a login ends nothing but itself, unless it logs out.
+        let may = own || reason == Ended::LoggedOut;
+        let Some((selector, opened)) = presented.filter(|_| may) else {
             self.state().forget();
             return Ok(());
         };
-        if opened.record.user().is_some() {
-            self.read_user(deadline).await?;
-        }
         let ending = self
             .end_in_store(selector, &opened, &reason, deadline)
             .await?;
-        if let Some(user) = opened.record.user().filter(|_| ending == Ending::Done) {
-            self.strike_off(user, selector, deadline).await;
-        }
         let mut state = self.state();
         state.forget();
         if ending == Ending::Done {
@@ -76,7 +75,8 @@ impl Request {
         Ok(())
     }
 
-    /// Ends the session. What requests have set apart in it for its user, up to the last moment, is credited before.
+    /// Ends a session, then strikes it off. What requests have set apart in it for its user, up to the last moment, is
+    /// credited before.
     pub(super) async fn end_in_store(
         &self,
         selector: Selector,
@@ -102,6 +102,10 @@ impl Request {
             let ended = ended.await?;
             if ended.outcome == Ending::Done {
                 config.emit(EventKind::Ended(reason.clone()), &key, owner);
+                if let Some(owner) = owner {
+                    self.strike_off(owner, account, selector, deadline).await;
+                }
+                return Ok(Ending::Done);
             }
             let (Ending::Owes, Some(session), Some(user)) = (ended.outcome, &ended.record, owner)
             else {
@@ -142,14 +146,14 @@ impl Request {
     }
 
     /// Takes the place of a session that is over out of its user's record. Where that fails, a later login does it.
-    pub(super) async fn strike_off(&self, user: &UserId, selector: Selector, deadline: Instant) {
-        let seen = {
-            let state = self.state();
-            let own = state.user.as_ref().filter(|own| own.id == *user);
-            own.and_then(|own| own.record.stored.clone())
-        };
-        let key = Key::User(user.clone());
-        let gone = [selector];
+    async fn strike_off(
+        &self,
+        user: &UserId,
+        seen: Option<Arc<Record>>,
+        selector: Selector,
+        deadline: Instant,
+    ) {
+        let (key, gone) = (Key::User(user.clone()), [selector]);
         let struck_off = revoke::strike_off(&self.config, &key, seen, &gone, deadline);
         if let Err(error) = struck_off.await {
             tracing::warn!(%error, "a session has ended and is still listed: the user's next login sees to it");

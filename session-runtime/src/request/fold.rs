@@ -1,7 +1,8 @@
 //! What handles see of a request's state, and how what they changed is folded into it.
 
 use std::cell::Cell;
-use std::ptr;
+use std::sync::Once;
+use std::{panic, ptr, thread};
 
 use super::state::{Phase, State, WriteBlock};
 use super::{Request, unsaved};
@@ -11,27 +12,55 @@ use crate::observe;
 use crate::plan::brought;
 use crate::plan::place::Place;
 use crate::record::Record;
-use crate::row::{CellEdit, EditKind};
+use crate::row::CellEdit;
 
 thread_local! {
     /// The request whose handler this thread is running.
     static RUNNING: Cell<*const Request> = const { Cell::new(ptr::null()) };
+
+    /// How many panics have begun on this thread.
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts the panics of each thread from now on. A panic that is caught inside the layer leaves no other trace, unless
+/// there is a handle that it drops. The hook that was there is called as before.
+pub(crate) fn count_panics() {
+    static COUNTING: Once = Once::new();
+    if thread::panicking() {
+        return; // a hook cannot be set just now
+    }
+    COUNTING.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let _ = PANICS.try_with(|panics| panics.set(panics.get() + 1));
+            before(panic);
+        }));
+    });
 }
 
 /// While it lives, its thread runs a handler. It remembers which one the thread ran before.
-pub(crate) struct Running(*const Request);
+pub(crate) struct Running<'a> {
+    request: &'a Request,
+    before: *const Request,
+    /// How many panics there had been.
+    panics: u64,
+}
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
-        RUNNING.set(self.0);
+        RUNNING.set(self.before);
+        if self.panics < PANICS.get() {
+            self.request.state().caught = true;
+        }
     }
 }
 
 /// The records of a request as its handles see them.
 pub(crate) struct View<'a> {
     pub(crate) session: Option<&'a Record>,
-    /// What follows the user, if somebody is logged in.
-    pub(crate) user: Option<Option<&'a Record>>,
+    pub(crate) user: Option<&'a Record>,
+    /// Somebody is logged in: what follows the user is the user's, be it not there.
+    pub(crate) has_user: bool,
     /// What of the session is set apart for the user, if anything is: all but what the place says is credited.
     pub(crate) apart: Option<(&'a Record, Option<Place>)>,
 }
@@ -49,20 +78,16 @@ impl Request {
         let view = View {
             apart: apart.map(|session| (session, state.place())),
             session: session_seen.as_ref().or(state.session.stored.as_deref()),
-            user: user.map(|user| user_seen.as_ref().or(user.stored.as_deref())),
+            user: user.and_then(|user| user_seen.as_ref().or(user.stored.as_deref())),
+            has_user: user.is_some(),
         };
         (open(view), state.generation)
     }
 
     /// Refuses fields that are too large to be written.
     pub(crate) fn check_fields(&self, edits: &[CellEdit]) -> Result<(), Error> {
-        let slots = edits.iter().filter_map(|edit| edit.ours.as_ref());
-        slots
-            .map(|slot| {
-                let caps = self.config.caps;
-                caps.check_field(slot.name().as_str(), slot.payload().len())
-            })
-            .collect()
+        let mut slots = edits.iter().filter_map(|edit| edit.ours.as_ref());
+        slots.try_for_each(|slot| self.config.caps.check_field(slot))
     }
 
     /// Folds in what a handle did. Refuses where another handle of this request changed the same field, and
@@ -74,11 +99,10 @@ impl Request {
         edits: &[CellEdit],
         now: Timestamp,
     ) -> Result<bool, Error> {
-        self.fold_into(&mut self.state(), generation, edits, now)
+        Self::fold_into(&mut self.state(), generation, edits, now)
     }
 
     fn fold_into(
-        &self,
         state: &mut State,
         generation: u32,
         edits: &[CellEdit],
@@ -91,15 +115,7 @@ impl Request {
             return Ok(false);
         }
         let before = (!edits.is_empty()).then(|| state.edits());
-        let believed = |edit: &&CellEdit| match edit.kind {
-            // A passive handle slides nothing, nor does one whose clock cannot be trusted.
-            EditKind::Slid => state.touch && self.config.watch.is_steady(),
-            _ => true,
-        };
-        let believed: Vec<_> = edits.iter().filter(believed).collect();
-        let folded = believed
-            .into_iter()
-            .try_for_each(|edit| state.fold(edit, now));
+        let folded = edits.iter().try_for_each(|edit| state.fold(edit, now));
         if let (Err(_), Some(before)) = (&folded, before) {
             state.restore(before);
         }
@@ -117,9 +133,7 @@ impl Request {
         let mut state = self.state();
         let folded = match edits {
             Ok(edits) => match state.phase {
-                Phase::Running => self
-                    .fold_into(&mut state, generation, &edits, now)
-                    .map(drop),
+                Phase::Running => Self::fold_into(&mut state, generation, &edits, now).map(drop),
                 Phase::Closed => return unsaved(&edits),
                 Phase::Cancelled => return,
             },
@@ -132,8 +146,12 @@ impl Request {
     }
 
     /// Marks this thread as running the handler, until what it returns is dropped.
-    pub(crate) fn run(&self) -> Running {
-        Running(RUNNING.replace(self))
+    pub(crate) fn run(&self) -> Running<'_> {
+        Running {
+            request: self,
+            before: RUNNING.replace(self),
+            panics: PANICS.get(),
+        }
     }
 
     /// A handle was dropped while panicking. If that was the handler, nothing is written. What panics in a task

@@ -20,7 +20,7 @@ use crate::plan::brought;
 use crate::plan::confirm::{Credit, Fate};
 use crate::plan::end::{self, Ending};
 use crate::plan::place::Places;
-use crate::plan::save::{FactEdits, Save};
+use crate::plan::save::{Access, FactEdits, Save, why_over};
 use crate::record::{Ended, Record};
 use crate::row::Rows;
 use crate::secret::Opens;
@@ -40,11 +40,11 @@ enum Found {
 
 impl Request {
     /// Loads what the client presented, once per request.
-    pub(crate) async fn load(&self, parts: &Parts) -> Result<(), Error> {
+    pub(crate) async fn load(&self, parts: &Parts, deadline: Instant) -> Result<(), Error> {
         if self.state().client.is_some() {
             return Ok(());
         }
-        let gate = self.gate().await?;
+        let gate = self.gate_by(deadline).await?;
         if self.state().client.is_some() {
             return Ok(());
         }
@@ -136,8 +136,8 @@ impl Request {
     }
 
     /// Looks up what follows the user. A session that has no place there was revoked.
-    pub(crate) async fn load_user(&self) -> Result<(), Error> {
-        let gate = self.gate().await?;
+    pub(crate) async fn load_user(&self, deadline: Instant) -> Result<(), Error> {
+        let gate = self.gate_by(deadline).await?;
         self.read_user(gate.deadline).await
     }
 
@@ -161,12 +161,11 @@ impl Request {
             found = latest.filter(admits);
         }
         let mut state = self.state();
-        match (found, &mut state.user) {
-            (Some(record), Some(user)) => user.found(record),
-            _ => {
-                state.forget();
-                state.ended = Some(Ended::Revoked);
-            }
+        if let (Some(record), Some(user)) = (found, &mut state.user) {
+            user.found(record);
+        } else {
+            state.forget();
+            state.ended = Some(Ended::Revoked);
         }
         Ok(())
     }
@@ -188,8 +187,8 @@ impl Request {
 
     /// Sets apart what the session holds of the user's, and credits it. That writes nothing else: what handlers have
     /// changed may yet come to nothing.
-    pub(crate) async fn adopt(&self, rows: &Rows) -> Result<(), Error> {
-        let gate = self.gate().await?;
+    pub(crate) async fn adopt(&self, rows: &Rows, deadline: Instant) -> Result<(), Error> {
+        let gate = self.gate_by(deadline).await?;
         let now = self.config.now();
         let opened = self.state().opened();
         if let Some((selector, opened)) = opened
@@ -277,12 +276,18 @@ impl Request {
         let key = Key::from(selector);
         let latest = load(&self.config, &key, Freshness::Latest, gate.deadline).await?;
         let now = self.config.now();
-        let seen = latest.filter(|there| opened.may_see(there, now));
-        let Some(record) = seen else {
-            self.state().lose(Ended::Revoked);
-            return Ok(());
-        };
-        self.state().session.refreshed(record, now)?;
+        match opened.access(latest.as_ref(), now) {
+            Access::Full => {}
+            // It goes on seeing what it has seen, and what it changes is set apart for the user.
+            Access::Late => return Ok(()),
+            Access::Nothing => {
+                self.state().lose(why_over(latest.as_ref(), now));
+                return Ok(());
+            }
+        }
+        if let Some(record) = latest {
+            self.state().session.refreshed(record, now)?;
+        }
         self.refresh_user(selector, gate.deadline).await
     }
 
@@ -301,19 +306,17 @@ impl Request {
             record.ended().is_none() && Places::of(Some(record)).admits(selector)
         };
         let mut state = self.state();
-        match (latest.filter(admits), &mut state.user) {
-            (Some(record), Some(user)) => user.record.refreshed(record, self.config.now()),
-            _ => {
-                state.lose(Ended::Revoked);
-                Ok(())
-            }
+        if let (Some(record), Some(user)) = (latest.filter(admits), &mut state.user) {
+            return user.record.refreshed(record, self.config.now());
         }
+        state.lose(Ended::Revoked);
+        Ok(())
     }
 }
 
 /// Decides what an id leads to whose selector led to `record`.
 fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
-    let Some(record) = record else {
+    let Some(record) = record.filter(|record| record.is_live(now)) else {
         return Found::Gone(Ended::Expired);
     };
     let secrets = &record.head.secrets;

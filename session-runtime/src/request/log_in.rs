@@ -12,7 +12,6 @@ use crate::error::Error;
 use crate::key::{Selector, UserId};
 use crate::login::{LoggedIn, Login, LoginFailure};
 use crate::plan::edit::SlotEdit;
-use crate::plan::end::Ending;
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::Ended;
 use crate::task::to_its_end;
@@ -135,7 +134,7 @@ impl Request {
             // Taken back: the guest goes on, with what was changed.
             Some(record) if guest && record.user() == owner(&state) => {
                 state.facts = FactEdits::default();
-                state.session.committed(record, now)?;
+                state.session.committed(&record, now)?;
             }
             // The session waits for the next login, with what was changed in it.
             Some(record) => {
@@ -153,20 +152,9 @@ impl Request {
 
     /// Ends the session of another user whose place the login takes. If that fails, it stays until it expires.
     async fn end_replaced(&self, selector: Selector, opened: &Opened, deadline: Instant) {
-        let Some(user) = opened.record.user() else {
-            return;
-        };
-        let ended = async {
-            self.read_user(deadline).await?;
-            self.end_in_store(selector, opened, &Ended::LoggedIn, deadline)
-                .await
-        };
-        match ended.await {
-            Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, "the session of the user before could not be ended: it is left until it expires");
-            }
+        let ended = self.end_in_store(selector, opened, &Ended::LoggedIn, deadline);
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "the session of the user before could not be ended: it is left until it expires");
         }
     }
 }

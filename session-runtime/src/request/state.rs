@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::{Selector, UserId};
 use crate::observe;
+use crate::plan::brought;
 use crate::plan::edit::SlotEdit;
 use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Place, Places};
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub(super) cookie: Option<CookieAction>,
     /// Why nothing is written any more, if so.
     pub(super) block: Option<WriteBlock>,
+    /// There was a panic while the handler ran, and something may have caught it.
+    pub(super) caught: bool,
     /// A handle could not be folded, and why.
     pub(super) failure: Option<Error>,
     pub(super) phase: Phase,
@@ -149,8 +152,12 @@ impl State {
         })
     }
 
-    /// Returns the session's place in its user's record, if that was looked up.
+    /// Returns the session's place in its user's record, if that was looked up and anything is set apart in the session.
     pub(super) fn place(&self) -> Option<Place> {
+        let session = self.session.stored.as_deref()?;
+        if !brought::is_any(session) {
+            return None;
+        }
         let user = self.user.as_ref()?.record.stored.as_deref();
         let selector = self.selector()?;
         Places::of(user).find(selector).cloned()

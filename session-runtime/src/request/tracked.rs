@@ -60,17 +60,12 @@ impl TrackedRecord {
     ) -> Result<(), Error> {
         let stored = || {
             let record = self.stored.as_deref();
-            record
-                .and_then(|record| stored_under(row, record, now))
-                .cloned()
+            let stored = record.and_then(|record| stored_under(row, record, now));
+            (stored.cloned(), stored.cloned())
         };
-        let (base_in_store, current) = match self.edit_of(row) {
-            Some(edit) => (edit.base.clone(), edit.ours.clone()),
-            None => {
-                let stored = stored();
-                (stored.clone(), stored)
-            }
-        };
+        let earlier = self.edit_of(row);
+        let earlier = earlier.map(|edit| (edit.base.clone(), edit.ours.clone()));
+        let (base_in_store, current) = earlier.unwrap_or_else(stored);
         let ours = merge3(row, base, ours, current.as_ref(), Occasion::Conflict)?;
         self.replace(SlotEdit {
             row,
@@ -128,10 +123,10 @@ impl TrackedRecord {
     }
 
     /// What was sent is in `record`. What was folded in meanwhile stays, on top of that.
-    pub(super) fn committed(&mut self, record: Arc<Record>, now: Timestamp) -> Result<(), Error> {
-        self.stored = Some(Arc::clone(&record));
+    pub(super) fn committed(&mut self, record: &Arc<Record>, now: Timestamp) -> Result<(), Error> {
+        self.stored = Some(Arc::clone(record));
         for edit in self.take_unsent() {
-            let theirs = stored_under(edit.row, &record, now);
+            let theirs = stored_under(edit.row, record, now);
             self.replace(edit.rebased(theirs)?);
         }
         Ok(())
@@ -160,7 +155,7 @@ impl TrackedRecord {
         for edit in &self.sent {
             edit.show(&mut seen);
         }
-        self.committed(Arc::new(seen), now)
+        self.committed(&Arc::new(seen), now)
     }
 
     /// Nothing of what was changed is to be written.

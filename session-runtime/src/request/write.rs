@@ -17,12 +17,12 @@ use crate::plan::Plan;
 use crate::plan::create::Create;
 use crate::plan::edit::{self, SlotEdit};
 use crate::plan::place::Place;
-use crate::plan::save::{FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
+use crate::plan::save::{self, Access, FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
 use crate::record::{Ended, Record, Slot};
 use crate::row::AnyRow;
 use crate::task::to_its_end;
 
-/// What came of [`Session::save`](crate::Session::save).
+/// Says what came of [`Session::save`](crate::Session::save).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Saved {
@@ -30,11 +30,21 @@ pub enum Saved {
     Written,
     /// There was nothing to write.
     Unchanged,
-    /// The session was ended while the request was running. The changes are dropped; nothing brings it back.
+    /// The session was ended while the request was running: logged out, deleted, revoked; or its guest logged in and has
+    /// come back with the new id over a minute ago. The changes are dropped, of the browser's fields and of the user's;
+    /// nothing brings them back.
     Ended,
 }
 
 impl Saved {
+    fn from(written: bool) -> Self {
+        if written {
+            Self::Written
+        } else {
+            Self::Unchanged
+        }
+    }
+
     /// Returns this, unless it is that nothing was written; then `other`.
     fn or(self, other: Self) -> Self {
         if self == Self::Unchanged { other } else { self }
@@ -235,19 +245,15 @@ impl Request {
                     state.issue(id);
                 }
                 state.facts = FactEdits::default();
-                state.session.committed(record, self.config.now())?;
-                Ok(if written {
-                    Saved::Written
-                } else {
-                    Saved::Unchanged
-                })
+                state.session.committed(&record, self.config.now())?;
+                Ok(Saved::from(written))
             }
             (Outcome::SetApart, _) => {
                 state.session.committed_elsewhere(self.config.now())?;
                 Ok(Saved::Written)
             }
-            _ => {
-                state.lose(Ended::Revoked);
+            (_, record) => {
+                state.lose(save::why_over(record.as_ref(), self.config.now()));
                 Ok(Saved::Ended)
             }
         }
@@ -280,7 +286,7 @@ impl Request {
             match Box::pin(created).await {
                 Ok(Some(record)) => {
                     self.config.emit(EventKind::Created, &key, None);
-                    return self.created(id, record).map(|()| Saved::Written);
+                    return self.created(id, &record).map(|()| Saved::Written);
                 }
                 // Another record of that selector: one in 2^64, or a generator that repeats itself.
                 Ok(None) => {}
@@ -289,7 +295,7 @@ impl Request {
         }
     }
 
-    fn created(&self, id: SessionId, record: Arc<Record>) -> Result<(), Error> {
+    fn created(&self, id: SessionId, record: &Arc<Record>) -> Result<(), Error> {
         let mut state = self.state();
         state.issue(id);
         state.facts = FactEdits::default();
@@ -306,8 +312,8 @@ impl Request {
 
     async fn resolve_session(&self, deadline: Instant) -> Result<Saved, Error> {
         let (unknown, selector) = {
-            let mut state = self.state();
-            (state.session.unknown.take(), state.selector())
+            let state = self.state();
+            (state.session.unknown.clone(), state.selector())
         };
         let Some((unknown, issues)) = unknown else {
             return Ok(Saved::Unchanged);
@@ -319,6 +325,7 @@ impl Request {
         let key = Key::from(selector);
         let resolved = unknown.resolve(&self.config, &key, deadline).await;
         let (there, applied) = resolved.map_err(|failure| self.failed(failure, issues))?;
+        self.state().session.unknown = None;
         match there.filter(|_| applied) {
             Some(record) => {
                 if record.user()
@@ -335,10 +342,12 @@ impl Request {
                         .committed_elsewhere(self.config.now())?;
                     return Ok(Saved::Written);
                 }
-                if let Some(id) = issues {
+                // While enough ids wait to be presented, a rotation issues none.
+                let is_known = |id: &SessionId| record.head.secrets.knows(id.secret());
+                if let Some(id) = issues.filter(is_known) {
                     self.state().issue(id);
                 }
-                self.state().session.committed(record, self.config.now())?;
+                self.state().session.committed(&record, self.config.now())?;
                 Ok(Saved::Written)
             }
             None => Ok(Saved::Unchanged),
@@ -347,7 +356,7 @@ impl Request {
 
     async fn resolve_user(&self, deadline: Instant) -> Result<Saved, Error> {
         let unknown = self.user_mut(|user| {
-            let unknown = user.record.unknown.take();
+            let unknown = user.record.unknown.clone();
             unknown.map(|(unknown, _)| (Key::User(user.id.clone()), unknown))
         });
         let Some((key, unknown)) = unknown.flatten() else {
@@ -355,10 +364,11 @@ impl Request {
         };
         let resolved = unknown.resolve(&self.config, &key, deadline).await;
         let (there, applied) = resolved.map_err(|failure| self.user_failed(failure))?;
+        self.user_mut(|user| user.record.unknown = None);
         let record = there.filter(|_| applied);
         let now = self.config.now();
         let committed =
-            record.and_then(|record| self.user_mut(|user| user.record.committed(record, now)));
+            record.and_then(|record| self.user_mut(|user| user.record.committed(&record, now)));
         committed.map_or(Ok(Saved::Unchanged), |done| done.map(|()| Saved::Written))
     }
 
@@ -390,22 +400,15 @@ impl Request {
         let amended = Box::pin(saved)
             .await
             .map_err(|failure| self.user_failed(failure))?;
-        match (amended.outcome, amended.record) {
-            (UserOutcome::Saved { written }, Some(record)) => {
-                let now = self.config.now();
-                self.user_mut(|user| user.record.committed(record, now))
-                    .unwrap_or(Ok(()))?;
-                Ok(if written {
-                    Saved::Written
-                } else {
-                    Saved::Unchanged
-                })
-            }
-            _ => {
-                self.state().lose(Ended::Revoked);
-                Ok(Saved::Ended)
-            }
-        }
+        let (UserOutcome::Saved { written }, Some(record)) = (amended.outcome, amended.record)
+        else {
+            self.state().lose(Ended::Revoked);
+            return Ok(Saved::Ended);
+        };
+        let now = self.config.now();
+        self.user_mut(|user| user.record.committed(&record, now))
+            .unwrap_or(Ok(()))?;
+        Ok(Saved::from(written))
     }
 
     fn user_failed(&self, failure: Failure) -> Error {
@@ -422,7 +425,6 @@ impl Request {
     pub(crate) async fn claim(
         self: Arc<Self>,
         row: &'static dyn AnyRow,
-        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
         to_its_end(async move {
             let gate = self.gate().await?;
@@ -439,8 +441,8 @@ impl Request {
             let (key, there) = (Key::from(selector), Arc::clone(&opened.record));
             let deadline = gate.deadline;
             let claimed = amend(&self.config, &key, Some(there), deadline, |there, now| {
-                let may = there.filter(|there| opened.may_see(there, now));
-                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, &seen, now)))
+                let may = there.filter(|_| opened.access(there, now) == Access::Full);
+                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, now)))
             });
             let claimed = claimed.await?;
             if let Some(record) = claimed.record.filter(|_| claimed.written) {
@@ -452,15 +454,9 @@ impl Request {
     }
 }
 
-/// Takes a slot out, if it is the one that was seen.
-fn take_out(
-    there: &Record,
-    row: &dyn AnyRow,
-    seen: &Slot,
-    now: Timestamp,
-) -> Plan<Option<Arc<Slot>>> {
-    let slot = edit::stored_under(row, there, now);
-    let Some(slot) = slot.filter(|slot| slot.signature() == seen.signature()) else {
+/// Takes a slot out, be it newer than the one that was seen.
+fn take_out(there: &Record, row: &dyn AnyRow, now: Timestamp) -> Plan<Option<Arc<Slot>>> {
+    let Some(slot) = edit::stored_under(row, there, now) else {
         return Plan::Leave(None);
     };
     let mut after = there.next();

@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
+use crate::store::{Store, Swapped, SweepGuard, Swept};
 
 mod shard;
 
@@ -123,8 +123,8 @@ impl MemoryStore {
     fn make_room(&self) -> bool {
         let used = || self.inner.used.load(Ordering::Relaxed);
         let before = used();
-        if let Some(now) = self.guard.cutoff() {
-            self.delete_expired(sweepable(now), ROOM);
+        if let Some(cutoff) = self.guard.cutoff() {
+            self.delete_expired(cutoff, ROOM);
         }
         used() < before
     }
@@ -176,10 +176,8 @@ impl Store for MemoryStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let now = self.guard.cutoff();
-        Ok(now.map_or_else(Swept::default, |now| {
-            self.delete_expired(sweepable(now), limit)
-        }))
+        let cutoff = self.guard.cutoff();
+        Ok(cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit)))
     }
 }
 
@@ -197,9 +195,12 @@ struct Budget<'a> {
 impl Budget<'_> {
     /// Holds `new` bytes instead of `old`. What shrinks always fits, and so does what `must`.
     fn exchange(&self, old: usize, new: usize, must: bool) -> Result<(), NoRoom> {
-        if new <= old || must {
-            self.used.fetch_add(new, Ordering::Relaxed);
-            self.used.fetch_sub(old, Ordering::Relaxed);
+        if new <= old {
+            self.used.fetch_sub(old - new, Ordering::Relaxed);
+            return Ok(());
+        }
+        if must {
+            self.used.fetch_add(new - old, Ordering::Relaxed);
             return Ok(());
         }
         let more = |used: usize| {
@@ -243,3 +244,6 @@ impl fmt::Display for NoRoom {
 }
 
 impl std::error::Error for NoRoom {}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
+use crate::store::{Store, Swapped, SweepGuard, Swept};
 
 mod fault;
 mod link;
@@ -236,12 +236,12 @@ impl Store for PostgresStore {
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
-        let Some(now) = self.inner.guard.cutoff() else {
+        let Some(cutoff) = self.inner.guard.cutoff() else {
             return Ok(swept);
         };
         while swept.deleted < limit {
             let batch = SWEEP.min(limit - swept.deleted);
-            match self.inner.sweep(sweepable(now), batch, &mut swept).await {
+            match self.inner.sweep(cutoff, batch, &mut swept).await {
                 Ok(looked_at) if looked_at < batch => break,
                 Ok(_) => {}
                 // What has been deleted by now is told all the same; the next sweep fails too, if need be.

@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
+use crate::store::{Store, Swapped, SweepGuard, Swept};
 
 mod error;
 mod file;
@@ -214,6 +214,7 @@ impl fmt::Debug for SqliteOptions {
 /// assert_eq!(Durability::default(), Durability::Full);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// The end of the process and of the power: the answer waits until the disk has the commit.
     #[default]
@@ -258,11 +259,11 @@ impl Store for SqliteStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let Some(now) = self.inner.guard.cutoff() else {
+        let Some(cutoff) = self.inner.guard.cutoff() else {
             return Ok(Swept::default());
         };
         ask(&self.inner.writes, move |connection| {
-            table::sweep(connection, sweepable(now), limit)
+            table::sweep(connection, cutoff, limit)
         })
         .await
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::{Clock, Timestamp, Watch, near};
 use crate::record::Record;
+use crate::store::KEPT_AFTER_EXPIRY;
 
 /// Decides whether a store may delete what its clock calls expired.
 ///
@@ -27,7 +28,7 @@ pub struct SweepGuard {
 }
 
 impl SweepGuard {
-    /// A guard for a store that goes by `clock`.
+    /// Makes a guard for a store that goes by `clock`.
     pub fn new(clock: impl Clock) -> Self {
         Self {
             watch: Watch::new(Arc::new(clock)),
@@ -48,7 +49,7 @@ impl SweepGuard {
         *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew;
     }
 
-    /// The time before which things may be deleted, or `None` while the clocks cannot be trusted.
+    /// Returns the latest expiry of what may be deleted now, ten minutes ago; `None` while the clocks cannot be trusted.
     pub fn cutoff(&self) -> Option<Timestamp> {
         let skew = *self.skew.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = self.watch.is_steady() && near(skew, 0);
@@ -58,6 +59,6 @@ impl SweepGuard {
                 "sweeping stands still: the store's clock and the app's disagree, or one has just stepped"
             );
         }
-        trusted.then(|| self.watch.now())
+        trusted.then(|| self.watch.now() - KEPT_AFTER_EXPIRY)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_runtime::SystemClock;
-use session_runtime::store::{PostgresStore, Record, Store, Swapped};
-use session_tests::{Cut, PostgresServer, Proxy, Wire};
+use session_runtime::store::{PostgresStore, Record, Store, StoreError, Swapped};
+use session_tests::{Cut, PATIENCE, PostgresServer, Proxy, Wire, wait_for};
 
 use super::{create, insist, loaded, noise, number, put, record, session_key, slot, with};
 
@@ -13,7 +14,7 @@ use super::{create, insist, loaded, noise, number, put, record, session_key, slo
 async fn through_a_proxy(server: &PostgresServer) -> (PostgresStore, Proxy) {
     let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
     let options = server.options(SystemClock::default()).pool_size(1);
-    let url = server.url_at(proxy.address().port());
+    let url = server.url_at(proxy.address().port()) + "?application_name=proxied";
     let store = options.connect(&url).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     (store, proxy)
@@ -138,4 +139,64 @@ async fn a_load_over_a_connection_that_broke_long_ago_is_answered() {
     let found = store.load(&key).await.expect("another connection answers");
     assert_eq!(found, Some(record));
     assert!(!proxy.is_cut_pending());
+}
+
+/// Lets a swap go to the server, does something there before its answer arrives, and returns what came of it.
+async fn late<'a>(
+    (server, proxy): (&'a PostgresServer, &Proxy),
+    swap: impl Future<Output = Result<Swapped, StoreError>> + 'a,
+    meanwhile: impl AsyncFnOnce() + 'a,
+) -> Swapped {
+    let watcher = server.client().await;
+    let answered = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'proxied'
+        AND state = 'idle' AND (query LIKE 'UPDATE%' OR query LIKE 'INSERT%')";
+    proxy.set(Wire::Delayed {
+        up: Duration::ZERO,
+        down: PATIENCE,
+    });
+    let do_meanwhile = async {
+        wait_for("the server has answered", async || {
+            let row = watcher.query_one(answered, &[]).await.unwrap();
+            row.get::<_, i64>(0) == 1
+        })
+        .await;
+        meanwhile().await;
+        proxy.set(Wire::Open);
+    };
+    let (swapped, ()) = tokio::join!(swap, do_meanwhile);
+    swapped.expect("an answer")
+}
+
+#[tokio::test]
+async fn a_stale_swap_never_brings_the_version_that_was_compared() {
+    let Some(server) = PostgresServer::start() else {
+        return;
+    };
+    let server = &server;
+    let (store, proxy) = through_a_proxy(server).await;
+    let other = server.options(SystemClock::default()).schema("test_0");
+    let other = other.connect(&server.url()).expect("the URL is fine");
+    let (key, first) = create(&store, [slot("n", "1")]).await;
+    let [second, third] = [2, 3].map(|n| record([slot("n", n.to_string())]));
+    // So that the connection knows the statements, and has asked something else since.
+    put(&store, &key, Some(&first), &Arc::new(first.next())).await;
+    let first = loaded(&store, &key).await.expect("it lives");
+    // When the server looks, the second is not there yet; when the store looks, it is.
+    let swap = store.swap(&key, Some(&second), &third);
+    let swapped = late((server, &proxy), swap, async || {
+        put(&other, &key, Some(&first), &second).await;
+    })
+    .await;
+    assert_eq!(swapped, Swapped::Done);
+    assert_eq!(loaded(&store, &key).await, Some(third.clone()));
+    // The same with nothing in the record's place.
+    let swap = store.swap(&key, None, &second);
+    let swapped = late((server, &proxy), swap, async || {
+        let client = server.client().await;
+        let delete = "DELETE FROM test_0.sessions";
+        client.batch_execute(delete).await.unwrap();
+    })
+    .await;
+    assert_eq!(swapped, Swapped::Done);
+    assert_eq!(loaded(&store, &key).await, Some(second));
 }

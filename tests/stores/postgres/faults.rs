@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Has the server do as `body` says before it writes a record.
-async fn before_writing(client: &Client, schema: &str, body: &str) {
+pub(super) async fn before_writing(client: &Client, schema: &str, body: &str) {
     let make = format!(
         "CREATE OR REPLACE FUNCTION {schema}.fault() RETURNS trigger LANGUAGE plpgsql
              AS $f$ BEGIN {body} RETURN NEW; END $f$;
@@ -159,8 +159,8 @@ async fn a_row_that_somebody_writes_meanwhile_is_swapped_once_or_stale_whatever_
         // As another swap does.
         let (other, theirs) = create(&store, [slot("n", "7")]).await;
         let touch = format!(
-            "UPDATE {schema}.sessions SET version = o.version, head = o.head FROM {schema}.sessions o
-             WHERE sessions.key = '{key}' AND o.key = '{other}'"
+            "UPDATE {schema}.sessions r SET version = o.version, payload = o.payload FROM {schema}.sessions o
+             WHERE r.key = '{key}' AND r.name = o.name AND o.key = '{other}'"
         );
         let next = with(&with(&after, slot("n", "2")), slot("b", noise(300)));
         let swapped = swap_behind(server, &store, (&key, &after), &next, &touch).await;
@@ -177,18 +177,17 @@ async fn is_deadlocked(server: &PostgresServer, store: &PostgresStore, schema: &
     let patient = "SET deadlock_timeout = '60s'";
     client.batch_execute(patient).await.unwrap();
     let other = client.transaction().await.unwrap();
-    let lock = |table| format!("SELECT FROM {schema}.{table} WHERE key = '{key}' FOR UPDATE");
-    other
-        .batch_execute(&lock("sessions_payloads"))
-        .await
-        .unwrap();
+    let lock = |name| {
+        format!("SELECT FROM {schema}.sessions WHERE key = '{key}' AND name = '{name}' FOR UPDATE")
+    };
+    other.batch_execute(&lock("b")).await.unwrap();
     // The swap locks the record and waits for its payload.
     let swapping = tokio::spawn({
         let (store, key, after) = (store.clone(), key.clone(), after.clone());
         async move { store.swap(&key, Some(&before), &after).await }
     });
     somebody_waits_for(server, other.client()).await;
-    other.batch_execute(&lock("sessions")).await.unwrap();
+    other.batch_execute(&lock("\\xff")).await.unwrap();
     other.rollback().await.unwrap();
     // If this machine stood still meanwhile, the swap has looked too early, and waits in vain.
     let Ok(swapped) = swapping.await.unwrap() else {
@@ -402,9 +401,9 @@ async fn a_record_that_cannot_be_read_is_an_error_of_its_own() {
     let (head, _) = create(&store, [slot("a", "1")]).await;
     let (payload, before) = create(&store, [slot("a", noise(300))]).await;
     let (sound, _) = create(&store, [slot("a", "1")]).await;
-    let damage = "UPDATE damaged.sessions SET head = 'canary' WHERE key = $1";
+    let damage = "UPDATE damaged.sessions SET payload = 'canary' WHERE key = $1";
     client.execute(damage, &[&bytes(&head)]).await.unwrap();
-    let damage = "DELETE FROM damaged.sessions_payloads WHERE key = $1";
+    let damage = "DELETE FROM damaged.sessions WHERE key = $1 AND name = 'a'";
     client.execute(damage, &[&bytes(&payload)]).await.unwrap();
     for key in [&head, &payload] {
         let error = store.load(key).await.expect_err("it is damaged");

@@ -162,3 +162,22 @@ impl Shard {
         }
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+impl Shard {
+    /// Finds that each entry has one deadline, no later than it expires, and returns what all cost.
+    pub(super) fn check(&self) -> usize {
+        assert_eq!(self.deadlines.len(), self.entries.len());
+        for (key, entry) in &self.entries {
+            let (at, key) = (entry.due, key.clone());
+            assert!(at <= entry.record.expires());
+            assert_eq!(entry.cost, cost(&key, &entry.record));
+            assert!(self.deadlines.contains(&Deadline { at, key }));
+        }
+        self.entries.values().map(|entry| entry.cost).sum()
+    }
+
+    pub(super) fn deadlines(&self) -> Vec<Timestamp> {
+        self.deadlines.iter().map(|deadline| deadline.at).collect()
+    }
+}

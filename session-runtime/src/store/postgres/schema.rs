@@ -12,7 +12,7 @@ const TEXT: &str = include_str!("schema.sql");
 const LONGEST: usize = 63;
 
 /// The longest of what is put behind the table's name.
-const LONGEST_SUFFIX: usize = "_payloads".len();
+const LONGEST_SUFFIX: usize = "_versions".len();
 
 /// The names in the database.
 #[derive(Clone, Debug)]
@@ -35,15 +35,11 @@ impl Names {
         self.of("")
     }
 
-    pub(super) fn payloads(&self) -> String {
-        self.of("_payloads")
-    }
-
     pub(super) fn versions(&self) -> String {
         self.of("_versions")
     }
 
-    /// Returns the name in full, such as `"public"."sessions_payloads"`.
+    /// Returns the name in full, such as `"public"."sessions_versions"`.
     fn of(&self, suffix: &str) -> String {
         format!("{}.{}", self.schema, self.bare(suffix))
     }
@@ -58,7 +54,6 @@ impl Names {
             ("{schema}", self.schema.clone()),
             ("{records}", self.records()),
             ("{records_by_due}", self.bare("_by_due")),
-            ("{payloads}", self.payloads()),
             ("{versions}", self.versions()),
         ]
         .iter()

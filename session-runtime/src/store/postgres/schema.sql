@@ -7,32 +7,26 @@ DO $do$ BEGIN
     END IF;
 END $do$;
 
--- One row for each record: a session, what follows a user, or the tombstone that is left of either. Times are the
--- app's, in milliseconds since 1970. Keys, names and texts are bytes, since text cannot hold every character:
--- `SET bytea_output = 'escape'` makes them readable in psql.
+-- A record (a session, what follows a user, or the tombstone that is left of either) is a row that has the name '\xff',
+-- which no text is; and beside it, a row for each of its larger payloads, so that a change of anything else does not
+-- write them again. One index finds them all. Times are the app's, in milliseconds since 1970. Keys and names are bytes,
+-- since text cannot hold every character: `SET bytea_output = 'escape'` makes them readable in psql.
 --
--- What never changes stands first: the server logs neither what a new row has in common with the old one at its
--- beginning, nor, while there is room on the page, any index.
+-- What never changes stands first: the server does not log what a new row has in common with the old one at its
+-- beginning. While there is room on the page, it writes no index either.
 CREATE TABLE IF NOT EXISTS {records} (
-    key     bytea  PRIMARY KEY,
-    -- When to look at it for sweeping: never after it expires, maybe before. An extension leaves this alone, so that
-    -- no index has to be written.
-    due     bigint NOT NULL,
-    expires bigint NOT NULL,
+    key     bytea  NOT NULL,
+    name    bytea  NOT NULL,
+    -- When to look at the record for sweeping: never after it expires, maybe before. An extension leaves this alone, so
+    -- that no index has to be written.
+    due     bigint,
+    expires bigint,
     -- What a swap compares: random, and renewed by each.
-    version bigint NOT NULL,
-    -- The record, but for its larger payloads.
-    head    bytea  NOT NULL
-) WITH (fillfactor = 70, toast_tuple_target = 8160);
-CREATE INDEX IF NOT EXISTS {records_by_due} ON {records} (due);
-
--- The larger payloads: a change of anything else does not write them again.
-CREATE TABLE IF NOT EXISTS {payloads} (
-    key     bytea NOT NULL,
-    name    bytea NOT NULL,
-    payload bytea NOT NULL,
+    version bigint,
+    payload bytea  NOT NULL,
     PRIMARY KEY (key, name)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 70, toast_tuple_target = 8160);
+CREATE INDEX IF NOT EXISTS {records_by_due} ON {records} (due) WHERE due IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS {versions} (
     version integer PRIMARY KEY

@@ -55,47 +55,48 @@ const WRITE: &[Type] = &[
 /// How many of them the head alone takes.
 pub(super) const WRITE_HEAD: usize = 5;
 
+/// The name of a record's own row. What stands beside it has the names of its slots, which are text and never this.
+pub(super) const HEAD: &[u8] = b"\xff";
+const IS_HEAD: &str = r"name = '\xff'";
+
 impl Statements {
     /// With `by_server`, nothing is swept before its time has come by the server's clock, too.
     pub(super) fn new(names: &Names, by_server: bool) -> Self {
-        let (records, payloads) = (names.records(), names.payloads());
+        let table = names.records();
         let create = format!(
-            "INSERT INTO {records} (key, due, expires, version, head) VALUES ($1, $3, $3, $2, $4) \
+            "INSERT INTO {table} (key, name, due, expires, version, payload) VALUES ($1, '\\xff', $3, $3, $2, $4) \
              ON CONFLICT DO NOTHING RETURNING key"
         );
         // Whatever the isolation, and whoever else writes: the version decides.
         let update = format!(
-            "UPDATE {records} SET due = LEAST(due, $3), expires = $3, version = $2, head = $4 \
-             WHERE key = $1 AND version = $5 RETURNING key"
+            "UPDATE {table} SET due = LEAST(due, $3), expires = $3, version = $2, payload = $4 \
+             WHERE key = $1 AND {IS_HEAD} AND version = $5 RETURNING key"
         );
         Self {
-            // One statement sees one moment: a head and its payloads always fit together.
+            // One statement sees one moment: a head and what stands beside it always fit together.
             load: Statement::new(
                 &[Type::BYTEA],
-                format!(
-                    "SELECT NULL AS name, head AS payload FROM {records} WHERE key = $1 \
-                     UNION ALL SELECT name, payload FROM {payloads} WHERE key = $1"
-                ),
+                format!("SELECT name, payload FROM {table} WHERE key = $1"),
             ),
-            create: Write::new(create, &payloads),
-            update: Write::new(update, &payloads),
-            sweep: sweep(&records, &payloads, by_server),
+            create: Write::new(create, &table),
+            update: Write::new(update, &table),
+            sweep: sweep(&table, by_server),
         }
     }
 }
 
 impl Write {
-    fn new(row: String, payloads: &str) -> Self {
+    fn new(head: String, table: &str) -> Self {
         let all = format!(
-            "WITH swapped AS ({row}), \
-             removed AS (DELETE FROM {payloads} p USING swapped s WHERE p.key = s.key AND p.name = ANY ($6)), \
-             written AS (INSERT INTO {payloads} (key, name, payload) \
+            "WITH swapped AS ({head}), \
+             removed AS (DELETE FROM {table} t USING swapped s WHERE t.key = s.key AND t.name = ANY ($6)), \
+             written AS (INSERT INTO {table} (key, name, payload) \
                  SELECT s.key, n.name, n.payload FROM swapped s, unnest($7, $8) AS n (name, payload) \
                  ON CONFLICT (key, name) DO UPDATE SET payload = EXCLUDED.payload) \
              SELECT key FROM swapped"
         );
         Self {
-            head: Statement::new(&WRITE[..WRITE_HEAD], row),
+            head: Statement::new(&WRITE[..WRITE_HEAD], head),
             all: Statement::new(WRITE, all),
         }
     }
@@ -103,7 +104,7 @@ impl Write {
 
 /// Looks at no more than `$2` records that are due, and deletes those whose time has come by `$1`. What others are busy
 /// with it leaves for the next time. Returns a row for each that it looked at; those that live on have no key.
-fn sweep(records: &str, payloads: &str, by_server: bool) -> Statement {
+fn sweep(table: &str, by_server: bool) -> Statement {
     // One machine's clock may be wrong, and what is deleted by it is gone for all.
     let cutoff = if by_server {
         let kept = KEPT_AFTER_EXPIRY.as_millis();
@@ -111,16 +112,17 @@ fn sweep(records: &str, payloads: &str, by_server: bool) -> Statement {
     } else {
         "$1".to_owned()
     };
-    // Nobody need wait for the disk to have it, least of all a request whose swap would queue behind: what a crash
-    // brings back is swept again. An array, since the server takes that for short, and looks the keys up one by one.
+    // The server takes an array for short, and looks the keys up one by one. Nobody need wait for the disk to have it,
+    // least of all a request whose swap would queue behind: what a crash brings back is swept again.
     let sql = format!(
-        "WITH due AS (SELECT key FROM {records} WHERE due <= {cutoff} ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED), \
-         later AS (UPDATE {records} SET due = expires \
-             WHERE key = ANY (ARRAY(SELECT key FROM due)) AND expires > {cutoff}), \
-         gone AS (DELETE FROM {records} \
-             WHERE key = ANY (ARRAY(SELECT key FROM due)) AND expires <= {cutoff} RETURNING key, head), \
-         beside AS (DELETE FROM {payloads} WHERE key = ANY (ARRAY(SELECT key FROM gone))) \
-         SELECT gone.key, gone.head, set_config('synchronous_commit', 'off', true) \
+        "WITH due AS (SELECT key FROM {table} WHERE due <= {cutoff} ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED), \
+         later AS (UPDATE {table} SET due = expires \
+             WHERE key = ANY (ARRAY(SELECT key FROM due)) AND {IS_HEAD} AND expires > {cutoff}), \
+         gone AS (DELETE FROM {table} \
+             WHERE key = ANY (ARRAY(SELECT key FROM due)) AND {IS_HEAD} AND expires <= {cutoff} \
+             RETURNING key, payload), \
+         beside AS (DELETE FROM {table} WHERE key = ANY (ARRAY(SELECT key FROM gone)) AND NOT {IS_HEAD}) \
+         SELECT gone.key, gone.payload, set_config('synchronous_commit', 'off', true) \
              FROM due LEFT JOIN gone USING (key)"
     );
     Statement {

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::statements::{Statement, Statements, WRITE_HEAD};
+use super::statements::{HEAD, Statement, Statements, WRITE_HEAD};
 use crate::error::StoreError;
 use crate::frame::{self, Delta};
 use crate::key::{Key, UserId};
 use crate::record::{Record, Version};
 use crate::store::Swept;
 
-/// How many bytes of small payloads stand in the row itself.
+/// How many bytes of small payloads stand in the record's own row.
 const ROOM: usize = 2 << 10;
 
 /// Names go into indexes, whose entries PostgreSQL limits.
@@ -111,23 +111,23 @@ fn check(user: &UserId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Reads a record from the row of its head, which has no name, and those of its payloads.
+/// Reads a record from its rows: that of its head, and those beside it.
 pub(super) fn record(rows: &[Row]) -> Result<Option<Arc<Record>>, StoreError> {
-    let mut head = None;
-    let mut beside = Vec::with_capacity(rows.len());
+    let mut parts = Vec::with_capacity(rows.len());
     for row in rows {
-        let (name, bytes) = (column::<Option<&[u8]>>(row, 0)?, column(row, 1)?);
-        match name {
-            None => head = Some(Bytes::copy_from_slice(bytes)),
-            Some(name) => beside.push((name, bytes)),
-        }
+        parts.push((column::<&[u8]>(row, 0)?, column::<&[u8]>(row, 1)?));
     }
-    let find = |name: &str| {
-        let found = beside.iter().find(|(other, _)| *other == name.as_bytes());
-        found.map(|(_, payload)| Bytes::copy_from_slice(payload))
+    // There may be thousands.
+    parts.sort_unstable_by_key(|(name, _)| *name);
+    let find = |name: &[u8]| {
+        let at = parts.binary_search_by_key(&name, |(name, _)| name).ok()?;
+        Some(Bytes::copy_from_slice(parts[at].1))
     };
-    let record = head.map(|head| frame::unpack(&head, find)).transpose()?;
-    Ok(record.map(Arc::new))
+    let Some(head) = find(HEAD) else {
+        return Ok(None);
+    };
+    let record = frame::unpack(&head, |name| find(name.as_bytes()))?;
+    Ok(Some(Arc::new(record)))
 }
 
 /// Adds what a batch of sweeping has deleted. What cannot be read has gone all the same.

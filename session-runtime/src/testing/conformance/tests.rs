@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::frame::{Delta, delta, unpack};
 use crate::key::Key;
 use crate::record::{FieldName, Record, Slot};
-use crate::store::{Store, Swapped, SweepGuard, Swept, sweepable};
+use crate::store::{KEPT_AFTER_EXPIRY, Store, Swapped, SweepGuard, Swept};
 use crate::testing::TestClock;
 
 /// What is wrong with a [`Table`].
@@ -188,22 +188,25 @@ impl Table {
         Swapped::Done
     }
 
-    fn is_due(&self, record: &Record, now: Timestamp) -> bool {
+    fn is_due(&self, record: &Record, cutoff: Timestamp) -> bool {
         match self.flaw {
-            Flaw::SweepsAtExpiry => record.expires() <= now,
+            Flaw::SweepsAtExpiry => record.expires() <= cutoff + KEPT_AFTER_EXPIRY,
             Flaw::SweepsNothing => false,
-            _ => record.expires() <= sweepable(now),
+            _ => record.expires() <= cutoff,
         }
     }
 
     fn due(&self, limit: usize) -> Vec<(Key, Arc<Record>)> {
         let blind = self.flaw == Flaw::SweepsByAnyClock;
-        let Some(now) = self.guard.cutoff().or(blind.then(|| self.clock.now())) else {
+        let own = blind.then(|| self.clock.now() - KEPT_AFTER_EXPIRY);
+        let Some(cutoff) = self.guard.cutoff().or(own) else {
             return Vec::new();
         };
         let limit = limit + usize::from(self.flaw == Flaw::SweepsTooMuch);
         let rows = self.rows.lock().unwrap();
-        let due = rows.values().filter(|(_, record)| self.is_due(record, now));
+        let due = rows
+            .values()
+            .filter(|(_, record)| self.is_due(record, cutoff));
         due.take(limit).cloned().collect()
     }
 

@@ -1,0 +1,418 @@
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use allocation_counter::measure;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{MemoryStore, lock};
+use crate::clock::Clock;
+use crate::key::{Key, Selector, UserId};
+use crate::record::{Ended, Record, Slot, arbitrary};
+use crate::secret::{SecretHash, Secrets};
+use crate::store::{Store, Swapped};
+use crate::testing::TestClock;
+
+const TTL: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Returns what the store answers: it never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("the memory store waits for something"),
+    }
+}
+
+fn session(number: u64) -> Key {
+    Key::Session(Selector::from_bytes(number.to_be_bytes()))
+}
+
+impl MemoryStore {
+    fn used(&self) -> usize {
+        self.inner.used.load(Ordering::Relaxed)
+    }
+
+    /// Finds that what is held is what is counted, and that each entry has one deadline, no later than it expires.
+    fn check(&self) {
+        let mut costs = 0;
+        for shard in &self.inner.shards {
+            costs += lock(shard).check();
+        }
+        assert_eq!(costs, self.used(), "the count is exact");
+    }
+}
+
+fn swap(store: &MemoryStore, key: &Key, before: Option<&Arc<Record>>, after: &Arc<Record>) -> bool {
+    matches!(now(store.swap(key, before, after)), Ok(Swapped::Done))
+}
+
+fn load(store: &MemoryStore, key: &Key) -> Option<Arc<Record>> {
+    now(store.load(key)).unwrap()
+}
+
+/// A session as most are: two small fields, one secret.
+fn idle(clock: &TestClock) -> Record {
+    let mut record = Record::new(clock.now(), clock.now() + TTL);
+    record.head.secrets = Secrets::first(SecretHash::of(b"1"), clock.now());
+    record.with_slots([
+        Arc::new(Slot::new("cart", br#"{"apple":2}"#.to_vec(), None)),
+        Arc::new(Slot::new("currency", br#""EUR""#.to_vec(), None)),
+    ])
+}
+
+// What it takes.
+
+/// So many that the tables have just doubled, and are as empty as they get: 897 in each shard.
+const SESSIONS: u64 = 16 * 897;
+
+fn taken_by(writes: usize) -> (u64, MemoryStore) {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let taken = measure(|| {
+        for number in 0..SESSIONS {
+            let mut there = Arc::new(idle(&clock));
+            assert!(swap(&store, &session(number), None, &there));
+            for _ in 0..writes {
+                let next = Arc::new(there.next());
+                assert!(swap(&store, &session(number), Some(&there), &next));
+                there = next;
+            }
+        }
+    });
+    (u64::try_from(taken.bytes_current).unwrap(), store)
+}
+
+#[test]
+fn an_idle_session_takes_at_most_nine_hundred_bytes() {
+    let (taken, _store) = taken_by(0);
+    assert!(taken / SESSIONS <= 900, "{} bytes", taken / SESSIONS);
+}
+
+#[test]
+fn a_session_that_was_written_often_takes_no_more() {
+    let (taken, _store) = taken_by(16);
+    assert!(taken / SESSIONS <= 900, "{} bytes", taken / SESSIONS);
+    let (after_more, _store) = taken_by(40);
+    // But for what is set up once in a process.
+    assert!(
+        after_more.abs_diff(taken) < SESSIONS,
+        "{taken}, then {after_more}"
+    );
+}
+
+#[test]
+fn the_budget_covers_what_is_taken() {
+    for writes in [0, 16] {
+        let (taken, store) = taken_by(writes);
+        let counted = store.used() as u64;
+        assert!(taken <= counted, "{taken} taken, {counted} counted");
+        assert!(counted <= 2 * taken, "{taken} taken, {counted} counted");
+    }
+}
+
+#[test]
+fn the_budget_covers_records_of_every_kind() {
+    let make: [fn(&TestClock) -> Record; 4] = [with_long_texts, with_slots, with_secrets, an_end];
+    for make in make {
+        for key in [session, long_user] {
+            let clock = TestClock::new();
+            let store = MemoryStore::new().with_clock(clock.clone());
+            let taken = measure(|| {
+                for number in 0..200 {
+                    assert!(swap(&store, &key(number), None, &Arc::new(make(&clock))));
+                }
+            });
+            let taken = u64::try_from(taken.bytes_current).unwrap();
+            let counted = store.used() as u64;
+            assert!(taken <= counted, "{taken} taken, {counted} counted");
+        }
+    }
+}
+
+fn long_text() -> String {
+    "x".repeat(2_000)
+}
+
+fn long_user(number: u64) -> Key {
+    Key::User(UserId::new(format!("{}{number}", long_text())))
+}
+
+fn with_long_texts(clock: &TestClock) -> Record {
+    let mut record = idle(clock);
+    record.head.user = Some(UserId::new(long_text()));
+    record.head.address = Some(long_text().into());
+    record.head.user_agent = Some(long_text().into());
+    record.head.label = Some(long_text().into());
+    record
+}
+
+fn with_slots(clock: &TestClock) -> Record {
+    let slots = (0..100).map(|number| Slot::new(format!("slot {number}"), vec![b'.'; 100], None));
+    idle(clock).with_slots(slots.map(Arc::new))
+}
+
+fn with_secrets(clock: &TestClock) -> Record {
+    let mut record = idle(clock);
+    for number in 0..48_u32 {
+        let hash = SecretHash::of(&number.to_le_bytes());
+        record.head.secrets.issue(hash, clock.now());
+    }
+    record
+}
+
+fn an_end(clock: &TestClock) -> Record {
+    idle(clock).tombstone(Ended::Deleted(long_text()), clock.now())
+}
+
+#[test]
+fn what_was_swept_is_given_back() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    for number in 0..1_000 {
+        assert!(swap(
+            &store,
+            &session(number),
+            None,
+            &Arc::new(idle(&clock))
+        ));
+    }
+    clock.advance(2 * TTL);
+    assert_eq!(now(store.sweep(usize::MAX)).unwrap().deleted, 1_000);
+    assert_eq!(store.used(), 0);
+    store.check();
+}
+
+#[test]
+fn a_load_and_a_stale_swap_copy_nothing() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let (key, there) = (session(1), Arc::new(idle(&clock)));
+    assert!(swap(&store, &key, None, &there));
+    let late = Arc::new(there.next());
+    let taken = measure(|| {
+        let loaded = load(&store, &key).unwrap();
+        assert!(Arc::ptr_eq(&loaded, &there));
+        let Ok(Swapped::Stale(Some(stale))) = now(store.swap(&key, None, &late)) else {
+            panic!("it is stale");
+        };
+        assert!(Arc::ptr_eq(&stale, &there));
+    });
+    assert_eq!(taken.count_total, 0);
+}
+
+// What it never does.
+
+#[derive(Clone, Debug)]
+enum Act {
+    Swap {
+        key: u64,
+        stale: bool,
+        record: Box<Record>,
+    },
+    End {
+        key: u64,
+        reason: String,
+    },
+    Extend {
+        key: u64,
+        minutes: u32,
+    },
+    Sweep {
+        limit: usize,
+    },
+    Pass {
+        minutes: u32,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let key = || 0..8_u64;
+    prop_oneof![
+        6 => (key(), prop::bool::weighted(0.1), arbitrary::record()).prop_map(
+            |(key, stale, record)| Act::Swap { key, stale, record: Box::new(record) }
+        ),
+        1 => (key(), arbitrary::text()).prop_map(|(key, reason)| Act::End { key, reason }),
+        3 => (key(), 0..200_u32).prop_map(|(key, minutes)| Act::Extend { key, minutes }),
+        1 => (0..5_usize).prop_map(|limit| Act::Sweep { limit }),
+        1 => (0..60_u32).prop_map(|minutes| Act::Pass { minutes }),
+    ]
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A store of 16 KiB, and what was put into it.
+struct Trial {
+    clock: TestClock,
+    store: MemoryStore,
+    /// How much of what is held are ends, which always find room.
+    ends: usize,
+}
+
+impl Trial {
+    fn new() -> Self {
+        let clock = TestClock::new();
+        let store = MemoryStore::new().with_clock(clock.clone());
+        Self {
+            store: store.with_capacity_bytes(16 << 10),
+            clock,
+            ends: 0,
+        }
+    }
+
+    /// A live record that was seen now, whatever else.
+    fn live(&self, record: &Record, minutes: u32) -> Record {
+        let mut record = record.clone();
+        record.seen = self.clock.now();
+        record.expires = self.clock.now() + minutes * MINUTE;
+        record
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act {
+            Act::Swap { key, stale, record } => {
+                let there = load(&self.store, &session(*key));
+                let before = there.filter(|_| !stale);
+                let mut after = self.live(record, 120);
+                after.ended = None;
+                self.swap(*key, before.as_ref(), after);
+            }
+            Act::End { key, reason } => {
+                let Some(there) = load(&self.store, &session(*key)) else {
+                    return;
+                };
+                let reason = Ended::Deleted(reason.clone());
+                let end = there.tombstone(reason, self.clock.now());
+                self.ends += end.to_bytes().len() + 1_024;
+                assert!(self.swap(*key, Some(&there), end), "an end finds room");
+            }
+            Act::Extend { key, minutes } => {
+                if let Some(there) = load(&self.store, &session(*key)) {
+                    let next = self.live(&there.next(), *minutes);
+                    self.swap(*key, Some(&there), next);
+                }
+            }
+            Act::Sweep { limit } => {
+                let swept = now(self.store.sweep(*limit)).unwrap();
+                assert!(swept.deleted <= *limit);
+            }
+            Act::Pass { minutes } => self.clock.advance(*minutes * MINUTE),
+        }
+    }
+
+    /// Swaps, and returns `true` if that is done: it is there then, and otherwise what was there before.
+    fn swap(&self, key: u64, before: Option<&Arc<Record>>, after: Record) -> bool {
+        let there = load(&self.store, &session(key));
+        let after = Arc::new(after);
+        let swapped = now(self.store.swap(&session(key), before, &after));
+        let done = matches!(swapped, Ok(Swapped::Done));
+        let expected = if done { Some(after) } else { there };
+        match swapped {
+            Ok(Swapped::Done) => {}
+            Ok(Swapped::Stale(found)) => assert!(found == load(&self.store, &session(key))),
+            Err(error) => assert!(error.is_full() && !error.is_transient(), "{error:?}"),
+        }
+        let found = load(&self.store, &session(key));
+        // To make room, what has expired may have been swept.
+        let now = self.clock.now();
+        let swept = !done && expected.as_ref().is_some_and(|record| !record.is_live(now));
+        assert!(found == expected || swept && found.is_none());
+        done
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn the_count_is_exact_and_within_capacity_whatever_is_done(acts in vec(act(), 0..60)) {
+        let mut trial = Trial::new();
+        for act in acts {
+            trial.act(&act);
+            trial.store.check();
+            prop_assert!(trial.store.used() <= (16 << 10) + trial.ends);
+        }
+        // In the end all of it goes.
+        trial.clock.advance(100 * TTL);
+        now(trial.store.sweep(usize::MAX)).unwrap();
+        prop_assert_eq!(trial.store.used(), 0);
+    }
+}
+
+#[test]
+fn an_end_finds_room_in_a_full_store_whatever_its_reason() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let (key, there) = (session(1), Arc::new(idle(&clock)));
+    assert!(swap(&store, &key, None, &there));
+    let full = store.clone().with_capacity_bytes(store.used());
+    let end = there.tombstone(Ended::Deleted(long_text()), clock.now());
+    assert!(swap(&full, &key, Some(&there), &Arc::new(end)));
+    assert!(full.used() > full.capacity);
+    full.check();
+    // Nothing else does.
+    assert!(!swap(&full, &session(2), None, &there));
+}
+
+#[test]
+fn an_extension_moves_no_deadline() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let (key, mut there) = (session(1), Arc::new(idle(&clock)));
+    assert!(swap(&store, &key, None, &there));
+    let due = there.expires();
+    for _ in 0..100 {
+        clock.advance(MINUTE);
+        let mut next = there.next();
+        next.expires = clock.now() + TTL;
+        let next = Arc::new(next);
+        assert!(swap(&store, &key, Some(&there), &next));
+        there = next;
+    }
+    let deadlines = || store.lock(&key).deadlines();
+    assert_eq!(deadlines(), [due]);
+    clock.advance(31 * MINUTE);
+    assert_eq!(now(store.sweep(9)).unwrap().deleted, 0);
+    assert_eq!(deadlines(), [there.expires()]);
+    store.check();
+}
+
+#[test]
+fn a_panic_amid_a_swap_locks_nobody_out() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let key = session(1);
+    let held = store.clone();
+    let holder = std::thread::spawn({
+        let key = key.clone();
+        move || {
+            let _guard = held.lock(&key);
+            panic!("amid a swap");
+        }
+    });
+    assert!(holder.join().is_err());
+    assert!(swap(&store, &key, None, &Arc::new(idle(&clock))));
+    assert!(load(&store, &key).is_some());
+}
+
+#[test]
+fn what_takes_more_than_there_is_says_how_much() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new()
+        .with_clock(clock.clone())
+        .with_capacity_bytes(100);
+    let error = now(store.swap(&session(1), None, &Arc::new(idle(&clock)))).unwrap_err();
+    let said = crate::error::Causes(&error).to_string();
+    assert!(said.contains("0 of 100 bytes are taken"), "{said}");
+    assert!(said.contains("with_capacity_bytes"), "{said}");
+    let never = now(store.swap(
+        &session(1),
+        Some(&Arc::new(idle(&clock))),
+        &Arc::new(idle(&clock)),
+    ));
+    assert_eq!(never.unwrap(), Swapped::Stale(None));
+}
