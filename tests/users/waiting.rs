@@ -51,7 +51,11 @@ async fn what_no_rule_is_known_of_waits_for_a_schema_that_knows_it(site: Site<im
     quietly(&mut visitor, stamp).await;
     assert_eq!(quietly(&mut visitor, club).await, "17 gold");
     assert_eq!(quietly(&mut desk, club).await, "17 silver");
-    assert_eq!(cost(&site, &mut visitor, club).await, (2, 0), "that was once");
+    assert_eq!(
+        cost(&site, &mut visitor, club).await,
+        (2, 0),
+        "that was once"
+    );
     assert!(!holds_any(&site.record(&visitor).await.unwrap(), "stamps"));
     login(&mut visitor, "ada").await;
     assert_eq!(quietly(&mut visitor, club).await, "17 gold");
@@ -219,9 +223,17 @@ async fn what_waits_and_does_not_fit_waits_on(site: Site<impl Store>) {
     }
     let first = format!("ada {:?} 900000000 dark", [100_000_000; 3]);
     assert_eq!(quietly(&mut desk, shown).await, first);
-    assert_eq!(quietly(&mut phone, shown).await, first, "the points had room");
+    assert_eq!(
+        quietly(&mut phone, shown).await,
+        first,
+        "the points had room"
+    );
     let brought = async |session: Session<Shop>| {
-        format!("{:?} {:?}", session.seen.brought(), session.points.brought())
+        format!(
+            "{:?} {:?}",
+            session.seen.brought(),
+            session.points.brought()
+        )
     };
     let waits = format!("Some({:?}) None", [200_000_000; 3]);
     assert_eq!(quietly(&mut phone, brought).await, waits);
