@@ -201,7 +201,12 @@ async fn a_flood_leaves_nothing_in_the_store_and_costs_a_load_each_at_most<S: Se
     flood(&stand, UNKNOWN, unknown).await;
     assert_eq!(stand.site.store.round_trips(), (UNKNOWN, 0));
     let selector = customer.id()[..SELECTOR].to_owned();
-    let wrong = move || Some(format!("__Host-id={selector}{}", &any().expose()[SELECTOR..]));
+    let wrong = move || {
+        Some(format!(
+            "__Host-id={selector}{}",
+            &any().expose()[SELECTOR..]
+        ))
+    };
     flood(&stand, WRONG, wrong).await;
     assert_eq!(stand.site.store.round_trips(), (WRONG, 0));
     assert_eq!(stand.server.dump(&stand.name).await, before);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use axum::handler::Handler;
 use session_runtime::Session;
 use session_runtime::store::{PostgresStore, Record, RedisStore, Store};
-use session_tests::{PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
 use session_tests::wait_for;
+use session_tests::{PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -240,6 +240,14 @@ impl<S: Server> Stand<S> {
         insist(&mut visitor, begin).await;
         self.site.store.round_trips();
         visitor
+    }
+
+    /// Has each connection prepare what it will be asked: from then on a call is one round trip.
+    pub(crate) async fn warm(&self) {
+        for _ in 0..2 * CONNECTIONS {
+            let mut visitor = self.customer().await;
+            insist(&mut visitor, add_one).await;
+        }
     }
 
     /// What the server holds, whatever the proxy does.
