@@ -189,7 +189,7 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline. The session has not ended then.
+    /// As [`logout`](Self::logout). The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
         self.fold()?;
         let deleted = Arc::clone(&self.request).delete(reason.into()).await;
@@ -240,7 +240,8 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline. The session has not ended then.
+    /// If the store does not answer before the deadline, or what was changed cannot be written. The session has not ended
+    /// then.
     pub async fn logout(&mut self) -> Result<(), Error> {
         self.fold()?;
         let logout = Arc::clone(&self.request).logout().await;

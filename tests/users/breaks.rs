@@ -15,6 +15,14 @@ pub(super) const OPENING: usize = 2;
 /// That which confirms it.
 pub(super) const CONFIRMATION: usize = 3;
 
+/// How long after it was cut off a login is tried again.
+pub(super) const WAITS: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_secs(4 * 60),
+    Duration::from_secs(6 * 60),
+    Duration::from_secs(60 * 60),
+];
+
 /// The call that breaks, how, and what happens to all later ones.
 pub(super) type Break = (usize, Fault, Fault);
 

@@ -5,9 +5,14 @@
 
 mod breaks;
 mod costs;
+mod interrupted;
+mod late_requests;
 mod logins;
+mod logouts;
 mod merging;
 mod other_users;
+mod planted;
 mod protocol;
+mod retried;
 mod rules;
 mod stored;

@@ -153,13 +153,10 @@ impl<T: Send + Sync + 'static> Flash<T> {
             return Ok(Some(self.take()));
         }
         let row = self.field.row;
-        let claimed = match self.field.stored() {
-            Some(slot) if self.is_present() => {
-                let claim = Arc::clone(&self.request).claim(row, Arc::clone(slot));
-                claim.await?
-            }
-            _ => return Ok(None), // absent, or it does not decode and is kept
-        };
+        if !self.is_present() {
+            return Ok(None); // it does not decode and is kept, if it is there at all
+        }
+        let claimed = Arc::clone(&self.request).claim(row).await?;
         self.field.slot = None;
         self.field.clear();
         let decoded = claimed.map(|slot| row.decode_payload(slot.payload()));

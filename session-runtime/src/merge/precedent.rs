@@ -113,7 +113,7 @@ fn items(value: Value) -> Vec<Value> {
 }
 
 /// A value as an object: each item under itself, which is its JSON text if it is no text. Further items of the same
-/// text are kept apart by a number, from 2 on, as Hash::Merge does: `a`, `a2`, `a3`.
+/// text are kept apart by a number, from 2 on, as `Hash::Merge` does: `a`, `a2`, `a3`.
 fn keyed(value: Value) -> Map {
     let list = match value {
         Object(object) => return object,

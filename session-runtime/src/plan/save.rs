@@ -220,7 +220,8 @@ impl Opened {
         };
         let (head, before) = (&there.head, &self.record.head);
         let same_login = (&head.user, head.authenticated) == (&before.user, before.authenticated);
-        match head.secrets.look_up(self.secret, now) {
+        // Whoever was served by it has as long as a login: nobody may have the newer one.
+        match head.secrets.look_up_for_login(self.secret, now) {
             Opens::Current | Opens::Retiring | Opens::Retired => Access::Full,
             // Newer ones have pushed it out while the request was running.
             Opens::Nothing if same_login => Access::Full,

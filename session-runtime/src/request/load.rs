@@ -321,6 +321,9 @@ fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
     };
     let secrets = &record.head.secrets;
     let opens = secrets.look_up(id.secret(), now);
+    if !record.is_live(now) {
+        return Found::Gone(Ended::Expired);
+    }
     if let Some(reason) = record.ended() {
         return match opens {
             _ if !secrets.knows(id.secret()) => Found::Gone(Ended::Expired),

@@ -138,10 +138,9 @@ impl Request {
             }
             // The session waits for the next login, with what was changed in it.
             Some(record) => {
-                let id = state
-                    .id
-                    .map(|by| by.own)
-                    .or(state.superseded.as_ref().map(|s| s.0));
+                let own = state.id.map(|by| by.own);
+                let superseded = state.superseded.as_ref().map(|(id, _)| *id);
+                let id = failure.id.or(own).or(superseded);
                 state.lose(Ended::LoggedIn);
                 state.block = Some(WriteBlock::Superseded);
                 state.superseded = id.map(|id| (id, record));

@@ -425,7 +425,6 @@ impl Request {
     pub(crate) async fn claim(
         self: Arc<Self>,
         row: &'static dyn AnyRow,
-        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
         to_its_end(async move {
             let gate = self.gate().await?;
@@ -443,7 +442,7 @@ impl Request {
             let deadline = gate.deadline;
             let claimed = amend(&self.config, &key, Some(there), deadline, |there, now| {
                 let may = there.filter(|_| opened.access(there, now) == Access::Full);
-                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, &seen, now)))
+                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, now)))
             });
             let claimed = claimed.await?;
             if let Some(record) = claimed.record.filter(|_| claimed.written) {
@@ -455,15 +454,9 @@ impl Request {
     }
 }
 
-/// Takes a slot out, if it is the one that was seen.
-fn take_out(
-    there: &Record,
-    row: &dyn AnyRow,
-    seen: &Slot,
-    now: Timestamp,
-) -> Plan<Option<Arc<Slot>>> {
-    let slot = edit::stored_under(row, there, now);
-    let Some(slot) = slot.filter(|slot| slot.signature() == seen.signature()) else {
+/// Takes a slot out, be it newer than the one that was seen.
+fn take_out(there: &Record, row: &dyn AnyRow, now: Timestamp) -> Plan<Option<Arc<Slot>>> {
+    let Some(slot) = edit::stored_under(row, there, now) else {
         return Plan::Leave(None);
     };
     let mut after = there.next();
