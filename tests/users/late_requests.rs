@@ -235,7 +235,7 @@ async fn a_late_request_never_shows_what_came_after(site: Site<impl Store>) {
     let seen = quietly(&mut visitor, late).await;
     assert_eq!(
         seen,
-        "None [1] 1, None [1, 2] 3, None [1, 2, 4] 7, None [] 0"
+        "None [1] 1, None [1, 2] 3, None [1, 2, 4] 7, None [1, 2, 4] 7"
     );
     assert_eq!(
         quietly(&mut ada, shown).await,

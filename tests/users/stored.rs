@@ -72,7 +72,7 @@ impl Place {
         Self {
             key: Key::parse(place["s"].as_str().expect("a key")).expect("a key"),
             until: Timestamp::from_millis(place["u"].as_i64().expect("a time")),
-            leaving: place["l"] == 1,
+            leaving: place["l"] == true,
             credited: credited
                 .iter()
                 .flat_map(|credited| credited.iter())
