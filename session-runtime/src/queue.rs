@@ -113,11 +113,15 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Goes on from what the last one left of that key, if its turn began after `since`, which is when `there` was seen.
-    /// What it left earlier may be older than `there`, and a plan that leaves things as they are decides by what it sees.
+    /// Goes on from what the last one left of that key, if that is newer than `there`: a plan that leaves things as they
+    /// are decides by what it sees. It is if its turn began after `since`, which is when `there` was seen, or if it
+    /// comes from `there`.
     pub(crate) fn last_of(&self, key: &Key, since: u64, there: &mut Option<Arc<Record>>) {
-        let left = self.last.left.as_ref();
-        if let Some(left) = left.filter(|left| left.key == *key && since < left.turn) {
+        let Some(left) = self.last.left.as_ref().filter(|left| left.key == *key) else {
+            return;
+        };
+        let succeeds = |there: &Arc<Record>| left.record.is_or_was(there.version());
+        if since < left.turn || there.as_ref().is_some_and(succeeds) {
             *there = Some(Arc::clone(&left.record));
         }
     }
