@@ -1,4 +1,5 @@
-//! One of several instances of an app over one store, for tests: `instance URL NAME` serves until its input ends.
+//! One of several instances of an app over one store, for tests: `instance URL NAME SECONDS` serves until its input ends,
+//! and waits for the store for so long.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -16,16 +17,14 @@ use session_tests::PATIENCE;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Longer than any test: what is asked of it is that nothing is lost.
-const DEADLINE: Duration = Duration::from_secs(60 * 60);
-
 macro_rules! tally {
     ($($field:ident)*) => {
         #[derive(Session)]
         struct Tally {
             #[merge(sum)]
             sum: u64,
-            $($field: u32,)*
+            // Whoever asks this rule is answered 409.
+            $(#[merge(reject)] $field: u32,)*
         }
 
         /// Sets one of the fields each.
@@ -88,7 +87,7 @@ async fn conflicts(State(app): State<App>) -> String {
     conflicts.unwrap_or(0).to_string()
 }
 
-async fn layer(url: &str, name: &str) -> SessionLayer {
+async fn layer(url: &str, name: &str, deadline: Duration) -> SessionLayer {
     let layer = if url.starts_with("redis:") {
         let options = RedisStore::options().prefix(name).timeout(PATIENCE);
         let store = options.connect(url).await;
@@ -98,13 +97,15 @@ async fn layer(url: &str, name: &str) -> SessionLayer {
         let store = options.connect(url);
         SessionLayer::new(store.expect("the URL is fine"))
     };
-    layer.insecure().deadline(DEADLINE)
+    layer.insecure().deadline(deadline)
 }
 
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "it says where it is")]
 async fn main() {
-    let [url, name] = [1, 2].map(|n| env::args().nth(n).expect("instance URL NAME"));
+    let argument = |n| env::args().nth(n).expect("instance URL NAME SECONDS");
+    let [url, name, seconds] = [1, 2, 3].map(argument);
+    let deadline = Duration::from_secs(seconds.parse().expect("a number"));
     thread::spawn(|| {
         // It ends with whoever started this.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -121,7 +122,7 @@ async fn main() {
         .route("/", get(read))
         .route("/add", post(add))
         .route("/set/{n}", post(set_field))
-        .layer(layer(&url, &name).await)
+        .layer(layer(&url, &name, deadline).await)
         .route("/waiting", get(waiting))
         .route("/go", post(go))
         .route("/conflicts", get(conflicts))

@@ -67,6 +67,8 @@ fn explain(ended: &Ended) -> String {
         }
         Ended::Deleted(reason) => format!("Your last visit has ended: {reason}."),
         Ended::Revoked => "You have been signed out from another device.".to_owned(),
+        Ended::LoggedIn => "You have just signed in. Please load this page again.".to_owned(),
+        Ended::LoggedOut => "You have signed out.".to_owned(),
         Ended::AddressDiffers | Ended::UserAgentDiffers => {
             "Your session was opened from somewhere else, so we have closed it to be safe."
                 .to_owned()

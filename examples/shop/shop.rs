@@ -29,9 +29,10 @@ pub(crate) struct Shop {
     /// Who is signed in, to greet them by name.
     pub(crate) name: String,
 
-    /// How often a password was tried in vain. `reject` keeps the field with the browser, and of tries at one moment
-    /// lets one count and refuses the others, so that guessing in parallel is of no use.
-    #[merge(reject)]
+    /// How often a password was tried in vain. `guest` has a login forget it. Of tries at one moment `reject` lets one
+    /// count and refuses the others, so that guessing in parallel is of no use.
+    #[session(guest)]
+    #[merge(reject, browser)]
     #[expire("15m")]
     pub(crate) tries: u32,
 

@@ -11,7 +11,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use session_runtime::{Error, Saved, Session, Sessions, UserId};
+use session_runtime::{Error, Session, Sessions, UserId};
 
 use crate::accounts::{Accounts, Entry, User};
 use crate::cart;
@@ -155,10 +155,7 @@ async fn try_password(
         return Ok(Entry::Closed(until));
     }
     *session.tries.get_mut() += 1;
-    if session.save().await? != Saved::Written {
-        // Another tab has signed in, or was about to: in this session nothing counts any more.
-        session.tries.clear();
-    }
+    session.save().await?;
     Ok(accounts.enter(name, Password::new(password)).await?)
 }
 
@@ -273,8 +270,7 @@ fn once_more(session: &Session<Shop>, form: Credentials, problem: Problem) -> Re
     (StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)).into_response()
 }
 
-/// The name is set before, so that it is written with the login; tries are forgotten after, in the new session, where
-/// no other tab counts any.
+/// Logs in. The name is set before, so that it is written with the login.
 ///
 /// `false` if the account was closed meanwhile. Whoever closes it later finds the session, and ends it.
 async fn log_in(
@@ -290,7 +286,6 @@ async fn log_in(
         sessions.delete(&UserId::from(user.id)).await?;
         return Ok(false);
     }
-    session.tries.clear();
     Ok(true)
 }
 

@@ -178,7 +178,11 @@ fn staying(session: &Session<Shop>) -> Vec<Row> {
             lapses: session.tries.expires_at().map(When::new),
             lifetime: "15 minutes after the last, or until one fits",
             merge: "one counts, the other is refused",
-            attributes: &["#[merge(reject)]", "#[expire(\"15m\")]"],
+            attributes: &[
+                "#[session(guest)]",
+                "#[merge(reject, browser)]",
+                "#[expire(\"15m\")]",
+            ],
         },
     ]
 }

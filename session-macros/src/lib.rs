@@ -135,7 +135,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// }
 /// ```
 ///
-/// The later writer of two requests is the one that commits later.
+/// The later writer of two requests is the one whose change is written later.
 ///
 /// With `by_key`, the account's lines (or those stored by now) come first, in their order, and then what the
 /// other side has added, in its own. A line that one side removed is gone, unless the other has changed it. If a key is there

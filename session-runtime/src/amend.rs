@@ -79,7 +79,7 @@ pub(crate) async fn amend<T>(
     let queue = config.queues.of(key);
     let mut since = queue.turns();
     loop {
-        let queues = conflicts > 0 || queue.is_contended(config.clock.elapsed());
+        let queues = conflicts > 0 || queue.is_contended(key, config.clock.elapsed());
         let turn = if queues {
             let turn = turn(queue, deadline).await?;
             turn.last_of(key, since, &mut there);
@@ -123,7 +123,7 @@ pub(crate) async fn amend<T>(
         since = queue.turns();
         conflicts += 1;
         observe::conflict();
-        queue.contend(config.clock.elapsed());
+        queue.contend(key, config.clock.elapsed());
     }
 }
 

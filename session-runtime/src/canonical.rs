@@ -2,7 +2,8 @@
 //!
 //! It is `serde_json`'s compact form with two differences. The entries of a map are sorted by key, so that
 //! the seed of a `HashMap` does not show; struct fields keep their order and cost nothing extra. And NaN and
-//! the infinities are errors, where `serde_json` writes `null`.
+//! the infinities are errors, where `serde_json` writes `null`; so is what it could not read back, since it is nested too
+//! deep.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -16,7 +17,26 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    value.serialize(Canonical { out })
+    nested(value, out, 0)
+}
+
+/// The same for a value that stands within `depth` brackets.
+fn nested<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>, depth: usize) -> Encoded {
+    value.serialize(Canonical { out, depth })
+}
+
+/// How many brackets `serde_json` reads within each other.
+const DEEPEST: usize = 127;
+
+/// Writes brackets that open, and returns how many are open then.
+fn open(out: &mut Vec<u8>, brackets: &str, depth: usize) -> Result<usize, EncodeError> {
+    let depth = depth + brackets.len();
+    if depth > DEEPEST {
+        let fault = format!("it is nested deeper than {DEEPEST} levels: it could not be read back");
+        return Err(EncodeError(fault.into()));
+    }
+    out.extend_from_slice(brackets.as_bytes());
+    Ok(depth)
 }
 
 type Encoded = Result<(), EncodeError>;
@@ -36,6 +56,8 @@ impl From<serde_json::Error> for EncodeError {
 
 struct Canonical<'a> {
     out: &'a mut Vec<u8>,
+    /// How many brackets are open.
+    depth: usize,
 }
 
 /// What `serde_json` calls a number or raw value that carries its own text, when one of its features that
@@ -58,19 +80,12 @@ impl Canonical<'_> {
     }
 }
 
-/// Writes `{"variant":`, the value, and `}`.
-fn tagged<T: Serialize + ?Sized>(out: &mut Vec<u8>, variant: &str, value: &T) -> Encoded {
-    open_variant(out, variant)?;
-    encode(value, out)?;
-    out.push(b'}');
-    Ok(())
-}
-
-fn open_variant(out: &mut Vec<u8>, variant: &str) -> Encoded {
-    out.push(b'{');
+/// Writes `{"variant":`, and returns how many brackets are open then.
+fn open_variant(out: &mut Vec<u8>, variant: &str, depth: usize) -> Result<usize, EncodeError> {
+    let depth = open(out, "{", depth)?;
     serde_json::to_writer(&mut *out, variant)?;
     out.push(b':');
-    Ok(())
+    Ok(depth)
 }
 
 macro_rules! scalars {
@@ -142,19 +157,22 @@ impl<'a> ser::Serializer for Canonical<'a> {
         variant: &'static str,
         value: &T,
     ) -> Encoded {
-        tagged(self.out, variant, value)
+        let depth = open_variant(self.out, variant, self.depth)?;
+        nested(value, self.out, depth)?;
+        self.out.push(b'}');
+        Ok(())
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<List<'a>, EncodeError> {
-        Ok(List::open(self.out, "]"))
+        List::open(self.out, "]", self.depth)
     }
 
     fn serialize_tuple(self, _: usize) -> Result<List<'a>, EncodeError> {
-        Ok(List::open(self.out, "]"))
+        List::open(self.out, "]", self.depth)
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<List<'a>, EncodeError> {
-        Ok(List::open(self.out, "]"))
+        List::open(self.out, "]", self.depth)
     }
 
     fn serialize_tuple_variant(
@@ -164,16 +182,19 @@ impl<'a> ser::Serializer for Canonical<'a> {
         variant: &'static str,
         _: usize,
     ) -> Result<List<'a>, EncodeError> {
-        open_variant(self.out, variant)?;
-        Ok(List::open(self.out, "]}"))
+        let depth = open_variant(self.out, variant, self.depth)?;
+        List::open(self.out, "]}", depth)
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Map<'a>, EncodeError> {
-        Ok(Map::open(self.out))
+        Map::open(self.out, self.depth)
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Struct<'a>, EncodeError> {
-        Ok(Struct::open(self.out, "}", OWN_TEXT.contains(&name)))
+        if OWN_TEXT.contains(&name) {
+            return Ok(Struct::of_own_text(self.out));
+        }
+        Struct::open(self.out, "}", self.depth)
     }
 
     fn serialize_struct_variant(
@@ -183,33 +204,34 @@ impl<'a> ser::Serializer for Canonical<'a> {
         variant: &'static str,
         _: usize,
     ) -> Result<Struct<'a>, EncodeError> {
-        open_variant(self.out, variant)?;
-        Ok(Struct::open(self.out, "}}", false))
+        let depth = open_variant(self.out, variant, self.depth)?;
+        Struct::open(self.out, "}}", depth)
     }
 }
 
 /// A JSON array in the making.
 struct List<'a> {
     out: &'a mut Vec<u8>,
+    depth: usize,
     first: bool,
     close: &'static str,
 }
 
 impl<'a> List<'a> {
-    fn open(out: &'a mut Vec<u8>, close: &'static str) -> Self {
-        out.push(b'[');
-        Self {
+    fn open(out: &'a mut Vec<u8>, close: &'static str, depth: usize) -> Result<Self, EncodeError> {
+        Ok(Self {
+            depth: open(out, "[", depth)?,
             out,
             first: true,
             close,
-        }
+        })
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        encode(value, self.out)
+        nested(value, self.out, self.depth)
     }
 
     fn close(self) {
@@ -245,6 +267,7 @@ list! {
 /// A JSON object in the making, of a struct: fields in their order.
 struct Struct<'a> {
     out: &'a mut Vec<u8>,
+    depth: usize,
     first: bool,
     close: &'static str,
     /// The one field is the text of the whole, to be written as it is.
@@ -252,15 +275,23 @@ struct Struct<'a> {
 }
 
 impl<'a> Struct<'a> {
-    fn open(out: &'a mut Vec<u8>, close: &'static str, own_text: bool) -> Self {
-        if !own_text {
-            out.push(b'{');
-        }
-        Self {
+    fn open(out: &'a mut Vec<u8>, close: &'static str, depth: usize) -> Result<Self, EncodeError> {
+        Ok(Self {
+            depth: open(out, "{", depth)?,
             out,
             first: true,
             close,
-            own_text,
+            own_text: false,
+        })
+    }
+
+    fn of_own_text(out: &'a mut Vec<u8>) -> Self {
+        Self {
+            out,
+            depth: 0,
+            first: true,
+            close: "",
+            own_text: true,
         }
     }
 
@@ -273,7 +304,7 @@ impl<'a> Struct<'a> {
         }
         serde_json::to_writer(&mut *self.out, name)?;
         self.out.push(b':');
-        encode(value, self.out)
+        nested(value, self.out, self.depth)
     }
 
     fn text<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
@@ -284,9 +315,7 @@ impl<'a> Struct<'a> {
     }
 
     fn close(self) {
-        if !self.own_text {
-            self.out.extend_from_slice(self.close.as_bytes());
-        }
+        self.out.extend_from_slice(self.close.as_bytes());
     }
 }
 
@@ -322,6 +351,7 @@ impl ser::SerializeStructVariant for Struct<'_> {
 /// bytes are put in order at the end.
 struct Map<'a> {
     out: &'a mut Vec<u8>,
+    depth: usize,
     /// Where the first entry begins.
     start: usize,
     entries: Vec<Entry>,
@@ -334,14 +364,14 @@ struct Entry {
 }
 
 impl<'a> Map<'a> {
-    fn open(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Self {
+    fn open(out: &'a mut Vec<u8>, depth: usize) -> Result<Self, EncodeError> {
+        Ok(Self {
+            depth: open(out, "{", depth)?,
             start: out.len(),
             out,
             entries: Vec::new(),
             sorted: true,
-        }
+        })
     }
 
     fn in_order(mut self) -> Self {
@@ -383,7 +413,7 @@ impl ser::SerializeMap for Map<'_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
-        encode(value, self.out)?;
+        nested(value, self.out, self.depth)?;
         if let Some(entry) = self.entries.last_mut() {
             entry.end = self.out.len();
         }
@@ -502,6 +532,39 @@ mod tests {
             out
         )
         .is_ok()));
+    }
+
+    #[test]
+    fn what_is_nested_deeper_than_can_be_read_back_is_an_error() {
+        #[derive(Serialize, Deserialize)]
+        enum Step {
+            End,
+            List(Vec<Self>),
+            One(Box<Self>),
+            Two(Box<Self>, u8),
+            Named { next: Box<Self> },
+            Map(BTreeMap<u8, Self>),
+            Option(Option<Box<Self>>),
+        }
+        type Wrap = fn(Step) -> Step;
+        let wraps: [(Wrap, usize); 6] = [
+            (|step| Step::List(vec![step]), 2),
+            (|step| Step::One(step.into()), 1),
+            (|step| Step::Two(step.into(), 0), 2),
+            (|step| Step::Named { next: step.into() }, 2),
+            (|step| Step::Map(BTreeMap::from([(1, step)])), 2),
+            (|step| Step::Option(Some(step.into())), 1),
+        ];
+        for (at, (wrap, levels)) in wraps.into_iter().enumerate() {
+            let deep = |times| (0..times).fold(Step::End, |step, _| wrap(step));
+            let mut out = Vec::new();
+            encode(&deep(127 / levels), &mut out).expect("that deep it can be read back");
+            serde_json::from_slice::<Step>(&out).unwrap_or_else(|_| panic!("{at}"));
+            let (deeper, mut plain) = (deep(127 / levels + 1), Vec::new());
+            assert!(encode(&deeper, &mut out).is_err(), "{at}");
+            serde_json::to_writer(&mut plain, &deeper).unwrap();
+            assert!(serde_json::from_slice::<Step>(&plain).is_err(), "{at}");
+        }
     }
 
     fn values() -> impl Strategy<Value = Value> {

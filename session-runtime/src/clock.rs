@@ -21,17 +21,17 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The point `millis` milliseconds after the Unix epoch.
+    /// Returns the point `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         let millis = self.0.saturating_sub(earlier.0).max(0);
@@ -81,7 +81,7 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// Where the time comes from. Apps use [`SystemClock`]; tests inject their own.
+/// Tells the time. Apps use [`SystemClock`]; tests inject their own.
 ///
 /// ```
 /// use session_runtime::{Clock, SystemClock, Timestamp};
@@ -90,10 +90,10 @@ impl From<Timestamp> for SystemTime {
 /// assert!(clock.now() > Timestamp::from_millis(0));
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// The wall clock. May step, forwards and backwards.
+    /// Returns the wall clock's time. It may step, forwards and backwards.
     fn now(&self) -> Timestamp;
 
-    /// Time passed since a point of the clock's own choosing. Never steps; it is what tells a step of
+    /// Returns the time passed since a point of the clock's own choosing. It never steps, and so tells a step of
     /// [`now`](Self::now) from time that has really passed.
     fn elapsed(&self) -> Duration;
 }
@@ -108,7 +108,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The operating system's clocks.
+/// Reads the operating system's clocks.
 ///
 /// ```
 /// use session_runtime::{Clock, SystemClock};
@@ -174,7 +174,7 @@ impl Watch {
         self.clock.now()
     }
 
-    /// Whether the wall clock can be trusted just now.
+    /// Returns `true` if the wall clock can be trusted just now.
     pub(crate) fn is_steady(&self) -> bool {
         let elapsed = self.clock.elapsed();
         let current = offset(self.clock.now(), elapsed);

@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
-/// Why a session could not be loaded or written.
+/// Says why a session could not be loaded or written.
 ///
 /// As a response it says nothing of the cause; that goes to the log, and is in
 /// [`source`](StdError::source).
@@ -67,6 +67,14 @@ enum Kind {
     TooManySessions,
 }
 
+/// Returns the name of a field without what the library has put before it: `token` of `@guest/token`.
+pub(crate) fn own_name(field: &str) -> &str {
+    let set_off = field.strip_prefix('@');
+    set_off.map_or(field, |name| {
+        name.split_once('/').map_or(field, |(_, own)| own)
+    })
+}
+
 impl Error {
     fn new(kind: Kind, source: Option<Cause>) -> Self {
         Self(Box::new(Inner { kind, source }))
@@ -85,12 +93,8 @@ impl Error {
     }
 
     pub(crate) fn rejected(field: &str) -> Self {
-        Self::new(
-            Kind::Rejected {
-                field: field.to_owned(),
-            },
-            None,
-        )
+        let field = own_name(field).to_owned();
+        Self::new(Kind::Rejected { field }, None)
     }
 
     pub(crate) fn too_large(what: impl Into<String>, size: usize, limit: usize) -> Self {
@@ -105,20 +109,16 @@ impl Error {
     }
 
     pub(crate) fn field_too_large(field: &str, size: usize, limit: usize) -> Self {
-        Self::too_large(format!("the field `{field}`"), size, limit)
+        Self::too_large(format!("the field `{}`", own_name(field)), size, limit)
     }
 
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
-        Self::new(
-            Kind::Encode {
-                field: field.to_owned(),
-            },
-            Some(Box::new(source)),
-        )
+        let field = own_name(field).to_owned();
+        Self::new(Kind::Encode { field }, Some(Box::new(source)))
     }
 
     pub(crate) fn undecodable(field: &str) -> Self {
-        let field = field.to_owned();
+        let field = own_name(field).to_owned();
         Self::new(Kind::Undecodable { field }, None)
     }
 
@@ -143,7 +143,8 @@ impl Error {
         Self::new(Kind::Unavailable, Some(Box::new(task)))
     }
 
-    /// The store cannot be reached, did not answer in time, or is full: trying later may help.
+    /// Returns `true` if the store cannot be reached, did not answer in time, or is full, or if a conflict could not be
+    /// settled in time: trying later may help.
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self.0.kind,
@@ -151,29 +152,30 @@ impl Error {
         )
     }
 
-    /// The store did not answer before the deadline.
+    /// Returns `true` if the store did not answer before the deadline.
     pub fn is_timeout(&self) -> bool {
         self.0.kind == Kind::Timeout
     }
 
-    /// Another request changed a field whose rule is `reject`, or kept changing the same ones until the
-    /// deadline.
+    /// Returns `true` if another request changed a field whose rule is `reject`, or others kept changing the same ones
+    /// until the deadline.
     pub fn is_conflict(&self) -> bool {
         matches!(self.0.kind, Kind::Rejected { .. } | Kind::Unsettled)
     }
 
-    /// A field or the record is over its limit.
+    /// Returns `true` if a field or the session is over its limit.
     pub fn is_too_large(&self) -> bool {
         matches!(self.0.kind, Kind::TooLarge { .. })
     }
 
-    /// Whether a login was refused because the user has as many sessions as
+    /// Returns `true` if a login was refused because the user has as many sessions as
     /// [`SessionLayer::max_sessions`](crate::SessionLayer::max_sessions) allows. Nothing of the guest is lost.
     pub fn is_too_many_sessions(&self) -> bool {
         self.0.kind == Kind::TooManySessions
     }
 
-    /// A field's value has no JSON form, such as NaN or a map whose keys are not text.
+    /// Returns `true` if a field's value cannot be written as JSON: NaN, a map whose keys are not text, or what is nested
+    /// so deep that it could not be read back.
     pub fn is_encode(&self) -> bool {
         matches!(self.0.kind, Kind::Encode { .. })
     }
@@ -194,7 +196,7 @@ impl Error {
         response
     }
 
-    /// What the client is told: a status, and a sentence that gives nothing away.
+    /// Returns what the client is told: a status, and a sentence that gives nothing away.
     fn answer(&self) -> (StatusCode, &'static str) {
         match self.0.kind {
             Kind::Unavailable
@@ -246,7 +248,7 @@ impl fmt::Display for Error {
             Kind::TooLarge { what, size, limit } => {
                 write!(f, "{what} takes {size} bytes, and {limit} is the limit: keep large data elsewhere and its name in the session")
             }
-            Kind::Encode { field } => write!(f, "the value of `{field}` has no JSON form"),
+            Kind::Encode { field } => write!(f, "the value of `{field}` cannot be written as JSON"),
             Kind::Undecodable { field } => {
                 write!(f, "a stored value of `{field}` does not fit its type, so it is kept and not merged")
             }
@@ -304,7 +306,7 @@ impl fmt::Display for Causes<'_> {
     }
 }
 
-/// What a store says when it could not do what was asked.
+/// Says why a store could not do what was asked.
 ///
 /// ```
 /// use session_runtime::store::StoreError;
@@ -329,8 +331,8 @@ enum StoreErrorKind {
 }
 
 impl StoreError {
-    /// The store cannot be reached, or the connection broke. It is not known whether a swap happened; the same is
-    /// asked again.
+    /// Says that the store cannot be reached, or the connection broke. It is not known whether a swap happened; the same
+    /// is asked again.
     pub fn unavailable(source: impl Into<Cause>) -> Self {
         Self {
             kind: StoreErrorKind::Unavailable,
@@ -338,7 +340,7 @@ impl StoreError {
         }
     }
 
-    /// The store did not answer in time. It is not known whether a swap happened; the same is asked again.
+    /// Says that the store did not answer in time. It is not known whether a swap happened; the same is asked again.
     pub fn timeout() -> Self {
         Self {
             kind: StoreErrorKind::Timeout,
@@ -346,7 +348,7 @@ impl StoreError {
         }
     }
 
-    /// Others were in the way, a deadlock say. Nothing was written, and the same may be asked again.
+    /// Says that others were in the way, a deadlock for instance. Nothing was written, and the same may be asked again.
     pub fn contended(source: impl Into<Cause>) -> Self {
         Self {
             kind: StoreErrorKind::Contended,
@@ -354,7 +356,7 @@ impl StoreError {
         }
     }
 
-    /// There is no room. Nothing was written; trying again at once will not help.
+    /// Says that there is no room. Nothing was written; trying again at once will not help.
     pub fn full(source: impl Into<Cause>) -> Self {
         Self {
             kind: StoreErrorKind::Full,
@@ -362,7 +364,7 @@ impl StoreError {
         }
     }
 
-    /// Something that no repeat will mend, such as a table that does not exist or a record that cannot be
+    /// Says what no repeat will mend, such as a table that does not exist or a record that cannot be
     /// read. Nothing was written.
     pub fn broken(source: impl Into<Cause>) -> Self {
         Self {
@@ -408,7 +410,7 @@ impl StdError for StoreError {
     }
 }
 
-/// Why a stored value could not be read as its field's type.
+/// Says why a stored value could not be read as its field's type.
 ///
 /// It counts as absent for reading, and its bytes stay in the store until the field is set.
 ///
@@ -439,7 +441,7 @@ impl DecodeError {
     pub(crate) fn new(field: &'static str, source: &serde_json::Error) -> Self {
         // Not kept as a source: serde's messages quote the value.
         Self {
-            field,
+            field: own_name(field),
             position: (source.line(), source.column()),
         }
     }
@@ -458,7 +460,7 @@ impl fmt::Display for DecodeError {
 
 impl StdError for DecodeError {}
 
-/// Why a value has no JSON form. The message never quotes the value.
+/// Says why a value cannot be written as JSON. The message never quotes the value.
 #[derive(Debug)]
 pub(crate) struct EncodeError(pub(crate) Cow<'static, str>);
 

@@ -7,7 +7,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::key::{Key, UserId};
 use crate::record::Ended;
 
-/// Something that happened to a session, told to [`SessionLayer::on_event`](crate::SessionLayer::on_event).
+/// Tells of something that happened to a session, to [`SessionLayer::on_event`](crate::SessionLayer::on_event).
 ///
 /// ```
 /// use session_runtime::{Event, EventKind, SessionLayer, store::MemoryStore};
@@ -22,24 +22,24 @@ use crate::record::Ended;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// What happened.
+    /// The thing that happened.
     pub kind: EventKind,
     /// The session's key, which stays the same for as long as the session lives.
     pub session: Key,
-    /// Whose session it is; `None` for a guest's, and where nobody looked.
+    /// The user whose session it is; `None` for a guest's, and where nobody looked.
     pub user: Option<UserId>,
-    /// When it happened, by the layer's clock.
+    /// The time of it, by the layer's clock.
     pub at: Timestamp,
 }
 
-/// What happened to a session.
+/// Says what happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
     /// It was created: by the first write of a guest, or by a login.
     Created,
-    /// What a guest had gathered was credited to the user who logged in. Not told of what the login's schema did not
-    /// know, and a later one takes in.
+    /// The user was credited with what a guest had gathered: by the login, or later, when a schema is extracted that
+    /// the login did not know, or for a request that was under way.
     Merged,
     /// It has ended. [`Ended::Expired`] is told when it is swept, and only by stores that are swept: not by
     /// those whose engine drops what has expired by itself.

@@ -12,7 +12,7 @@ use crate::schema::Schema;
 use crate::session::{PassiveSession, Session};
 use crate::sessions::Sessions;
 
-/// What the layer has put into the request.
+/// Returns what the layer has put into the request.
 fn request_of(parts: &Parts) -> Result<&Arc<Request>, Error> {
     parts.extensions.get().ok_or_else(Error::missing_layer)
 }
@@ -24,7 +24,7 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     request.load(parts, deadline).await?;
     request.uses(S::LIFETIME, touch);
     request.config.know(TypeId::of::<S>(), S::ROWS);
-    Session::open(Arc::clone(request), deadline).await
+    Session::open(Arc::clone(request), touch, deadline).await
 }
 
 impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {
@@ -38,7 +38,7 @@ impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {
 impl<S: Schema, A: Sync> OptionalFromRequestParts<A> for Session<S> {
     type Rejection = Error;
 
-    /// `None` only where the client presented no live session. A store that fails still rejects.
+    /// Returns `None` only where the client presented no live session. A store that fails still rejects.
     async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Option<Self>, Error> {
         let session = extract::<S>(parts, true).await?;
         Ok((!session.is_new()).then_some(session))

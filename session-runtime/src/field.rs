@@ -8,9 +8,9 @@ use crate::clock::Timestamp;
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::plan::edit::{same_payload, same_slot};
-use crate::record::Slot;
+use crate::record::{Expiry, Slot};
 use crate::row::{AnyRow, CellEdit, EditKind, Row};
-use crate::schema::{Cell, Opener};
+use crate::schema::{Cell, MaySlide, Opener};
 
 mod flash;
 mod marks;
@@ -45,7 +45,7 @@ pub struct Field<T: 'static> {
     marks: Marks,
 }
 
-/// A decoded value, and when it is to lapse if that was said.
+/// A decoded value, and when it is to expire if that was said.
 struct Opened<T> {
     value: T,
     lifetime: Lifetime,
@@ -76,7 +76,7 @@ impl<T: Send + Sync + 'static> Field<T> {
 }
 
 impl<T> Field<T> {
-    /// What the guest had gathered in the field before the login, where it has not been merged into the user's: since
+    /// Returns what the guest had gathered in the field before the login, where it has not been merged into the user's: since
     /// [`SessionLayer::migrate`](crate::SessionLayer::migrate) is off, or it had no room. `None` if
     /// there is nothing. [`Session::migrate`](crate::Session::migrate) and
     /// [`discard`](crate::Session::discard) settle it.
@@ -85,13 +85,13 @@ impl<T> Field<T> {
         self.row.decode_payload(slot.payload()).ok()
     }
 
-    /// The value; the default while the field is absent.
+    /// Returns the value; the default while the field is absent.
     pub fn get(&self) -> &T {
         self.slide();
         &self.opened().value
     }
 
-    /// The value, to be changed in place.
+    /// Returns the value, to be changed in place. The field keeps the lifetime that it has.
     ///
     /// If it is the same at the end of the request, nothing is written.
     pub fn get_mut(&mut self) -> &mut T {
@@ -100,9 +100,10 @@ impl<T> Field<T> {
         &mut self.opened_mut().value
     }
 
-    /// Replaces the value. Its lifetime starts anew.
+    /// Replaces the value. Its lifetime starts anew, or is what [`expire_in`](Self::expire_in) has said in this request.
     pub fn set(&mut self, value: T) {
-        self.value = opened(value);
+        let lifetime = self.lifetime();
+        self.value = Box::new(Opened { value, lifetime }).into();
         self.marks.replace(Marks::SET);
     }
 
@@ -121,7 +122,7 @@ impl<T> Field<T> {
         self.marks.replace(Marks::CLEARED);
     }
 
-    /// Whether the field has a value, be it stored or set just now.
+    /// Returns `true` if the field has a value, be it stored or set just now.
     pub fn is_present(&self) -> bool {
         if self.marks.has(Marks::SET | Marks::BORROWED) {
             return true;
@@ -133,7 +134,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value, unless what is stored does not fit the field's type.
+    /// Returns the value, unless what is stored does not fit the field's type.
     ///
     /// # Errors
     ///
@@ -152,8 +153,9 @@ impl<T> Field<T> {
         }
     }
 
-    /// Gives the field a lifetime from now, whatever its attribute says. No effect while it is absent; setting
-    /// it later starts its usual lifetime.
+    /// Gives the field a lifetime from now, whatever its attribute says; also the value that this request sets after
+    /// this. It holds until another request sets the field, be it used or changed in place meanwhile. No effect on a
+    /// field that stays absent.
     pub fn expire_in(&mut self, lifetime: Duration) {
         self.live(Lifetime::For(lifetime));
     }
@@ -163,7 +165,7 @@ impl<T> Field<T> {
         self.live(Lifetime::Session);
     }
 
-    /// When the field lapses; `None` if it lives as long as the session, or is absent.
+    /// Returns when the field expires; `None` if it lives as long as the session, or is absent.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expiry().map(Into::into)
     }
@@ -176,21 +178,47 @@ impl<T> Field<T> {
     }
 
     fn live(&mut self, lifetime: Lifetime) {
-        if self.is_present() {
-            self.opened_mut().lifetime = lifetime;
-        }
+        self.opened_mut().lifetime = lifetime;
     }
 
     fn expiry(&self) -> Option<Timestamp> {
-        if !self.is_present() {
-            return None;
-        }
-        let now = self.marks.opened_at();
+        let at_end = || self.expiry_at(self.marks.opened_at(), &|| false).at;
+        self.is_present().then(at_end).flatten()
+    }
+
+    /// When the value lapses that the field has at the end of the request, if that is at `now`. `may_slide` says whether
+    /// having used it counts.
+    fn expiry_at(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Expiry {
         match self.lifetime() {
-            Lifetime::For(lifetime) => Some(now + lifetime),
-            Lifetime::Session => None,
-            Lifetime::Usual if self.marks.has(Marks::SET) => self.row.expiry(now),
-            Lifetime::Usual => self.stored().and_then(|slot| slot.expires()),
+            Lifetime::For(lifetime) => Expiry {
+                at: Some(now + lifetime),
+                pinned: true,
+            },
+            Lifetime::Session => Expiry::default(),
+            Lifetime::Usual => match self.kept() {
+                Some(slot) => self.slid(slot.expiry(), now, may_slide),
+                None => self.row.expiry(now).into(),
+            },
+        }
+    }
+
+    /// The stored slot, if its lifetime goes on: the field was changed in place at most.
+    fn kept(&self) -> Option<&Arc<Slot>> {
+        let anew = self.marks.has(Marks::SET | Marks::FAILED);
+        self.stored().filter(|_| !anew)
+    }
+
+    /// A used field that slides lives on, unless it was given another lifetime; written at most every tenth of its own.
+    fn slid(&self, stored: Expiry, now: Timestamp, may_slide: MaySlide<'_>) -> Expiry {
+        let slides = !stored.pinned && self.marks.has(Marks::USED);
+        let (Some(expires), Some(ttl), true) = (stored.at, self.row.slides(), slides) else {
+            return stored;
+        };
+        let extended = now + ttl;
+        if extended.since(expires) >= ttl / 10 && may_slide() {
+            Some(extended).into()
+        } else {
+            stored
         }
     }
 
@@ -245,14 +273,6 @@ impl<T> Field<T> {
     }
 }
 
-fn opened<T>(value: T) -> OnceLock<Box<Opened<T>>> {
-    Box::new(Opened {
-        value,
-        lifetime: Lifetime::Usual,
-    })
-    .into()
-}
-
 /// What becomes of a cell's payload.
 enum Payload {
     Same,
@@ -261,16 +281,29 @@ enum Payload {
 
 impl<T: Send + Sync + 'static> Field<T> {
     /// What is to be in the slot's place at the end of the request.
-    fn outcome(&self, now: Timestamp) -> Result<Option<Arc<Slot>>, Error> {
+    fn outcome(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<Arc<Slot>>, Error> {
         let payload = match self.value.get() {
             Some(opened) if self.marks.has(Marks::SET | Marks::BORROWED) => self.payload(opened)?,
             _ => Payload::Same,
         };
         Ok(match payload {
-            Payload::New(payload) => Some(self.row.slot(payload, self.written_expiry(now))),
+            Payload::New(payload) => Some(self.row.slot(payload, self.expiry_at(now, may_slide))),
             Payload::Same if self.is_used_up() => None,
-            Payload::Same => self.stored().map(|slot| self.retimed(slot, now)),
+            Payload::Same => self.stored().map(|slot| self.retimed(slot, now, may_slide)),
         })
+    }
+
+    /// The stored slot, with the expiry that it is to have.
+    fn retimed(&self, slot: &Arc<Slot>, now: Timestamp, may_slide: MaySlide<'_>) -> Arc<Slot> {
+        if self.marks.has(Marks::FAILED) {
+            return Arc::clone(slot);
+        }
+        let expiry = self.expiry_at(now, may_slide);
+        if expiry == slot.expiry() {
+            Arc::clone(slot)
+        } else {
+            Arc::new(slot.expiring(expiry))
+        }
     }
 
     fn payload(&self, opened: &Opened<T>) -> Result<Payload, Error> {
@@ -301,44 +334,11 @@ impl<T: Send + Sync + 'static> Field<T> {
         self.row.is_flash() && self.marks.has(Marks::USED) && !spared
     }
 
-    /// When a value written at `now` lapses.
-    fn written_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        match self.lifetime() {
-            Lifetime::Usual => self.row.expiry(now),
-            Lifetime::For(lifetime) => Some(now + lifetime),
-            Lifetime::Session => None,
-        }
-    }
-
-    /// The stored slot, with the expiry it is to have.
-    fn retimed(&self, slot: &Arc<Slot>, now: Timestamp) -> Arc<Slot> {
-        let expires = match self.lifetime() {
-            Lifetime::Usual => self.slid(slot.expires(), now),
-            Lifetime::For(lifetime) => Some(now + lifetime),
-            Lifetime::Session => None,
-        };
-        if expires == slot.expires() {
-            Arc::clone(slot)
-        } else {
-            Arc::new(slot.retimed(expires))
-        }
-    }
-
     /// Whether what becomes of it differs from what is stored by having been used alone.
     fn only_slid(&self, ours: Option<&Arc<Slot>>) -> bool {
         same_payload(self.slot.as_ref(), ours)
             && !self.marks.has(Marks::SET)
             && self.lifetime() == Lifetime::Usual
-    }
-
-    /// A used field that slides lives on; written at most every tenth of its lifetime.
-    fn slid(&self, stored: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-        let (Some(expires), Some(ttl)) = (stored, self.row.slides()) else {
-            return stored;
-        };
-        let extended = now + ttl;
-        let worth_it = self.marks.has(Marks::USED) && extended.since(expires) >= ttl / 10;
-        Some(if worth_it { extended } else { expires })
     }
 }
 
@@ -351,12 +351,12 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
         (self.is_present(), self.expiry())
     }
 
-    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error> {
+    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error> {
         let retimed = self.lifetime() != Lifetime::Usual;
         if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED) {
             return Ok(None);
         }
-        let ours = self.outcome(now)?;
+        let ours = self.outcome(now, may_slide)?;
         let same = same_slot(self.slot.as_ref(), ours.as_ref());
         let row: &'static dyn AnyRow = self.row;
         let kind = match same {
@@ -377,7 +377,7 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
 }
 
 impl<T> fmt::Debug for Field<T> {
-    /// Whether there is a value and when it lapses; not the value.
+    /// Writes whether there is a value and when it expires; not the value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         describe(f, self.is_present(), self.expiry())
     }

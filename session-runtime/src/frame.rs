@@ -25,7 +25,7 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::UserId;
-use crate::record::{Ended, FieldName, Head, Record, Slot, Version};
+use crate::record::{Ended, Expiry, FieldName, Head, Record, Slot, Version};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 
@@ -47,6 +47,7 @@ const SHORTEST_SECRET: usize = 16 + 1 + 8 + 1;
 /// The flags of a slot.
 const EXPIRES: u8 = 1;
 const BESIDE: u8 = 2;
+const PINNED: u8 = 4;
 
 /// The largest payload that is packed with the head.
 const SMALL: usize = 256;
@@ -275,7 +276,8 @@ fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
 fn put_row(frame: &mut Vec<u8>, slot: &Slot, beside: bool) {
     put_text(frame, slot.name().as_str());
     let expires = u8::from(slot.expires().is_some()) * EXPIRES;
-    frame.push(expires + u8::from(beside) * BESIDE);
+    let pinned = u8::from(slot.expiry().pinned) * PINNED;
+    frame.push(expires + u8::from(beside) * BESIDE + pinned);
     if let Some(expires) = slot.expires() {
         put_time(frame, expires);
     }
@@ -329,7 +331,7 @@ struct Reader<'a> {
 struct SlotRow {
     name: FieldName,
     beside: bool,
-    expires: Option<Timestamp>,
+    expiry: Expiry,
     signature: Signature,
     length: usize,
 }
@@ -496,15 +498,18 @@ impl<'a> Reader<'a> {
     fn row(&mut self) -> Result<SlotRow, Fault> {
         let name = FieldName::from(self.text()?);
         let flags = self.byte()?;
-        if flags & !(EXPIRES | BESIDE) != 0 {
+        if flags & !(EXPIRES | BESIDE | PINNED) != 0 {
             return Err(Fault::Flag);
         }
-        let expires = self.if_there(flags & EXPIRES != 0, Self::time)?;
+        let expiry = Expiry {
+            at: self.if_there(flags & EXPIRES != 0, Self::time)?,
+            pinned: flags & PINNED != 0,
+        };
         let signature = Signature::from_bytes(self.array()?);
         Ok(SlotRow {
             name,
             beside: flags & BESIDE != 0,
-            expires,
+            expiry,
             signature,
             length: self.length()?,
         })
@@ -525,12 +530,8 @@ impl<'a> Reader<'a> {
             self.take(row.length)?;
             self.frame.slice(start..self.at)
         };
-        Ok(Arc::new(Slot::signed(
-            row.name,
-            payload,
-            row.expires,
-            row.signature,
-        )))
+        let (expiry, signature) = (row.expiry, row.signature);
+        Ok(Arc::new(Slot::stored(row.name, payload, expiry, signature)))
     }
 
     fn time(&mut self) -> Result<Timestamp, Fault> {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// The name of a record in a store.
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 /// # Ok::<(), session_runtime::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Key {
     /// A browser's session.
     Session(Selector),
@@ -28,7 +30,7 @@ pub enum Key {
 }
 
 /// The part of a session id that names its record: 64 random bits. No secret: it opens nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selector(u64);
 
 impl Selector {
@@ -62,7 +64,7 @@ impl Selector {
 pub struct UserId(Box<str>);
 
 impl UserId {
-    /// The user of that name; whatever text the app identifies users by.
+    /// Makes the id of the user of that name; whatever text the app identifies users by.
     pub fn new(name: impl Into<Box<str>>) -> Self {
         Self(name.into())
     }
@@ -154,6 +156,22 @@ impl Key {
                     (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
                 })
             }
+        }
+    }
+}
+
+impl Serialize for Selector {
+    /// Writes the key, as it stands in the store.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Key::from(*self))
+    }
+}
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Key::parse(&String::deserialize(deserializer)?) {
+            Some(Key::Session(selector)) => Ok(selector),
+            _ => Err(D::Error::custom("not the key of a session")),
         }
     }
 }

@@ -38,13 +38,13 @@ pub struct SessionLayer {
 }
 
 impl SessionLayer {
-    /// Sessions in `store`, by cookie. See [`CookieTransport`](crate::transport::CookieTransport).
+    /// Keeps sessions in `store`, and their ids in a cookie. See [`CookieTransport`](crate::transport::CookieTransport).
     #[cfg(feature = "cookie")]
     pub fn new(store: impl Store) -> Self {
         Self::with_transport(store, crate::transport::CookieTransport::new())
     }
 
-    /// Sessions in `store`, by another transport.
+    /// Keeps sessions in `store`, and has their ids travel otherwise than by default.
     pub fn with_transport(store: impl Store, transport: impl Into<Transport>) -> Self {
         Self {
             config: Arc::new(Config::new(Arc::new(store), transport.into())),
@@ -55,13 +55,13 @@ impl SessionLayer {
         Arc::make_mut(&mut self.config)
     }
 
-    /// Where the id travels: a cookie unless told otherwise.
+    /// Sets where the id travels: in a cookie by default.
     pub fn transport(mut self, transport: impl Into<Transport>) -> Self {
         self.config_mut().transport = transport.into();
         self
     }
 
-    /// For plain http in development: the cookie loses `Secure` and its `__Host-` prefix. In production,
+    /// Allows plain http, for development: the cookie loses `Secure` and its `__Host-` prefix. In production,
     /// whoever listens on the network has the session.
     #[cfg(feature = "cookie")]
     pub fn insecure(mut self) -> Self {
@@ -71,42 +71,42 @@ impl SessionLayer {
         self
     }
 
-    /// How long a session may be idle: two hours by default. `#[session(ttl = "…")]` overrides it.
+    /// Sets how long a session may be idle: two hours by default. `#[session(ttl = "…")]` overrides it.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.config_mut().ttl = ttl;
         self
     }
 
-    /// How long a session may live at all, however much it is used: 30 days by default.
-    /// `#[session(absolute = "…")]` overrides it.
+    /// Sets how long a session may live at all, from its creation or last login on, however much it is used: 30 days by
+    /// default. `#[session(absolute = "…")]` overrides it.
     pub fn absolute(mut self, absolute: Duration) -> Self {
         self.config_mut().absolute = absolute;
         self
     }
 
-    /// How long a request waits for the store, once when it loads and once when it commits: two seconds by
-    /// default. After that the client gets a 503.
+    /// Sets how long the store may take over each thing that is awaited: loading, `save`, `login`, the end of a request.
+    /// Two seconds by default. After that the client gets a 503.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.config_mut().deadline = deadline;
         self
     }
 
-    /// The largest value of one field, in bytes of JSON: 256 KiB by default. Over that nothing is written,
+    /// Limits the value of one field, in bytes of JSON: 256 KiB by default. Over that nothing is written,
     /// and the client gets a 413.
     pub fn max_field(mut self, bytes: usize) -> Self {
         self.config_mut().caps.field = bytes;
         self
     }
 
-    /// The largest session, in bytes of names and JSON: 1 MiB by default. Over that nothing is written, and
+    /// Limits a session, in bytes of names and JSON: 1 MiB by default. Over that nothing is written, and
     /// the client gets a 413.
     pub fn max_record(mut self, bytes: usize) -> Self {
         self.config_mut().caps.record = bytes;
         self
     }
 
-    /// Binds each session to the address it was created from, as `address_of` tells it. A session that is
-    /// presented from elsewhere is ended; [`Session::ended`](crate::Session::ended) says so.
+    /// Binds each session to the address that it was created or last logged in from, as `address_of` tells it. A session
+    /// that is presented from elsewhere is ended; [`Session::ended`](crate::Session::ended) says so.
     ///
     /// Off by default: phones change their address all the time. Behind a proxy the address is in a header
     /// that only the proxy can be trusted to write.
@@ -130,7 +130,7 @@ impl SessionLayer {
         self.client_address(address_of)
     }
 
-    /// How to tell a client's address, for [`Device::address`](crate::Device::address). The session is not
+    /// Tells a client's address, for [`Device::address`](crate::Device::address). The session is not
     /// bound to it: see [`bind_address`](Self::bind_address).
     pub fn client_address(
         mut self,
@@ -140,7 +140,7 @@ impl SessionLayer {
         self
     }
 
-    /// Binds each session to the user agent that created it. A session that another presents is ended.
+    /// Binds each session to the user agent that created it or last logged in. A session that another presents is ended.
     ///
     /// Off by default: browsers change theirs with every update.
     pub fn bind_user_agent(mut self) -> Self {
@@ -148,8 +148,8 @@ impl SessionLayer {
         self
     }
 
-    /// Which responses a handler's changes are written with. By default all but 408 and 504, which come from
-    /// a timeout amid the handler.
+    /// Decides which responses a handler's changes are written with: by default all but 408 and 504, which come from
+    /// a timeout amid the handler and never are.
     ///
     /// ```
     /// use session_runtime::{SessionLayer, store::MemoryStore};
@@ -166,15 +166,17 @@ impl SessionLayer {
         self
     }
 
-    /// How often expired records are swept from the store, in batches: once a minute by default. `None` leaves
+    /// Sets how often expired records are swept from the store, in batches: once a minute by default. `None` leaves
     /// that to somebody else; see [`Store::sweep`].
     pub fn sweep_every(mut self, period: Option<Duration>) -> Self {
         self.config_mut().sweep_every = period;
         self
     }
 
-    /// Whether a login merges what the guest has gathered into the user's fields: it does, by default. If not,
-    /// that is dropped with the guest's session; fields without a rule stay with the browser either way.
+    /// Has a login merge what the guest has gathered into the user's fields, or not: it does, by default. If not,
+    /// that stays set apart in the session. [`Field::brought`](crate::Field::brought) shows it,
+    /// [`Session::migrate`](crate::Session::migrate) merges it, [`Session::discard`](crate::Session::discard) drops it,
+    /// and so does a logout. Fields without a rule stay with the browser either way.
     pub fn migrate(mut self, wanted: bool) -> Self {
         self.config_mut().migrate = wanted;
         self
@@ -188,19 +190,20 @@ impl SessionLayer {
         self
     }
 
-    /// Whether each request of somebody who is logged in looks into the user's record: it does not, by default, where its
-    /// schema has no fields that follow the user. Such a request learns of a revocation when its session is ended, a
+    /// Has each request of somebody who is logged in look into the user's record, or not: it does not, by default, where
+    /// its schema has no fields that follow the user. Such a request learns of a revocation when its session is ended, a
     /// moment later. It costs one call of the store.
     pub fn always_check_user(mut self, wanted: bool) -> Self {
         self.config_mut().always_check_user = wanted;
         self
     }
 
-    /// How many sessions one user may have, and what a login does that would be one too many. As many as they
-    /// like, by default.
+    /// Limits the sessions that one user may have, and says what a login does that would be one too many. By default a
+    /// user has a hundred, and the next login ends the oldest.
     ///
-    /// The number holds however many logins race. It costs a login one look at each of the user's sessions and
-    /// three small commits. A login that breaks off blocks its place for ten seconds.
+    /// The number holds however many logins race, and costs none of them a call; a login that ends others ends them all
+    /// at once. One that is refused has looked at each of the user's sessions, all at once, whether it is still in use. All
+    /// sessions are listed in the user's record, at up to 100 bytes each.
     pub fn max_sessions(mut self, limit: usize, when_full: WhenFull) -> Self {
         self.config_mut().max_sessions = (limit.max(1), when_full);
         self
@@ -219,13 +222,13 @@ impl SessionLayer {
         self
     }
 
-    /// All sessions of any user, for tasks outside of requests. Handlers extract [`Sessions`]. Settings that are
+    /// Returns what lists and ends the sessions of any user, for tasks outside of requests. Handlers extract [`Sessions`]. Settings that are
     /// made later do not reach it.
     pub fn sessions(&self) -> Sessions {
         Sessions::new(Arc::clone(&self.config))
     }
 
-    /// Another clock than the system's, for tests.
+    /// Goes by another clock than the system's, for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.config_mut().set_clock(Arc::new(clock));
         self

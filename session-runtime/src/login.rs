@@ -58,6 +58,8 @@ pub(crate) struct LoginFailure {
     pub(crate) error: Error,
     /// The session as it is now, if what the request has changed is in it.
     pub(crate) session: Option<Arc<Record>>,
+    /// An id that opens it and that nobody has been sent, if the login has made it.
+    pub(crate) id: Option<SessionId>,
     /// It is not known whether the session was opened.
     pub(crate) unknown: Option<UnknownOutcome>,
 }
@@ -67,6 +69,7 @@ impl From<Error> for LoginFailure {
         Self {
             error,
             session: None,
+            id: None,
             unknown: None,
         }
     }
@@ -129,7 +132,16 @@ impl Login<'_> {
                     let places = Places::of(record.as_deref());
                     let place = places.find(opened.id.selector());
                     let leaves = place.is_some_and(|place| place.leaving);
-                    if leaves || self.is_over(&opened).await? {
+                    let is_over = if leaves {
+                        Ok(true)
+                    } else {
+                        self.is_over(&opened).await
+                    };
+                    let is_over = match is_over {
+                        Ok(is_over) => is_over,
+                        Err(error) => return Err(self.refused(opened, error).await),
+                    };
+                    if is_over {
                         opened = self.create().await?;
                         sure = Sure::New;
                     } else {
@@ -143,10 +155,9 @@ impl Login<'_> {
     }
 
     /// Returns `true` if the session that was opened has been ended since, to make room for another say.
-    async fn is_over(&self, opened: &OpenedSession) -> Result<bool, LoginFailure> {
+    async fn is_over(&self, opened: &OpenedSession) -> Result<bool, Error> {
         let key = Key::from(&opened.id);
-        let there = load(self.config, &key, Freshness::Latest, self.deadline).await;
-        let there = there.map_err(Error::from)?;
+        let there = load(self.config, &key, Freshness::Latest, self.deadline).await?;
         Ok(there.is_none_or(|there| there.ended().is_some()))
     }
 
@@ -157,9 +168,9 @@ impl Login<'_> {
             return self.refused(opened, failure.error).await;
         }
         LoginFailure {
-            error: failure.error,
-            session: (!opened.is_new).then_some(opened.record),
-            unknown: None,
+            id: opened.is_new.then_some(opened.id),
+            session: Some(opened.record),
+            ..failure.error.into()
         }
     }
 
@@ -260,7 +271,12 @@ impl Login<'_> {
                 })
             },
         );
-        Ok(ended.await?.outcome)
+        let ended = ended.await?;
+        if ended.written {
+            let kind = EventKind::Ended(Ended::Expired);
+            self.config.emit(kind, &key, Some(self.user));
+        }
+        Ok(ended.outcome)
     }
 
     /// Refuses before anything is written, where that can be told.
@@ -307,9 +323,8 @@ impl Login<'_> {
             |there, now| open.plan(opened, there, now),
         );
         let amended = amended.await.map_err(|failure: Failure| LoginFailure {
-            error: failure.error,
-            session: None,
             unknown: failure.unknown,
+            ..failure.error.into()
         })?;
         let opened = amended.record.filter(|_| amended.outcome);
         Ok(opened.map(|record| OpenedSession {
@@ -355,7 +370,7 @@ impl Login<'_> {
         let (key, secret) = (Key::from(&opened.id), opened.id.secret());
         let seen = Some(Arc::clone(&opened.record));
         let undone = amend(self.config, &key, seen, self.deadline, |there, now| {
-            Ok(undo::plan(there, secret, self.rows, now))
+            Ok(undo::plan(there, secret, self.rows, self.lifetimes, now))
         });
         let record = match undone.await {
             Ok(amended) => amended.record,
@@ -365,9 +380,8 @@ impl Login<'_> {
             }
         };
         LoginFailure {
-            error,
             session: record.filter(|_| !opened.is_new),
-            unknown: None,
+            ..error.into()
         }
     }
 

@@ -9,11 +9,11 @@ mod precedent;
 pub use by_key::Keyed;
 pub use precedent::{left_precedent, retainment_precedent, right_precedent, storage_precedent};
 
-/// What a merge is between.
+/// Says what a merge is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Occasion {
-    /// Two requests wrote the same field; `ours` is the one that commits later.
+    /// Two requests wrote the same field; `ours` is the one that is written later.
     Conflict,
     /// A guest logged in: `ours` is the guest's value, `theirs` the account's, and there is no base.
     Login,
@@ -39,19 +39,47 @@ pub enum Occasion {
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sides<T> {
     /// The value that both sides started from.
     pub base: Option<T>,
-    /// The value of the request that is committing, or of the guest.
+    /// The value of the request that is writing, or of the guest.
     pub ours: Option<T>,
     /// The value that is stored by now, or the account's.
     pub theirs: Option<T>,
-    /// What the merge is between.
+    /// The occasion: what the merge is between.
     pub occasion: Occasion,
 }
 
 impl<T> Sides<T> {
-    /// What `part` finds in each side.
+    /// Returns three sides, for a [`Merge`] of what is inside of another, or for a test of a rule.
+    ///
+    /// ```
+    /// use session_runtime::{Merge, Occasion, Sides};
+    ///
+    /// #[derive(PartialEq)]
+    /// struct Wrapped(Option<u8>);
+    ///
+    /// impl Merge for Wrapped {
+    ///     fn merge(sides: Sides<Self>) -> Option<Self> {
+    ///         let [base, ours, theirs] = [sides.base, sides.ours, sides.theirs].map(|side| side?.0);
+    ///         u8::merge(Sides::new(base, ours, theirs, sides.occasion)).map(|inner| Self(Some(inner)))
+    ///     }
+    /// }
+    /// # let wrapped = |n| Some(Wrapped(Some(n)));
+    /// # let merged = Wrapped::merge(Sides::new(wrapped(1), wrapped(2), wrapped(3), Occasion::Conflict));
+    /// # assert!(merged == wrapped(2));
+    /// ```
+    pub fn new(base: Option<T>, ours: Option<T>, theirs: Option<T>, occasion: Occasion) -> Self {
+        Self {
+            base,
+            ours,
+            theirs,
+            occasion,
+        }
+    }
+
+    /// Returns what `part` finds in each side.
     fn each<U>(self, part: impl Fn(T) -> Option<U>) -> Sides<U> {
         Sides {
             base: self.base.and_then(&part),
@@ -63,7 +91,7 @@ impl<T> Sides<T> {
 }
 
 impl<T: PartialEq> Sides<T> {
-    /// The side that changed, if only one did; else what `rule` makes of both.
+    /// Returns the side that changed, if only one did; else what `rule` makes of both.
     fn settle(self, rule: impl FnOnce(Self) -> Option<T>) -> Option<T> {
         if self.ours == self.base {
             self.theirs
@@ -357,7 +385,7 @@ union_of_sets! {
     note = "`deep` and `by_key` merge part by part; derive `session_runtime::Merge` for a struct of yours, or name another rule"
 )]
 pub trait Merge: Sized + PartialEq {
-    /// What becomes of a value that both sides changed; `None` removes it.
+    /// Returns what becomes of a value that both sides changed; `None` removes it.
     fn merge(sides: Sides<Self>) -> Option<Self>;
 }
 

@@ -14,7 +14,7 @@ macro_rules! count {
 pub(crate) fn undecodable(field: &str) {
     count!("undecodable");
     tracing::warn!(
-        field,
+        field = crate::error::own_name(field),
         "a stored value does not fit its field's type: the default is served, the bytes are kept"
     );
 }

@@ -44,8 +44,9 @@ pub(crate) struct Queue {
     last: Mutex<Last>,
     /// How many turns there have been.
     turns: AtomicU64,
-    /// Until when swaps queue from the start, in milliseconds of the monotonic clock.
-    contended: AtomicU64,
+    /// The key that had the last conflict, as a number, and until when its swaps queue from the start, in milliseconds of
+    /// the monotonic clock.
+    contended: (AtomicU64, AtomicU64),
 }
 
 /// What the last in a queue has left.
@@ -72,15 +73,18 @@ impl Queue {
         self.turns.load(Ordering::SeqCst)
     }
 
-    /// Returns `true` if there was a conflict a moment ago. `now` is of the monotonic clock.
-    pub(crate) fn is_contended(&self, now: Duration) -> bool {
-        millis(now) < self.contended.load(Ordering::Relaxed)
+    /// Returns `true` if the key had a conflict a moment ago. `now` is of the monotonic clock.
+    pub(crate) fn is_contended(&self, key: &Key, now: Duration) -> bool {
+        let (contended, until) = &self.contended;
+        contended.load(Ordering::Relaxed) == key.spread()
+            && millis(now) < until.load(Ordering::Relaxed)
     }
 
     /// Notes a conflict.
-    pub(crate) fn contend(&self, now: Duration) {
-        let until = millis(now + CONTENDED);
-        self.contended.store(until, Ordering::Relaxed);
+    pub(crate) fn contend(&self, key: &Key, now: Duration) {
+        let (contended, until) = &self.contended;
+        contended.store(key.spread(), Ordering::Relaxed);
+        until.store(millis(now + CONTENDED), Ordering::Relaxed);
     }
 
     /// Waits for a turn, and where it is time for that, gives other processes theirs. `None` if there is none by the

@@ -30,7 +30,7 @@ pub(crate) const TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct FieldName(Cow<'static, str>);
 
 impl FieldName {
-    /// A name known at compile time.
+    /// Makes a name that is known at compile time.
     pub const fn fixed(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
@@ -59,6 +59,21 @@ impl fmt::Debug for FieldName {
     }
 }
 
+/// When a slot expires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// `None` if it lives as long as its record.
+    pub(crate) at: Option<Timestamp>,
+    /// It was asked for: using the field does not move it.
+    pub(crate) pinned: bool,
+}
+
+impl From<Option<Timestamp>> for Expiry {
+    fn from(at: Option<Timestamp>) -> Self {
+        Self { at, pinned: false }
+    }
+}
+
 /// One named value of a record: its bytes, when they expire, and their signature.
 ///
 /// ```
@@ -71,7 +86,7 @@ impl fmt::Debug for FieldName {
 pub struct Slot {
     name: FieldName,
     payload: Bytes,
-    expires: Option<Timestamp>,
+    expiry: Expiry,
     signature: Signature,
 }
 
@@ -94,10 +109,20 @@ impl Slot {
         expires: Option<Timestamp>,
         signature: Signature,
     ) -> Self {
+        Self::stored(name.into(), payload.into(), expires.into(), signature)
+    }
+
+    /// The same, with an expiry that may have been asked for.
+    pub(crate) fn stored(
+        name: FieldName,
+        payload: Bytes,
+        expiry: Expiry,
+        signature: Signature,
+    ) -> Self {
         Self {
-            name: name.into(),
-            payload: payload.into(),
-            expires,
+            name,
+            payload,
+            expiry,
             signature,
         }
     }
@@ -105,8 +130,13 @@ impl Slot {
     /// Returns the same value with another expiry.
     #[must_use]
     pub fn retimed(&self, expires: Option<Timestamp>) -> Self {
+        self.expiring(expires.into())
+    }
+
+    /// Returns the same value with another expiry, asked for or not.
+    pub(crate) fn expiring(&self, expiry: Expiry) -> Self {
         Self {
-            expires,
+            expiry,
             ..self.clone()
         }
     }
@@ -131,7 +161,12 @@ impl Slot {
 
     /// Returns when it expires; `None` if it lives as long as its record.
     pub fn expires(&self) -> Option<Timestamp> {
-        self.expires
+        self.expiry.at
+    }
+
+    /// Returns that, and whether it was asked for.
+    pub(crate) fn expiry(&self) -> Expiry {
+        self.expiry
     }
 
     /// Returns what the value is recognised by.
@@ -141,7 +176,7 @@ impl Slot {
 
     /// Returns `true` if it is there for a reader at `now`: at `t ≥ expiry` it is not.
     pub fn is_live(&self, now: Timestamp) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
+        self.expires().is_none_or(|expires| now < expires)
     }
 
     /// Returns what it adds to its record's size: the bytes of the name and of the payload.
@@ -156,12 +191,12 @@ impl fmt::Debug for Slot {
         f.debug_struct("Slot")
             .field("name", &self.name)
             .field("bytes", &self.payload.len())
-            .field("expires", &self.expires)
+            .field("expires", &self.expires())
             .finish_non_exhaustive()
     }
 }
 
-/// Why a session is no longer there.
+/// Says why a session is no longer there.
 ///
 /// ```
 /// use session_runtime::Ended;

@@ -117,24 +117,27 @@ impl Request {
             ended: state.ended.clone(),
             created: head.map(|head| head.created),
             updated: record.map(|record| record.updated),
-            expires: self.expires(&state),
             user: head.and_then(|head| head.user.clone()),
             authenticated: head.and_then(|head| head.authenticated),
         }
     }
 
     /// Returns when the session expires if nothing more happens, this request included.
-    fn expires(&self, state: &State) -> Option<Timestamp> {
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        let state = self.state();
         let record = state.session.stored.as_deref()?;
         let lifetimes = state.lifetimes(&self.config);
-        let mut head = record.head.clone();
-        head.ttl = state.facts.ttl.or(head.ttl);
-        let to = lifetimes.extended(&head, state.at);
-        if state.facts.ttl.is_some() {
-            return Some(to);
+        let wish = state.facts.ttl.filter(|ttl| record.head.ttl != Some(*ttl));
+        if let Some(ttl) = wish {
+            return Some((state.at + ttl).min(lifetimes.limit(&record.head)));
         }
-        let extends = state.touch && state.block.is_none() && lifetimes.is_due(record, state.at);
-        Some(if extends { to } else { record.expires() })
+        let touches = state.touch && state.block.is_none() && self.config.watch.is_steady();
+        let extends = touches && lifetimes.is_due(record, state.at);
+        Some(if extends {
+            lifetimes.extended(&record.head, state.at)
+        } else {
+            record.expires()
+        })
     }
 
     /// Decides what of the handler's work is written: this is the end of the request.
@@ -204,7 +207,6 @@ pub(crate) struct Facts {
     pub(crate) ended: Option<Ended>,
     pub(crate) created: Option<Timestamp>,
     pub(crate) updated: Option<Timestamp>,
-    pub(crate) expires: Option<Timestamp>,
     pub(crate) user: Option<UserId>,
     pub(crate) authenticated: Option<Timestamp>,
 }

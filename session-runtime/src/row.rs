@@ -15,7 +15,7 @@ use crate::canonical;
 use crate::clock::Timestamp;
 use crate::error::EncodeError;
 use crate::merge::{self, Sides};
-use crate::record::{FieldName, Slot};
+use crate::record::{Expiry, FieldName, Slot};
 use crate::signature::Signature;
 
 /// What the stored names of fields begin with that are a guest's alone.
@@ -23,6 +23,7 @@ pub(crate) const GUEST: &str = "@guest/";
 
 /// The lifetimes of a session: a schema's wishes, or the layer's settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lifetime {
     /// How long a session may be idle.
     pub ttl: Option<Duration>,
@@ -244,18 +245,14 @@ impl<T> Row<T> {
         Ok(payload.into_boxed_slice().into()) // else `Bytes` keeps a second allocation, for the spare room
     }
 
-    pub(crate) fn slot(&self, payload: Bytes, expires: Option<Timestamp>) -> Arc<Slot> {
+    pub(crate) fn slot(&self, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
         let signature = if self.flash {
             Signature::unique(&payload, rand::random())
         } else {
             Signature::of(&payload)
         };
-        Arc::new(Slot::signed(
-            FieldName::fixed(self.name),
-            payload,
-            expires,
-            signature,
-        ))
+        let name = FieldName::fixed(self.name);
+        Arc::new(Slot::stored(name, payload, expiry, signature))
     }
 }
 
@@ -286,6 +283,9 @@ pub(crate) trait AnyRow: Send + Sync {
 
     /// Returns `true` if the field is used up by being read.
     fn is_flash(&self) -> bool;
+
+    /// Returns `true` if using the field extends its life.
+    fn is_sliding(&self) -> bool;
 
     /// Returns `true` if it is the field's name, or an older one.
     fn knows(&self, name: &str) -> bool {
@@ -329,6 +329,10 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
         self.flash
     }
 
+    fn is_sliding(&self) -> bool {
+        self.sliding
+    }
+
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {
         let (Rule::By(rule) | Rule::Unnamed(rule)) = self.rule else {
             return Err(MergeFault::Rejected);
@@ -358,7 +362,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
             return Ok(None);
         };
         let payload = self.encode_value(&merged).map_err(MergeFault::Encode)?;
-        Ok(Some(self.slot(payload, None)))
+        Ok(Some(self.slot(payload, Expiry::default())))
     }
 }
 

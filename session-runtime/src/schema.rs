@@ -9,7 +9,7 @@ use crate::record::{Record, Slot};
 use crate::request::{Request, View};
 use crate::row::{CellEdit, Lifetime, Row, RowOf};
 
-/// An app's struct as a session. Implemented by `#[derive(Session)]`, and by nothing else.
+/// Makes a session of an app's struct. Implemented by `#[derive(Session)]`, and by nothing else.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a session",
     label = "does not derive `Session`",
@@ -22,10 +22,10 @@ pub trait Schema: Sized + Send + Sync + 'static {
     /// The lifetimes that the struct asks for.
     const LIFETIME: Lifetime;
 
-    /// Whether reading alone can change the session: some field is a flash or slides.
+    /// `true` if reading alone can change the session: some field is a flash or slides.
     const READING_COUNTS: bool;
 
-    /// What is known of each field.
+    /// The rows: all that is known of each field.
     const ROWS: &'static [RowOf];
 
     /// Opens the cells over the request's slots.
@@ -42,24 +42,27 @@ pub trait Schema: Sized + Send + Sync + 'static {
     fn assign(self, cells: &mut Self::Cells);
 }
 
-/// What [`Schema::visit`] calls for each cell.
+/// Is called by [`Schema::visit`] for each cell.
 pub type Visitor<'a> = dyn FnMut(&dyn Cell) -> Result<(), Error> + 'a;
 
 /// A cell, as the runtime sees it.
 pub trait Cell {
-    /// The stored name of its field.
+    /// Returns the stored name of its field.
     fn name(&self) -> &'static str;
 
-    /// Whether its field has a value, and when that lapses.
+    /// Returns whether its field has a value, and when that expires.
     fn facts(&self) -> (bool, Option<Timestamp>);
 
-    /// What the handler did to it, if that comes to a change.
+    /// Returns what the handler did to it, if that comes to a change.
     ///
     /// # Errors
     ///
-    /// If its value has no JSON form.
-    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error>;
+    /// If its value cannot be written.
+    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error>;
 }
+
+/// Whether using a field that slides lets it live on: not through a passive handle, nor by a clock that cannot be trusted.
+pub(crate) type MaySlide<'a> = &'a dyn Fn() -> bool;
 
 /// Hands each cell its slot, in one pass over a record: the browser's session, and where somebody is logged in, for
 /// the fields that follow the user, the user's.

@@ -21,7 +21,7 @@ use crate::request::{Closing, Request};
 use crate::sweep;
 use crate::task::{Begun, begin};
 
-/// What [`SessionLayer`](crate::SessionLayer) makes of a service.
+/// Serves requests with their sessions at hand: what [`SessionLayer`](crate::SessionLayer) makes of a service.
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     inner: S,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, own_name};
 use crate::field::describe;
 use crate::id::SessionId;
 use crate::key::UserId;
@@ -44,12 +44,18 @@ pub struct Session<S: Schema> {
     cells: Box<S::Cells>,
     request: Arc<Request>,
     generation: u32,
+    /// Using it counts as using the session.
+    touches: bool,
     /// The cells were borrowed mutably.
     borrowed: bool,
 }
 
 impl<S: Schema> Session<S> {
-    pub(crate) async fn open(request: Arc<Request>, deadline: Instant) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        request: Arc<Request>,
+        touches: bool,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
         let follows = || S::ROWS.iter().any(|row| row.0.follows());
         let asks = request.has_unread_user();
         if asks && (request.config.always_check_user || follows()) {
@@ -63,44 +69,48 @@ impl<S: Schema> Session<S> {
             cells,
             request,
             generation,
+            touches,
             borrowed: false,
         })
     }
 
-    /// The id that opens this session, if it is stored. A secret: see [`SessionId::expose`].
+    /// Returns the id that opens this session, if it is stored. A secret: see [`SessionId::expose`].
     ///
     /// A session that is created in this request has none before [`save`](Self::save).
     pub fn id(&self) -> Option<SessionId> {
         self.request.facts().id
     }
 
-    /// Whether the client presented no live session: what is written now begins a new one.
+    /// Returns `true` if the client presented no live session: what is written now begins a new one.
     pub fn is_new(&self) -> bool {
         !self.request.facts().is_stored
     }
 
-    /// When the session was created, if it is stored.
+    /// Returns when the session was created, if it is stored.
     pub fn created_at(&self) -> Option<SystemTime> {
         self.request.facts().created.map(Into::into)
     }
 
-    /// When it was last written, as of when it was loaded.
+    /// Returns when a field was last written, as of when it was loaded.
     pub fn updated_at(&self) -> Option<SystemTime> {
         self.request.facts().updated.map(Into::into)
     }
 
-    /// When it expires if nothing more happens, this request included.
+    /// Returns when it expires if nothing more happens, this request included.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.request.facts().expires.map(Into::into)
+        self.request.expires().map(Into::into)
     }
 
-    /// Why the session that the client presented is no longer there; `None` if it is, or if the client
+    /// Returns why the session that the client presented is no longer there; `None` if it is, or if the client
     /// presented none.
+    ///
+    /// The reason of an end is kept for a day, for whoever presents an id of the session. An id from before a login is
+    /// told [`Ended::LoggedIn`] for five minutes; in that time nothing that such a request sets is written.
     pub fn ended(&self) -> Option<Ended> {
         self.request.facts().ended
     }
 
-    /// The cells, for borrowing several of them at once.
+    /// Returns the cells, for borrowing several of them at once.
     ///
     /// ```
     /// # use session_runtime::Session;
@@ -123,9 +133,11 @@ impl<S: Schema> Session<S> {
 
     /// Writes what was changed now, instead of at the end of the request, and says what came of it.
     ///
+    /// [`Saved::Ended`] means that nothing of it counts, neither of the session nor of the user.
+    ///
     /// # Errors
     ///
-    /// If a value is too large or has no JSON form (the handle keeps its changes, so that they can be mended), if
+    /// If a value is too large or cannot be written as JSON (the handle keeps its changes, so that they can be mended), if
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. Once the response has left, a session that is not stored yet cannot be created any more.
     pub async fn save(&mut self) -> Result<Saved, Error> {
@@ -152,9 +164,12 @@ impl<S: Schema> Session<S> {
 
     /// Gives the session a new id and keeps its data. Writes what was changed, too.
     ///
-    /// The old id stays good until the new one has been presented, and for a minute more. It is not for
-    /// changes of privilege. A session that is not stored yet needs none: it gets a fresh id when it is. While four ids
-    /// are on their way that nobody has presented, no more is issued.
+    /// The old id stays good until the new one has been presented, and for a minute more. So it is not for
+    /// changes of privilege: that is [`login`](Self::login). A session that is not stored yet needs none: it gets a fresh
+    /// id when it is. While four ids are on their way that nobody has presented, no more is issued.
+    ///
+    /// Do not rotate guests' ids on a schedule. If a guest's rotation and a login overlap, and the rotation's answer
+    /// arrives last, the browser has an id that the login has superseded, and the user has to log in once more.
     ///
     /// # Errors
     ///
@@ -166,26 +181,29 @@ impl<S: Schema> Session<S> {
         rotated
     }
 
-    /// Ends the session, here and in the store. What was changed in this request is dropped.
+    /// Ends the session, here and in the store. What was changed of the user's is written, as by
+    /// [`logout`](Self::logout); the rest goes with the session.
     ///
     /// For a day, whoever presents its id is told `reason` by [`ended`](Self::ended). What is set after this
-    /// begins a new session.
+    /// begins a new session. Under an id from before a login it ends nothing but this request's view.
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline. The session has not ended then.
+    /// As [`logout`](Self::logout). The session has not ended then.
     pub async fn delete(&mut self, reason: impl Into<String>) -> Result<(), Error> {
-        Arc::clone(&self.request).delete(reason.into()).await?;
+        self.fold()?;
+        let deleted = Arc::clone(&self.request).delete(reason.into()).await;
         self.reopen();
-        Ok(())
+        deleted
     }
 
     /// Logs `user` in.
     ///
     /// The session gets a new id, and the old one opens nothing any more. Fields with a `#[merge]` rule follow
     /// the user: what a guest has gathered in them is merged into the user's, exactly once, by their rules, and
-    /// from now on `session.cart` is the user's cart, on every device. Other fields stay with the browser. A
-    /// login as another user starts clean.
+    /// from now on `session.cart` is the user's cart, on every device. Other fields stay with the browser, but those of
+    /// `#[session(guest)]` are gone. What this request has changed goes along. A login as another user starts clean, in
+    /// a new session.
     ///
     /// ```
     /// # use session_runtime::{Error, Session};
@@ -203,9 +221,10 @@ impl<S: Schema> Session<S> {
     ///
     /// If the store does not answer before the deadline, if the user's sessions were all revoked meanwhile, if the
     /// user has [as many as are allowed](crate::SessionLayer::max_sessions) and is refused one more
-    /// ([`is_too_many_sessions`](Error::is_too_many_sessions)), if what the guest and the user have together is too
+    /// ([`is_too_many_sessions`](Error::is_too_many_sessions)), if what this request has changed is too
     /// large ([`is_too_large`](Error::is_too_large)), or once the response has left. Nothing of the guest is lost;
-    /// logging in again goes on where this stopped.
+    /// logging in again goes on where this stopped. What the user has no room for is no error: it stays set apart, for
+    /// [`Field::brought`](crate::Field::brought).
     pub async fn login(&mut self, user: impl Into<UserId>) -> Result<(), Error> {
         self.fold()?;
         let login = Arc::clone(&self.request).login(user.into()).await;
@@ -213,12 +232,16 @@ impl<S: Schema> Session<S> {
         login
     }
 
-    /// Ends the browser's session. What follows the user is kept, for the next login. What is set after this
-    /// begins a new session.
+    /// Ends the browser's session. What was changed of the user's is written before, and kept for the next login. What is
+    /// set after this begins a new session. For a guest it does nothing.
+    ///
+    /// Under an id from before a login it ends the session only while nobody has presented the new id. Once that has
+    /// arrived, it ends nothing: whoever planted the old id could log users out.
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline. The session has not ended then.
+    /// If the store does not answer before the deadline, or what was changed cannot be written. The session has not ended
+    /// then.
     pub async fn logout(&mut self) -> Result<(), Error> {
         self.fold()?;
         let logout = Arc::clone(&self.request).logout().await;
@@ -226,7 +249,7 @@ impl<S: Schema> Session<S> {
         logout
     }
 
-    /// Credits the user with what the guest had gathered before the login, where
+    /// Credits the user with what the guest had gathered before the login in the fields of `S`, where
     /// [`SessionLayer::migrate(false)`](crate::SessionLayer::migrate) has left it set apart:
     /// [`Field::brought`](crate::Field::brought) shows it.
     ///
@@ -248,7 +271,7 @@ impl<S: Schema> Session<S> {
         self.settle_brought(Fate::Credited).await
     }
 
-    /// Drops what the guest had gathered before the login and the user has not been credited with.
+    /// Drops all that the guest had gathered before the login and the user has not been credited with.
     ///
     /// # Errors
     ///
@@ -264,19 +287,19 @@ impl<S: Schema> Session<S> {
         settled
     }
 
-    /// What this session is called towards [`Sessions`](crate::Sessions), once a user has logged in.
+    /// Returns what this session is called towards [`Sessions`](crate::Sessions), once a user has logged in.
     pub fn device(&self) -> Option<String> {
         let facts = self.request.facts();
         let id = facts.id.filter(|_| facts.user.is_some())?;
         Some(id.selector().public_name())
     }
 
-    /// Who is logged in.
+    /// Returns who is logged in.
     pub fn user(&self) -> Option<UserId> {
         self.request.facts().user
     }
 
-    /// When that user logged in.
+    /// Returns when that user logged in.
     pub fn authenticated_at(&self) -> Option<SystemTime> {
         self.request.facts().authenticated.map(Into::into)
     }
@@ -295,8 +318,9 @@ impl<S: Schema> Session<S> {
     fn edits(&self, now: Timestamp) -> Result<Vec<CellEdit>, Error> {
         let mut edits = Vec::new();
         if self.borrowed || S::READING_COUNTS {
+            let may_slide = || self.touches && self.request.config.watch.is_steady();
             S::visit(&self.cells, &mut |cell| {
-                edits.extend(cell.edit(now)?);
+                edits.extend(cell.edit(now, &may_slide)?);
                 Ok(())
             })?;
         }
@@ -366,7 +390,7 @@ impl Drop for Panic<'_> {
 }
 
 impl<S: Schema> fmt::Debug for Session<S> {
-    /// The fields' names, and whether and how long they have a value. No values, no id.
+    /// Writes the fields' names, and whether and how long they have a value. No values, no id.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         struct Facts(bool, Option<Timestamp>);
 
@@ -379,7 +403,7 @@ impl<S: Schema> fmt::Debug for Session<S> {
         let mut fields = f.debug_struct("Session");
         let shown = S::visit(&self.cells, &mut |cell| {
             let (present, expires) = cell.facts();
-            fields.field(cell.name(), &Facts(present, expires));
+            fields.field(own_name(cell.name()), &Facts(present, expires));
             Ok(())
         });
         shown.map_err(|_| fmt::Error)?;

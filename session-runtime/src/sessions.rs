@@ -53,7 +53,7 @@ impl Sessions {
         Self { config }
     }
 
-    /// All sessions of the user, the oldest first: one call to the store, and one for each session.
+    /// Lists all sessions of the user, the oldest first: one call to the store, and one for each session, all at once.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Sessions {
         OfUser::new(&self.config, user).list().await
     }
 
-    /// Calls a session of the user by a name of the user's own; `None` takes it away. `false` if the user has
+    /// Calls a session of the user by a name of the user's own; `None` takes it away. Returns `false` if the user has
     /// no such session (any more).
     ///
     /// # Errors
@@ -79,8 +79,10 @@ impl Sessions {
             .await
     }
 
-    /// Ends one session of the user. `false` if the user has no such session (any more). It is over when this
-    /// returns; only a request that is already running may still finish what it writes of the user.
+    /// Ends one session of the user. Returns `false` if the user has no such session (any more).
+    ///
+    /// It is over when this returns, for requests that are still running, too: what they change is not written
+    /// ([`Saved::Ended`](crate::Saved::Ended)).
     ///
     /// # Errors
     ///
@@ -114,7 +116,8 @@ impl Sessions {
     /// Deletes what follows the user, and ends all sessions of the user. Nothing that is under way brings it
     /// back; a later login under the same name starts from nothing.
     ///
-    /// First see to it that the user cannot log in any more.
+    /// First refuse logins of the user, then call this, then delete the user's row: a login that comes between the last
+    /// two would make a new record.
     ///
     /// # Errors
     ///

@@ -4,12 +4,12 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of a payload, truncated to 128 bits.
+/// Tells one value of a field from another: SHA-256 of its payload, truncated to 128 bits.
 ///
-/// It says whether a field changed, and is the token of the stores' compare-and-set.
+/// It decides field by field which of two sides has changed what. Stores keep it, and do not look at it.
 ///
 /// ```
-/// use session_runtime::Signature;
+/// use session_runtime::store::Signature;
 ///
 /// assert_eq!(Signature::of(b"1"), Signature::of(b"1"));
 /// assert_ne!(Signature::of(b"1"), Signature::of(b"2"));
@@ -18,12 +18,12 @@ use sha2::{Digest, Sha256};
 pub struct Signature([u8; 16]);
 
 impl Signature {
-    /// The signature of `payload`.
+    /// Returns the signature of `payload`.
     pub fn of(payload: &[u8]) -> Self {
         Self::truncated(Sha256::digest(payload).into())
     }
 
-    /// A signature that tells this writing of `payload` from every other, even of equal bytes: a flash
+    /// Returns a signature that tells this writing of `payload` from every other, even of equal bytes: a flash
     /// that says the same as the one before is still a newer one.
     pub(crate) fn unique(payload: &[u8], nonce: u128) -> Self {
         let hash = Sha256::new()
@@ -38,19 +38,19 @@ impl Signature {
         Self(half)
     }
 
-    /// The signature whose bytes these are, as a store kept them.
+    /// Returns the signature whose bytes these are, as a store kept them.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for a store to keep.
+    /// Returns the bytes, for a store to keep.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
 impl fmt::Debug for Signature {
-    /// Not shown: a signature of a short payload can be guessed back.
+    /// Writes nothing of it: a short payload could be guessed back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Signature(REDACTED)")
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -9,9 +11,9 @@ use axum::body::Body;
 use axum::routing::get;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
-use session_runtime::store::{MemoryStore, Store};
+use session_runtime::store::{MemoryStore, Record, Slot, Store, StoreError, Swapped, Swept};
 use session_runtime::transport::{CookieTransport, SameSite};
-use session_runtime::{Session, SessionId, SessionLayer};
+use session_runtime::{Key, Session, SessionId, SessionLayer};
 use session_tests::{Browser, Site, Visitor, on_each_store};
 
 #[derive(Session)]
@@ -234,7 +236,7 @@ async fn a_flood_of_requests_leaves_nothing_in_the_store_and_costs_a_load_each_a
     }
     assert_eq!(site.store.round_trips(), (0, 0));
     for n in 0..EACH {
-        let malformed = format!("__Host-id={n:039x}"); // a digit short
+        let malformed = format!("__Host-id={n:047x}"); // a digit short
         assert!(
             flood
                 .send(presenting(&[malformed]))
@@ -297,10 +299,10 @@ async fn far_too_many_cookies_are_read_right_and_fast() {
 }
 
 #[test]
-fn ids_are_160_random_bits_and_never_repeat() {
+fn ids_are_192_random_bits_and_never_repeat() {
     const IDS: usize = 200_000;
     let mut seen = HashSet::with_capacity(IDS);
-    let mut ones = [0_usize; 160];
+    let mut ones = [0_usize; 192];
     for _ in 0..IDS {
         let id = SessionId::generate().expect("there is randomness");
         let bits = id.expose().bytes().flat_map(|digit| {
@@ -310,12 +312,70 @@ fn ids_are_160_random_bits_and_never_repeat() {
         ones.iter_mut()
             .zip(bits)
             .for_each(|(ones, bit)| *ones += usize::from(bit));
-        assert_eq!(id.expose().len(), 40);
+        assert_eq!(id.expose().len(), 48);
         assert!(seen.insert(id));
     }
     // Half of them, give or take ten standard deviations.
     for count in ones {
         assert!(count.abs_diff(IDS / 2) < 2_300, "{count} of {IDS}");
+    }
+}
+
+/// A store in which somebody has just put a session under the key that the first creation wants.
+struct Taken<S> {
+    inner: S,
+    left: AtomicUsize,
+}
+
+impl<S: Store> Store for Taken<S> {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        self.inner.load(key).await
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        if before.is_none()
+            && matches!(key, Key::Session(_))
+            && self.left.swap(0, Ordering::SeqCst) > 0
+        {
+            let others = Record::new(after.updated(), after.expires());
+            let others = others.with_slots([Arc::new(Slot::new("visits", "41", None))]);
+            self.inner.swap(key, None, &Arc::new(others)).await?;
+        }
+        self.inner.swap(key, before, after).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+        self.inner.sweep(limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_selector_that_is_taken_makes_another_id_and_opens_nobody_elses_session() {
+    let login = async |mut session: Session<Shop>| session.login("ada").await;
+    for logs_in in [false, true] {
+        let site = Site::new(|clock| Taken {
+            inner: MemoryStore::new().with_clock(clock),
+            left: AtomicUsize::new(1),
+        });
+        let mut visitor = site.visitor();
+        let reply = match logs_in {
+            true => visitor.visit(login).await,
+            false => visitor.visit(visit).await,
+        };
+        assert!(reply.status.is_success());
+        assert_eq!(reply.set_cookies().len(), 1);
+        let shown = if logs_in { "0" } else { "1" };
+        assert_eq!(visitor.visit(visits).await.body, shown);
+        let own = site.record(&visitor).await.expect("it is stored");
+        assert_ne!(
+            own.slot("visits").map(|slot| slot.payload().as_ref()),
+            Some(&b"41"[..])
+        );
     }
 }
 

@@ -59,6 +59,17 @@ struct Everything {
     ratings: BTreeMap<String, u8>,
     #[session(default = SystemTime::UNIX_EPOCH)]
     since: SystemTime,
+    #[merge(sum, browser)]
+    pages: u32,
+    #[flash]
+    #[merge(append, browser)]
+    notices: Vec<String>,
+    #[session(guest, alias = "csrf")]
+    token: Option<String>,
+    #[session(guest, rename = "tried")]
+    #[merge(max, browser)]
+    #[expire("1h")]
+    tries: u32,
 }
 
 fn longest(sides: Sides<String>) -> String {
@@ -180,13 +191,13 @@ pub mod public {
         pub visits: u32,
         /// Where they came from.
         pub(crate) referrer: Option<String>,
-        pub(in crate::public) seen: Seen,
+        pub(in crate::derive::public) seen: Seen,
         secret: Seen,
     }
 
     /// What only this module knows.
     #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-    pub(in crate::public) struct Seen(u32);
+    pub(in crate::derive::public) struct Seen(u32);
 
     /// Looks at all of it.
     pub async fn seen(mut session: Session<Visitor>) -> String {
@@ -329,12 +340,8 @@ part! {
 
 /// What both requests make of what they changed.
 fn conflict<T: Merge>(base: T, ours: T, theirs: T) -> Option<T> {
-    T::merge(Sides {
-        base: Some(base),
-        ours: Some(ours),
-        theirs: Some(theirs),
-        occasion: Occasion::Conflict,
-    })
+    let occasion = Occasion::Conflict;
+    T::merge(Sides::new(Some(base), Some(ours), Some(theirs), occasion))
 }
 
 /// What a derived struct says of itself.
@@ -412,20 +419,24 @@ async fn every_field_is_stored_under_its_name_and_read_back() {
                 page_size: 50,
                 ratings: BTreeMap::from([("apple".to_owned(), 5)]),
                 since: SystemTime::UNIX_EPOCH,
+                pages: 3,
+                notices: vec!["one".to_owned()],
+                token: Some("secret".to_owned()),
+                tries: 2,
             });
         })
         .await;
     let reply = visitor.visit(everything).await;
     assert_eq!(
         reply.body,
-        r#"EUR de [1, 2] {"new"} {"apple": 2} 9 1 {} 7 pears paying Dear hello  50 {"apple": 5}"#
+        r#"EUR de [1, 2] {"new"} {"apple": 2} 9 1 {} 7 pears paying Dear hello  50 {"apple": 5} 3 ["one"] secret 2"#
     );
 }
 
 async fn everything(session: Session<Everything>) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     format!(
-        "{} {} {:?} {:?} {:?} {} {} {:?} {} {} {} {} {} {} {} {:?}",
+        "{} {} {:?} {:?} {:?} {} {} {:?} {} {} {} {} {} {} {} {:?} {} {:?} {} {}",
         text(session.currency.get()),
         text(session.language.get()),
         session.viewed.get(),
@@ -442,6 +453,10 @@ async fn everything(session: Session<Everything>) -> String {
         text(session.error.get()),
         session.page_size.get(),
         session.ratings.get(),
+        session.pages.get(),
+        session.notices.get(),
+        text(session.token.get()),
+        session.tries.get(),
     )
 }
 
@@ -472,6 +487,32 @@ async fn the_prefix_and_the_new_name_make_the_stored_name() {
         site.payload(&visitor, "shop.best").await.as_deref(),
         Some("3")
     );
+}
+
+#[tokio::test]
+async fn a_field_of_the_guests_is_stored_apart_under_its_name_and_its_older_ones() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let set = async |mut session: Session<Everything>| {
+        session.token.set(Some("secret".to_owned()));
+        session.tries.set(2);
+    };
+    visitor.visit(set).await;
+    for (name, payload) in [
+        ("@guest/shop.token", r#""secret""#),
+        ("@guest/shop.tried", "2"),
+    ] {
+        let stored = site.payload(&visitor, name).await;
+        assert_eq!(stored.as_deref(), Some(payload), "{name}");
+    }
+    let read = async |session: Session<Everything>| format!("{:?}", session.token.get());
+    let clear = async |mut session: Session<Everything>| session.token.clear();
+    visitor.visit(clear).await;
+    // As a session that somebody has planted would have it.
+    site.plant(&visitor, "shop.token", r#""planted""#).await;
+    assert_eq!(visitor.visit(read).await.body, "None");
+    site.plant(&visitor, "@guest/shop.csrf", r#""older""#).await;
+    assert_eq!(visitor.visit(read).await.body, r#"Some("older")"#);
 }
 
 #[tokio::test]

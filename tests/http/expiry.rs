@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use axum::handler::Handler;
 use axum::routing::any;
 use session_runtime::store::Store;
-use session_runtime::{PassiveSession, Session, SessionLayer};
-use session_tests::{Site, Visitor, on_each_store};
+use session_runtime::{PassiveSession, Saved, Session, SessionLayer};
+use session_tests::{Handles, Site, Visitor, on_each_store};
 
 const MS: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -104,13 +104,16 @@ on_each_store!(
     a_session_in_use_is_gone_at_its_absolute_limit,
     rotating_does_not_extend_the_absolute_limit,
     a_field_is_gone_at_its_own_expiry_and_the_session_lives_on,
-    only_what_sets_a_field_starts_its_lifetime_anew,
-    a_sliding_field_lives_on_while_it_is_read,
+    only_setting_a_field_starts_its_lifetime_anew,
+    a_sliding_field_lives_on_while_it_is_used,
     a_field_can_be_given_another_lifetime_at_run_time,
+    a_lifetime_that_was_asked_for_holds_until_another_request_sets_the_field,
+    using_a_sliding_field_never_undoes_another_lifetime_that_was_asked_for,
     a_field_does_not_outlive_its_session,
     a_longer_or_shorter_ttl_is_kept_across_requests,
     no_ttl_goes_past_the_absolute_limit,
-    what_lapses_amid_a_request_is_not_revived,
+    the_extension_counts_from_loading_also_where_the_handler_is_slow_or_the_session_lapses_amid_it,
+    what_has_lapsed_for_more_than_ten_minutes_is_not_revived,
     a_slower_request_never_moves_the_expiry_earlier,
     a_slower_request_never_undoes_a_shorter_ttl,
     a_stepped_clock_extends_nothing_and_deletes_nothing,
@@ -170,7 +173,7 @@ async fn a_field_is_gone_at_its_own_expiry_and_the_session_lives_on(site: Site<i
     assert_eq!(visitor.clone().visit(default).await.body, "1");
 }
 
-async fn only_what_sets_a_field_starts_its_lifetime_anew(site: Site<impl Store>) {
+async fn only_setting_a_field_starts_its_lifetime_anew(site: Site<impl Store>) {
     let cases: [(&str, Does, Duration); 6] = [
         (
             "get",
@@ -184,9 +187,9 @@ async fn only_what_sets_a_field_starts_its_lifetime_anew(site: Site<impl Store>)
         ),
         ("another field", |till| till.total.set(2), 5 * MINUTE),
         (
-            "changed",
+            "changed in place",
             |till| till.offer.get_mut().as_mut().unwrap().push('!'),
-            15 * MINUTE,
+            5 * MINUTE,
         ),
         (
             "set",
@@ -211,12 +214,13 @@ async fn only_what_sets_a_field_starts_its_lifetime_anew(site: Site<impl Store>)
     }
 }
 
-async fn a_sliding_field_lives_on_while_it_is_read(site: Site<impl Store>) {
+async fn a_sliding_field_lives_on_while_it_is_used(site: Site<impl Store>) {
     let mut visitor = cashier(&site).await;
-    let uses: [Does; 3] = [
+    let uses: [Does; 4] = [
         |till| assert!(till.desk.get().is_some()),
         |till| assert!(till.desk.get_mut().is_some()),
         |till| assert!(till.desk.try_get().is_ok()),
+        |till| till.desk.get_mut().as_mut().unwrap().push('!'),
     ];
     for does in uses {
         site.clock.advance(15 * MINUTE);
@@ -229,7 +233,7 @@ async fn a_sliding_field_lives_on_while_it_is_read(site: Site<impl Store>) {
 }
 
 async fn a_field_can_be_given_another_lifetime_at_run_time(site: Site<impl Store>) {
-    let cases: [(&str, Does, Duration); 6] = [
+    let cases: [(&str, Does, Duration); 11] = [
         (
             "longer",
             |till| till.offer.expire_in(40 * MINUTE),
@@ -253,14 +257,58 @@ async fn a_field_can_be_given_another_lifetime_at_run_time(site: Site<impl Store
             3 * MINUTE,
         ),
         (
-            "set again after that",
+            "before the new value",
+            |till| {
+                till.offer.expire_in(3 * MINUTE);
+                till.offer.set(Some("Half.".to_owned()));
+            },
+            3 * MINUTE,
+        ),
+        (
+            "before and between two values",
             |till| {
                 till.offer.expire_in(MINUTE);
+                till.offer.set(Some("Half.".to_owned()));
+                till.offer.expire_in(4 * MINUTE);
+                till.offer.set(Some("Less.".to_owned()));
+            },
+            4 * MINUTE,
+        ),
+        (
+            "with a change in place",
+            |till| {
+                till.offer.get_mut().as_mut().unwrap().push('!');
+                till.offer.expire_in(3 * MINUTE);
+            },
+            3 * MINUTE,
+        ),
+        (
+            "while it is absent, before it is set",
+            |till| {
+                till.offer.clear();
+                till.offer.expire_in(2 * MINUTE);
+                assert!(!till.offer.is_present());
+                till.offer.set(Some("Half.".to_owned()));
+            },
+            2 * MINUTE,
+        ),
+        ("as long as the session", |till| till.offer.persist(), HOUR),
+        (
+            "as long as the session, before the new value",
+            |till| {
+                till.offer.persist();
+                till.offer.set(Some("Half.".to_owned()));
+            },
+            HOUR,
+        ),
+        (
+            "and again as its attribute says",
+            |till| {
+                till.offer.clear();
                 till.offer.set(Some("Half.".to_owned()));
             },
             15 * MINUTE,
         ),
-        ("as long as the session", |till| till.offer.persist(), HOUR),
     ];
     for (what, does, after) in cases {
         let mut visitor = cashier(&site).await;
@@ -271,6 +319,85 @@ async fn a_field_can_be_given_another_lifetime_at_run_time(site: Site<impl Store
             "{what}"
         );
     }
+}
+
+async fn a_lifetime_that_was_asked_for_holds_until_another_request_sets_the_field(
+    site: Site<impl Store>,
+) {
+    let mut visitor = cashier(&site).await;
+    till(&mut visitor, |till| till.offer.expire_in(40 * MINUTE)).await;
+    site.clock.advance(10 * MINUTE);
+    till(&mut visitor, |till| {
+        till.offer.get_mut().as_mut().unwrap().push('!');
+    })
+    .await;
+    assert_eq!(around(&site, &visitor, offer, 30 * MINUTE).await, LAPSES);
+
+    let mut visitor = cashier(&site).await;
+    till(&mut visitor, |till| till.offer.expire_in(40 * MINUTE)).await;
+    till(&mut visitor, |till| {
+        till.offer.set(Some("Half.".to_owned()))
+    })
+    .await;
+    assert_eq!(around(&site, &visitor, offer, 15 * MINUTE).await, LAPSES);
+
+    // Of a field that was absent, also if that was said while it was.
+    let mut visitor = cashier(&site).await;
+    till(&mut visitor, |till| till.offer.clear()).await;
+    till(&mut visitor, |till| till.offer.expire_in(MINUTE)).await;
+    let fills: Does = |till| *till.offer.get_mut() = Some("Half.".to_owned());
+    till(&mut visitor, fills).await;
+    assert_eq!(around(&site, &visitor, offer, 15 * MINUTE).await, LAPSES);
+}
+
+async fn using_a_sliding_field_never_undoes_another_lifetime_that_was_asked_for(
+    site: Site<impl Store>,
+) {
+    let uses: [Does; 3] = [
+        |till| assert!(till.desk.get().is_some()),
+        |till| assert!(till.desk.get_mut().is_some()),
+        |till| till.desk.get_mut().as_mut().unwrap().push('!'),
+    ];
+    let asks: [(Does, Duration); 3] = [
+        (|till| till.desk.expire_in(5 * MINUTE), 5 * MINUTE),
+        (|till| till.desk.expire_in(25 * MINUTE), 25 * MINUTE),
+        (|till| till.desk.persist(), HOUR),
+    ];
+    for (asks, after) in asks {
+        for uses in uses {
+            let later = |does: Does| async move |mut session: Session<Till>| does(session.fields());
+            // One request after the other.
+            let mut visitor = cashier(&site).await;
+            till(&mut visitor, asks).await;
+            site.clock.advance(3 * MINUTE);
+            till(&mut visitor, uses).await;
+            let left = after - 3 * MINUTE;
+            assert_eq!(around(&site, &visitor, desk, left).await, LAPSES);
+
+            // At once, whichever is faster. Using it would extend it by ten minutes.
+            for (slow, fast) in [(uses, asks), (asks, uses)] {
+                let mut visitor = cashier(&site).await;
+                site.clock.advance(10 * MINUTE);
+                let mut tab = visitor.clone();
+                let handler = async move |mut session: Session<Till>| {
+                    slow(session.fields());
+                    assert!(tab.visit(later(fast)).await.status.is_success());
+                };
+                assert!(visitor.visit(handler).await.status.is_success());
+                assert_eq!(around(&site, &visitor, desk, after).await, LAPSES);
+            }
+        }
+    }
+    // Setting it anew does.
+    let mut visitor = cashier(&site).await;
+    till(&mut visitor, |till| till.desk.expire_in(MINUTE)).await;
+    till(&mut visitor, |till| {
+        till.desk.set(Some("Right.".to_owned()))
+    })
+    .await;
+    site.clock.advance(10 * MINUTE);
+    till(&mut visitor, |till| assert!(till.desk.get().is_some())).await;
+    assert_eq!(around(&site, &visitor, desk, 20 * MINUTE).await, LAPSES);
 }
 
 async fn a_field_does_not_outlive_its_session(site: Site<impl Store>) {
@@ -318,17 +445,58 @@ async fn no_ttl_goes_past_the_absolute_limit(site: Site<impl Store>) {
     assert_eq!(around(&site, &old, there, DAY - HOUR / 2).await, LAPSES);
 }
 
-async fn what_lapses_amid_a_request_is_not_revived(site: Site<impl Store>) {
+/// Loads the session, and goes on after that time.
+async fn slowly(site: &Site<impl Store>, visitor: &mut Visitor, time: Duration, does: Does) {
+    let clock = site.clock.clone();
+    let slow = async move |mut session: Session<Till>| {
+        assert!(!session.is_new());
+        clock.advance(time);
+        does(session.fields());
+    };
+    let reply = visitor.visit(slow).await;
+    assert!(reply.status.is_success() && reply.set_cookies().is_empty());
+}
+
+async fn the_extension_counts_from_loading_also_where_the_handler_is_slow_or_the_session_lapses_amid_it(
+    site: Site<impl Store>,
+) {
+    let uses: [Does; 2] = [|till| _ = till.total.get(), |till| till.total.set(2)];
+    for does in uses {
+        for idle in [HOUR / 2, HOUR - MS] {
+            for time in [MS, 4 * MINUTE, 10 * MINUTE] {
+                let mut visitor = cashier(&site).await;
+                site.clock.advance(idle);
+                slowly(&site, &mut visitor, time, does).await;
+                let left = around(&site, &visitor, there, HOUR - time).await;
+                assert_eq!(left, LAPSES, "{idle:?} {time:?}");
+            }
+        }
+        // No earlier than ten minutes ago.
+        let mut visitor = cashier(&site).await;
+        slowly(&site, &mut visitor, 25 * MINUTE, does).await;
+        assert_eq!(around(&site, &visitor, there, 50 * MINUTE).await, LAPSES);
+    }
+}
+
+async fn what_has_lapsed_for_more_than_ten_minutes_is_not_revived(site: Site<impl Store>) {
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(HOUR - MS);
+    slowly(&site, &mut visitor, 10 * MINUTE + 2 * MS, |till| {
+        till.total.set(2)
+    })
+    .await;
+    assert_eq!(visitor.visit(there).await.body, "gone");
+
     let mut visitor = cashier(&site).await;
     site.clock.advance(HOUR - MS);
     let clock = site.clock.clone();
-    let late = async move |mut session: Session<Till>| {
-        assert!(!session.is_new());
+    let saves = async move |mut session: Session<Till>| {
         session.total.set(2);
-        clock.advance(MS);
+        clock.advance(10 * MINUTE + 2 * MS);
+        assert_eq!(session.save().await.unwrap(), Saved::Ended);
+        assert_eq!(session.ended(), Some(session_runtime::Ended::Expired));
     };
-    let reply = visitor.visit(late).await;
-    assert!(reply.set_cookies().is_empty());
+    assert!(visitor.visit(saves).await.status.is_success());
     assert_eq!(visitor.visit(there).await.body, "gone");
 }
 
@@ -415,11 +583,11 @@ async fn a_clock_that_keeps_to_its_new_time_for_an_hour_is_believed(site: Site<i
         let mut visitor = cashier(&site).await;
         visitor.visit(longer).await;
         step(&site, HOUR / 2, ahead);
-        let before = site.record(&visitor).await.unwrap().expires;
+        let before = site.record(&visitor).await.unwrap().expires();
         till(&mut visitor, |till| *till.total.get_mut() += 1).await;
         site.clock.advance(HOUR - MS);
         till(&mut visitor, |_| {}).await;
-        assert_eq!(site.record(&visitor).await.unwrap().expires, before);
+        assert_eq!(site.record(&visitor).await.unwrap().expires(), before);
         site.clock.advance(MS);
         till(&mut visitor, |_| {}).await;
         assert_eq!(around(&site, &visitor, there, 3 * HOUR).await, LAPSES);
@@ -498,19 +666,151 @@ async fn a_sliding_field_is_written_once_per_tenth_of_its_lifetime() {
 }
 
 #[tokio::test]
-async fn expires_at_tells_the_time_at_which_it_is_gone() {
+async fn a_passive_handle_lets_no_field_slide_whatever_other_handles_there_are() {
+    let site = Site::in_memory();
+    let passive = [
+        any(async |session: PassiveSession<Till>| assert!(session.desk.get().is_some())),
+        any(async |mut session: PassiveSession<Till>| {
+            session.desk.get_mut().as_mut().unwrap().push('!');
+        }),
+        any(
+            async |active: Session<Till>, session: PassiveSession<Till>| {
+                assert!(session.desk.get().is_some());
+                active.total.get();
+            },
+        ),
+        any(
+            async |mut active: Session<Till>, mut session: PassiveSession<Till>| {
+                active.total.set(7);
+                session.desk.get_mut().as_mut().unwrap().push('!');
+            },
+        ),
+    ];
+    for handler in passive {
+        let mut visitor = cashier(&site).await;
+        site.clock.advance(15 * MINUTE);
+        assert!(visitor.visit(handler).await.status.is_success());
+        assert_eq!(around(&site, &visitor, desk, 5 * MINUTE).await, LAPSES);
+    }
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(15 * MINUTE);
+    let both = async |session: Session<Till>, passive: PassiveSession<Till>| {
+        assert_eq!(session.desk.get(), passive.desk.get());
+    };
+    assert!(visitor.visit(both).await.status.is_success());
+    assert_eq!(around(&site, &visitor, desk, 20 * MINUTE).await, LAPSES);
+}
+
+#[tokio::test]
+async fn a_stepped_clock_lets_no_field_slide_that_is_changed_in_place() {
+    let site = Site::in_memory();
+    let mut visitor = cashier(&site).await;
+    site.clock.advance(10 * MINUTE);
+    site.clock.step_forward(5 * MINUTE);
+    let push: Does = |till| till.desk.get_mut().as_mut().unwrap().push('!');
+    till(&mut visitor, push).await;
+    assert_eq!(around(&site, &visitor, desk, 5 * MINUTE).await, LAPSES);
+}
+
+#[tokio::test]
+async fn expires_at_tells_when_the_session_expires_if_nothing_more_happens() {
+    async fn told(session: &Session<Till>) -> Option<i64> {
+        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        session
+            .expires_at()
+            .map(|at| i64::try_from(since(at).as_millis()).unwrap())
+    }
+    fn ask(told: Option<i64>) -> String {
+        told.map_or_else(String::new, |told| told.to_string())
+    }
+    let handlers = [
+        any(async |session: Session<Till>| ask(told(&session).await)),
+        any(async |session: PassiveSession<Till>| ask(told(&session).await)),
+        any(async |passive: PassiveSession<Till>, _: Session<Till>| ask(told(&passive).await)),
+        any(async |mut session: Session<Till>| {
+            session.total.set(9);
+            ask(told(&session).await)
+        }),
+        any(async |mut session: PassiveSession<Till>| {
+            session.total.set(9);
+            ask(told(&session).await)
+        }),
+        any(async |mut session: Session<Till>| {
+            session.set_ttl(3 * HOUR);
+            ask(told(&session).await)
+        }),
+        any(async |mut session: PassiveSession<Till>| {
+            session.set_ttl(MINUTE);
+            ask(told(&session).await)
+        }),
+        any(async |mut session: Session<Till>| {
+            session.set_ttl(9 * DAY);
+            ask(told(&session).await)
+        }),
+        any(async |mut session: Session<Till>| {
+            session.set_ttl(2 * HOUR);
+            session.save().await.unwrap();
+            session.set_ttl(2 * HOUR);
+            ask(told(&session).await)
+        }),
+        any(async |mut session: Session<Till>, mut handles: Handles| {
+            session.rotate().await.unwrap();
+            ask(told(&handles.open::<Till>().await).await)
+        }),
+        any(async |_: Session<Till>, lounge: Session<Lounge>| {
+            let at = lounge.expires_at().unwrap();
+            let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            at.as_millis().to_string()
+        }),
+    ];
+    let site = Site::in_memory();
+    for (number, handler) in handlers.into_iter().enumerate() {
+        for minutes in [0, 3, 6, 40] {
+            for steps in [false, true] {
+                let mut visitor = cashier(&site).await;
+                site.clock.advance(minutes * MINUTE);
+                if steps {
+                    site.clock.step_forward(5 * MINUTE);
+                }
+                let told = visitor.visit(handler.clone()).await.body;
+                let expires = site.record(&visitor).await.unwrap().expires();
+                assert_eq!(
+                    told,
+                    expires.as_millis().to_string(),
+                    "{number}, after {minutes} minutes, steps: {steps}"
+                );
+                if steps {
+                    site.clock.step_back(5 * MINUTE);
+                    till(&mut visitor, |_| {}).await; // the clock is trusted again
+                }
+            }
+        }
+    }
+    let new = async |mut session: Session<Till>| {
+        session.total.set(1);
+        assert_eq!(session.expires_at(), None);
+        session.save().await.unwrap();
+        ask(told(&session).await)
+    };
+    let expected = (site.now() + HOUR).as_millis().to_string();
+    assert_eq!(site.visitor().visit(new).await.body, expected);
+}
+
+#[tokio::test]
+async fn expires_at_tells_when_a_field_is_gone() {
     let site = Site::in_memory();
     let mut visitor = cashier(&site).await;
     let now = SystemTime::from(site.now());
     let told = async move |mut session: Session<Till>| {
         let (quarter, forty) = (Some(now + 15 * MINUTE), Some(now + 40 * MINUTE));
-        assert_eq!(session.expires_at(), Some(now + HOUR));
         assert_eq!(session.offer.expires_at(), quarter);
         assert_eq!(session.total.expires_at(), None);
+        session.offer.set(None);
+        assert_eq!(session.offer.expires_at(), quarter);
         session.offer.expire_in(40 * MINUTE);
         assert_eq!(session.offer.expires_at(), forty);
         session.offer.set(None);
-        assert_eq!(session.offer.expires_at(), quarter);
+        assert_eq!(session.offer.expires_at(), forty);
         session.offer.persist();
         assert_eq!(session.offer.expires_at(), None);
         session.offer.clear();
@@ -520,6 +820,14 @@ async fn expires_at_tells_the_time_at_which_it_is_gone() {
     };
     assert!(visitor.visit(told).await.status.is_success());
     assert_eq!(visitor.visit(offer).await.body, "gone");
+    site.clock.advance(5 * MINUTE);
+    let filled = async move |mut session: Session<Till>| {
+        assert_eq!(session.offer.expires_at(), None);
+        *session.offer.get_mut() = Some("Half.".to_owned());
+        assert_eq!(session.offer.expires_at(), Some(now + 20 * MINUTE));
+    };
+    assert!(visitor.visit(filled).await.status.is_success());
+    assert_eq!(around(&site, &visitor, offer, 15 * MINUTE).await, LAPSES);
 }
 
 #[tokio::test]

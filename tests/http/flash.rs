@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::body::Body;
 use axum::routing::{MethodRouter, any};
+use http::{Method, Request, StatusCode};
 use session_runtime::store::Store;
 use session_runtime::{Error, Session};
 use session_tests::{Fault, Handles, Site, Visitor, on_each_store};
@@ -131,12 +132,13 @@ async fn handles_of_one_request_see_and_spare_what_is_shown_until_it_ends() {
 on_each_store!(
     it_lives_through_redirects_that_do_not_read_it,
     what_is_set_lives_on_whatever_was_read_before_or_after,
-    what_a_handler_does_to_it_decides_what_the_next_one_sees,
+    what_a_handler_does_to_it_decides_what_the_next_one_sees_whatever_is_written_amid_that,
     a_value_for_now_is_seen_by_every_handle_and_leaves_the_stored_one_for_the_next_request,
     a_claim_takes_it_before_it_returns,
     of_1000_claims_at_once_exactly_one_gets_it,
     of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same,
     a_request_that_is_not_committed_uses_nothing_up,
+    what_nobody_is_shown_is_not_used_up,
 );
 
 async fn it_lives_through_redirects_that_do_not_read_it(site: Site<impl Store>) {
@@ -193,7 +195,31 @@ fn send(page: &mut PageSession) {
     page.notice.set("Sent.".to_owned());
 }
 
-async fn what_a_handler_does_to_it_decides_what_the_next_one_sees(site: Site<impl Store>) {
+/// What a handler may do between two uses of a flash.
+#[derive(Clone, Copy, Debug)]
+enum Amid {
+    Nothing,
+    Save,
+    Rotate,
+    Refresh,
+    LogIn,
+}
+
+impl Amid {
+    async fn run(self, session: &mut Session<Page>) -> Result<(), Error> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Save => session.save().await.map(drop),
+            Self::Rotate => session.rotate().await,
+            Self::Refresh => session.refresh().await,
+            Self::LogIn => session.login("ada").await,
+        }
+    }
+}
+
+async fn what_a_handler_does_to_it_decides_what_the_next_one_sees_whatever_is_written_amid_that(
+    site: Site<impl Store>,
+) {
     type Case = (
         &'static str,
         &'static [fn(&mut PageSession)],
@@ -202,7 +228,9 @@ async fn what_a_handler_does_to_it_decides_what_the_next_one_sees(site: Site<imp
     const KEEP: fn(&mut PageSession) = |page| page.notice.keep();
     const CLEAR: fn(&mut PageSession) = |page| page.notice.clear();
     const GET: fn(&mut PageSession) = |page| get(page);
-    let cases: [Case; 15] = [
+    const SENT: fn(&mut PageSession) =
+        |page| assert_eq!(page.notice.get().as_deref(), Some("Sent."));
+    let cases: [Case; 21] = [
         ("get", &[GET], &[]),
         ("get, get", &[GET, GET], &[]),
         (
@@ -218,6 +246,7 @@ async fn what_a_handler_does_to_it_decides_what_the_next_one_sees(site: Site<imp
         ("keep", &[KEEP], &[SAVED]),
         ("keep, get", &[KEEP, GET], &[SAVED]),
         ("get, keep", &[GET, KEEP], &[SAVED]),
+        ("get, keep, get", &[GET, KEEP, GET], &[SAVED]),
         (
             "get_mut",
             &[|page| assert!(page.notice.get_mut().is_some())],
@@ -229,21 +258,38 @@ async fn what_a_handler_does_to_it_decides_what_the_next_one_sees(site: Site<imp
             &["Saved.!"],
         ),
         ("clear", &[CLEAR], &[]),
+        ("get, set", &[GET, send], &["Sent."]),
+        ("set, get", &[send, SENT], &["Sent."]),
+        ("get, set, get", &[GET, send, SENT], &["Sent."]),
+        (
+            "set to the same, get",
+            &[|page| page.notice.set(SAVED.to_owned()), GET],
+            &[SAVED],
+        ),
         ("clear, set", &[CLEAR, send], &["Sent."]),
         ("set, clear", &[send, CLEAR], &[]),
         ("set, set", &[GET, send, send], &["Sent."]),
         ("take", &[|page| assert!(page.notice.take().is_some())], &[]),
         ("clear, keep", &[CLEAR, KEEP], &[]),
+        (
+            "now, get",
+            &[|page| page.notice.now("Sent.".to_owned()), SENT, SENT],
+            &[SAVED],
+        ),
     ];
     for (what, steps, expected) in cases {
-        let mut visitor = notified(&site).await;
-        let handler = async move |mut session: Session<Page>| {
-            for step in steps {
-                step(session.fields());
-            }
-        };
-        assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
-        assert_eq!(shown(&mut visitor).await, expected, "{what}");
+        use Amid::{LogIn, Nothing, Refresh, Rotate, Save};
+        for amid in [Nothing, Save, Rotate, Refresh, LogIn] {
+            let mut visitor = notified(&site).await;
+            let handler = async move |mut session: Session<Page>| {
+                for step in steps {
+                    step(session.fields());
+                    amid.run(&mut session).await.unwrap();
+                }
+            };
+            assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+            assert_eq!(shown(&mut visitor).await, expected, "{what}, {amid:?}");
+        }
     }
 }
 
@@ -392,14 +438,64 @@ async fn a_request_that_is_not_committed_uses_nothing_up(site: Site<impl Store>)
     assert_eq!(shown(&mut visitor.clone()).await, [SAVED]);
 }
 
-#[tokio::test]
-async fn an_error_of_the_handler_is_an_answer_and_uses_it_up() {
-    for status in [StatusCode::NOT_FOUND, StatusCode::INTERNAL_SERVER_ERROR] {
-        let mut visitor = notified(&Site::in_memory()).await;
-        let fails = async move |session: Session<Page>| (status, show(session).await);
-        assert_eq!(visitor.visit(fails).await.body, SAVED);
-        assert!(shown(&mut visitor).await.is_empty());
+async fn what_nobody_is_shown_is_not_used_up(site: Site<impl Store>) {
+    let get = Request::get("/");
+    let requests = [
+        Request::head("/"),
+        Request::get("/").header("sec-purpose", "prefetch"),
+        Request::get("/").header("sec-purpose", "prefetch;prerender"),
+        Request::get("/").header("sec-purpose", "prefetch;anonymous-client-ip"),
+        Request::get("/").header("purpose", "prefetch"),
+    ];
+    let requests = requests.map(|request| (request, StatusCode::OK));
+    let statuses = [304, 500, 502, 503, 599].map(|code| StatusCode::from_u16(code).unwrap());
+    let statuses = statuses.map(|status| (Request::get("/"), status));
+    // What is done on purpose counts, and so does all else.
+    let reads = |status: StatusCode| {
+        async move |mut session: Session<Page>| {
+            assert_eq!(session.notice.get().as_deref(), Some(SAVED));
+            assert!(session.notice.get_mut().is_some());
+            assert!(session.points.take() == 7 && session.warning.claim().await.unwrap().is_some());
+            *session.visits.get_mut() += 1;
+            status
+        }
+    };
+    for (request, status) in requests.into_iter().chain(statuses) {
+        let mut visitor = notified(&site).await;
+        visitor.visit(fill).await;
+        let request = request.body(Body::empty()).unwrap();
+        let what = format!("{request:?} {status}");
+        assert_eq!(visitor.send(request, reads(status)).await.status, status);
+        assert_eq!(visitor.visit(left).await.body, "1 None 0", "{what}");
+        assert_eq!(shown(&mut visitor).await, [SAVED], "{what}");
     }
+    let shows = [
+        (get, StatusCode::OK),
+        (
+            Request::get("/").header("sec-purpose", "other"),
+            StatusCode::OK,
+        ),
+        (Request::post("/"), StatusCode::SEE_OTHER),
+        (Request::get("/"), StatusCode::NOT_FOUND),
+        (Request::get("/").method(Method::PUT), StatusCode::CONFLICT),
+    ];
+    for (request, status) in shows {
+        let mut visitor = notified(&site).await;
+        visitor.visit(fill).await;
+        let request = request.body(Body::empty()).unwrap();
+        assert_eq!(visitor.send(request, reads(status)).await.status, status);
+        assert!(shown(&mut visitor).await.is_empty(), "{status}");
+    }
+}
+
+async fn fill(mut session: Session<Page>) {
+    session.warning.set("Mind the gap.".to_owned());
+    session.points.set(7_u32);
+}
+
+async fn left(session: Session<Page>) -> String {
+    let (visits, warning) = (session.visits.get(), session.warning.peek());
+    format!("{visits} {warning:?} {}", session.points.peek())
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ mod cancellation;
 mod conflicts;
 mod cookies;
 mod costs;
-mod derive;
+// Public, so that the lints on public items see what the derive makes.
+pub mod derive;
 mod endings;
 mod events;
 mod expiry;
@@ -17,4 +18,3 @@ mod flash;
 mod hot_key;
 mod schemas;
 mod sharing;
-mod sweeping;

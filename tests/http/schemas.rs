@@ -147,16 +147,7 @@ async fn two_schemas_share_one_session_and_no_name(site: Site<impl Store>) {
         .iter()
         .map(|slot| slot.name().as_str())
         .collect();
-    assert_eq!(
-        names,
-        [
-            "@created",
-            "auth.name",
-            "auth.type",
-            "auth.visits",
-            "visits"
-        ]
-    );
+    assert_eq!(names, ["auth.name", "auth.type", "auth.visits", "visits"]);
 }
 
 async fn slots_that_a_struct_does_not_know_are_kept_as_they_are(site: Site<impl Store>) {
@@ -623,8 +614,8 @@ async fn facts_are_told_without_a_load_of_their_own() {
     site.clock.advance(HOUR);
     assert_eq!(
         visit(&mut visitor, facts).await,
-        "0 2",
-        "as of when it was loaded"
+        "0 3",
+        "this request included"
     );
     assert_eq!(
         visit(&mut visitor, facts).await,
@@ -640,6 +631,50 @@ async fn facts_are_told_without_a_load_of_their_own() {
 struct Numbers {
     ratio: f64,
     count: u32,
+    #[session(rename = "answers")]
+    tree: serde_json::Value,
+}
+
+/// A list in a list in a list …
+fn nested(levels: usize) -> serde_json::Value {
+    (0..levels).fold(serde_json::Value::Null, |inner, _| vec![inner].into())
+}
+
+#[tokio::test]
+async fn what_is_nested_deeper_than_can_be_read_back_is_an_error_that_names_the_field() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let too_deep = async |mut session: Session<Numbers>| {
+        session.count.set(1);
+        session.tree.set(nested(128));
+    };
+    let reply = visitor.visit(too_deep).await;
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(reply.set_cookies().is_empty());
+    assert_eq!(site.store.round_trips(), (0, 0));
+    let mend = async |mut session: Session<Numbers>| {
+        session.count.set(1);
+        session.tree.set(nested(128));
+        let error = session.save().await.unwrap_err();
+        assert!(error.is_encode());
+        assert!(error.to_string().contains("`answers`"), "{error}");
+        session.tree.set(nested(127));
+        assert_eq!(session.save().await.unwrap(), Saved::Written);
+    };
+    visit(&mut visitor, mend).await;
+    let reads = async |session: Session<Numbers>| {
+        assert_eq!(session.tree.try_get().unwrap(), &nested(127));
+        session.count.get().to_string()
+    };
+    assert_eq!(visit(&mut visitor, reads).await, "1");
+    // One level more, in place.
+    let wrap = async |mut session: Session<Numbers>| {
+        let inner = session.tree.get_mut().take();
+        *session.tree.get_mut() = vec![inner].into();
+    };
+    let reply = visitor.visit(wrap).await;
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(visit(&mut visitor, reads).await, "1");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use session_runtime::store::{SqliteStore, Store};
-use session_runtime::{Ended, Key, SessionId, State};
+use session_runtime::{Ended, Key, SessionId};
 use session_tests::{Chrome, Guest, Port, Screen, Shop, TempDir};
 
 fn store(folder: &TempDir) -> String {
@@ -423,7 +423,7 @@ async fn who_signs_out_leaves_nothing_in_the_browser_and_who_leaves_nothing_at_a
     let sessions = SqliteStore::open(folder.path().join("shop.db")).unwrap();
     let left = sessions.load(&Key::from(&id)).await.unwrap();
     let left = left.expect("a tombstone");
-    assert_eq!(left.state, State::Ended(Ended::LoggedOut));
+    assert_eq!(left.ended(), Some(&Ended::LoggedOut));
     assert_eq!(left.slots(), []);
     phone.quit().await;
 }

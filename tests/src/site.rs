@@ -139,6 +139,13 @@ impl<S: Store> Site<S> {
         self
     }
 
+    /// A layer over the same store, as a process has it that has just been started: it has seen no schema yet.
+    pub fn other_process(&self) -> SessionLayer {
+        SessionLayer::new(Arc::clone(&self.store))
+            .clock(self.clock.clone())
+            .deadline(PATIENCE)
+    }
+
     /// Somebody who has never been here.
     pub fn visitor(&self) -> Visitor {
         Visitor::of(self.layer.clone())

@@ -3,9 +3,16 @@
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
+mod breaks;
 mod costs;
-mod devices;
+mod interrupted;
+mod late_requests;
 mod logins;
+mod logouts;
 mod merging;
-mod model;
+mod other_users;
+mod planted;
 mod protocol;
+mod retried;
+mod rules;
+mod stored;

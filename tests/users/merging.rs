@@ -74,21 +74,12 @@ fn cart(lines: &[Line]) -> Cart {
 
 /// What two requests make of what both have loaded.
 fn conflict<T: Merge>(base: T, ours: T, theirs: T) -> Option<T> {
-    T::merge(Sides {
-        base: Some(base),
-        ours: Some(ours),
-        theirs: Some(theirs),
-        occasion: Occasion::Conflict,
-    })
+    let sides = Sides::new(Some(base), Some(ours), Some(theirs), Occasion::Conflict);
+    T::merge(sides)
 }
 
 fn login<T: Merge>(guest: T, user: T) -> Option<T> {
-    T::merge(Sides {
-        base: None,
-        ours: Some(guest),
-        theirs: Some(user),
-        occasion: Occasion::Login,
-    })
+    T::merge(Sides::new(None, Some(guest), Some(user), Occasion::Login))
 }
 
 /// What becomes of the lines of a cart.
@@ -240,12 +231,8 @@ fn of_keys_that_are_there_twice_the_first_goes_with_the_first() {
 
 #[test]
 fn a_change_outlives_a_removal_whichever_came_first() {
-    let sides = |ours, theirs| Sides {
-        base: Some(line(1, 2, 0)),
-        ours,
-        theirs,
-        occasion: Occasion::Conflict,
-    };
+    let base = || Some(line(1, 2, 0));
+    let sides = |ours, theirs| Sides::new(base(), ours, theirs, Occasion::Conflict);
     let changed = || Some(line(1, 3, 0));
     assert_eq!(Line::merge(sides(changed(), None)), changed());
     assert_eq!(Line::merge(sides(None, changed())), changed());

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use shuttle::Runner;
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
+use shuttle::scheduler::RandomScheduler;
 use tokio::time::Instant;
 
 use super::{Amended, Failure, Freshness, amend, create, load};
@@ -273,7 +275,9 @@ fn explore<F: Future<Output = ()> + Send + 'static>(
             test.await.expect("it ends well");
         });
     };
-    shuttle::check_random(run, runs);
+    let mut settings = shuttle::Config::new();
+    settings.stack_size = 1 << 20; // unoptimised futures are large
+    Runner::new(RandomScheduler::new(runs), settings).run(run);
 }
 
 #[test]

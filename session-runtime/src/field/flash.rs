@@ -11,7 +11,7 @@ use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
 use crate::row::{CellEdit, Row};
-use crate::schema::{Cell, Opener};
+use crate::schema::{Cell, MaySlide, Opener};
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -51,19 +51,22 @@ impl<T: Send + Sync + 'static> Flash<T> {
 }
 
 impl<T> Flash<T> {
-    /// The value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
+    /// Returns the value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
     /// end of the request. The default while it is absent.
+    ///
+    /// A request whose answer nobody sees uses nothing up: a HEAD, a prefetch (`Sec-Purpose`), or one that is answered
+    /// 304 or 5xx. Two requests that overlap may both show it: see [`claim`](Self::claim).
     pub fn get(&self) -> &T {
         self.field.marks.raise(Marks::USED);
         self.field.get()
     }
 
-    /// The value, without using it up.
+    /// Returns the value, without using it up.
     pub fn peek(&self) -> &T {
         self.field.get()
     }
 
-    /// The value, to be changed in place. What is changed lives on to the next request; what is not is used
+    /// Returns the value, to be changed in place. What is changed lives on to the next request; what is not is used
     /// up.
     pub fn get_mut(&mut self) -> &mut T {
         self.field.marks.raise(Marks::USED);
@@ -106,12 +109,12 @@ impl<T> Flash<T> {
         self.field.clear();
     }
 
-    /// Whether there is something to read. Does not use it up.
+    /// Returns `true` if there is something to read. Does not use it up.
     pub fn is_present(&self) -> bool {
         self.field.is_present()
     }
 
-    /// The value, used up, unless what is stored does not fit the field's type.
+    /// Returns the value, used up, unless what is stored does not fit the field's type.
     ///
     /// # Errors
     ///
@@ -122,7 +125,7 @@ impl<T> Flash<T> {
         Ok(value)
     }
 
-    /// Gives it a lifetime from now. No effect while it is absent.
+    /// Gives it a lifetime from now; also the value that this request sets after this.
     pub fn expire_in(&mut self, lifetime: Duration) {
         self.field.expire_in(lifetime);
     }
@@ -132,7 +135,7 @@ impl<T> Flash<T> {
         self.field.persist();
     }
 
-    /// When it lapses unread; `None` if it does not, or is absent.
+    /// Returns when it expires unread; `None` if it does not, or is absent.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.field.expires_at()
     }
@@ -150,13 +153,10 @@ impl<T: Send + Sync + 'static> Flash<T> {
             return Ok(Some(self.take()));
         }
         let row = self.field.row;
-        let claimed = match self.field.stored() {
-            Some(slot) if self.is_present() => {
-                let claim = Arc::clone(&self.request).claim(row, Arc::clone(slot));
-                claim.await?
-            }
-            _ => return Ok(None), // absent, or it does not decode and is kept
-        };
+        if !self.is_present() {
+            return Ok(None); // it does not decode and is kept, if it is there at all
+        }
+        let claimed = Arc::clone(&self.request).claim(row).await?;
         self.field.slot = None;
         self.field.clear();
         let decoded = claimed.map(|slot| row.decode_payload(slot.payload()));
@@ -176,8 +176,8 @@ impl<T: Send + Sync + 'static> Cell for Flash<T> {
         self.field.facts()
     }
 
-    fn edit(&self, now: Timestamp) -> Result<Option<CellEdit>, Error> {
-        self.field.edit(now)
+    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error> {
+        self.field.edit(now, may_slide)
     }
 }
 

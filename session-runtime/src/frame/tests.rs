@@ -231,7 +231,7 @@ fn each_fault_is_told_from_the_others() {
     assert_eq!(&frame[slots..slots + 2], b"\x01a");
     assert_eq!(faulty(slots + 1, b'c'), Fault::Order);
     assert_eq!(faulty(slots + 1, b'b'), Fault::Order);
-    assert_eq!(faulty(slots + 2, 4), Fault::Flag);
+    assert_eq!(faulty(slots + 2, 8), Fault::Flag);
     assert_eq!(faulty(slots + 2, 2), Fault::Beside);
     assert_eq!(faulty(slots + 19, 0), Fault::Surplus);
     assert_eq!(faulty(slots + 19, 2), Fault::Short);

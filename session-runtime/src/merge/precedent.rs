@@ -3,6 +3,8 @@
 //! Left is the user's value, right the guest's. Values are scalars, arrays or objects; two objects merge key by
 //! key, and two arrays are joined, whichever the rule.
 
+use std::collections::HashMap;
+
 use serde_json::Value::{self, Array, Object};
 
 use super::{Merge, Occasion, Sides};
@@ -110,19 +112,32 @@ fn items(value: Value) -> Vec<Value> {
     }
 }
 
-/// A value as an object: each item under itself, which is its JSON text if it is no text.
+/// A value as an object: each item under itself, which is its JSON text if it is no text. Further items of the same
+/// text are kept apart by a number, from 2 on, as `Hash::Merge` does: `a`, `a2`, `a3`.
 fn keyed(value: Value) -> Map {
-    let key = |item: &Value| {
-        item.as_str()
-            .map_or_else(|| item.to_string(), str::to_owned)
+    let list = match value {
+        Object(object) => return object,
+        value => items(value),
     };
-    match value {
-        Object(object) => object,
-        value => items(value)
-            .into_iter()
-            .map(|item| (key(&item), item))
-            .collect(),
+    let mut keyed = Map::new();
+    // Up to which number each text was tried: else a long list of one text takes its square.
+    let mut tried = HashMap::new();
+    for item in list {
+        let text = match &item {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let mut key = text.clone();
+        if keyed.contains_key(&key) {
+            let number = tried.entry(text.clone()).or_insert(1_u32);
+            while keyed.contains_key(&key) {
+                *number += 1;
+                key = format!("{text}{number}");
+            }
+        }
+        keyed.insert(key, item);
     }
+    keyed
 }
 
 #[cfg(test)]
@@ -278,8 +293,36 @@ mod tests {
         );
         assert_eq!(
             merged(json!([null, true, [1, "x"], "null"]), json!({})),
-            json!({"null": "null", "true": true, "[1,\"x\"]": [1, "x"]})
+            json!({"null": null, "true": true, "[1,\"x\"]": [1, "x"], "null2": "null"})
         );
+    }
+
+    #[test]
+    fn equal_items_of_a_list_are_kept_apart() {
+        let merged = |user| at_login(retainment_precedent, &user, &json!({"g": 0}));
+        assert_eq!(
+            merged(json!(["a", "a", "a"])),
+            json!({"a": "a", "a2": "a", "a3": "a", "g": 0})
+        );
+        // A name that is taken by another item is passed over, whichever came first.
+        assert_eq!(
+            merged(json!(["a2", "a", "a"])),
+            json!({"a2": "a2", "a": "a", "a3": "a", "g": 0})
+        );
+        assert_eq!(
+            merged(json!(["a", "a", "a2"])),
+            json!({"a": "a", "a2": "a", "a22": "a2", "g": 0})
+        );
+        assert_eq!(
+            merged(json!([1, "1", 1, null, null])),
+            json!({"1": 1, "12": "1", "13": 1, "null": null, "null2": null, "g": 0})
+        );
+        let many = merged(json!(vec!["a"; 50_000]));
+        assert_eq!(many.as_object().map(Map::len), Some(50_001));
+        assert_eq!(many["a50000"], "a");
+        // What the other side has under that name meets it.
+        let met = at_login(retainment_precedent, &json!({"a2": 1}), &json!(["a", "a"]));
+        assert_eq!(met, json!({"a": "a", "a2": [1, "a"]}));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::edit::{Caps, SlotEdit, merge3, replace, same_slot, stored_under};
 use super::place::Place;
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, own_name};
 use crate::merge::Occasion;
 use crate::record::{FieldName, Record, Slot};
 use crate::row::{AnyRow, GUEST, Rows, row_of};
@@ -185,7 +185,7 @@ pub(crate) fn credit(
                 credited = true;
             }
             Err(error) => {
-                tracing::warn!(field = row.name(), %error, "what a guest brought cannot be merged, and stays set apart");
+                tracing::warn!(field = own_name(row.name()), %error, "what a guest brought cannot be merged, and stays set apart");
                 waits.push(brought.field);
             }
         }

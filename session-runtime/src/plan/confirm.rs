@@ -11,7 +11,7 @@ use crate::key::Selector;
 use crate::record::{Record, Version};
 use crate::row::Rows;
 
-/// What a login does that finds the user's number of sessions at its limit.
+/// Says what a login does that finds the user's number of sessions at its limit.
 ///
 /// ```
 /// use session_runtime::{SessionLayer, WhenFull, store::MemoryStore};
@@ -19,8 +19,10 @@ use crate::row::Rows;
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
-    /// It fails: [`Error::is_too_many_sessions`](crate::Error::is_too_many_sessions).
+    /// It fails: [`Error::is_too_many_sessions`](crate::Error::is_too_many_sessions); unless one of them has ended, or
+    /// nobody has presented its id within a minute.
     Refuse,
     /// It ends the user's oldest session.
     EndOldest,

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::merge::{Occasion, Sides};
 use crate::observe;
-use crate::record::{FieldName, Record, Slot};
+use crate::record::{Expiry, FieldName, Record, Slot};
 use crate::row::{AnyRow, MergeFault};
 
 /// What a request has changed of one field.
@@ -121,14 +121,18 @@ pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool
 }
 
 pub(crate) fn same_slot(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
-    same_payload(a, b) && a.map(|slot| slot.expires()) == b.map(|slot| slot.expires())
+    same_payload(a, b) && expiry(a) == expiry(b)
+}
+
+fn expiry(slot: Option<&Arc<Slot>>) -> Option<Expiry> {
+    slot.map(|slot| slot.expiry())
 }
 
 /// Merges a slot that two sides may have changed.
 ///
 /// Where one side left the payload alone, the other side's stands; where both changed it, the field's rule
 /// decides, also if they wrote the same. Of the expiry: where one side changed it, that; where both did, the
-/// later.
+/// later, or of a field that slides the one that was asked for.
 pub(crate) fn merge3(
     row: &dyn AnyRow,
     base: Option<&Arc<Slot>>,
@@ -143,12 +147,12 @@ pub(crate) fn merge3(
     } else {
         by_rule(row, base, ours, theirs, occasion)?
     };
-    let expires = merged_expiry(base, ours, theirs);
+    let expiry = merged_expiry(row, base, ours, theirs);
     Ok(payload.map(|slot| {
-        if expires == slot.expires() {
+        if expiry == slot.expiry() {
             slot
         } else {
-            Arc::new(slot.retimed(expires))
+            Arc::new(slot.expiring(expiry))
         }
     }))
 }
@@ -182,21 +186,28 @@ fn by_rule(
 
 /// Returns when a slot that both sides may have retimed expires.
 fn merged_expiry(
+    row: &dyn AnyRow,
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
-) -> Option<Timestamp> {
-    const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
-    let expiry = |side: Option<&Arc<Slot>>| side.map(|slot| slot.expires().unwrap_or(NEVER));
-    let (base, ours, theirs) = (expiry(base), expiry(ours), expiry(theirs));
-    let merged = if ours == base {
+) -> Expiry {
+    let merged = if expiry(ours) == expiry(base) {
         theirs
-    } else if theirs == base {
+    } else if expiry(theirs) == expiry(base) || rank(row, ours) > rank(row, theirs) {
         ours
     } else {
-        ours.max(theirs)
+        theirs
     };
-    merged.filter(|expiry| *expiry < NEVER)
+    expiry(merged).unwrap_or_default()
+}
+
+/// Returns what is compared of two expiries: the later counts, but having used a field that slides undoes nothing that
+/// was asked for.
+fn rank(row: &dyn AnyRow, slot: Option<&Arc<Slot>>) -> Option<(bool, Timestamp)> {
+    const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+    let expiry = expiry(slot)?;
+    let asked_for = expiry.pinned || expiry.at.is_none();
+    Some((row.is_sliding() && asked_for, expiry.at.unwrap_or(NEVER)))
 }
 
 /// How large values and records may be, in bytes.

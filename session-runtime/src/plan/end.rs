@@ -47,7 +47,8 @@ pub(crate) fn by_holder(
         return Plan::Leave(Ending::Owes);
     }
     let mut after = there.tombstone(reason.clone(), now);
-    if logs_out {
+    // The client has a newer id, or none: a request that is late does not begin a session over that.
+    if logs_out || *reason == Ended::LoggedIn {
         after.head.secrets.supersede(now);
     }
     Plan::Write(Box::new(after), Ending::Done)

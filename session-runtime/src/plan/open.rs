@@ -63,26 +63,30 @@ impl Open<'_> {
             after.head.secrets.supersede(now);
         }
         let late = there.user().is_some() && opened.record.user().is_none();
-        self.take_along(&mut after, late, now)?;
+        self.take_along(Some(there), &mut after, late, now)?;
         after.head.secrets.issue(self.issues, now);
         self.finish(&mut after, now);
-        self.caps.check(Some(there), &after)?;
         Ok(Plan::Write(Box::new(after), true))
     }
 
     /// Makes a new session of what the request has changed.
     pub(crate) fn create(&self, now: Timestamp) -> Result<Record, Error> {
         let mut record = Record::new(now, now);
-        self.take_along(&mut record, true, now)?;
+        self.take_along(None, &mut record, true, now)?;
         record.head.secrets = Secrets::unpresented(self.issues, now);
         self.finish(&mut record, now);
-        self.caps.check(None, &record)?;
         Ok(record)
     }
 
     /// Puts the request's edits in. Where they are not on top of what is there, those of fields that follow the user
     /// are set apart as what they change.
-    fn take_along(&self, record: &mut Record, late: bool, now: Timestamp) -> Result<(), Error> {
+    fn take_along(
+        &self,
+        before: Option<&Record>,
+        record: &mut Record,
+        late: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let mut follows = Vec::new();
         for edit in self.edits.iter().filter(|edit| edit.is_change()) {
             if edit.row.follows() && late {
@@ -94,8 +98,11 @@ impl Open<'_> {
         if !follows.is_empty() {
             brought::set_edits_apart(record, &follows);
         }
+        self.caps.check_edits(self.edits, record)?;
+        self.caps.check(before, record)?;
+        // That makes names longer: no reason to refuse a guest whose session is full.
         brought::set_apart(record, self.rows, now);
-        self.caps.check_edits(self.edits, record)
+        Ok(())
     }
 
     fn finish(&self, record: &mut Record, now: Timestamp) {

@@ -11,7 +11,7 @@ use super::place::{Place, Places};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::key::Selector;
-use crate::record::Record;
+use crate::record::{Ended, Record};
 use crate::row::{GUEST, Rows};
 use crate::secret::{Opens, RETIRING, SecretHash};
 use crate::store::KEPT_AFTER_EXPIRY;
@@ -87,11 +87,19 @@ pub(crate) enum Outcome {
 
 /// What a request may do to the record that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+pub(crate) enum Access {
     Full,
     /// Its guest has become a user.
     Late,
     Nothing,
+}
+
+/// Returns why a session is over for a request that may do nothing to it.
+pub(crate) fn why_over(there: Option<&Arc<Record>>, now: Timestamp) -> Ended {
+    let live = there.filter(|there| there.is_live(now));
+    let login = live.map_or(Ended::Expired, |_| Ended::LoggedIn);
+    live.and_then(|there| there.ended().cloned())
+        .unwrap_or(login)
 }
 
 impl Save<'_> {
@@ -101,13 +109,10 @@ impl Save<'_> {
         there: Option<&Arc<Record>>,
         now: Timestamp,
     ) -> Result<Plan<Outcome>, Error> {
-        let Some(there) = there else {
-            return Ok(Plan::Leave(Outcome::Ended));
-        };
-        match self.opened.access(there, now) {
-            Access::Full => self.write(there, now),
-            Access::Late => self.set_apart(there, now),
-            Access::Nothing => Ok(Plan::Leave(Outcome::Ended)),
+        match (self.opened.access(there, now), there) {
+            (Access::Full, Some(there)) => self.write(there, now),
+            (Access::Late, Some(there)) => self.set_apart(there, now),
+            _ => Ok(Plan::Leave(Outcome::Ended)),
         }
     }
 
@@ -208,13 +213,15 @@ impl Save<'_> {
 
 impl Opened {
     /// Returns what a request that has opened the session so may do to the record that is there.
-    fn access(&self, there: &Record, now: Timestamp) -> Access {
-        if there.ended().is_some() || !self.is_kept(there, now) {
+    pub(crate) fn access(&self, there: Option<&Arc<Record>>, now: Timestamp) -> Access {
+        let is_there = |there: &&Arc<Record>| there.ended().is_none() && self.is_kept(there, now);
+        let Some(there) = there.filter(is_there) else {
             return Access::Nothing;
-        }
+        };
         let (head, before) = (&there.head, &self.record.head);
         let same_login = (&head.user, head.authenticated) == (&before.user, before.authenticated);
-        match head.secrets.look_up(self.secret, now) {
+        // Whoever was served by it has as long as a login: nobody may have the newer one.
+        match head.secrets.look_up_for_login(self.secret, now) {
             Opens::Current | Opens::Retiring | Opens::Retired => Access::Full,
             // Newer ones have pushed it out while the request was running.
             Opens::Nothing if same_login => Access::Full,
@@ -223,11 +230,6 @@ impl Opened {
             Opens::Superseded if before.user == head.user => Access::Full,
             Opens::Superseded | Opens::Nothing => Access::Nothing,
         }
-    }
-
-    /// Returns `true` if the request may look at the record that is there.
-    pub(crate) fn may_see(&self, there: &Record, now: Timestamp) -> bool {
-        self.access(there, now) == Access::Full
     }
 
     /// Returns `true` if the client has had the id of its new login for a minute.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Plan;
 use super::brought;
+use super::lifetime::Lifetimes;
 use crate::clock::Timestamp;
 use crate::record::{Ended, Head, Record};
 use crate::row::Rows;
@@ -16,6 +17,7 @@ pub(crate) fn plan(
     there: Option<&Arc<Record>>,
     secret: SecretHash,
     rows: &Rows,
+    lifetimes: Lifetimes,
     now: Timestamp,
 ) -> Plan<bool> {
     let Some(there) = there.filter(|there| there.ended().is_none()) else {
@@ -27,7 +29,12 @@ pub(crate) fn plan(
     }
     if !after.head.secrets.open_anything(now) {
         after = match after.head.undo.take() {
-            Some(before) => given_back(after, &before, rows, now),
+            Some(before) => {
+                let mut after = given_back(after, &before, rows, now);
+                // The login's limit was a later one.
+                after.expires = after.expires.min(lifetimes.limit(&after.head));
+                after
+            }
             None => there.tombstone(Ended::Revoked, now),
         };
     }

@@ -6,14 +6,15 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::state::{CookieAction, WriteBlock};
-use crate::amend::amend;
+use crate::amend::{Freshness, amend, load};
+use crate::credit::credit;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::key::{Key, Selector, UserId};
 use crate::plan::brought;
-use crate::plan::confirm::Fate;
+use crate::plan::confirm::{Credit, Fate};
 use crate::plan::end::{self, Ending};
-use crate::plan::place::{Place, Places};
+use crate::plan::place::Places;
 use crate::plan::save::Opened;
 use crate::record::{Ended, Record};
 use crate::revoke;
@@ -48,20 +49,19 @@ impl Request {
     async fn end(&self, reason: Ended, deadline: Instant) -> Result<(), Error> {
         self.resolve_unknown(deadline).await?;
         self.write_user(deadline).await?;
-        let presented = self.state().presented();
-        let Some((selector, opened)) = presented else {
+        let (own, presented) = {
+            let state = self.state();
+            (state.opened().is_some(), state.presented())
+        };
+        // A request that comes from before a login ends nothing but itself, unless it logs out.
+        let may = own || reason == Ended::LoggedOut;
+        let Some((selector, opened)) = presented.filter(|_| may) else {
             self.state().forget();
             return Ok(());
         };
-        if opened.record.user().is_some() {
-            self.read_user(deadline).await?;
-        }
         let ending = self
             .end_in_store(selector, &opened, &reason, deadline)
             .await?;
-        if let Some(user) = opened.record.user().filter(|_| ending == Ending::Done) {
-            self.strike_off(user, selector, deadline).await;
-        }
         let mut state = self.state();
         state.forget();
         if ending == Ending::Done {
@@ -75,7 +75,8 @@ impl Request {
         Ok(())
     }
 
-    /// Ends the session. What requests have set apart in it for its user, up to the last moment, is credited before.
+    /// Ends a session, then strikes it off. What requests have set apart in it for its user, up to the last moment, is
+    /// credited before.
     pub(super) async fn end_in_store(
         &self,
         selector: Selector,
@@ -84,50 +85,75 @@ impl Request {
         deadline: Instant,
     ) -> Result<Ending, Error> {
         let (config, key) = (&self.config, Key::from(selector));
-        let rows = config.known_rows();
-        let mut seen = Some(Arc::clone(&opened.record));
+        let (rows, owner) = (config.known_rows(), opened.record.user());
+        let mut account = self.account(owner, deadline).await?;
+        let (mut seen, mut upto) = (Some(Arc::clone(&opened.record)), None);
         loop {
-            let place = self.place_of(selector);
+            let places = Places::of(account.as_deref());
+            // What cannot be credited is not waited for.
             let owes = |there: &Record| {
-                let now = config.now();
-                let due = |place| brought::is_due(there, place, &rows, now);
-                config.migrate && place.as_ref().is_some_and(due)
+                let place = places.find(selector).filter(|_| config.migrate);
+                let due = |place| brought::is_due(there, place, &rows, config.now());
+                upto < Some(there.head.brought) && place.is_some_and(due)
             };
             let ended = amend(config, &key, seen, deadline, |there, now| {
                 Ok(end::by_holder(there, opened.secret, reason, owes, now))
             });
             let ended = ended.await?;
-            if ended.outcome != Ending::Owes {
-                if ended.outcome == Ending::Done {
-                    let kind = EventKind::Ended(reason.clone());
-                    config.emit(kind, &key, opened.record.user());
+            if ended.outcome == Ending::Done {
+                config.emit(EventKind::Ended(reason.clone()), &key, owner);
+                if let Some(owner) = owner {
+                    self.strike_off(owner, account, selector, deadline).await;
                 }
+                return Ok(Ending::Done);
+            }
+            let (Ending::Owes, Some(session), Some(user)) = (ended.outcome, &ended.record, owner)
+            else {
                 return Ok(ended.outcome);
-            }
+            };
+            let plan = Credit {
+                fate: Fate::Credited,
+                selector,
+                session,
+                rows: &rows,
+                caps: config.caps,
+            };
+            account = credit(config, user, account, &plan, deadline).await?;
+            upto = Some(session.head.brought);
             seen = ended.record;
-            if let Some(session) = &seen {
-                let fate = Fate::Credited;
-                self.credit(selector, session, &rows, fate, deadline)
-                    .await?;
-            }
         }
     }
 
-    fn place_of(&self, selector: Selector) -> Option<Place> {
-        let state = self.state();
-        let user = state.user.as_ref()?.record.stored.as_deref();
-        Places::of(user).find(selector).cloned()
+    /// Returns the record of a session's owner: as the request knows it, or looked up.
+    async fn account(
+        &self,
+        owner: Option<&UserId>,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Record>>, Error> {
+        let Some(owner) = owner else {
+            return Ok(None);
+        };
+        let known = {
+            let state = self.state();
+            let user = state.user.as_ref().filter(|user| user.id == *owner);
+            user.and_then(|user| user.record.stored.clone())
+        };
+        if known.is_some() {
+            return Ok(known);
+        }
+        let key = Key::User(owner.clone());
+        Ok(load(&self.config, &key, Freshness::Latest, deadline).await?)
     }
 
     /// Takes the place of a session that is over out of its user's record. Where that fails, a later login does it.
-    pub(super) async fn strike_off(&self, user: &UserId, selector: Selector, deadline: Instant) {
-        let seen = {
-            let state = self.state();
-            let own = state.user.as_ref().filter(|own| own.id == *user);
-            own.and_then(|own| own.record.stored.clone())
-        };
-        let key = Key::User(user.clone());
-        let gone = [selector];
+    async fn strike_off(
+        &self,
+        user: &UserId,
+        seen: Option<Arc<Record>>,
+        selector: Selector,
+        deadline: Instant,
+    ) {
+        let (key, gone) = (Key::User(user.clone()), [selector]);
         let struck_off = revoke::strike_off(&self.config, &key, seen, &gone, deadline);
         if let Err(error) = struck_off.await {
             tracing::warn!(%error, "a session has ended and is still listed: the user's next login sees to it");

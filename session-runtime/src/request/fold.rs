@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::observe;
 use crate::record::Record;
-use crate::row::{CellEdit, EditKind};
+use crate::row::CellEdit;
 
 thread_local! {
     /// The request whose handler this thread is running.
@@ -92,11 +92,10 @@ impl Request {
         edits: &[CellEdit],
         now: Timestamp,
     ) -> Result<bool, Error> {
-        self.fold_into(&mut self.state(), generation, edits, now)
+        Self::fold_into(&mut self.state(), generation, edits, now)
     }
 
     fn fold_into(
-        &self,
         state: &mut State,
         generation: u32,
         edits: &[CellEdit],
@@ -109,15 +108,7 @@ impl Request {
             return Ok(false);
         }
         let before = (!edits.is_empty()).then(|| state.edits());
-        let believed = |edit: &&CellEdit| match edit.kind {
-            // A passive handle slides nothing, nor does one whose clock cannot be trusted.
-            EditKind::Slid => state.touch && self.config.watch.is_steady(),
-            _ => true,
-        };
-        let believed: Vec<_> = edits.iter().filter(believed).collect();
-        let folded = believed
-            .into_iter()
-            .try_for_each(|edit| state.fold(edit, now));
+        let folded = edits.iter().try_for_each(|edit| state.fold(edit, now));
         if let (Err(_), Some(before)) = (&folded, before) {
             state.restore(before);
         }
@@ -135,9 +126,7 @@ impl Request {
         let mut state = self.state();
         let folded = match edits {
             Ok(edits) => match state.phase {
-                Phase::Running => self
-                    .fold_into(&mut state, generation, &edits, now)
-                    .map(drop),
+                Phase::Running => Self::fold_into(&mut state, generation, &edits, now).map(drop),
                 Phase::Closed => return unsaved(&edits),
                 Phase::Cancelled => return,
             },

@@ -20,7 +20,7 @@ use crate::plan::brought;
 use crate::plan::confirm::{Credit, Fate};
 use crate::plan::end::{self, Ending};
 use crate::plan::place::Places;
-use crate::plan::save::{FactEdits, Save};
+use crate::plan::save::{Access, FactEdits, Save, why_over};
 use crate::record::{Ended, Record};
 use crate::row::Rows;
 use crate::secret::Opens;
@@ -276,12 +276,18 @@ impl Request {
         let key = Key::from(selector);
         let latest = load(&self.config, &key, Freshness::Latest, gate.deadline).await?;
         let now = self.config.now();
-        let seen = latest.filter(|there| opened.may_see(there, now));
-        let Some(record) = seen else {
-            self.state().lose(Ended::Revoked);
-            return Ok(());
-        };
-        self.state().session.refreshed(record, now)?;
+        match opened.access(latest.as_ref(), now) {
+            Access::Full => {}
+            // It goes on seeing what it has seen, and what it changes is set apart for the user.
+            Access::Late => return Ok(()),
+            Access::Nothing => {
+                self.state().lose(why_over(latest.as_ref(), now));
+                return Ok(());
+            }
+        }
+        if let Some(record) = latest {
+            self.state().session.refreshed(record, now)?;
+        }
         self.refresh_user(selector, gate.deadline).await
     }
 
@@ -310,20 +316,20 @@ impl Request {
 
 /// Decides what an id leads to whose selector led to `record`.
 fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
-    let Some(record) = record else {
+    let Some(record) = record.filter(|record| record.is_live(now)) else {
         return Found::Gone(Ended::Expired);
     };
     let secrets = &record.head.secrets;
     let opens = secrets.look_up(id.secret(), now);
+    if !record.is_live(now) {
+        return Found::Gone(Ended::Expired);
+    }
     if let Some(reason) = record.ended() {
         return match opens {
             _ if !secrets.knows(id.secret()) => Found::Gone(Ended::Expired),
             Opens::Superseded => Found::Superseded(reason.clone(), None),
             _ => Found::Gone(reason.clone()),
         };
-    }
-    if !record.is_live(now) {
-        return Found::Gone(Ended::Expired);
     }
     match opens {
         Opens::Current | Opens::Retiring => Found::Live(record),

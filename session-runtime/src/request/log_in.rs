@@ -1,5 +1,6 @@
 //! Logging in, as the request sees it.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -11,7 +12,6 @@ use crate::error::Error;
 use crate::key::{Selector, UserId};
 use crate::login::{LoggedIn, Login, LoginFailure};
 use crate::plan::edit::SlotEdit;
-use crate::plan::end::Ending;
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::Ended;
 use crate::task::to_its_end;
@@ -93,20 +93,21 @@ impl Request {
         let logged_in = Box::pin(login.run()).await;
         match logged_in {
             Ok(done) => {
-                if let Some((selector, opened)) = start.replaces {
-                    self.end_replaced(selector, &opened, deadline).await;
+                if let Some((selector, opened)) = &start.replaces {
+                    self.end_replaced(*selector, opened, deadline).await;
                 }
-                self.logged_in(user, done);
-                Ok(())
+                self.logged_in(user, done, start.replaces.is_some())
             }
             Err(failure) => self.login_failed(failure),
         }
     }
 
-    /// Turns the request to the user's session.
-    fn logged_in(&self, user: &UserId, done: LoggedIn) {
+    /// Turns the request to the user's session. Unless that `starts_clean`, what handles have done during the login, and
+    /// what they have read of flashes, goes along.
+    fn logged_in(&self, user: &UserId, done: LoggedIn, starts_clean: bool) -> Result<(), Error> {
         let mut state = self.state();
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
+        let (unsent, flashes) = (state.session.take_unsent(), take(&mut state.flashes));
         state.forget();
         (state.ended, state.block) = (None, panicked);
         state.session = TrackedRecord::of(done.session);
@@ -117,6 +118,11 @@ impl Request {
             presents: false,
         });
         state.issue(done.id);
+        if starts_clean {
+            return Ok(());
+        }
+        state.flashes = flashes;
+        state.take_over(&unsent, self.config.now())
     }
 
     /// Goes on as before, with what the login has left of the session.
@@ -132,10 +138,9 @@ impl Request {
             }
             // The session waits for the next login, with what was changed in it.
             Some(record) => {
-                let id = state
-                    .id
-                    .map(|by| by.own)
-                    .or(state.superseded.as_ref().map(|s| s.0));
+                let own = state.id.map(|by| by.own);
+                let superseded = state.superseded.as_ref().map(|(id, _)| *id);
+                let id = failure.id.or(own).or(superseded);
                 state.lose(Ended::LoggedIn);
                 state.block = Some(WriteBlock::Superseded);
                 state.superseded = id.map(|id| (id, record));
@@ -147,21 +152,9 @@ impl Request {
 
     /// Ends the session of another user whose place the login takes. If that fails, it stays until it expires.
     async fn end_replaced(&self, selector: Selector, opened: &Opened, deadline: Instant) {
-        let Some(user) = opened.record.user() else {
-            return;
-        };
-        let ended = async {
-            // What is set apart in it for that user is credited before.
-            self.read_user(deadline).await?;
-            let reason = Ended::LoggedIn;
-            self.end_in_store(selector, opened, &reason, deadline).await
-        };
-        match ended.await {
-            Ok(Ending::Done) => self.strike_off(user, selector, deadline).await,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, "the session of the user before could not be ended: it is left until it expires");
-            }
+        let ended = self.end_in_store(selector, opened, &Ended::LoggedIn, deadline);
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "the session of the user before could not be ended: it is left until it expires");
         }
     }
 }

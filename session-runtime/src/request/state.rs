@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::{Selector, UserId};
 use crate::observe;
+use crate::plan::brought;
 use crate::plan::edit::SlotEdit;
 use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Place, Places};
@@ -151,8 +152,12 @@ impl State {
         })
     }
 
-    /// Returns the session's place in its user's record, if that was looked up.
+    /// Returns the session's place in its user's record, if that was looked up and anything is set apart in the session.
     pub(super) fn place(&self) -> Option<Place> {
+        let session = self.session.stored.as_deref()?;
+        if !brought::is_any(session) {
+            return None;
+        }
         let user = self.user.as_ref()?.record.stored.as_deref();
         let selector = self.selector()?;
         Places::of(user).find(selector).cloned()
@@ -222,6 +227,15 @@ impl State {
             }
             (EditKind::UsedUp | EditKind::Kept, None) => Ok(()), // it is for this request alone
         }
+    }
+
+    /// Puts edits of an earlier generation on top of what is there now.
+    pub(super) fn take_over(&mut self, edits: &[SlotEdit], now: Timestamp) -> Result<(), Error> {
+        edits.iter().try_for_each(|edit| {
+            let (base, ours) = (edit.base.as_ref(), edit.ours.as_ref());
+            let tracked = self.tracked(edit.row);
+            tracked.fold(edit.row, base, ours, edit.used_up, now)
+        })
     }
 
     fn keep(&mut self, row: &dyn AnyRow) {

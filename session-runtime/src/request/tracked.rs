@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::merge::Occasion;
-use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, same_slot, stored_under};
+use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, stored_under};
 use crate::record::{Record, Slot};
 use crate::row::AnyRow;
 
@@ -125,17 +125,25 @@ impl TrackedRecord {
     /// What was sent is in `record`. What was folded in meanwhile stays, on top of that.
     pub(super) fn committed(&mut self, record: &Arc<Record>, now: Timestamp) -> Result<(), Error> {
         self.stored = Some(Arc::clone(record));
-        let sent = std::mem::take(&mut self.sent);
-        for edit in std::mem::take(&mut self.edits) {
-            let sent = sent.iter().find(|sent| sent.name() == edit.name());
-            if sent.is_some_and(|sent| same_slot(sent.ours.as_ref(), edit.ours.as_ref())) {
-                continue;
-            }
-            let base = sent.map_or_else(|| edit.base.clone(), |sent| sent.ours.clone());
+        for edit in self.take_unsent() {
             let theirs = stored_under(edit.row, record, now);
-            self.replace(SlotEdit { base, ..edit }.rebased(theirs)?);
+            self.replace(edit.rebased(theirs)?);
         }
         Ok(())
+    }
+
+    /// Takes the edits that the last write did not hold: what was folded in since, and what is used up.
+    pub(super) fn take_unsent(&mut self) -> Vec<SlotEdit> {
+        let sent = std::mem::take(&mut self.sent);
+        let mut unsent = std::mem::take(&mut self.edits);
+        unsent.retain_mut(|edit| {
+            let Some(sent) = sent.iter().find(|sent| sent.name() == edit.name()) else {
+                return true;
+            };
+            edit.base.clone_from(&sent.ours);
+            edit.is_change()
+        });
+        unsent
     }
 
     /// What was sent is written where this request does not look: it goes on seeing what it has seen, and its edits.

@@ -17,12 +17,12 @@ use crate::plan::Plan;
 use crate::plan::create::Create;
 use crate::plan::edit::{self, SlotEdit};
 use crate::plan::place::Place;
-use crate::plan::save::{FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
+use crate::plan::save::{self, Access, FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
 use crate::record::{Ended, Record, Slot};
 use crate::row::AnyRow;
 use crate::task::to_its_end;
 
-/// What came of [`Session::save`](crate::Session::save).
+/// Says what came of [`Session::save`](crate::Session::save).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Saved {
@@ -30,7 +30,9 @@ pub enum Saved {
     Written,
     /// There was nothing to write.
     Unchanged,
-    /// The session was ended while the request was running. The changes are dropped; nothing brings it back.
+    /// The session was ended while the request was running: logged out, deleted, revoked; or its guest logged in and has
+    /// come back with the new id over a minute ago. The changes are dropped, of the browser's fields and of the user's;
+    /// nothing brings them back.
     Ended,
 }
 
@@ -250,8 +252,8 @@ impl Request {
                 state.session.committed_elsewhere(self.config.now())?;
                 Ok(Saved::Written)
             }
-            _ => {
-                state.lose(Ended::Revoked);
+            (_, record) => {
+                state.lose(save::why_over(record.as_ref(), self.config.now()));
                 Ok(Saved::Ended)
             }
         }
@@ -341,8 +343,8 @@ impl Request {
                     return Ok(Saved::Written);
                 }
                 // While enough ids wait to be presented, a rotation issues none.
-                let issued = |id: &SessionId| record.head.secrets.knows(id.secret());
-                if let Some(id) = issues.filter(issued) {
+                let is_known = |id: &SessionId| record.head.secrets.knows(id.secret());
+                if let Some(id) = issues.filter(is_known) {
                     self.state().issue(id);
                 }
                 self.state().session.committed(&record, self.config.now())?;
@@ -423,7 +425,6 @@ impl Request {
     pub(crate) async fn claim(
         self: Arc<Self>,
         row: &'static dyn AnyRow,
-        seen: Arc<Slot>,
     ) -> Result<Option<Arc<Slot>>, Error> {
         to_its_end(async move {
             let gate = self.gate().await?;
@@ -440,8 +441,8 @@ impl Request {
             let (key, there) = (Key::from(selector), Arc::clone(&opened.record));
             let deadline = gate.deadline;
             let claimed = amend(&self.config, &key, Some(there), deadline, |there, now| {
-                let may = there.filter(|there| opened.may_see(there, now));
-                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, &seen, now)))
+                let may = there.filter(|_| opened.access(there, now) == Access::Full);
+                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, now)))
             });
             let claimed = claimed.await?;
             if let Some(record) = claimed.record.filter(|_| claimed.written) {
@@ -453,15 +454,9 @@ impl Request {
     }
 }
 
-/// Takes a slot out, if it is the one that was seen.
-fn take_out(
-    there: &Record,
-    row: &dyn AnyRow,
-    seen: &Slot,
-    now: Timestamp,
-) -> Plan<Option<Arc<Slot>>> {
-    let slot = edit::stored_under(row, there, now);
-    let Some(slot) = slot.filter(|slot| slot.signature() == seen.signature()) else {
+/// Takes a slot out, be it newer than the one that was seen.
+fn take_out(there: &Record, row: &dyn AnyRow, now: Timestamp) -> Plan<Option<Arc<Slot>>> {
+    let Some(slot) = edit::stored_under(row, there, now) else {
         return Plan::Leave(None);
     };
     let mut after = there.next();

@@ -55,7 +55,7 @@ pub struct CachedStore<S> {
 }
 
 impl CachedStore<RedisStore> {
-    /// A cache of 64 MiB over this store.
+    /// Keeps up to 64 MiB of what is loaded from this store.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -81,7 +81,7 @@ impl CachedStore<RedisStore> {
         })
     }
 
-    /// How old what is read may be if the server's messages are lost: 1 s by default, at least 20 ms.
+    /// Limits how old what is read may be if the server's messages are lost: 1 s by default, at least 20 ms.
     ///
     /// Shorter, and a passing delay sends loads to the server. Longer, and a revoked session may be read for as long.
     /// Say it before cloning.

@@ -48,7 +48,7 @@ use crate::key::{Key, UserId};
 /// How long a store keeps a record past its expiry, for handlers that are slow and clocks that differ.
 pub(crate) const KEPT_AFTER_EXPIRY: std::time::Duration = std::time::Duration::from_secs(10 * 60);
 
-/// Where records are kept. A store compares one version, and knows nothing else: what expires, ends, conflicts or
+/// Keeps records. A store compares one version, and knows nothing else: what expires, ends, conflicts or
 /// merges is decided elsewhere.
 pub trait Store: Send + Sync + 'static {
     /// Loads the record under a key: live, expired but not swept yet, or the tombstone that is left of it. Sees every
@@ -104,7 +104,7 @@ pub trait Store: Send + Sync + 'static {
     fn sweep(&self, limit: usize) -> impl Future<Output = Result<Swept, StoreError>> + Send;
 }
 
-/// What came of a [swap](Store::swap).
+/// Says what came of a [swap](Store::swap).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Swapped {
     /// The new record is there.
@@ -114,11 +114,11 @@ pub enum Swapped {
     Stale(Option<Arc<Record>>),
 }
 
-/// What a sweep has deleted.
+/// Says what a sweep has deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Swept {
-    /// How many records went, tombstones included.
+    /// The number of records that went, tombstones included.
     pub deleted: usize,
     /// Of these, the sessions that nobody had ended before, and whose they were.
     pub expired: Vec<(Key, Option<UserId>)>,

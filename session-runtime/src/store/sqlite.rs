@@ -214,6 +214,7 @@ impl fmt::Debug for SqliteOptions {
 /// assert_eq!(Durability::default(), Durability::Full);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// The end of the process and of the power: the answer waits until the disk has the commit.
     #[default]

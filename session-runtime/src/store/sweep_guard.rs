@@ -28,7 +28,7 @@ pub struct SweepGuard {
 }
 
 impl SweepGuard {
-    /// A guard for a store that goes by `clock`.
+    /// Makes a guard for a store that goes by `clock`.
     pub fn new(clock: impl Clock) -> Self {
         Self {
             watch: Watch::new(Arc::new(clock)),

@@ -39,7 +39,7 @@ impl Default for Hands {
 }
 
 impl TestClock {
-    /// A clock at the first of November 2026, midnight UTC.
+    /// Makes a clock at the first of November 2026, midnight UTC.
     ///
     /// ```
     /// use session_runtime::Clock;

@@ -14,7 +14,7 @@ pub use cookie::SameSite;
 /// How long `Set-Cookie` usually is, at most.
 const USUAL: usize = 128;
 
-/// The id in a cookie: `__Host-id; HttpOnly; SameSite=Lax; Secure; Path=/` unless told otherwise.
+/// Carries the id in a cookie: `__Host-id; HttpOnly; SameSite=Lax; Secure; Path=/` unless told otherwise.
 ///
 /// The prefix `__Host-` makes browsers refuse the cookie from a subdomain, from plain http and for a part of
 /// the site ([RFC 6265bis, 4.1.3.2]). It is read byte by byte and never percent-decoded, since decoding would let
@@ -48,7 +48,7 @@ impl Default for CookieTransport {
 }
 
 impl CookieTransport {
-    /// The safest settings.
+    /// Makes the safest settings.
     pub fn new() -> Self {
         Self {
             name: "__Host-id".to_owned(),
@@ -61,7 +61,7 @@ impl CookieTransport {
         }
     }
 
-    /// Another name than `__Host-id`. Without that prefix, a subdomain can plant a cookie of this name.
+    /// Names the cookie: `__Host-id` by default. Without that prefix, a subdomain can plant a cookie of this name.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         Self {
@@ -70,28 +70,28 @@ impl CookieTransport {
         }
     }
 
-    /// Whether it is for https alone: yes by default. Without it, whoever listens on the network has the
+    /// Keeps it to https, or not: it does by default. If not, whoever listens on the network has the
     /// session.
     #[must_use]
     pub fn secure(self, secure: bool) -> Self {
         Self { secure, ..self }
     }
 
-    /// Whether it is hidden from scripts: yes by default. Without it, a script injected into a page has the
+    /// Hides it from scripts, or not: it does by default. If not, a script injected into a page has the
     /// session.
     #[must_use]
     pub fn http_only(self, http_only: bool) -> Self {
         Self { http_only, ..self }
     }
 
-    /// Whether requests that begin on other sites carry it: `Lax` by default, which means following a link
+    /// Says which requests that begin on other sites carry it: `Lax` by default, which means following a link
     /// does, posting a form does not.
     #[must_use]
     pub fn same_site(self, same_site: SameSite) -> Self {
         Self { same_site, ..self }
     }
 
-    /// The part of the site it is for: `/` by default. Not possible together with `__Host-`.
+    /// Keeps it to a part of the site: `/`, the whole, by default. Not possible together with `__Host-`.
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
         Self {
@@ -120,7 +120,7 @@ impl CookieTransport {
         }
     }
 
-    /// For plain http in development: another name, and no `Secure`.
+    /// Allows plain http: another name, and no `Secure`.
     pub(crate) fn insecure(&mut self) {
         for prefix in ["__Host-", "__Secure-"] {
             if let Some(name) = self.name.strip_prefix(prefix) {

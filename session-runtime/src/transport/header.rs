@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Notice, Presented};
 
-/// The id in a header: `Authorization: Bearer …`, or one of the app's own naming.
+/// Carries the id in a header: `Authorization: Bearer …`, or one of the app's own naming.
 ///
 /// A response that issues an id carries it in a header: `session-id`, or the one named. A response that ends
 /// the session carries that header empty.
@@ -24,7 +24,7 @@ pub struct HeaderTransport {
 }
 
 impl HeaderTransport {
-    /// `Authorization: Bearer <id>` in requests, `session-id: <id>` in responses.
+    /// Reads `Authorization: Bearer <id>` in requests, and writes `session-id: <id>` into responses.
     pub fn bearer() -> Self {
         Self {
             request: AUTHORIZATION,
@@ -33,7 +33,7 @@ impl HeaderTransport {
         }
     }
 
-    /// A header of that name, both ways.
+    /// Uses a header of that name, both ways.
     pub fn named(name: HeaderName) -> Self {
         Self {
             request: name.clone(),

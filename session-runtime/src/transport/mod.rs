@@ -14,7 +14,7 @@ use crate::id::SessionId;
 pub use cookie::{CookieTransport, SameSite};
 pub use header::HeaderTransport;
 
-/// Where the session id travels: in a cookie, or in a header for apps without cookies.
+/// Says where the session id travels: in a cookie, or in a header for apps without cookies.
 ///
 /// ```
 /// use session_runtime::transport::{HeaderTransport, Transport};
@@ -55,7 +55,7 @@ pub(crate) enum Presented {
 }
 
 impl Presented {
-    /// What the one value found stands for.
+    /// Reads the one value that was found.
     fn value(text: &[u8]) -> Self {
         SessionId::parse(text).map_or(
             Self::Malformed("it is not 48 lower-case hexadecimal digits"),
@@ -91,7 +91,7 @@ impl Transport {
         }
     }
 
-    /// The request header that the id is read from, for `Vary`.
+    /// Returns the request header that the id is read from, for `Vary`.
     pub(crate) fn varies_by(&self) -> HeaderValue {
         match &self.0 {
             #[cfg(feature = "cookie")]
@@ -100,7 +100,7 @@ impl Transport {
         }
     }
 
-    /// What is wrong with the settings, if anything is.
+    /// Returns what is wrong with the settings, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
         match &self.0 {
             #[cfg(feature = "cookie")]
@@ -109,7 +109,7 @@ impl Transport {
         }
     }
 
-    /// The cookie's settings, if it is one.
+    /// Returns the cookie's settings, if it is one.
     #[cfg(feature = "cookie")]
     pub(crate) fn cookie_mut(&mut self) -> Option<&mut CookieTransport> {
         match &mut self.0 {

@@ -1,14 +1,16 @@
 //! Sweeping, and what it does in the tables.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use session_runtime::Clock;
 use session_runtime::store::{PostgresStore, Record, Store, Swapped};
 use session_runtime::testing::TestClock;
-use session_tests::PostgresServer;
+use session_runtime::{Clock, Key};
+use session_tests::{PostgresServer, multiply_in_postgres, times};
+use tokio::task::JoinSet;
 
-use super::{HOUR, noise, now, put, session_key, slot};
+use super::{HOUR, noise, now, number, put, session_key, slot, with};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -164,4 +166,74 @@ async fn one_machine_with_a_wrong_clock_destroys_no_session() {
     // Once it has expired for all, it goes.
     set_back("0").await;
     assert_eq!(wrong.sweep(10).await.unwrap().deleted, 1);
+}
+
+const LIVE: usize = 64;
+
+const BATCH: usize = 1_000;
+
+/// Writes all the while: whatever is not done has been disturbed. Returns the last number.
+async fn write(
+    store: PostgresStore,
+    key: Key,
+    mut seen: Arc<Record>,
+    sweeping: Arc<AtomicBool>,
+) -> (Key, usize) {
+    while sweeping.load(Ordering::Relaxed) {
+        let after = with(&seen, slot("n", (number(&seen, "n") + 1).to_string()));
+        put(&store, &key, Some(&seen), &after).await;
+        seen = after;
+    }
+    (key, number(&seen, "n"))
+}
+
+/// Sweeps until nothing is left, and returns how many have gone.
+async fn sweep(store: &PostgresStore) -> usize {
+    let mut total = 0;
+    loop {
+        let swept = store.sweep(BATCH).await.expect("an answer");
+        assert!(swept.deleted <= BATCH);
+        total += swept.deleted;
+        if swept.deleted == 0 {
+            return total;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_sweep_disturb_no_swap_and_touch_no_live_record() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let (client, clock) = (server.client().await, TestClock::new());
+    let options = server.options(clock.clone()).schema("beside");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let expired = 20_000 * times();
+    let expiring = |after| {
+        let record = Record::new(clock.now(), clock.now() + after);
+        Arc::new(record.with_slots([slot("n", "0")]))
+    };
+    let key = session_key();
+    put(&store, &key, None, &expiring(MILLISECOND)).await;
+    multiply_in_postgres(&client, "beside", &key, expired).await;
+    clock.advance(KEPT + MILLISECOND);
+    let sweeping = Arc::new(AtomicBool::new(true));
+    let mut writers = JoinSet::new();
+    for _ in 0..LIVE {
+        let (key, record) = (session_key(), expiring(HOUR));
+        put(&store, &key, None, &record).await;
+        writers.spawn(write(store.clone(), key, record, Arc::clone(&sweeping)));
+    }
+    let (one, two) = tokio::join!(sweep(&store), sweep(&store));
+    sweeping.store(false, Ordering::Relaxed);
+    assert_eq!(one + two, expired);
+    for (key, written) in writers.join_all().await {
+        assert!(written > 0, "a writer was held up all the while");
+        let live = store.load(&key).await.unwrap().expect("it lives");
+        assert_eq!(number(&live, "n"), written);
+    }
+    let left = "SELECT count(DISTINCT key) FROM beside.sessions";
+    let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(usize::try_from(left), Ok(LIVE));
 }

@@ -12,6 +12,7 @@ mod cached;
 mod cluster;
 mod failover;
 mod faults;
+mod http_room;
 mod open;
 mod room;
 mod wire;

@@ -1,17 +1,17 @@
 //! The store is down, slow, or cut off amid a word.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use session_runtime::Session;
-use session_tests::{Cut, PATIENCE, Wire};
+use session_runtime::{Error, Session, Sessions};
+use session_tests::{Cut, PATIENCE, Visitor, Wire, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::on_each_server;
-use crate::stand::{Server, Shop, Stand, TRIES, add_one, in_time, insist, read, refusal};
+use super::on_each_server;
+use super::stand::{DEADLINE, Server, Shop, Stand, TRIES, add_one, in_time, insist, read, refusal};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -174,6 +174,186 @@ async fn a_save_that_is_cut_off_counts_once_with_what_follows<S: Server>(stand: 
     }
 }
 
+// ---- deadlines
+
+/// What a handler waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Login,
+    Logout,
+    Save,
+    Delete,
+    List,
+    RevokeAll,
+}
+
+/// All that takes more than one call.
+const OPERATIONS: [Operation; 6] = [
+    Operation::Login,
+    Operation::Logout,
+    Operation::Save,
+    Operation::Delete,
+    Operation::List,
+    Operation::RevokeAll,
+];
+
+impl Operation {
+    async fn run(
+        self,
+        session: &mut Session<Shop>,
+        sessions: &Sessions,
+        user: &str,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Login => session.login(user).await,
+            Self::Logout => session.logout().await,
+            Self::Save => {
+                // In both records.
+                session.text.set("saved".to_owned());
+                *session.points.get_mut() += 1;
+                session.save().await.map(drop)
+            }
+            Self::Delete => session.delete("done").await,
+            Self::List => sessions.list(&user.into()).await.map(drop),
+            Self::RevokeAll => sessions.revoke_all(&user.into()).await.map(drop),
+        }
+    }
+}
+
+/// Has a handler do it over what `spoil` makes of the wire, which it finds open. How long it took: to succeed, or to say
+/// that the store does not answer.
+async fn spoilt(
+    visitor: &mut Visitor,
+    operation: Operation,
+    user: &str,
+    spoil: impl Fn() + Clone + Send + Sync + 'static,
+) -> Duration {
+    let user = user.to_owned();
+    let handler = async move |mut session: Session<Shop>, sessions: Sessions| {
+        spoil();
+        let begun = Instant::now();
+        let done = operation.run(&mut session, &sessions, &user).await;
+        let took = begun.elapsed();
+        if let Err(error) = done {
+            assert!(error.is_unavailable(), "{operation:?}: {error:?}");
+        }
+        took.as_micros().to_string()
+    };
+    let mut took = None;
+    wait_for("the store answers the load", async || {
+        let reply = visitor.visit(handler.clone()).await;
+        took = reply.body.parse().ok().map(Duration::from_micros);
+        took.is_some()
+    })
+    .await;
+    took.expect("it was waited for")
+}
+
+/// A user of their own, and who is logged in so, with ten points; or who is about to, as a guest.
+async fn customer<S: Server>(stand: &Stand<S>, operation: Operation) -> (Visitor, String) {
+    static USERS: AtomicUsize = AtomicUsize::new(0);
+    let user = format!("user{}", USERS.fetch_add(1, Ordering::Relaxed));
+    let mut visitor = stand.customer().await;
+    if operation != Operation::Login {
+        log_in(&mut visitor, &user).await;
+    }
+    (visitor, user)
+}
+
+async fn log_in(visitor: &mut Visitor, user: &str) {
+    let user = user.to_owned();
+    let login = async move |mut session: Session<Shop>| {
+        if session.user().is_some() {
+            return Ok(());
+        }
+        session.login(&*user).await
+    };
+    insist(visitor, login).await;
+}
+
+async fn whatever_is_awaited_is_answered_in_time_though_no_call_is_too_slow<S: Server>(
+    stand: Stand<S>,
+) {
+    let stand = stand.hasty();
+    // Each call takes nine tenths of the time that there is for all.
+    let delay = DEADLINE * 9 / 20;
+    for operation in OPERATIONS {
+        in_time(async || {
+            stand.proxy.set(Wire::Open);
+            let (mut visitor, user) = customer(&stand, operation).await;
+            let proxy = Arc::clone(&stand.proxy);
+            let slow = move || {
+                proxy.set(Wire::Delayed {
+                    up: delay,
+                    down: delay,
+                });
+            };
+            spoilt(&mut visitor, operation, &user, slow).await
+        })
+        .await;
+    }
+}
+
+/// How many bytes the server answers in a login, at least: the first ones also prepare what the others use.
+async fn answered<S: Server>(stand: &Stand<S>) -> usize {
+    let mut answered = usize::MAX;
+    for _ in 0..5 {
+        let (mut visitor, user) = customer(stand, Operation::Login).await;
+        let proxy = Arc::clone(&stand.proxy);
+        let login = async move |mut session: Session<Shop>| {
+            proxy.traffic();
+            let done = session.login(user).await;
+            done.map(|()| proxy.traffic().down.to_string())
+        };
+        let down = insist(&mut visitor, login).await.body;
+        answered = answered.min(down.parse().expect("a number"));
+    }
+    answered
+}
+
+/// In how many places a login is cut.
+const PLACES: usize = 12;
+
+async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<S: Server>(
+    stand: Stand<S>,
+) {
+    let whole = answered(&stand).await;
+    let stand = stand.hasty();
+    for place in 0..PLACES {
+        let mut guests = Vec::new();
+        in_time(async || {
+            loop {
+                stand.proxy.set(Wire::Open);
+                let (mut visitor, user) = customer(&stand, Operation::Login).await;
+                let (proxy, cut) = (
+                    Arc::clone(&stand.proxy),
+                    Cut::FromServer(whole * place / PLACES),
+                );
+                let silent = move || proxy.cut(cut, Wire::BlackHole);
+                let took = spoilt(&mut visitor, Operation::Login, &user, silent).await;
+                let came_so_far = !stand.proxy.is_cut_pending();
+                guests.push((visitor, user));
+                // On a machine that is too slow, it gives up before.
+                if came_so_far {
+                    return took;
+                }
+                assert!(guests.len() < TRIES, "it is never cut");
+            }
+        })
+        .await;
+        stand.proxy.set(Wire::Open);
+        for (mut visitor, user) in guests {
+            log_in(&mut visitor, &user).await;
+            assert_eq!(stand.heal(&mut visitor).await.body, "10", "{place}");
+            let devices = stand.site.layer.clone().deadline(PATIENCE).sessions();
+            let devices = devices.list(&user.as_str().into()).await;
+            assert_eq!(devices.expect("the store answers").len(), 1, "{place}");
+        }
+    }
+}
+
+// ---- many at once
+
 const CLIENTS: usize = 200;
 
 async fn two_connections_serve_two_hundred_clients_and_a_silent_server_hangs_none<S: Server>(
@@ -226,5 +406,7 @@ on_each_server! {
     a_commit_that_is_cut_is_repeated_and_applied_once,
     a_commit_that_is_cut_off_is_503_and_applied_once_at_most,
     a_save_that_is_cut_off_counts_once_with_what_follows,
+    whatever_is_awaited_is_answered_in_time_though_no_call_is_too_slow,
+    a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once,
     two_connections_serve_two_hundred_clients_and_a_silent_server_hangs_none,
 }

@@ -14,14 +14,14 @@ macro_rules! on_each_server {
         mod on_redis {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
-                $crate::stand::run(super::$test::<session_tests::RedisServer>).await;
+                $crate::shared::stand::run(super::$test::<session_tests::RedisServer>).await;
             })*
         }
 
         mod on_postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
-                $crate::stand::run(super::$test::<session_tests::PostgresServer>).await;
+                $crate::shared::stand::run(super::$test::<session_tests::PostgresServer>).await;
             })*
         }
     };

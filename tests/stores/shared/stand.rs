@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::handler::Handler;
-use session_runtime::store::{PostgresStore, RedisStore, Store};
-use session_runtime::{Record, Session};
+use session_runtime::Session;
+use session_runtime::store::{PostgresStore, Record, RedisStore, Store};
 use session_tests::wait_for;
 use session_tests::{PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// How long the layer of a [hasty](Stand::hasty) stand waits for the store.
-const DEADLINE: Duration = Duration::from_millis(200);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(200);
 
 /// By when there is an answer then, whatever the store does.
 const IN_TIME: Duration = Duration::from_millis(300);

@@ -104,7 +104,7 @@ fn refusing(crashes: u8) -> Scenario {
 }
 
 fn requests_served(state: &State) -> usize {
-    crate::checks::told(state)
+    super::checks::told(state)
         .filter(|told| told.served)
         .count()
 }

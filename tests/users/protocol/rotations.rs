@@ -27,7 +27,7 @@ fn always_opens(state: &State, rules: Rules) -> Result<(), String> {
     jar_opens(state, rules)
 }
 
-fn rotate(issues: u8) -> crate::actor::Actor {
+fn rotate(issues: u8) -> super::actor::Actor {
     R(Request::new(issues, VICTIM, Does::Rotate))
 }
 

@@ -109,7 +109,7 @@ pub(super) fn unconnected(error: PoolError, wait: Duration) -> Fault {
     }
 }
 
-/// Why a [`PostgresStore`](super::PostgresStore) could not be set up. Its message says what to do, and never
+/// Says why a [`PostgresStore`](super::PostgresStore) could not be set up. Its message says what to do, and never
 /// quotes the URL.
 ///
 /// ```

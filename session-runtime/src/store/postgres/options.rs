@@ -16,7 +16,7 @@ use super::{Inner, PostgresStore};
 use crate::clock::{Clock, SystemClock};
 use crate::store::SweepGuard;
 
-/// How a [`PostgresStore`] is to be set up; from [`PostgresStore::options`].
+/// Says how a [`PostgresStore`] is to be set up; from [`PostgresStore::options`].
 ///
 /// ```
 /// use session_runtime::store::PostgresStore;

@@ -110,7 +110,7 @@ impl StdError for Fault {
     }
 }
 
-/// Why a [`RedisStore`](super::RedisStore) could not be opened. Its message names the server, never the
+/// Says why a [`RedisStore`](super::RedisStore) could not be opened. Its message names the server, never the
 /// credentials, and says what to do.
 ///
 /// ```

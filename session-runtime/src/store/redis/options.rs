@@ -32,7 +32,7 @@ const REDIRECTS: u32 = 8;
 /// How long a connection may be idle before the peer is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How a [`RedisStore`] is to be opened; from [`RedisStore::options`].
+/// Says how a [`RedisStore`] is to be opened; from [`RedisStore::options`].
 ///
 /// ```
 /// use session_runtime::store::RedisStore;
@@ -56,7 +56,7 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
-    /// What the name of each key begins with, such as `shop:`. The default is nothing: keys are `session:…`
+    /// Sets what the name of each key begins with, such as `shop:`. The default is nothing: keys are `session:…`
     /// and `user:…`. Two apps on one server need two prefixes, else they share users.
     ///
     /// With another prefix, none of the sessions stored before is found.
@@ -71,7 +71,7 @@ impl RedisOptions {
         self
     }
 
-    /// How long the server may take to answer, 1 s by default. After that the connection is given up for a new
+    /// Sets how long the server may take to answer, 1 s by default. After that the connection is given up for a new
     /// one, and the call is answered with an error that is [transient](super::super::StoreError::is_transient).
     ///
     /// Keep it below the layer's deadline, so that a second try fits in.
