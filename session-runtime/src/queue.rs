@@ -10,13 +10,17 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::key::Key;
 use crate::record::Record;
 
-/// After so many swaps of one key in a row the process lets others have it.
+/// After so many swaps in a row, or so long, a queue rests: other processes get their turns.
 const IN_A_ROW: u32 = 16;
+const AT_A_TIME: Duration = Duration::from_millis(20);
 
-/// For how long, give or take a half; longer where others were faster.
+/// For how long, on average; longer where others are known to wait.
 const REST: Duration = Duration::from_millis(5);
 
-/// How long after a conflict the swaps of a key queue from the start.
+/// Whoever has paused for so long has rested.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long after a conflict the swaps of a key queue from the start, and others are thought to wait.
 const CONTENDED: Duration = Duration::from_secs(1);
 
 /// Keys that have conflicts share so many queues.
@@ -53,10 +57,61 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Last {
     left: Option<Left>,
-    /// Swaps since the last rest.
-    in_a_row: u32,
-    /// Of these, those that came to nothing since another process was faster.
+    row: Row,
+    /// When another process was faster.
+    stale_at: Option<Instant>,
+}
+
+/// The swaps since the last rest.
+#[derive(Default)]
+struct Row {
+    /// When the first began, and the last ended.
+    times: Option<(Instant, Instant)>,
+    written: u32,
+    /// Those that came to nothing, since another process was faster.
     stale: u32,
+}
+
+impl Row {
+    /// Returns for how long to rest, on average, if the row is over.
+    fn rest(&self, others_wait: bool, now: Instant) -> Option<Duration> {
+        let (began, ended) = self.times?;
+        let took = ended - began;
+        if now - ended >= PAUSE {
+            return Some(Duration::ZERO);
+        }
+        if self.written < IN_A_ROW && took < AT_A_TIME {
+            return None;
+        }
+        Some(match self.written {
+            _ if !others_wait => REST,
+            // So slow a one is in nobody's way.
+            0 | 1 => Duration::ZERO,
+            // As long as it took: who is farther away needs that. Longer where many want the key.
+            written => took.clamp(REST, AT_A_TIME) * (1 + self.stale.div_ceil(written).min(3)),
+        })
+    }
+
+    fn add(&mut self, began: Instant, written: bool) {
+        let (first, _) = self.times.unwrap_or((began, began));
+        self.times = Some((first, Instant::now()));
+        self.written += u32::from(written);
+        self.stale += u32::from(!written);
+    }
+}
+
+impl Last {
+    /// Rests where it is time for that.
+    async fn rest(&mut self, deadline: Instant) {
+        let now = Instant::now();
+        let stale_at = self.stale_at.filter(|at| now - *at < CONTENDED);
+        if let Some(average) = self.row.rest(stale_at.is_some(), now) {
+            self.row = Row::default();
+            // Nobody is made to miss the deadline.
+            let most = deadline.saturating_duration_since(now) / 2;
+            sleep(drawn(average).min(most)).await;
+        }
+    }
 }
 
 /// A record as a turn has left it.
@@ -91,19 +146,26 @@ impl Queue {
     /// deadline.
     pub(crate) async fn turn(&self, deadline: Instant) -> Option<Turn<'_>> {
         let mut last = timeout_at(deadline, self.last.lock()).await.ok()?;
-        if last.in_a_row >= IN_A_ROW {
-            let rest = jittered(REST * (1 + last.stale / 4));
-            (last.in_a_row, last.stale) = (0, 0);
-            sleep(rest.min(deadline.saturating_duration_since(Instant::now()))).await;
-        }
+        last.rest(deadline).await;
         let number = self.turns.fetch_add(1, Ordering::SeqCst) + 1;
-        Some(Turn { last, number })
+        let began = Instant::now();
+        Some(Turn {
+            last,
+            number,
+            began,
+        })
     }
 }
 
 /// Returns about that time, give or take a half.
 pub(crate) fn jittered(time: Duration) -> Duration {
     time.mul_f64(0.5 + rand::random::<f64>())
+}
+
+/// Draws a time that is so long on average, and now and then much longer: somebody may be farther away than others.
+fn drawn(average: Duration) -> Duration {
+    let drawn = -rand::random::<f64>().max(0.02).ln();
+    average.mul_f64(drawn)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -114,6 +176,7 @@ fn millis(time: Duration) -> u64 {
 pub(crate) struct Turn<'a> {
     last: MutexGuard<'a, Last>,
     number: u64,
+    began: Instant,
 }
 
 impl Turn<'_> {
@@ -138,7 +201,9 @@ impl Turn<'_> {
             record: Arc::clone(record),
             turn,
         });
-        self.last.in_a_row += 1;
-        self.last.stale += u32::from(!written);
+        self.last.row.add(self.began, written);
+        if !written {
+            self.last.stale_at = Some(Instant::now());
+        }
     }
 }
