@@ -10,17 +10,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::key::Key;
 use crate::record::Record;
 
-/// After so many swaps in a row, or so long, a queue rests: other processes get their turns.
-const IN_A_ROW: u32 = 16;
-const AT_A_TIME: Duration = Duration::from_millis(20);
+mod share;
 
-/// For how long, on average; longer where others are known to wait.
-const REST: Duration = Duration::from_millis(5);
+use share::Share;
 
-/// Whoever has paused for so long has rested.
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// How long after a conflict the swaps of a key queue from the start, and others are thought to wait.
+/// How long after a conflict the swaps of a key queue from the start.
 const CONTENDED: Duration = Duration::from_secs(1);
 
 /// Keys that have conflicts share so many queues.
@@ -57,61 +51,7 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Last {
     left: Option<Left>,
-    row: Row,
-    /// When another process was faster.
-    stale_at: Option<Instant>,
-}
-
-/// The swaps since the last rest.
-#[derive(Default)]
-struct Row {
-    /// When the first began, and the last ended.
-    times: Option<(Instant, Instant)>,
-    written: u32,
-    /// Those that came to nothing, since another process was faster.
-    stale: u32,
-}
-
-impl Row {
-    /// Returns for how long to rest, on average, if the row is over.
-    fn rest(&self, others_wait: bool, now: Instant) -> Option<Duration> {
-        let (began, ended) = self.times?;
-        let took = ended - began;
-        if now - ended >= PAUSE {
-            return Some(Duration::ZERO);
-        }
-        if self.written < IN_A_ROW && took < AT_A_TIME {
-            return None;
-        }
-        Some(match self.written {
-            _ if !others_wait => REST,
-            // So slow a one is in nobody's way.
-            0 | 1 => Duration::ZERO,
-            // As long as it took: who is farther away needs that. Longer where many want the key.
-            written => took.clamp(REST, AT_A_TIME) * (1 + self.stale.div_ceil(written).min(3)),
-        })
-    }
-
-    fn add(&mut self, began: Instant, written: bool) {
-        let (first, _) = self.times.unwrap_or((began, began));
-        self.times = Some((first, Instant::now()));
-        self.written += u32::from(written);
-        self.stale += u32::from(!written);
-    }
-}
-
-impl Last {
-    /// Rests where it is time for that.
-    async fn rest(&mut self, deadline: Instant) {
-        let now = Instant::now();
-        let stale_at = self.stale_at.filter(|at| now - *at < CONTENDED);
-        if let Some(average) = self.row.rest(stale_at.is_some(), now) {
-            self.row = Row::default();
-            // Nobody is made to miss the deadline.
-            let most = deadline.saturating_duration_since(now) / 2;
-            sleep(drawn(average).min(most)).await;
-        }
-    }
+    share: Share,
 }
 
 /// A record as a turn has left it.
@@ -142,18 +82,11 @@ impl Queue {
         until.store(millis(now + CONTENDED), Ordering::Relaxed);
     }
 
-    /// Waits for a turn, and where it is time for that, gives other processes theirs. `None` if there is none by the
-    /// deadline.
+    /// Waits for a turn. `None` if there is none by the deadline.
     pub(crate) async fn turn(&self, deadline: Instant) -> Option<Turn<'_>> {
-        let mut last = timeout_at(deadline, self.last.lock()).await.ok()?;
-        last.rest(deadline).await;
+        let last = timeout_at(deadline, self.last.lock()).await.ok()?;
         let number = self.turns.fetch_add(1, Ordering::SeqCst) + 1;
-        let began = Instant::now();
-        Some(Turn {
-            last,
-            number,
-            began,
-        })
+        Some(Turn { last, number })
     }
 }
 
@@ -162,44 +95,64 @@ pub(crate) fn jittered(time: Duration) -> Duration {
     time.mul_f64(0.5 + rand::random::<f64>())
 }
 
-/// Draws a time that is so long on average, and now and then much longer: somebody may be farther away than others.
-fn drawn(average: Duration) -> Duration {
-    let drawn = -rand::random::<f64>().max(0.02).ln();
-    average.mul_f64(drawn)
-}
-
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A turn in a queue.
+/// A turn in a queue: until it drops, no other swap of its keys is made in this process.
 pub(crate) struct Turn<'a> {
     last: MutexGuard<'a, Last>,
     number: u64,
-    began: Instant,
 }
 
 impl Turn<'_> {
-    /// Goes on from what the last one left of that key, if its turn began after `since`, which is when `there` was seen.
-    /// What it left earlier may be older than `there`, and a plan that leaves things as they are decides by what it sees.
+    /// Goes on from what the last one left of that key, if that is newer than `there`: a plan that leaves things as they
+    /// are decides by what it sees. It is if its turn began after `since`, which is when `there` was at hand.
     pub(crate) fn last_of(&self, key: &Key, since: u64, there: &mut Option<Arc<Record>>) {
-        let left = self.last.left.as_ref();
-        if let Some(left) = left.filter(|left| left.key == *key && since < left.turn) {
+        let left = self.last.left.as_ref().filter(|left| left.key == *key);
+        let is_newer = |left: &&Left| {
+            let follows = |there: &Arc<Record>| follows(&left.record, there);
+            since < left.turn || there.as_ref().is_some_and(follows)
+        };
+        if let Some(left) = left.filter(is_newer) {
             *there = Some(Arc::clone(&left.record));
         }
     }
 
+    /// Leaves the record to other processes for a while, where it is their turn.
+    pub(crate) async fn give_way(&mut self, there: Option<&Arc<Record>>, deadline: Instant) {
+        let now = Instant::now();
+        let version = there.map(|there| there.version());
+        let rest = self.last.share.rest(version, now);
+        if rest.is_zero() {
+            return;
+        }
+        // Never shorter, and not all at once. Nobody is made to miss the deadline.
+        let rest = rest.mul_f64(1.0 + 0.2 * rand::random::<f64>());
+        sleep(rest.min(deadline.saturating_duration_since(now) / 2)).await;
+    }
+
     /// Leaves what is there now to the next one.
     pub(crate) fn leave(&mut self, key: &Key, record: Option<&Arc<Record>>, written: bool) {
-        let turn = self.number;
+        let left = self.last.left.take().filter(|left| left.key == *key);
+        let version = record.map(|record| record.version());
+        // It had not seen what this process has written itself.
+        let is_own = !written && left.map(|left| left.record.version()) == version;
+        if !is_own {
+            self.last.share.swapped(written, Instant::now());
+        }
         self.last.left = record.map(|record| Left {
             key: key.clone(),
             record: Arc::clone(record),
-            turn,
+            turn: self.number,
         });
-        self.last.row.add(self.began, written);
-        if !written {
-            self.last.stale_at = Some(Instant::now());
-        }
     }
+}
+
+/// Returns `true` if a record is surely a later one than another of the same key: it remembers that, or has times that
+/// only move forward.
+fn follows(record: &Record, other: &Record) -> bool {
+    record.is_or_was(other.version())
+        || other.seen() < record.seen()
+        || other.updated() < record.updated()
 }
