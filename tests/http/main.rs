@@ -8,6 +8,7 @@ mod cancellation;
 mod conflicts;
 mod cookies;
 mod costs;
+mod deadlines;
 // Public, so that the lints on public items see what the derive makes.
 pub mod derive;
 mod endings;
@@ -16,5 +17,6 @@ mod expiry;
 mod failures;
 mod flash;
 mod hot_key;
+mod in_doubt;
 mod schemas;
 mod sharing;
