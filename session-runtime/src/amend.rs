@@ -187,7 +187,7 @@ async fn swap(
         };
         unknown |= error.is_unknown();
         let next = Instant::now() + jittered(AGAIN);
-        if !error.is_transient() || next >= deadline || !is_wanted(before, config.now()) {
+        if !error.is_transient() || next >= deadline || !is_wanted(before, after, config.now()) {
             return Err(Failure {
                 error: error.into(),
                 unknown: unknown.then_some(this),
@@ -200,9 +200,9 @@ async fn swap(
 /// What is said of a swap of which nobody can tell any more.
 const LOST: &str = "an answer was lost, and so much has been written since that nobody can tell whether the swap happened: it is not made again";
 
-/// Returns `true` if a swap may be made again: nothing that has expired since is to come back.
-fn is_wanted(before: Option<&Arc<Record>>, now: Timestamp) -> bool {
-    before.is_none_or(|before| before.is_live(now))
+/// Returns `true` if a swap may be made again: nothing that has expired since is to come back. An end brings back nothing.
+fn is_wanted(before: Option<&Arc<Record>>, after: &Record, now: Timestamp) -> bool {
+    after.ended().is_some() || before.is_none_or(|before| before.is_live(now))
 }
 
 impl UnknownOutcome {
@@ -221,7 +221,7 @@ impl UnknownOutcome {
         } = self;
         let age = config.clock.elapsed().saturating_sub(*asked);
         let again = match before {
-            Some(_) => is_wanted(before.as_ref(), config.now()),
+            Some(_) => is_wanted(before.as_ref(), after, config.now()),
             None => age < CREATED && after.is_live(config.now()),
         };
         let there = if again {

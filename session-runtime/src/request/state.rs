@@ -16,7 +16,7 @@ use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Place, Places};
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::{Ended, FieldName, Record, Slot};
-use crate::row::{AnyRow, CellEdit, EditKind, Lifetime};
+use crate::row::{AnyRow, CellEdit, EditKind, GUEST, Lifetime};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -231,9 +231,10 @@ impl State {
         }
     }
 
-    /// Puts edits of an earlier generation on top of what is there now.
+    /// Puts edits from before a login on top of what is there now, but for what is a guest's alone.
     pub(super) fn take_over(&mut self, edits: &[SlotEdit], now: Timestamp) -> Result<(), Error> {
-        edits.iter().try_for_each(|edit| {
+        let stays = |edit: &&SlotEdit| !edit.name().starts_with(GUEST);
+        edits.iter().filter(stays).try_for_each(|edit| {
             let (base, ours) = (edit.base.as_ref(), edit.ours.as_ref());
             let tracked = self.tracked(edit.row);
             tracked.fold(edit.row, base, ours, edit.used_up, now)
