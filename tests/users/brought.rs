@@ -186,7 +186,7 @@ fn discard_boxed(session: Session<Shop>) -> Told {
 async fn of_a_migration_and_a_discard_at_once_one_counts(site: Site<impl Store>) {
     let site = asks_first(site);
     let mut credited = 0;
-    for first in [migrate_boxed, discard_boxed] {
+    for (first, migrates) in [(migrate_boxed as fn(_) -> _, true), (discard_boxed, false)] {
         let name = format!("ada {credited}");
         let mut visitor = returning(&site, &name).await;
         let mut tab = visitor.clone();
@@ -194,7 +194,7 @@ async fn of_a_migration_and_a_discard_at_once_one_counts(site: Site<impl Store>)
         let second = async move |mut session: Session<Shop>| {
             assert_eq!(session.seen.brought(), Some(vec![2]));
             ask(&mut tab, first).await;
-            if first == migrate_boxed as fn(Session<Shop>) -> Told {
+            if migrates {
                 session.discard().await.unwrap();
             } else {
                 session.migrate().await.unwrap();

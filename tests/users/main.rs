@@ -6,6 +6,7 @@
 mod breaks;
 mod brought;
 mod costs;
+mod devices;
 mod interrupted;
 mod late_requests;
 mod logins;
@@ -15,6 +16,7 @@ mod other_users;
 mod planted;
 mod protocol;
 mod retried;
+mod revocations;
 mod rules;
 mod stored;
 mod versions;
