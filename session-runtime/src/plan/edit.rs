@@ -191,9 +191,15 @@ fn merged_expiry(
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
 ) -> Expiry {
-    let merged = if expiry(ours) == expiry(base) {
+    // To ask for the very time that there is moves nothing.
+    let moves =
+        |side: Option<&Arc<Slot>>| expiry(side).map(|it| it.at) != expiry(base).map(|it| it.at);
+    let merged = if expiry(ours) == expiry(base) || !moves(ours) && moves(theirs) {
         theirs
-    } else if expiry(theirs) == expiry(base) || rank(row, ours) > rank(row, theirs) {
+    } else if expiry(theirs) == expiry(base)
+        || !moves(theirs) && moves(ours)
+        || rank(row, ours) > rank(row, theirs)
+    {
         ours
     } else {
         theirs
