@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! curl -c jar -b jar -d title=Dune  http://127.0.0.1:3000/list     # a guest's list
-//! curl -c jar -b jar -d name=ada    http://127.0.0.1:3000/enter    # is now Ada's
+//! curl -c jar -b jar -d name=ada    http://127.0.0.1:3000/enter
+//! curl -c jar -b jar                http://127.0.0.1:3000/         # asks what is to become of it
+//! curl -c jar -b jar -d answer=yes  http://127.0.0.1:3000/answer   # is now Ada's
 //! curl -c two -b two -d name=ada    http://127.0.0.1:3000/enter    # on another device
 //! curl -c two -b two                http://127.0.0.1:3000/
 //! sqlite3 members.db 'SELECT name, length(session) FROM members'
@@ -42,10 +44,19 @@ struct Name {
     name: String,
 }
 
+#[derive(Deserialize)]
+struct Answer {
+    answer: String,
+}
+
 async fn show(session: Session<Reader>) -> String {
     let who = session.user();
     let who = who.as_ref().map_or("A guest", |user| user.as_str());
-    format!("{who} wants to read {:?}\n", session.list.get())
+    let list = format!("{who} wants to read {:?}\n", session.list.get());
+    match session.list.brought() {
+        Some(brought) => format!("{list}Is {brought:?} to be on the list, too?\n"),
+        None => list,
+    }
 }
 
 async fn add(mut session: Session<Reader>, Form(book): Form<Book>) {
@@ -59,6 +70,17 @@ async fn enter(
 ) -> Result<(), Error> {
     members.join(&name).await?;
     session.login(name).await
+}
+
+/// What somebody has gathered before they came in is theirs if they say so: maybe it was another member who did.
+async fn answer(
+    mut session: Session<Reader>,
+    Form(Answer { answer }): Form<Answer>,
+) -> Result<(), Error> {
+    match answer.as_str() {
+        "yes" => session.migrate().await,
+        _ => session.discard().await,
+    }
 }
 
 async fn leave(
@@ -79,11 +101,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let members = Members::open("members.db")?;
     let sessions = SessionLayer::new(SqliteStore::open("sessions.db")?)
         .users(members.clone())
+        .migrate(false) // not unasked
         .insecure(); // plain http: for development
     let app = Router::new()
         .route("/", get(show))
         .route("/list", post(add))
         .route("/enter", post(enter))
+        .route("/answer", post(answer))
         .route("/leave", post(leave))
         .with_state(members)
         .layer(sessions);

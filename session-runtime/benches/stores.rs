@@ -23,6 +23,10 @@ use session_runtime::{Clock, Key, SessionId, SystemClock};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+#[path = "stores/postgres.rs"]
+mod postgres;
+#[path = "stores/redis.rs"]
+mod redis;
 #[path = "stores/sqlite.rs"]
 mod sqlite;
 
@@ -82,6 +86,16 @@ fn main() {
         let store = SqliteStore::open(folder.path().join("sessions.db")).expect("a file");
         let raw = sqlite::Raw::open(&folder.path().join("raw.db"));
         compare(&runtime, "sqlite", &Ours(Arc::new(store)), Some(&raw));
+    }
+    if wanted("redis")
+        && let Some((_server, store, raw)) = runtime.block_on(redis::contenders())
+    {
+        compare(&runtime, "redis", &Ours(store), Some(&raw));
+    }
+    if wanted("postgres")
+        && let Some((_server, store, raw)) = runtime.block_on(postgres::contenders())
+    {
+        compare(&runtime, "postgres", &Ours(store), Some(&raw));
     }
 }
 

@@ -5,7 +5,7 @@
 //! cargo bench -p session-tests --bench sweeping -- sqlite 1000000 # so many, and one of them
 //! ```
 //!
-//! Requests (a load and a commit of one session) come at a fixed, modest rate. Rounds with and without sweeping take
+//! Requests (a load and a swap of one session) come at a fixed, modest rate. Rounds with and without sweeping take
 //! turns, until nothing is left that has expired if that is soon; a figure is the median of the rounds. It is swept as the layer does it: some
 //! at a time, with pauses in between.
 
@@ -15,10 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use session_runtime::store::{SqliteStore, Store};
-use session_runtime::{
-    Change, Clock, Committed, Expiry, Key, Kind, SessionId, Slot, SlotChange, SystemClock,
-};
+use session_runtime::store::{Record, Slot, SqliteStore, Store, Swapped};
+use session_runtime::{Clock, Key, SessionId, SystemClock};
 use session_tests::{PostgresServer, multiply_in_postgres, multiply_in_sqlite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -224,19 +222,10 @@ impl Browser {
 
     async fn visit(&mut self, store: &impl Store) {
         let key = &self.keys[self.visits % Self::SESSIONS];
-        let record = store.load(key).await.expect("an answer");
-        let record = record.expect("it lives");
-        let count = record
-            .slots()
-            .iter()
-            .find(|slot| slot.name().as_str() == COUNT);
-        let now = SystemClock::default().now();
-        let change = Change {
-            slots: vec![SlotChange::set(count.cloned(), counter(self.visits + 1))],
-            expiry: Expiry::Extend(now + TTL),
-            ..Change::new(Kind::Update, now)
-        };
-        apply(store, key, &change).await;
+        let before = store.load(key).await.expect("an answer");
+        let before = before.expect("it lives");
+        let after = before.next().with_slots([counter(self.visits + 1)]);
+        put(store, key, Some(&before), after).await;
         self.visits += 1;
     }
 }
@@ -246,24 +235,16 @@ async fn create(store: &impl Store, ttl: Duration) -> Key {
     let cart = r#"{"anchor-lamp":1,"tide-mug":2,"heron-teapot":1,"samphire-vase":3}"#;
     let cart = Arc::new(Slot::new("cart", cart, None));
     let now = SystemClock::default().now();
-    let change = Change {
-        slots: [cart, counter(0)]
-            .map(|slot| SlotChange::set(None, slot))
-            .into(),
-        expiry: Expiry::Set(now + ttl),
-        ..Change::new(Kind::Create, now)
-    };
-    apply(store, &key, &change).await;
+    let record = Record::new(now, now + ttl).with_slots([cart, counter(0)]);
+    put(store, &key, None, record).await;
     key
 }
 
-async fn apply(store: &impl Store, key: &Key, change: &Change) {
-    let committed = store.commit(key, change).await.expect("an answer");
-    assert_eq!(committed, Committed::Applied);
+async fn put(store: &impl Store, key: &Key, before: Option<&Arc<Record>>, after: Record) {
+    let swapped = store.swap(key, before, &Arc::new(after)).await;
+    assert_eq!(swapped.expect("an answer"), Swapped::Done);
 }
 
-const COUNT: &str = "count";
-
 fn counter(n: usize) -> Arc<Slot> {
-    Arc::new(Slot::new(COUNT, n.to_string(), None))
+    Arc::new(Slot::new("count", n.to_string(), None))
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, StoreError};
 use crate::key::Key;
 use crate::observe;
 use crate::plan::Plan;
-use crate::queue::{Queue, Turn, jittered};
+use crate::queue::{Turn, jittered};
 use crate::record::Record;
 use crate::store::Swapped;
 
@@ -78,15 +78,20 @@ pub(crate) async fn amend<T>(
     let mut conflicts = 0_u32;
     let queue = config.queues.of(key);
     let mut since = queue.turns();
+    let mut turn: Option<Turn<'_>> = None;
     loop {
         let queues = conflicts > 0 || queue.is_contended(key, config.clock.elapsed());
-        let turn = if queues {
-            let turn = turn(queue, deadline).await?;
-            turn.last_of(key, since, &mut there);
-            Some(turn)
-        } else {
-            None
-        };
+        if turn.is_none() && queues {
+            let own = queue.turn(deadline).await.ok_or_else(unsettled)?;
+            own.last_of(key, since, &mut there);
+            turn = Some(own);
+        }
+        if let Some(turn) = &mut turn {
+            turn.give_way(there.as_ref(), deadline).await;
+        }
+        if queues && Instant::now() >= deadline {
+            return Err(unsettled().into());
+        }
         let (after, outcome) = match plan(there.as_ref(), config.now())? {
             Plan::Leave(outcome) => {
                 return Ok(Amended {
@@ -98,7 +103,7 @@ pub(crate) async fn amend<T>(
             Plan::Write(after, outcome) => (Arc::new(*after), outcome),
         };
         let swapped = swap(config, key, there.as_ref(), &after, deadline).await?;
-        if let Some(mut turn) = turn {
+        if let Some(turn) = &mut turn {
             let (written, left) = match &swapped {
                 Settled::Applied(record) => (true, Some(record)),
                 Settled::Stale(there) => (false, there.as_ref()),
@@ -127,16 +132,10 @@ pub(crate) async fn amend<T>(
     }
 }
 
-async fn turn(queue: &Queue, deadline: Instant) -> Result<Turn<'_>, Error> {
-    let turn = if Instant::now() < deadline {
-        queue.turn(deadline).await
-    } else {
-        None
-    };
-    turn.ok_or_else(|| {
-        observe::unsettled();
-        Error::unsettled()
-    })
+/// Others were faster until the deadline.
+fn unsettled() -> Error {
+    observe::unsettled();
+    Error::unsettled()
 }
 
 /// Puts a new record under a key. `None` if there is another.

@@ -24,7 +24,11 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     request.load(parts, deadline).await?;
     request.uses(S::LIFETIME, touch);
     request.config.know(TypeId::of::<S>(), S::ROWS);
-    Session::open(Arc::clone(request), touch, deadline).await
+    let opened = Session::open(Arc::clone(request), touch, deadline).await;
+    if opened.is_err() {
+        request.spare_the_store();
+    }
+    opened
 }
 
 impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {

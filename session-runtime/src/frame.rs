@@ -29,6 +29,12 @@ use crate::record::{Ended, Expiry, FieldName, Head, Record, Slot, Version};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+mod packed;
+
+#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+pub(crate) use packed::{Delta, delta};
+
 /// The format written. Older ones must stay readable; a newer one is refused, not guessed at.
 const FORMAT: u8 = 1;
 
@@ -48,9 +54,6 @@ const SHORTEST_SECRET: usize = 16 + 1 + 8 + 1;
 const EXPIRES: u8 = 1;
 const BESIDE: u8 = 2;
 const ASKED: u8 = 4;
-
-/// The largest payload that is packed with the head.
-const SMALL: usize = 256;
 
 /// Live, and the codes of reasons.
 const LIVE: u8 = 0;
@@ -80,76 +83,6 @@ impl Record {
     pub fn from_bytes(bytes: &Bytes) -> Result<Self, StoreError> {
         unpack(bytes, |_| None)
     }
-}
-
-/// A record in two parts: its head with the small slots, and the slots whose payloads stand beside it.
-pub(crate) struct Packed<'a> {
-    pub(crate) head: Vec<u8>,
-    pub(crate) beside: Vec<&'a Arc<Slot>>,
-}
-
-/// Packs the smallest payloads into the head, up to `room` bytes together.
-pub(crate) fn pack(record: &Record, room: usize) -> Packed<'_> {
-    let beside = beside(record, room);
-    let is_beside = |slot: &Slot| beside.iter().any(|other| other.name() == slot.name());
-    Packed {
-        head: encode(record, is_beside),
-        beside,
-    }
-}
-
-/// What a store that holds payloads apart has to write to put one record in place of another.
-pub(crate) struct Delta<'a> {
-    pub(crate) head: Vec<u8>,
-    /// Payloads that are new beside the head, or others than before.
-    pub(crate) written: Vec<&'a Arc<Slot>>,
-    /// Names of payloads that do not stand there any more.
-    pub(crate) removed: Vec<&'a FieldName>,
-}
-
-/// Compares what stands beside `before`, as any store with that `room` has put it there, with what is to.
-pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usize) -> Delta<'a> {
-    let old = before.map_or_else(Vec::new, |before| beside(before, room));
-    let Packed { head, beside: new } = pack(after, room);
-    let find = |slots: &[&'a Arc<Slot>], slot: &Slot| {
-        slots
-            .iter()
-            .find(|other| other.name() == slot.name())
-            .copied()
-    };
-    let removed = old.iter().filter(|slot| find(&new, slot).is_none());
-    let removed = removed.map(|slot| slot.name()).collect();
-    let is_same = |slot: &&&'a Arc<Slot>| {
-        find(&old, slot).is_some_and(|old| old.signature() == slot.signature())
-    };
-    let written = new.iter().filter(|slot| !is_same(slot)).copied().collect();
-    Delta {
-        head,
-        written,
-        removed,
-    }
-}
-
-/// The slots that do not fit into the head: where a slot stands depends on nothing but the record.
-fn beside(record: &Record, room: usize) -> Vec<&Arc<Slot>> {
-    if record
-        .slots()
-        .iter()
-        .map(|slot| slot.payload().len())
-        .sum::<usize>()
-        <= room.min(SMALL)
-    {
-        return Vec::new();
-    }
-    let mut slots: Vec<_> = record.slots().iter().collect();
-    slots.sort_by_key(|slot| slot.payload().len());
-    let mut taken = 0;
-    let packed = slots.iter().take_while(|slot| {
-        taken += slot.payload().len();
-        slot.payload().len() <= SMALL && taken <= room
-    });
-    let packed = packed.count();
-    slots.split_off(packed)
 }
 
 fn encode(record: &Record, is_beside: impl Fn(&Slot) -> bool) -> Vec<u8> {
@@ -316,6 +249,7 @@ pub(crate) fn unpack(
 }
 
 /// Reads all of a record but its slots: what its head says of it, whatever stands beside it.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn unpack_head(head: &Bytes) -> Result<Record, StoreError> {
     let mut reader = Reader { frame: head, at: 0 };
     reader.facts().map_err(StoreError::broken)

@@ -10,11 +10,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::key::Key;
 use crate::record::Record;
 
-/// After so many swaps of one key in a row the process lets others have it.
-const IN_A_ROW: u32 = 16;
+mod share;
 
-/// For how long, give or take a half; longer where others were faster.
-const REST: Duration = Duration::from_millis(5);
+use share::Share;
 
 /// How long after a conflict the swaps of a key queue from the start.
 const CONTENDED: Duration = Duration::from_secs(1);
@@ -53,10 +51,7 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Last {
     left: Option<Left>,
-    /// Swaps since the last rest.
-    in_a_row: u32,
-    /// Of these, those that came to nothing since another process was faster.
-    stale: u32,
+    share: Share,
 }
 
 /// A record as a turn has left it.
@@ -87,15 +82,9 @@ impl Queue {
         until.store(millis(now + CONTENDED), Ordering::Relaxed);
     }
 
-    /// Waits for a turn, and where it is time for that, gives other processes theirs. `None` if there is none by the
-    /// deadline.
+    /// Waits for a turn. `None` if there is none by the deadline.
     pub(crate) async fn turn(&self, deadline: Instant) -> Option<Turn<'_>> {
-        let mut last = timeout_at(deadline, self.last.lock()).await.ok()?;
-        if last.in_a_row >= IN_A_ROW {
-            let rest = jittered(REST * (1 + last.stale / 4));
-            (last.in_a_row, last.stale) = (0, 0);
-            sleep(rest.min(deadline.saturating_duration_since(Instant::now()))).await;
-        }
+        let last = timeout_at(deadline, self.last.lock()).await.ok()?;
         let number = self.turns.fetch_add(1, Ordering::SeqCst) + 1;
         Some(Turn { last, number })
     }
@@ -110,31 +99,60 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A turn in a queue.
+/// A turn in a queue: until it drops, no other swap of its keys is made in this process.
 pub(crate) struct Turn<'a> {
     last: MutexGuard<'a, Last>,
     number: u64,
 }
 
 impl Turn<'_> {
-    /// Goes on from what the last one left of that key, if its turn began after `since`, which is when `there` was seen.
-    /// What it left earlier may be older than `there`, and a plan that leaves things as they are decides by what it sees.
+    /// Goes on from what the last one left of that key, if that is newer than `there`: a plan that leaves things as they
+    /// are decides by what it sees. It is if its turn began after `since`, which is when `there` was at hand.
     pub(crate) fn last_of(&self, key: &Key, since: u64, there: &mut Option<Arc<Record>>) {
-        let left = self.last.left.as_ref();
-        if let Some(left) = left.filter(|left| left.key == *key && since < left.turn) {
+        let left = self.last.left.as_ref().filter(|left| left.key == *key);
+        let is_newer = |left: &&Left| {
+            let follows = |there: &Arc<Record>| follows(&left.record, there);
+            since < left.turn || there.as_ref().is_some_and(follows)
+        };
+        if let Some(left) = left.filter(is_newer) {
             *there = Some(Arc::clone(&left.record));
         }
     }
 
+    /// Leaves the record to other processes for a while, where it is their turn.
+    pub(crate) async fn give_way(&mut self, there: Option<&Arc<Record>>, deadline: Instant) {
+        let now = Instant::now();
+        let version = there.map(|there| there.version());
+        let rest = self.last.share.rest(version, now);
+        if rest.is_zero() {
+            return;
+        }
+        // Never shorter, and not all at once. Nobody is made to miss the deadline.
+        let rest = rest.mul_f64(1.0 + 0.2 * rand::random::<f64>());
+        sleep(rest.min(deadline.saturating_duration_since(now) / 2)).await;
+    }
+
     /// Leaves what is there now to the next one.
     pub(crate) fn leave(&mut self, key: &Key, record: Option<&Arc<Record>>, written: bool) {
-        let turn = self.number;
+        let left = self.last.left.take().filter(|left| left.key == *key);
+        let version = record.map(|record| record.version());
+        // It had not seen what this process has written itself.
+        let is_own = !written && left.map(|left| left.record.version()) == version;
+        if !is_own {
+            self.last.share.swapped(written, Instant::now());
+        }
         self.last.left = record.map(|record| Left {
             key: key.clone(),
             record: Arc::clone(record),
-            turn,
+            turn: self.number,
         });
-        self.last.in_a_row += 1;
-        self.last.stale += u32::from(!written);
     }
+}
+
+/// Returns `true` if a record is surely a later one than another of the same key: it remembers that, or has times that
+/// only move forward.
+fn follows(record: &Record, other: &Record) -> bool {
+    record.is_or_was(other.version())
+        || other.seen() < record.seen()
+        || other.updated() < record.updated()
 }

@@ -264,7 +264,7 @@ impl Version {
 }
 
 /// What the library itself knows of a session or a user, decoded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     /// Since when the session is there.
     pub(crate) created: Timestamp,
@@ -290,6 +290,23 @@ pub(crate) struct Head {
     pub(crate) brought: u32,
     /// What a login was opened on, until its id has been presented: what a refusal goes back to.
     pub(crate) undo: Option<Box<Self>>,
+}
+
+impl fmt::Debug for Head {
+    /// Writes facts; no values: not where the client is, nor what the user calls it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("created", &self.created)
+            .field("ttl", &self.ttl)
+            .field("limit", &self.limit)
+            .field("secrets", &self.secrets)
+            .field("user", &self.user)
+            .field("authenticated", &self.authenticated)
+            .field("unbound", &self.unbound)
+            .field("brought", &self.brought)
+            .field("undo", &self.undo)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Head {

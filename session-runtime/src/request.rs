@@ -97,6 +97,11 @@ impl Request {
         state.touch |= touch;
     }
 
+    /// Takes note that the store has failed to answer: nobody waits for it once more only to extend the session.
+    pub(crate) fn spare_the_store(&self) {
+        self.state().spares_the_store = true;
+    }
+
     /// Asks for another idle lifetime for this one session.
     pub(crate) fn set_ttl(&self, ttl: Duration) {
         self.state().facts.ttl = Some(ttl);
@@ -161,7 +166,7 @@ impl Request {
         if state.has_changes() {
             return Closing::Writes;
         }
-        if state.block.is_some() || state.session.stored.is_none() {
+        if state.block.is_some() || state.session.stored.is_none() || state.spares_the_store {
             state.drop_edits();
             return Closing::Done;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::plan::brought;
+use crate::plan::place::Place;
 use crate::record::{Record, Slot};
 use crate::request::{Request, View};
 use crate::row::{CellEdit, Lifetime, Row, RowOf};
@@ -72,19 +73,18 @@ pub(crate) type MaySlide<'a> = &'a dyn Fn() -> bool;
 pub struct Opener<'a> {
     session: Cursor<'a>,
     user: Option<Cursor<'a>>,
-    /// The session, if anything is set apart in it for the user.
-    apart: Option<&'a Record>,
+    /// The session, if anything is set apart in it for the user, and what of it is credited.
+    apart: Option<(&'a Record, Option<Place>)>,
     pub(crate) now: Timestamp,
     pub(crate) request: &'a Arc<Request>,
 }
 
 impl<'a> Opener<'a> {
-    pub(crate) fn new(view: &View<'a>, now: Timestamp, request: &'a Arc<Request>) -> Self {
-        let apart = view.session.filter(|_| view.has_user);
+    pub(crate) fn new(view: View<'a>, now: Timestamp, request: &'a Arc<Request>) -> Self {
         Self {
             session: Cursor::over(view.session),
             user: view.has_user.then(|| Cursor::over(view.user)),
-            apart: apart.filter(|session| brought::is_any(session)),
+            apart: view.apart,
             now,
             request,
         }
@@ -107,7 +107,8 @@ impl<'a> Opener<'a> {
         &self,
         row: &'static Row<T>,
     ) -> Option<Arc<Slot>> {
-        brought::shown(self.apart?, row, self.now)
+        let (session, place) = self.apart.as_ref()?;
+        brought::shown(session, place.as_ref(), row, self.now)
     }
 }
 

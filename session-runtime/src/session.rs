@@ -348,7 +348,7 @@ impl<S: Schema> Session<S> {
 fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {
     let now = request.config.now();
     request.view(now, |view| {
-        Box::new(S::open(&mut Opener::new(&view, now, request)))
+        Box::new(S::open(&mut Opener::new(view, now, request)))
     })
 }
 

@@ -11,10 +11,9 @@ use http::header::USER_AGENT;
 use http::{Request, StatusCode};
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
-use session_runtime::store::{MemoryStore, SqliteStore, Store, StoreError, Swept};
+use session_runtime::store::{MemoryStore, Record, SqliteStore, Store, StoreError, Swapped, Swept};
 use session_runtime::{
-    Change, Committed, Error, Key, PassiveSession, Record, Saved, Session, SessionId, SessionLayer,
-    UserId,
+    Error, Key, PassiveSession, Saved, Session, SessionId, SessionLayer, Sessions, UserId,
 };
 use session_tests::{Browser, Fault, Handles, Logs, Reply, Site, Visitor, on_each_store};
 use tokio::time::Instant;
@@ -302,7 +301,7 @@ async fn an_id_that_was_issued_is_sent_though_a_later_commit_fails() {
 async fn a_conflict_that_never_settles_is_503_within_the_deadline() {
     let (site, mut visitor) = shop().await;
     let logs = Logs::capture();
-    site.store.at_commits(Some(Fault::Contested));
+    site.store.at_swaps(Some(Fault::Contested));
     let begun = Instant::now();
     assert_busy(&visitor.visit(add_one).await);
     assert!(
@@ -427,12 +426,10 @@ const TOO_MUCH: &[(Act, StatusCode)] = &[
 fn fill_up(s: &mut ShopSession, beyond: usize) {
     let names = "textmoreeven_moreyet_more".len();
     let points = "points".len() + 2;
-    let created = "@created".len() + 13;
     s.text.set(text(KIB_256));
     s.more.set(text(KIB_256));
     s.even_more.set(text(KIB_256));
-    s.yet_more
-        .set(text(KIB_256 - names - points - created + beyond));
+    s.yet_more.set(text(KIB_256 - names - points + beyond));
 }
 
 async fn what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written(
@@ -586,14 +583,15 @@ impl<S: Store> Store for Chatty<S> {
         answer
     }
 
-    async fn commit(&self, key: &Key, change: &Change) -> Result<Committed, StoreError> {
-        let answer = self.0.commit(key, change).await;
-        trace!(?key, ?change, ?answer);
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        let answer = self.0.swap(key, before, after).await;
+        trace!(?key, ?before, ?after, ?answer);
         answer
-    }
-
-    async fn owned_by(&self, owner: &UserId) -> Result<Vec<Key>, StoreError> {
-        self.0.owned_by(owner).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
@@ -655,6 +653,16 @@ fn revealing() -> Vec<MethodRouter> {
             trace!(?error, %error, source = ?error.source());
         }),
         any(async |mut session: Session<Secrets>| session.rotate().await),
+        any(async |mut session: Session<Secrets>, sessions: Sessions| {
+            session.notes.get_mut().push(secret());
+            session.login(CANARY).await.inspect_err(log_error)?;
+            let (user, own) = (UserId::from(CANARY), session.device().unwrap_or_default());
+            sessions.label(&user, &own, Some(secret())).await?;
+            let devices = sessions.list(&user).await?;
+            trace!(?user, ?devices, ?sessions);
+            log(&session);
+            Ok::<_, Error>(())
+        }),
         any(async |mut session: Session<Secrets>| {
             let claimed = session.notice.claim().await;
             claimed.inspect_err(log_error).map(|_| ())
@@ -685,24 +693,26 @@ async fn no_id_key_or_value_shows_in_logs_debug_or_errors() {
     ] {
         let mut visitor = site.visitor();
         for (step, handler) in revealing().into_iter().enumerate() {
-            site.store.at_commits(None);
+            site.store.at_swaps(None);
             if step == 1 {
                 site.plant(&visitor, "number", "\"canary\"").await;
             }
             site.store
-                .at_commits(fault.filter(|_| visitor.browser.id().is_some()));
-            let reply = visitor.visit(handler).await;
+                .at_swaps(fault.filter(|_| visitor.browser.id().is_some()));
+            let request = Request::builder().header(USER_AGENT, CANARY);
+            let request = request.body(Body::empty()).expect("it is one");
+            let reply = visitor.send(request, handler).await;
             assert!(!reply.body.contains(CANARY));
             trace!(headers = ?reply.headers, layer = ?site.layer);
             secrets.extend(visitor.browser.id().map(str::to_owned));
         }
     }
-    site.store.at_commits(None);
+    site.store.at_swaps(None);
     let mut thief = site.visitor();
     thief.visit(revealing().swap_remove(0)).await;
     secrets.push(thief.id());
     let stolen = Request::builder()
-        .header(USER_AGENT, CANARY)
+        .header(USER_AGENT, format!("{CANARY} 2"))
         .body(Body::empty());
     thief.send(stolen.expect("it is one"), read).await;
     let twice = format!("__Host-id={CANARY}; __Host-id={CANARY}");
@@ -711,13 +721,13 @@ async fn no_id_key_or_value_shows_in_logs_debug_or_errors() {
         .visit(read)
         .await;
 
-    let keys = secrets
+    let ids = secrets
         .iter()
         .filter_map(|id| SessionId::parse(id.as_bytes()));
-    let digests: Vec<String> = keys.map(|id| digest(&Key::from(&id))).collect();
-    assert!(digests.len() > 10);
+    let parts: Vec<_> = ids.flat_map(|id| parts(&id)).collect();
+    assert!(parts.len() > 20);
     let text = logs.text();
-    for secret in secrets.iter().chain(&digests) {
+    for secret in secrets.iter().chain(&parts) {
         let shown = text.lines().find(|line| line.contains(secret.as_str()));
         assert_eq!(shown, None, "{secret}");
     }
@@ -731,11 +741,11 @@ async fn no_id_key_or_value_shows_in_logs_debug_or_errors() {
     }
 }
 
-/// The first 12 digits of a key's hash, of which four bytes may show.
-fn digest(key: &Key) -> String {
-    let text = key.to_string();
-    let (_, hash) = text.split_once('}').expect("a session's key");
-    hash[..12].to_owned()
+/// An id's selector, which is what a store has for a key, and its secret.
+fn parts(id: &SessionId) -> [String; 2] {
+    let (selector, secret) = id.expose().split_at(16);
+    assert_eq!(Key::from(id).to_string(), format!("session:{selector}"));
+    [selector.to_owned(), secret.to_owned()]
 }
 
 on_each_store! {

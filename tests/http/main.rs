@@ -8,6 +8,7 @@ mod cancellation;
 mod conflicts;
 mod cookies;
 mod costs;
+mod deadlines;
 // Public, so that the lints on public items see what the derive makes.
 pub mod derive;
 mod endings;
@@ -17,6 +18,7 @@ mod failures;
 mod flash;
 mod guest;
 mod hot_key;
+mod in_doubt;
 mod rotation;
 mod schemas;
 mod sharing;

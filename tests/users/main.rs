@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod breaks;
+mod brought;
 mod costs;
 mod interrupted;
 mod late_requests;
@@ -16,3 +17,5 @@ mod protocol;
 mod retried;
 mod rules;
 mod stored;
+mod versions;
+mod waiting;

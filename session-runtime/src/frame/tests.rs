@@ -6,7 +6,8 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{FORMAT, Fault, Packed, Reader, SMALL, delta, pack, put_length, unpack};
+use super::packed::{Packed, SMALL, pack};
+use super::{FORMAT, Fault, Reader, delta, put_length, unpack};
 use crate::clock::Timestamp;
 use crate::error::Causes;
 use crate::key::UserId;

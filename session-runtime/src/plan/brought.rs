@@ -231,14 +231,20 @@ pub(crate) fn discard(place: &mut Place, session: &Record, now: Timestamp) -> bo
     place.credited != before
 }
 
-/// Returns what is set apart of one field, all numbers merged.
-pub(crate) fn shown(session: &Record, row: &dyn AnyRow, now: Timestamp) -> Option<Arc<Slot>> {
-    if !row.follows() || !is_any(session) {
+/// Returns what is set apart of one field and not credited, all numbers merged.
+pub(crate) fn shown(
+    session: &Record,
+    place: Option<&Place>,
+    row: &dyn AnyRow,
+    now: Timestamp,
+) -> Option<Arc<Slot>> {
+    if !row.follows() {
         return None;
     }
     let mut shown = None;
     for brought in all(session, now) {
-        if row.knows(brought.field) {
+        let credited = place.is_some_and(|place| is_credited(place, brought.number, brought.field));
+        if row.knows(brought.field) && !credited {
             shown = merged(row, &brought, shown.as_ref()).unwrap_or(shown);
         }
     }

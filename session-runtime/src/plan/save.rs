@@ -121,6 +121,8 @@ impl Save<'_> {
         let record = &self.opened.record;
         self.touch && self.lifetimes.is_due(record, now)
             || self.opened.presents && record.head.secrets.is_news(self.opened.secret)
+            // It may be over: then nothing of the user's is written either.
+            || !self.opened.is_kept(record, now)
             || self
                 .place
                 .is_some_and(|place| brought::is_droppable(record, place))

@@ -9,6 +9,8 @@ use super::{Request, unsaved};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::observe;
+use crate::plan::brought;
+use crate::plan::place::Place;
 use crate::record::Record;
 use crate::row::CellEdit;
 
@@ -59,6 +61,8 @@ pub(crate) struct View<'a> {
     pub(crate) user: Option<&'a Record>,
     /// Somebody is logged in: what follows the user is the user's, be it not there.
     pub(crate) has_user: bool,
+    /// What of the session is set apart for the user, if anything is: all but what the place says is credited.
+    pub(crate) apart: Option<(&'a Record, Option<Place>)>,
 }
 
 impl Request {
@@ -69,7 +73,10 @@ impl Request {
         let user = state.user.as_ref().map(|user| &user.record);
         let session_seen = state.session.seen_by_handles(&state.flashes.passing, now);
         let user_seen = user.and_then(|user| user.seen_by_handles(&[], now));
+        let stored = state.session.stored.as_deref();
+        let apart = stored.filter(|session| user.is_some() && brought::is_any(session));
         let view = View {
+            apart: apart.map(|session| (session, state.place())),
             session: session_seen.as_ref().or(state.session.stored.as_deref()),
             user: user.and_then(|user| user_seen.as_ref().or(user.stored.as_deref())),
             has_user: user.is_some(),

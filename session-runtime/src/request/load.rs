@@ -20,7 +20,7 @@ use crate::plan::brought;
 use crate::plan::confirm::{Credit, Fate};
 use crate::plan::end::{self, Ending};
 use crate::plan::place::Places;
-use crate::plan::save::{Access, FactEdits, Save, why_over};
+use crate::plan::save::{Access, FactEdits, Outcome, Save, why_over};
 use crate::record::{Ended, Record};
 use crate::row::Rows;
 use crate::secret::Opens;
@@ -151,9 +151,7 @@ impl Request {
             return Ok(());
         };
         let key = Key::User(user);
-        let admits = |record: &Arc<Record>| {
-            record.ended().is_none() && Places::of(Some(record)).admits(selector)
-        };
+        let admits = |record: &Arc<Record>| admits(record, selector);
         let near = load(&self.config, &key, Freshness::Near, deadline).await?;
         let mut found = near.filter(admits);
         if found.is_none() && self.config.store.is_cached() {
@@ -189,31 +187,7 @@ impl Request {
     /// changed may yet come to nothing.
     pub(crate) async fn adopt(&self, rows: &Rows, deadline: Instant) -> Result<(), Error> {
         let gate = self.gate_by(deadline).await?;
-        let now = self.config.now();
-        let opened = self.state().opened();
-        if let Some((selector, opened)) = opened
-            && brought::is_astray(&opened.record, rows, now)
-        {
-            let save = Save {
-                opened: &opened,
-                edits: &[],
-                facts: FactEdits::default(),
-                touch: false,
-                lifetimes: self.state().lifetimes(&self.config),
-                caps: self.config.caps,
-                rotate: None,
-                place: None,
-                astray: rows,
-            };
-            let (key, seen) = (Key::from(selector), Arc::clone(&opened.record));
-            let deadline = gate.deadline;
-            let saved = amend(&self.config, &key, Some(seen), deadline, |there, now| {
-                save.plan(there, now)
-            });
-            if let Some(record) = saved.await?.record {
-                self.state().session.refreshed(record, self.config.now())?;
-            }
-        }
+        self.set_astray_apart(rows, gate.deadline).await?;
         let opened = self.state().opened().filter(|_| self.config.migrate);
         let Some((selector, opened)) = opened else {
             return Ok(());
@@ -221,6 +195,43 @@ impl Request {
         let (session, fate) = (&opened.record, Fate::Credited);
         self.credit(selector, session, rows, fate, gate.deadline)
             .await
+    }
+
+    /// Sets apart what the session holds of the user's under its plain name.
+    async fn set_astray_apart(&self, rows: &Rows, deadline: Instant) -> Result<(), Error> {
+        let opened = self.state().opened();
+        let Some((selector, opened)) = opened
+            .filter(|(_, opened)| brought::is_astray(&opened.record, rows, self.config.now()))
+        else {
+            return Ok(());
+        };
+        let save = Save {
+            opened: &opened,
+            edits: &[],
+            facts: FactEdits::default(),
+            touch: false,
+            lifetimes: self.state().lifetimes(&self.config),
+            caps: self.config.caps,
+            rotate: None,
+            place: None,
+            astray: rows,
+        };
+        let (key, seen) = (Key::from(selector), Arc::clone(&opened.record));
+        let saved = amend(&self.config, &key, Some(seen), deadline, |there, now| {
+            save.plan(there, now)
+        });
+        let (saved, now) = (saved.await?, self.config.now());
+        let (Outcome::Saved { .. }, Some(record)) = (saved.outcome, &saved.record) else {
+            let why = why_over(saved.record.as_ref(), now);
+            self.state().lose(why);
+            return Ok(());
+        };
+        self.state().session.refreshed(Arc::clone(record), now)?;
+        if !saved.written {
+            // Another request has, and may have credited it since the user was looked up.
+            self.refresh_user(selector, deadline).await?;
+        }
+        Ok(())
     }
 
     /// Credits what is set apart, whatever the layer's settings, or discards it.
@@ -260,10 +271,7 @@ impl Request {
             caps: self.config.caps,
         };
         let credited = credit(&self.config, &user, seen, &plan, deadline).await?;
-        if let (Some(user), Some(record)) = (&mut self.state().user, credited) {
-            user.record.refreshed(record, self.config.now())?;
-        }
-        Ok(())
+        self.found_user(credited, selector)
     }
 
     /// Looks up what other requests have stored since; what was changed here goes on top of that.
@@ -302,16 +310,24 @@ impl Request {
         };
         let key = Key::User(user);
         let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
-        let admits = |record: &Arc<Record>| {
-            record.ended().is_none() && Places::of(Some(record)).admits(selector)
-        };
+        self.found_user(latest, selector)
+    }
+
+    /// Takes in the user's record as it is by now, or that the session has no place in it any more.
+    fn found_user(&self, record: Option<Arc<Record>>, selector: Selector) -> Result<(), Error> {
+        let found = record.filter(|record| admits(record, selector));
         let mut state = self.state();
-        if let (Some(record), Some(user)) = (latest.filter(admits), &mut state.user) {
+        if let (Some(record), Some(user)) = (found, &mut state.user) {
             return user.record.refreshed(record, self.config.now());
         }
         state.lose(Ended::Revoked);
         Ok(())
     }
+}
+
+/// Returns `true` if that session may use the user's record.
+fn admits(user: &Arc<Record>, selector: Selector) -> bool {
+    user.ended().is_none() && Places::of(Some(user)).admits(selector)
 }
 
 /// Decides what an id leads to whose selector led to `record`.
@@ -321,9 +337,6 @@ fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
     };
     let secrets = &record.head.secrets;
     let opens = secrets.look_up(id.secret(), now);
-    if !record.is_live(now) {
-        return Found::Gone(Ended::Expired);
-    }
     if let Some(reason) = record.ended() {
         return match opens {
             _ if !secrets.knows(id.secret()) => Found::Gone(Ended::Expired),

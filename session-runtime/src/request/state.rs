@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) block: Option<WriteBlock>,
     /// There was a panic while the handler ran, and something may have caught it.
     pub(super) caught: bool,
+    /// The store has failed to answer: it is not asked for what can wait.
+    pub(super) spares_the_store: bool,
     /// A handle could not be folded, and why.
     pub(super) failure: Option<Error>,
     pub(super) phase: Phase,

@@ -8,6 +8,8 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, StatusCode};
 use tower::ServiceExt;
 
+mod http_file;
+mod http_layer;
 mod login;
 mod offered;
 mod theirs;

@@ -18,14 +18,15 @@ async fn add_one(mut session: Session<Shop>) {
 }
 
 #[tokio::test]
-async fn a_request_that_others_are_always_in_the_way_of_is_answered_503_and_the_next_one_is_served() {
+async fn a_request_that_others_are_always_in_the_way_of_is_answered_503_and_the_next_one_is_served()
+{
     let Some(server) = PostgresServer::shared() else {
         return;
     };
     let (client, store) = (server.client().await, store_in(server, "always").await);
     let body = "RAISE serialization_failure USING MESSAGE = 'no';";
     before_writing(&client, "always", body).await;
-    let visitor = Visitor::of(SessionLayer::new(store));
+    let mut visitor = Visitor::of(SessionLayer::new(store));
     let reply = visitor.visit(add_one).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     before_writing(&client, "always", "").await;

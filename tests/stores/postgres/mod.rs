@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 mod doubt;
 mod faults;
+mod http_contended;
 mod pgbouncer;
 mod pool;
 mod setup;

@@ -242,6 +242,14 @@ impl<S: Server> Stand<S> {
         visitor
     }
 
+    /// Has each connection prepare what it will be asked: from then on a call is one round trip.
+    pub(crate) async fn warm(&self) {
+        for _ in 0..2 * CONNECTIONS {
+            let mut visitor = self.customer().await;
+            insist(&mut visitor, add_one).await;
+        }
+    }
+
     /// What the server holds, whatever the proxy does.
     pub(crate) async fn record(&self, visitor: &Visitor) -> Option<Arc<Record>> {
         let found = self.direct.load(&visitor.key()).await;

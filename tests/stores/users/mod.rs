@@ -4,6 +4,8 @@ use session_runtime::UserId;
 use session_runtime::store::{UserStore, Version};
 use tempfile::TempDir;
 
+mod http_members;
+
 #[path = "../../../examples/members/table.rs"]
 mod table;
 
