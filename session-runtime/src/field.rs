@@ -182,7 +182,7 @@ impl<T> Field<T> {
     }
 
     fn expiry(&self) -> Option<Timestamp> {
-        let at_end = || self.expiry_at(self.marks.opened_at(), &|| false).at;
+        let at_end = || self.expiry_at(self.marks.opened_at(), &|| false).at();
         self.is_present().then(at_end).flatten()
     }
 
@@ -190,11 +190,8 @@ impl<T> Field<T> {
     /// having used it counts.
     fn expiry_at(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Expiry {
         match self.lifetime() {
-            Lifetime::For(lifetime) => Expiry {
-                at: Some(now + lifetime),
-                pinned: true,
-            },
-            Lifetime::Session => Expiry::default(),
+            Lifetime::For(lifetime) => Expiry::Asked(now + lifetime),
+            Lifetime::Session => Expiry::Never,
             Lifetime::Usual => match self.kept() {
                 Some(slot) => self.slid(slot.expiry(), now, may_slide),
                 None => self.row.expiry(now).into(),
@@ -210,13 +207,13 @@ impl<T> Field<T> {
 
     /// A used field that slides lives on, unless it was given another lifetime; written at most every tenth of its own.
     fn slid(&self, stored: Expiry, now: Timestamp, may_slide: MaySlide<'_>) -> Expiry {
-        let slides = !stored.pinned && self.marks.has(Marks::USED);
-        let (Some(expires), Some(ttl), true) = (stored.at, self.row.slides(), slides) else {
+        let slides = self.row.slides().filter(|_| self.marks.has(Marks::USED));
+        let (Expiry::Usual(expires), Some(ttl)) = (stored, slides) else {
             return stored;
         };
         let extended = now + ttl;
         if extended.since(expires) >= ttl / 10 && may_slide() {
-            Some(extended).into()
+            Expiry::Usual(extended)
         } else {
             stored
         }

@@ -53,7 +53,7 @@ const SHORTEST_SECRET: usize = 16 + 1 + 8 + 1;
 /// The flags of a slot.
 const EXPIRES: u8 = 1;
 const BESIDE: u8 = 2;
-const PINNED: u8 = 4;
+const ASKED: u8 = 4;
 
 /// Live, and the codes of reasons.
 const LIVE: u8 = 0;
@@ -209,8 +209,8 @@ fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
 fn put_row(frame: &mut Vec<u8>, slot: &Slot, beside: bool) {
     put_text(frame, slot.name().as_str());
     let expires = u8::from(slot.expires().is_some()) * EXPIRES;
-    let pinned = u8::from(slot.expiry().pinned) * PINNED;
-    frame.push(expires + u8::from(beside) * BESIDE + pinned);
+    let asked = u8::from(matches!(slot.expiry(), Expiry::Asked(_))) * ASKED;
+    frame.push(expires + u8::from(beside) * BESIDE + asked);
     if let Some(expires) = slot.expires() {
         put_time(frame, expires);
     }
@@ -432,12 +432,11 @@ impl<'a> Reader<'a> {
     fn row(&mut self) -> Result<SlotRow, Fault> {
         let name = FieldName::from(self.text()?);
         let flags = self.byte()?;
-        if flags & !(EXPIRES | BESIDE | PINNED) != 0 {
-            return Err(Fault::Flag);
-        }
-        let expiry = Expiry {
-            at: self.if_there(flags & EXPIRES != 0, Self::time)?,
-            pinned: flags & PINNED != 0,
+        let expiry = match flags & !BESIDE {
+            0 => Expiry::Never,
+            EXPIRES => Expiry::Usual(self.time()?),
+            flags if flags == EXPIRES | ASKED => Expiry::Asked(self.time()?),
+            _ => return Err(Fault::Flag),
         };
         let signature = Signature::from_bytes(self.array()?);
         Ok(SlotRow {

@@ -61,16 +61,29 @@ impl fmt::Debug for FieldName {
 
 /// When a slot expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Expiry {
-    /// `None` if it lives as long as its record.
-    pub(crate) at: Option<Timestamp>,
-    /// It was asked for: using the field does not move it.
-    pub(crate) pinned: bool,
+pub(crate) enum Expiry {
+    /// With its record.
+    #[default]
+    Never,
+    /// Then, as its field's attribute says.
+    Usual(Timestamp),
+    /// Then, as somebody has asked for at run time: using the field does not move it.
+    Asked(Timestamp),
+}
+
+impl Expiry {
+    /// Returns when that is; `None` if it is not before the record's.
+    pub(crate) fn at(self) -> Option<Timestamp> {
+        match self {
+            Self::Never => None,
+            Self::Usual(at) | Self::Asked(at) => Some(at),
+        }
+    }
 }
 
 impl From<Option<Timestamp>> for Expiry {
     fn from(at: Option<Timestamp>) -> Self {
-        Self { at, pinned: false }
+        at.map_or(Self::Never, Self::Usual)
     }
 }
 
@@ -161,7 +174,7 @@ impl Slot {
 
     /// Returns when it expires; `None` if it lives as long as its record.
     pub fn expires(&self) -> Option<Timestamp> {
-        self.expiry.at
+        self.expiry.at()
     }
 
     /// Returns that, and whether it was asked for.

@@ -362,7 +362,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
             return Ok(None);
         };
         let payload = self.encode_value(&merged).map_err(MergeFault::Encode)?;
-        Ok(Some(self.slot(payload, Expiry::default())))
+        Ok(Some(self.slot(payload, Expiry::Never)))
     }
 }
 

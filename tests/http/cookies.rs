@@ -363,9 +363,10 @@ async fn a_selector_that_is_taken_makes_another_id_and_opens_nobody_elses_sessio
             left: AtomicUsize::new(1),
         });
         let mut visitor = site.visitor();
-        let reply = match logs_in {
-            true => visitor.visit(login).await,
-            false => visitor.visit(visit).await,
+        let reply = if logs_in {
+            visitor.visit(login).await
+        } else {
+            visitor.visit(visit).await
         };
         assert!(reply.status.is_success());
         assert_eq!(reply.set_cookies().len(), 1);

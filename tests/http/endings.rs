@@ -292,9 +292,9 @@ async fn nothing_of_a_stolen_record_opens_its_session(site: Site<impl Store>) {
     live.visit(login).await;
     let stolen = site.record(&live).await.unwrap().to_bytes();
     let selector = &live.id()[..16];
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     for window in stolen.windows(16) {
-        let secret: String = hex(window);
+        let number = u128::from_be_bytes(window.try_into().unwrap());
+        let secret = format!("{number:032x}");
         let mut thief = live.presenting(&format!("{selector}{secret}"));
         let found = quietly(&mut thief, why).await;
         assert_eq!(found, "Some(Expired)");

@@ -629,8 +629,8 @@ async fn four_hundred_rotations_cost_a_reader_one_load_each() {
     }
     opens_nothing(&first).await;
     assert_eq!(site.store.round_trips(), (1, 0));
-    let size = site.record(&visitor).await.unwrap().to_bytes().len();
-    assert!(size < 2 << 10, "{size}");
+    let stored = site.record(&visitor).await.unwrap().to_bytes();
+    assert!(stored.len() < 2 << 10, "{}", stored.len());
     done.notify_one();
     slow.await.unwrap();
     assert_eq!(quietly(&mut visitor, stamps).await, "1");

@@ -212,8 +212,8 @@ fn merged_expiry(
 fn rank(row: &dyn AnyRow, slot: Option<&Arc<Slot>>) -> Option<(bool, Timestamp)> {
     const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
     let expiry = expiry(slot)?;
-    let asked_for = expiry.pinned || expiry.at.is_none();
-    Some((row.is_sliding() && asked_for, expiry.at.unwrap_or(NEVER)))
+    let asked_for = !matches!(expiry, Expiry::Usual(_));
+    Some((row.is_sliding() && asked_for, expiry.at().unwrap_or(NEVER)))
 }
 
 /// How large values and records may be, in bytes.
