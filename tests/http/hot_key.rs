@@ -71,7 +71,7 @@ impl<S: Store> Store for Far<S> {
 
 /// Layers over one store, that far away each.
 fn instances(
-    clock: impl Clock + Clone,
+    clock: &(impl Clock + Clone),
     away: impl IntoIterator<Item = Duration>,
 ) -> Vec<SessionLayer> {
     let store = MemoryStore::new().with_clock(clock.clone());
@@ -158,7 +158,7 @@ const FAR: Duration = Duration::from_millis(2 + 3);
 #[tokio::test(start_paused = true)]
 async fn none_of_three_instances_is_answered_503_though_one_is_farther_away() {
     for at_once in [1, 8] {
-        let layers = instances(TestClock::new(), [NEAR, NEAR, FAR]);
+        let layers = instances(&TestClock::new(), [NEAR, NEAR, FAR]);
         let (got, sum) = contend(&layers, at_once, 500).await;
         print(&format!("{at_once} at once of each, in theory"), &got);
         assert_all_served(&got);
@@ -171,7 +171,7 @@ async fn none_of_three_instances_is_answered_503_though_one_is_farther_away() {
 async fn no_increment_of_three_instances_is_lost() {
     for at_once in [1, 8] {
         let layers = instances(
-            SystemClock::default(),
+            &SystemClock::default(),
             [Duration::ZERO, Duration::ZERO, FAR - NEAR],
         );
         let layers: Vec<_> = layers

@@ -299,11 +299,11 @@ async fn a_confirmation_of_which_nobody_can_tell_any_more_is_not_undone(site: Si
         for _ in 0..20 {
             // More than a record remembers.
             quietly(&mut desk, async |mut session: Session<Shop>| {
-                session.points.set(7)
+                session.points.set(7);
             })
             .await;
             quietly(&mut desk, async |mut session: Session<Shop>| {
-                session.points.set(8)
+                session.points.set(8);
             })
             .await;
         }

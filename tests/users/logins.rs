@@ -283,9 +283,9 @@ async fn a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was(
 async fn a_guest_whose_session_is_full_can_log_in(site: Site<impl Store>) {
     let site = site.with(|layer| layer.max_record(1000));
     let mut visitor = guest(&site, &[2]).await;
-    let size = site.record(&visitor).await.unwrap().size();
+    let held = site.record(&visitor).await.unwrap().size();
     let fill = async move |mut session: Session<Shop>| {
-        session.theme.set("x".repeat(1000 - size + "dark".len()));
+        session.theme.set("x".repeat(1000 - held + "dark".len()));
     };
     assert_eq!(visitor.visit(fill).await.status, StatusCode::OK);
     assert_eq!(site.record(&visitor).await.unwrap().size(), 1000);

@@ -103,6 +103,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `rest` takes it")]
     fn quiet(number: u8) -> Option<Version> {
         Some(Version::from_bytes([0, 0, 0, 0, 0, 0, 0, number]))
     }
