@@ -192,8 +192,8 @@ fn merged_expiry(
     theirs: Option<&Arc<Slot>>,
 ) -> Expiry {
     // To ask for the very time that there is moves nothing.
-    let moves =
-        |side: Option<&Arc<Slot>>| expiry(side).map(|it| it.at) != expiry(base).map(|it| it.at);
+    let at = |side| expiry(side).map(Expiry::at);
+    let moves = |side| at(side) != at(base);
     let merged = if expiry(ours) == expiry(base) || !moves(ours) && moves(theirs) {
         theirs
     } else if expiry(theirs) == expiry(base)
