@@ -190,7 +190,8 @@ impl<T> Field<T> {
     /// having used it counts.
     fn expiry_at(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Expiry {
         match self.lifetime() {
-            Lifetime::For(lifetime) => Expiry::Asked(now + lifetime),
+            Lifetime::For(lifetime) if self.row.slides().is_some() => Expiry::Asked(now + lifetime),
+            Lifetime::For(lifetime) => Expiry::Usual(now + lifetime),
             Lifetime::Session => Expiry::Never,
             Lifetime::Usual => match self.kept() {
                 Some(slot) => self.slid(slot.expiry(), now, may_slide),

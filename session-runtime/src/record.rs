@@ -65,9 +65,9 @@ pub(crate) enum Expiry {
     /// With its record.
     #[default]
     Never,
-    /// Then, as its field's attribute says.
+    /// Then.
     Usual(Timestamp),
-    /// Then, as somebody has asked for at run time: using the field does not move it.
+    /// Then, though its field slides: somebody has asked for that, and using the field does not move it.
     Asked(Timestamp),
 }
 

@@ -284,9 +284,6 @@ pub(crate) trait AnyRow: Send + Sync {
     /// Returns `true` if the field is used up by being read.
     fn is_flash(&self) -> bool;
 
-    /// Returns `true` if using the field extends its life.
-    fn is_sliding(&self) -> bool;
-
     /// Returns `true` if it is the field's name, or an older one.
     fn knows(&self, name: &str) -> bool {
         self.name() == name || self.aliases().contains(&name)
@@ -327,10 +324,6 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
 
     fn is_flash(&self) -> bool {
         self.flash
-    }
-
-    fn is_sliding(&self) -> bool {
-        self.sliding
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {

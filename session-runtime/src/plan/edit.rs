@@ -147,7 +147,7 @@ pub(crate) fn merge3(
     } else {
         by_rule(row, base, ours, theirs, occasion)?
     };
-    let expiry = merged_expiry(row, base, ours, theirs);
+    let expiry = merged_expiry(base, ours, theirs);
     Ok(payload.map(|slot| {
         if expiry == slot.expiry() {
             slot
@@ -186,20 +186,13 @@ fn by_rule(
 
 /// Returns when a slot that both sides may have retimed expires.
 fn merged_expiry(
-    row: &dyn AnyRow,
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
 ) -> Expiry {
-    // To ask for the very time that there is moves nothing.
-    let at = |side| expiry(side).map(Expiry::at);
-    let moves = |side| at(side) != at(base);
-    let merged = if expiry(ours) == expiry(base) || !moves(ours) && moves(theirs) {
+    let merged = if expiry(ours) == expiry(base) {
         theirs
-    } else if expiry(theirs) == expiry(base)
-        || !moves(theirs) && moves(ours)
-        || rank(row, ours) > rank(row, theirs)
-    {
+    } else if expiry(theirs) == expiry(base) || rank(ours) > rank(theirs) {
         ours
     } else {
         theirs
@@ -209,11 +202,11 @@ fn merged_expiry(
 
 /// Returns what is compared of two expiries: the later counts, but having used a field that slides undoes nothing that
 /// was asked for.
-fn rank(row: &dyn AnyRow, slot: Option<&Arc<Slot>>) -> Option<(bool, Timestamp)> {
+fn rank(slot: Option<&Arc<Slot>>) -> Option<(bool, Timestamp)> {
     const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
     let expiry = expiry(slot)?;
     let asked_for = !matches!(expiry, Expiry::Usual(_));
-    Some((row.is_sliding() && asked_for, expiry.at().unwrap_or(NEVER)))
+    Some((asked_for, expiry.at().unwrap_or(NEVER)))
 }
 
 /// How large values and records may be, in bytes.
