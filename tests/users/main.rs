@@ -6,11 +6,14 @@
 mod breaks;
 mod brought;
 mod costs;
+mod deletions;
 mod devices;
 mod interrupted;
 mod late_requests;
+mod limits;
 mod logins;
 mod logouts;
+mod long_term;
 mod merging;
 mod other_users;
 mod planted;

@@ -1,0 +1,155 @@
+//! What is left of a user's sessions as time goes by: in the record, the list and nothing else.
+
+use std::collections::BTreeSet;
+
+use session_runtime::store::Store;
+use session_runtime::{Session, WhenFull};
+use session_tests::customers::{
+    NOTHING, Shop, ask, gather, guest, login, logout, shown, user, why,
+};
+use session_tests::{Site, Visitor, on_each_store, times};
+
+use super::stored::{
+    DAY, HOUR, MINUTE, MS, account, admitted, cost, list, load, load_user, names, places,
+};
+
+on_each_store!(
+    a_login_strikes_off_whose_time_has_passed,
+    a_login_looks_up_eight_at_most_whose_time_has_passed,
+    a_session_that_lives_on_keeps_its_place,
+    logins_over_the_months_leave_nothing_behind,
+);
+
+async fn a_login_strikes_off_whose_time_has_passed(site: Site<impl Store>) {
+    let mut old = user(&site, "ada", &[1]).await;
+    let key = old.key();
+    let mut desk = user(&site, "ada", &[]).await;
+    for (wait, is_listed) in [
+        (2 * HOUR - MS, true),
+        (MS, true),
+        (10 * MINUTE - MS, true), // a slow request may still bring it back
+        (MS, false),
+    ] {
+        site.clock.advance(wait);
+        login(&mut desk, "ada").await;
+        ask(&mut desk, shown).await;
+        assert_eq!(
+            admitted(&site, "ada").await.contains(&key),
+            is_listed,
+            "{wait:?}"
+        );
+        assert_eq!(
+            list(&site, "ada").await.len(),
+            1 + usize::from(wait == 2 * HOUR - MS)
+        );
+    }
+    assert_eq!(ask(&mut old, shown).await, NOTHING);
+    let over = load(&site, &key).await;
+    assert!(
+        over.is_none_or(|record| record.ended().is_some()),
+        "nothing brings it back"
+    );
+    assert_eq!(ask(&mut old, why).await, "Some(Expired)");
+    assert_eq!(ask(&mut desk, shown).await, "ada [1] 1 plain");
+}
+
+async fn a_login_looks_up_eight_at_most_whose_time_has_passed(site: Site<impl Store>) {
+    for number in 0..20 {
+        login(&mut site.visitor(), "ada").await;
+        site.clock.advance(MS);
+        assert_eq!(places(&site, "ada").await.len(), 1 + number);
+    }
+    site.clock.advance(3 * HOUR);
+    let enter = async |mut session: Session<Shop>| session.login("ada").await;
+    for (left, looked_up) in [(12, 8), (4, 8), (0, 4), (0, 0)] {
+        let mut desk = site.visitor();
+        // The user, the sessions, all at once; their ends; the opening and the confirmation.
+        let costs = cost(&site, &mut desk, enter).await;
+        assert_eq!(costs, (1 + looked_up, looked_up + 2), "{left} are left");
+        ask(&mut desk, shown).await;
+        let staying = admitted(&site, "ada").await;
+        assert_eq!(staying.len(), left + 1);
+        assert!(staying.contains(&desk.key()));
+        ask(&mut desk, logout).await;
+        assert_eq!(places(&site, "ada").await.len(), left);
+    }
+}
+
+async fn a_session_that_lives_on_keeps_its_place(site: Site<impl Store>) {
+    let mut old = user(&site, "ada", &[1]).await;
+    let until = places(&site, "ada").await[0].until;
+    assert_eq!(until, site.now() + 2 * HOUR);
+    for _ in 0..3 {
+        site.clock.advance(HOUR);
+        ask(&mut old, shown).await;
+    }
+    login(&mut site.visitor(), "ada").await;
+    // Looked up once, its new time is noted.
+    let places = places(&site, "ada").await;
+    let place = places.iter().find(|place| place.key == old.key()).unwrap();
+    assert_eq!(place.until, site.now() + 2 * HOUR);
+    let enter = async |mut session: Session<Shop>| session.login("ada").await;
+    assert_eq!(cost(&site, &mut site.visitor(), enter).await, (1, 2));
+    assert_eq!(ask(&mut old, shown).await, "ada [1] 1 plain");
+}
+
+async fn logins_over_the_months_leave_nothing_behind(site: Site<impl Store>) {
+    for limited in [false, true] {
+        let name = format!("ada {limited}");
+        let layer = if limited {
+            let layer = site.layer.clone().max_sessions(2, WhenFull::Refuse);
+            layer.ttl(HOUR).absolute(2 * HOUR)
+        } else {
+            site.layer.clone()
+        };
+        let mut again = Visitor::of(layer.clone());
+        let (mut slots, mut held) = (BTreeSet::new(), BTreeSet::new());
+        for number in 0..20 {
+            let mut visitor = guest(&site, &[number]).await.moved_to(&layer);
+            login(&mut visitor, &*name).await;
+            site.clock.advance(5 * DAY);
+            login(&mut again, &*name).await;
+            ask(&mut again, shown).await;
+            let record = load_user(&site, &name).await.unwrap();
+            slots.extend(names(&record).into_iter().map(str::to_owned));
+            held.insert(places(&site, &name).await.len());
+            site.clock.advance(5 * DAY);
+        }
+        let all = ["@sessions", "points", "seen"].map(str::to_owned);
+        assert_eq!(slots, all.into());
+        assert!(held.last() <= Some(&2), "{held:?}");
+        assert!(account(&site, &name).await.ends_with(" 190"));
+    }
+}
+
+/// So many logins of one user, each of another browser, all within the lifetime of a session.
+async fn logins(count: usize) {
+    let site = Site::in_memory().with(|layer| layer.sweep_every(None));
+    let mut sizes = BTreeSet::new();
+    for number in 0..count {
+        let mut visitor = site.visitor();
+        login(&mut visitor, "ada").await;
+        if number % 1000 == 999 {
+            gather(&mut visitor, 1).await;
+            let record = load_user(&site, "ada").await.unwrap();
+            assert_eq!(names(&record), ["@sessions", "points", "seen"]);
+            let list = record.slot("@sessions").unwrap().size();
+            sizes.insert(list);
+            assert_eq!(places(&site, "ada").await.len(), 100);
+            assert!(record.to_bytes().len() < list + 1000 + number / 100);
+        }
+        if number % 100 == 0 {
+            site.clock.advance(MS);
+        }
+    }
+    assert_eq!(sizes.len(), 1, "it is of one size: {sizes:?}");
+    assert!(sizes.last() < Some(&10_000), "{sizes:?}");
+    let listed = list(&site, "ada").await;
+    assert_eq!(listed.len(), 100);
+    assert_eq!(admitted(&site, "ada").await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_logins_leave_the_listed_sessions_and_nothing_else() {
+    logins(2000 * times()).await;
+}
