@@ -9,7 +9,7 @@ use session_tests::customers::{
     NOTHING, Shop, add, ask, entering, gather, guest, login, logout, quietly, rotate, shown,
     try_login, user, why,
 };
-use session_tests::{Fault, Site, Visitor, on_a_cache, on_each_store};
+use session_tests::{Fault, Site, Visitor, on_a_cache, on_each_store, wait_for};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -341,7 +341,9 @@ async fn of_logins_that_displace_each_other_the_last_is_in(site: Site<impl Store
     login(&mut tab, "ada").await;
     // Its swap is stale, the next is not; and it does not get to confirm.
     site.store.plan([Fault::None, Fault::Held]);
-    site.store.arrival().await;
+    let before = site.record(&tab).await;
+    site.store.release();
+    wait_for("the opening", async || site.record(&tab).await != before).await;
     site.store.until_held(1).await;
     // A device takes the place, and is in; then the first confirms.
     let mut device = site.visitor();
