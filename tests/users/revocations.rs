@@ -323,7 +323,7 @@ async fn who_always_checks_the_user_sees_a_revocation_at_once(site: Site<impl St
     let checks = site.layer.clone().always_check_user(true);
     let mut visitor = user(&site, "ada", &[]).await;
     quietly(&mut visitor, async |mut session: Session<Page>| {
-        session.visits.set(1)
+        session.visits.set(1);
     })
     .await;
     let mut checked = visitor.moved_to(&checks);

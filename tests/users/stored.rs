@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_runtime::store::{Record, Slot, Store, Swapped};
-use session_runtime::{Device, Key, SessionId, Timestamp, UserId};
+use session_runtime::{Device, Key, Timestamp, UserId};
 use session_tests::{Site, Visitor};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -108,11 +108,6 @@ pub(super) async fn list(site: &Site<impl Store>, user: &str) -> Vec<Device> {
     let sessions = site.layer.sessions();
     let listed = sessions.list(&UserId::from(user)).await;
     listed.expect("the store answers")
-}
-
-/// Where the session of such an id is kept.
-pub(super) fn key_of(id: &str) -> Key {
-    Key::from(&SessionId::parse(id.as_bytes()).expect("an id"))
 }
 
 /// The loads and swaps of a request that succeeds.
