@@ -1,7 +1,7 @@
 //! Records in this process's memory.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -23,12 +23,21 @@ const CAPACITY: usize = 256 << 20;
 /// How many expired records a swap that finds no room sweeps before it tries again.
 const ROOM: usize = 1_000;
 
+/// How many newcomers of each shard it throws out before it tries once more: some at a time, so that whoever is in the way
+/// waits no longer than for a sweep.
+const THROWN_OUT: usize = 32;
+
+/// The part of the capacity that is kept for sessions that have come back, one in so many.
+const KEPT: usize = 10;
+
 /// Records in this process's memory: the default, and for tests. They are gone when the process is.
 ///
 /// It never holds more than its capacity, 256 MiB if nothing else is said. When that is full it deletes
-/// what has expired; if there is still no room, a swap that would need some answers an error of which
-/// [`StoreError::is_full`] is true. A live session is never thrown out for a new one, and ending sessions
-/// and taking things out of them always works.
+/// what has expired, then the sessions of guests that nobody has asked for since they were created, the oldest first: that is
+/// what a flood of requests without cookies leaves behind. A session that has come back, or is somebody's, is never thrown
+/// out for a new one, and a tenth of the capacity is kept for these. If there is still no room, a swap that would need some
+/// answers an error of which [`StoreError::is_full`] is true; the client gets a 503. Ending sessions and taking things out
+/// of them always works.
 ///
 /// Clones share the records. Loading one copies none of its values.
 ///
@@ -59,6 +68,8 @@ pub struct MemoryStore {
 struct Inner {
     shards: [Mutex<Shard>; SHARDS],
     used: AtomicUsize,
+    /// Newcomers have been thrown out since somebody last swept: said once a flood.
+    flooded: AtomicBool,
 }
 
 impl MemoryStore {
@@ -79,7 +90,7 @@ impl MemoryStore {
 
     /// Holds at most about `bytes`: names, values and what it takes to keep them. The default is 256 MiB.
     ///
-    /// Too little, and new sessions are refused while old ones live on; too much, and the operating system
+    /// New sessions take up at most nine tenths. Too little, and they are refused while old ones live on; too much, and the operating system
     /// ends the process. Say it before cloning: a clone made earlier keeps to what it was told.
     ///
     /// ```
@@ -119,14 +130,24 @@ impl MemoryStore {
         }
     }
 
-    /// Deletes some of what has expired, and returns `true` if there is more room now.
+    /// Deletes some of what has expired, or else some newcomers, and returns `true` if any went.
     fn make_room(&self) -> bool {
-        let used = || self.inner.used.load(Ordering::Relaxed);
-        let before = used();
-        if let Some(cutoff) = self.guard.cutoff() {
-            self.delete_expired(cutoff, ROOM);
+        let cutoff = self.guard.cutoff();
+        cutoff.is_some_and(|cutoff| self.delete_expired(cutoff, ROOM).deleted > 0)
+            || self.throw_out() > 0
+    }
+
+    fn throw_out(&self) -> usize {
+        let shards = self.inner.shards.iter();
+        let gone = shards.map(|shard| lock(shard).throw_out(THROWN_OUT, &self.budget()));
+        let gone = gone.sum();
+        if gone > 0 && !self.inner.flooded.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                capacity_bytes = self.capacity,
+                "the memory store is full: sessions of guests that have not come back are thrown out for new ones; see `MemoryStore::with_capacity_bytes`"
+            );
         }
-        used() < before
+        gone
     }
 
     fn delete_expired(&self, cutoff: Timestamp, limit: usize) -> Swept {
@@ -155,7 +176,7 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        Ok(self.lock(key).record(key))
+        Ok(self.lock(key).load(key))
     }
 
     async fn swap(
@@ -176,6 +197,7 @@ impl Store for MemoryStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+        self.inner.flooded.store(false, Ordering::Relaxed);
         let cutoff = self.guard.cutoff();
         Ok(cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit)))
     }
@@ -192,21 +214,29 @@ struct Budget<'a> {
     capacity: usize,
 }
 
+/// How much of the capacity something may take up.
+#[derive(Clone, Copy)]
+enum Room {
+    /// All but the part that is kept for those who have come back.
+    Newcomers,
+    All,
+    /// More than there is, if need be.
+    Any,
+}
+
 impl Budget<'_> {
-    /// Holds `new` bytes instead of `old`. What shrinks always fits, and so does what `must`.
-    fn exchange(&self, old: usize, new: usize, must: bool) -> Result<(), NoRoom> {
+    /// Holds `new` bytes instead of `old`. What shrinks always fits.
+    fn exchange(&self, old: usize, new: usize, room: Room) -> Result<(), NoRoom> {
         if new <= old {
-            self.used.fetch_sub(old - new, Ordering::Relaxed);
+            self.release(old - new);
             return Ok(());
         }
-        if must {
-            self.used.fetch_add(new - old, Ordering::Relaxed);
-            return Ok(());
-        }
-        let more = |used: usize| {
-            used.checked_add(new - old)
-                .filter(|sum| *sum <= self.capacity)
+        let capacity = match room {
+            Room::Newcomers => self.capacity - self.capacity / KEPT,
+            Room::All => self.capacity,
+            Room::Any => usize::MAX,
         };
+        let more = |used: usize| used.checked_add(new - old).filter(|sum| *sum <= capacity);
         match self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
@@ -218,6 +248,10 @@ impl Budget<'_> {
                 capacity: self.capacity,
             }),
         }
+    }
+
+    fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -51,13 +51,16 @@ async fn swap(store: &MemoryStore, key: &Key, before: &Arc<Record>, after: &Arc<
     assert_eq!(swapped.expect("an answer"), Swapped::Done);
 }
 
-/// Creates sessions of a kibibyte until one is refused.
+/// Creates sessions of a kibibyte, and comes back to each, until one is refused.
 async fn fill(store: &MemoryStore, clock: &TestClock) -> (Vec<(Key, Arc<Record>)>, StoreError) {
     let mut sessions = Vec::new();
     loop {
         let record = session(clock.now(), KIB);
         match create(store, &record).await {
-            Ok(key) => sessions.push((key, record)),
+            Ok(key) => {
+                assert!(load(store, &key).await.is_some());
+                sessions.push((key, record));
+            }
             Err(error) => return (sessions, error),
         }
     }
@@ -104,7 +107,7 @@ async fn a_refused_swap_changes_nothing() {
     let (sessions, _) = fill(&store, &clock).await;
     let taken = used(&store);
     let (key, there) = &sessions[0];
-    let larger = resized(there, 3 * KIB);
+    let larger = resized(there, 12 * KIB);
     let refused = store.swap(key, Some(there), &larger).await;
     assert!(refused.expect_err("there is no room").is_full());
     assert_eq!(load(&store, key).await.as_ref(), Some(there));

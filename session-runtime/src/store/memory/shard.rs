@@ -1,11 +1,12 @@
 //! A part of the records, behind one lock, and when they are due to be swept.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
-use super::{Budget, NoRoom};
+use super::{Budget, NoRoom, Room};
 use crate::clock::Timestamp;
-use crate::key::Key;
+use crate::key::{Key, Selector};
 use crate::record::{Ended, Record, Slot};
 use crate::secret::Secret;
 use crate::store::{Swapped, Swept};
@@ -16,11 +17,19 @@ const ENTRY: usize = 480;
 const SLOT: usize = 128;
 const VERSION: usize = 8;
 
+/// How many of those who have come back or gone a list of newcomers holds at least before it is tidied up.
+const SPARE: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Shard {
     entries: HashMap<Key, Entry>,
     /// One for each entry.
     deadlines: BTreeSet<Deadline>,
+    /// Those that were newcomers when they were put here, the oldest first. Who has come back or gone since is still
+    /// among them.
+    newcomers: VecDeque<Selector>,
+    /// How many of these are newcomers still.
+    waiting: usize,
 }
 
 /// A record and what is kept with it.
@@ -30,6 +39,9 @@ struct Entry {
     cost: usize,
     /// The time of its deadline: never after the record expires, maybe before.
     due: Timestamp,
+    /// Nobody's session, and nobody has asked for it since it was created: what a flood of requests without cookies
+    /// leaves behind.
+    newcomer: bool,
 }
 
 /// When to look at a record for sweeping.
@@ -67,8 +79,10 @@ fn slot_cost(slot: &Slot) -> usize {
 }
 
 impl Shard {
-    pub(super) fn record(&self, key: &Key) -> Option<Arc<Record>> {
-        self.entries.get(key).map(|entry| Arc::clone(&entry.record))
+    pub(super) fn load(&mut self, key: &Key) -> Option<Arc<Record>> {
+        let entry = self.entries.get_mut(key)?;
+        self.waiting -= usize::from(mem::take(&mut entry.newcomer));
+        Some(Arc::clone(&entry.record))
     }
 
     /// Puts `after` in place of `before`, if that is what is there. What ends always finds room.
@@ -79,22 +93,78 @@ impl Shard {
         after: &Arc<Record>,
         budget: &Budget<'_>,
     ) -> Result<Swapped, NoRoom> {
-        let held = self.entries.get(key);
-        let there = held.map(|entry| &entry.record);
+        let held = self.entries.get_mut(key);
+        let there = held.as_ref().map(|entry| &entry.record);
         if there.map(|record| record.version()) != before.map(|before| before.version()) {
             return Ok(Swapped::Stale(there.cloned()));
         }
-        let (old, due) = held.map_or((0, None), |entry| (entry.cost, Some(entry.due)));
+        let newcomer = held.is_none() && after.user().is_none() && !key.is_user();
+        let (old, due) = held.map_or((0, None), |entry| {
+            // Before room is made: it is not itself to be thrown out for what it takes.
+            self.waiting -= usize::from(mem::take(&mut entry.newcomer));
+            (entry.cost, Some(entry.due))
+        });
         let cost = cost(key, after);
-        budget.exchange(old, cost, after.ended().is_some())?;
+        let room = match (after.ended(), newcomer) {
+            (Some(_), _) => Room::Any,
+            (None, true) => Room::Newcomers,
+            (None, false) => Room::All,
+        };
+        budget.exchange(old, cost, room)?;
         let due = self.move_deadline(key, due, after.expires());
         let entry = Entry {
             record: Arc::clone(after),
             cost,
             due,
+            newcomer,
         };
         self.entries.insert(key.clone(), entry);
+        if newcomer {
+            self.wait(key);
+        }
         Ok(Swapped::Done)
+    }
+
+    /// Takes note of a newcomer.
+    fn wait(&mut self, key: &Key) {
+        let Key::Session(selector) = key else {
+            return;
+        };
+        self.newcomers.push_back(*selector);
+        self.waiting += 1;
+        // Most of the others have come back or gone: without this the list would grow with every session there ever was.
+        if self.newcomers.len() > 2 * self.waiting + SPARE {
+            let entries = &self.entries;
+            self.newcomers.retain(|selector| {
+                let entry = entries.get(&Key::Session(*selector));
+                entry.is_some_and(|entry| entry.newcomer)
+            });
+        }
+    }
+
+    /// Throws out as many newcomers, the oldest first, and returns how many there were.
+    pub(super) fn throw_out(&mut self, limit: usize, budget: &Budget<'_>) -> usize {
+        let mut gone = 0;
+        while gone < limit
+            && let Some(selector) = self.newcomers.pop_front()
+        {
+            let key = Key::Session(selector);
+            if self.entries.get(&key).is_some_and(|entry| entry.newcomer) {
+                self.remove(&key, budget);
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    /// Removes a record, its deadline and what it takes.
+    fn remove(&mut self, key: &Key, budget: &Budget<'_>) -> Option<Arc<Record>> {
+        let entry = self.entries.remove(key)?;
+        let (at, key) = (entry.due, key.clone());
+        self.deadlines.remove(&Deadline { at, key });
+        self.waiting -= usize::from(entry.newcomer);
+        budget.release(entry.cost);
+        Some(entry.record)
     }
 
     /// Sees to it that the record is due no later than it expires, and returns when it is.
@@ -155,10 +225,8 @@ impl Shard {
             self.deadlines.insert(deadline);
             return;
         }
-        if let Some(entry) = self.entries.remove(&deadline.key) {
-            // What shrinks always fits.
-            let _ = budget.exchange(entry.cost, 0, false);
-            swept.add(deadline.key, &entry.record);
+        if let Some(record) = self.remove(&deadline.key, budget) {
+            swept.add(deadline.key, &record);
         }
     }
 }
@@ -168,6 +236,9 @@ impl Shard {
     /// Finds that each entry has one deadline, no later than it expires, and returns what all cost.
     pub(super) fn check(&self) -> usize {
         assert_eq!(self.deadlines.len(), self.entries.len());
+        let newcomers = self.entries.values().filter(|entry| entry.newcomer);
+        assert_eq!(newcomers.count(), self.waiting);
+        assert!(self.newcomers.len() <= 2 * self.waiting + SPARE + 1);
         for (key, entry) in &self.entries {
             let (at, key) = (entry.due, key.clone());
             assert!(at <= entry.record.expires());

@@ -358,6 +358,96 @@ fn an_end_finds_room_in_a_full_store_whatever_its_reason() {
     assert!(!swap(&full, &session(2), None, &there));
 }
 
+// A flood of requests without cookies.
+
+/// Creates sessions that nobody asks for again, and returns how many were refused.
+fn flood(store: &MemoryStore, clock: &TestClock, sessions: std::ops::Range<u64>) -> usize {
+    let record = Arc::new(idle(clock));
+    let refused = sessions.filter(|number| !swap(store, &session(*number), None, &record));
+    refused.count()
+}
+
+#[test]
+fn a_flood_of_newcomers_throws_out_newcomers_alone() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let store = store.with_capacity_bytes(1 << 20);
+    // Those who have come back, to read or to write; somebody's session; a user's record.
+    let (read, written, somebodys, users) = (session(0), session(1), session(2), long_user(3));
+    let there = Arc::new(idle(&clock));
+    for key in [&read, &written, &users] {
+        assert!(swap(&store, key, None, &there));
+    }
+    assert!(load(&store, &read).is_some());
+    let next = Arc::new(there.next());
+    assert!(swap(&store, &written, Some(&there), &next));
+    let mut record = idle(&clock);
+    record.head.user = Some(UserId::new("7"));
+    assert!(swap(&store, &somebodys, None, &Arc::new(record)));
+
+    assert_eq!(
+        flood(&store, &clock, 10..100_000),
+        0,
+        "each newcomer is served"
+    );
+    store.check();
+    for key in [&read, &written, &somebodys, &users] {
+        assert!(load(&store, key).is_some(), "{key:?}");
+    }
+    let is_there = |number: &u64| load(&store, &session(*number)).is_some();
+    let last = (10..100_000).filter(is_there).collect::<Vec<_>>();
+    // The oldest went: each shard keeps its youngest, and shards are alike.
+    assert!(last.len() > 500 && last[0] > 97_000, "{:?}", last.first());
+}
+
+#[test]
+fn sessions_that_have_come_back_find_room_where_new_ones_do_not() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let store = store.with_capacity_bytes(64 << 10);
+    let record = Arc::new(idle(&clock));
+    let back = (0..).take_while(|number| {
+        swap(&store, &session(*number), None, &record) && load(&store, &session(*number)).is_some()
+    });
+    let back = back.count() as u64;
+    assert!(store.used() <= (64 << 10) / 10 * 9, "a tenth is kept");
+    let large = Arc::new(Slot::new("note", vec![b'.'; 2_000], None));
+    let next = Arc::new(record.next().with_slots([large]));
+    assert!(swap(&store, &session(0), Some(&record), &next));
+    let refused = now(store.swap(&session(back + 1), None, &record)).unwrap_err();
+    assert!(refused.is_full(), "{refused:?}");
+    for number in 0..back {
+        assert!(load(&store, &session(number)).is_some());
+    }
+    store.check();
+}
+
+#[test]
+fn a_newcomer_that_writes_is_not_thrown_out_for_what_it_writes() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    let store = store.with_capacity_bytes(64 << 10);
+    let (oldest, there) = (session(0), Arc::new(idle(&clock)));
+    assert!(swap(&store, &oldest, None, &there));
+    assert_eq!(flood(&store, &clock, 1..60), 0);
+    let large = Arc::new(Slot::new("note", vec![b'.'; 30_000], None));
+    let next = Arc::new(there.next().with_slots([large]));
+    assert!(swap(&store, &oldest, Some(&there), &next));
+    assert!(load(&store, &oldest) == Some(next));
+    store.check();
+}
+
+#[test]
+fn newcomers_that_have_come_back_or_gone_are_not_kept_in_mind() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    for number in 0..20_000 {
+        assert_eq!(flood(&store, &clock, number..number + 1), 0);
+        assert!(load(&store, &session(number)).is_some());
+    }
+    store.check();
+}
+
 #[test]
 fn an_extension_moves_no_deadline() {
     let clock = TestClock::new();
