@@ -97,13 +97,14 @@ async fn run(args: &Args) -> Result<(), String> {
     println!("It speaks plain http, so the session cookie is not `Secure`: for development only.");
     println!("Ctrl-C closes it.");
 
-    let app = app(sessions, accounts, args.patience);
+    let app = app(sessions.clone(), accounts, args.patience);
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, app).with_graceful_shutdown(closing());
     tokio::select! {
         served = serving.into_future() => served.map_err(|error| error.to_string())?,
         () = async { closing().await; tokio::time::sleep(CLOSING_TIME).await } => {}
     }
+    sessions.idle().await;
     println!("The shop is closed.");
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::plan::lifetime::Lifetimes;
 use crate::queue::Queues;
 use crate::row::{Lifetime, RowOf};
 use crate::store::AnyStore;
+use crate::task::Underway;
 use crate::transport::Transport;
 
 /// Idle lifetime: Catalyst's default, two hours.
@@ -68,6 +69,7 @@ pub(crate) struct Config {
     /// Whether the sweeping task has been started.
     pub(crate) sweeping: Arc<Once>,
     pub(crate) queues: Arc<Queues>,
+    pub(crate) underway: Underway,
     /// The rows of all schemas that were extracted so far.
     rows: Arc<RwLock<Known>>,
 }
@@ -97,6 +99,7 @@ impl Config {
             commit_if: None,
             sweeping: Arc::new(Once::new()),
             queues: Arc::default(),
+            underway: Underway::default(),
             rows: Arc::default(),
         }
     }

@@ -228,6 +228,28 @@ impl SessionLayer {
         Sessions::new(Arc::clone(&self.config))
     }
 
+    /// Waits until nothing that a request has begun to write is under way: also for clients that have gone away, which
+    /// a server that shuts down gracefully does not wait for. Call it after that, on any clone of the layer. It takes
+    /// as long as the slowest of them, which the [deadline](Self::deadline) limits.
+    ///
+    /// ```no_run
+    /// # async fn serve() -> std::io::Result<()> {
+    /// use axum::{Router, routing::get};
+    /// use session_runtime::{SessionLayer, store::MemoryStore};
+    ///
+    /// let sessions = SessionLayer::new(MemoryStore::new());
+    /// let app: Router = Router::new().route("/", get(|| async { "hello" })).layer(sessions.clone());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// let stop = async { drop(tokio::signal::ctrl_c().await) };
+    /// axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    /// sessions.idle().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn idle(&self) {
+        self.config.underway.idle().await;
+    }
+
     /// Goes by another clock than the system's, for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.config_mut().set_clock(Arc::new(clock));

@@ -143,7 +143,11 @@ fn close<R: From<&'static str>>(
         Closing::Writes => false,
         Closing::Touches => true,
     };
-    match begin(Arc::clone(request).finish(), context) {
+    match begin(
+        &request.config.underway,
+        Arc::clone(request).finish(),
+        context,
+    ) {
         Begun::Done(committed) => Step::Leave(finish_response(response, committed, touches)),
         Begun::Task(commit) => Step::Wait(Finishing {
             response,

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
 use std::task::{Context, Poll};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
@@ -14,26 +15,60 @@ pub(crate) enum Begun<T> {
     Task(JoinHandle<Result<T, Error>>),
 }
 
-/// Begins `work`. What need not wait is done here and now; what has to gets a task of its own.
+/// Counts the tasks that work to their end, so that a process can wait for them before it stops.
+#[derive(Clone, Default)]
+pub(crate) struct Underway(watch::Sender<usize>);
+
+impl Underway {
+    /// Waits until no task is under way.
+    pub(crate) async fn idle(&self) {
+        // The sender is here, so the channel is open.
+        drop(self.0.subscribe().wait_for(|tasks| *tasks == 0).await);
+    }
+
+    fn enter(&self) -> UnderwayTask {
+        self.0.send_modify(|tasks| *tasks += 1);
+        UnderwayTask(self.clone())
+    }
+}
+
+/// One task that is counted until it is dropped: also if it panics, or its runtime goes.
+struct UnderwayTask(Underway);
+
+impl Drop for UnderwayTask {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|tasks| *tasks -= 1);
+    }
+}
+
+/// Begins `work`. What need not wait is done here and now; what has to gets a task of its own, which `underway` counts.
 pub(crate) fn begin<T: Send + 'static>(
+    underway: &Underway,
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
     context: &mut Context<'_>,
 ) -> Begun<T> {
     let mut work = Box::pin(work);
     match work.as_mut().poll(context) {
         Poll::Ready(done) => Begun::Done(done),
-        Poll::Pending => Begun::Task(tokio::spawn(work)),
+        Poll::Pending => {
+            let counted = underway.enter();
+            Begun::Task(tokio::spawn(async move {
+                let _counted = counted;
+                work.await
+            }))
+        }
     }
 }
 
 /// Does `work`. A caller who stops waiting, in a `select!` or because the client has gone, leaves nothing half
 /// done.
 pub(crate) async fn to_its_end<T: Send + 'static>(
+    underway: &Underway,
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let mut work = Some(work);
     let begun = poll_fn(|context| match work.take() {
-        Some(work) => Poll::Ready(begin(work, context)),
+        Some(work) => Poll::Ready(begin(underway, work, context)),
         None => Poll::Pending,
     });
     match begun.await {

@@ -333,6 +333,51 @@ async fn a_graceful_shutdown_loses_nothing_that_had_begun(site: Site<impl Store>
     }
 }
 
+/// Five hundred clients order and go away while their orders are being written; the server stops with its runtime.
+#[test]
+fn a_server_that_stops_when_it_is_idle_has_written_what_was_under_way() {
+    const ORDERS: usize = 500;
+    let (ours, theirs) = [Runtime::new(), Runtime::new()]
+        .map(|runtime| runtime.expect("threads"))
+        .into();
+    let site = Site::<MemoryStore>::in_memory();
+    let app = Router::new()
+        .route(
+            "/",
+            get(async |mut session: Session<Shop>| session.orders.set(1)),
+        )
+        .layer(site.layer.clone());
+    ours.block_on(async {
+        let customers = customers(&site, ORDERS).await;
+        let idle = timeout(PATIENCE, site.layer.idle()).await;
+        idle.expect("nothing is under way yet");
+        site.store.at_swaps(Some(Fault::Held));
+        let server = theirs.spawn(Server::start(app)).await.expect("it starts");
+        let mut clients = Vec::new();
+        for customer in &customers {
+            clients.push(Client::send(server.address, "/", customer).await);
+        }
+        site.store.until_held(ORDERS).await;
+        clients.into_iter().for_each(Client::reset);
+        let stopped = theirs.spawn(server.shut_down());
+        let mut idle = Box::pin(site.layer.idle());
+        let early = timeout(Duration::from_millis(50), &mut idle).await;
+        assert!(early.is_err(), "all of it is under way");
+        for _ in 1..ORDERS {
+            site.store.arrival().await;
+        }
+        let early = timeout(Duration::from_millis(50), &mut idle).await;
+        assert!(early.is_err(), "one of it is under way");
+        site.store.release();
+        timeout(PATIENCE, idle).await.expect("it becomes idle");
+        stopped.await.expect("it stops");
+        theirs.shutdown_background();
+        for customer in &customers {
+            assert_eq!(orders(&site, customer).await.as_deref(), Some("1"));
+        }
+    });
+}
+
 /// How many of 200 orders are acknowledged by a server that is torn down when the first is.
 fn acknowledged_by_a_server_that_is_torn_down() -> usize {
     let (ours, theirs) = [Runtime::new(), Runtime::new()]
