@@ -19,6 +19,7 @@ use crate::queue::Queues;
 use crate::row::{Lifetime, RowOf};
 use crate::store::AnyStore;
 use crate::task::Underway;
+use crate::traffic::Traffic;
 use crate::transport::Transport;
 
 /// Idle lifetime: Catalyst's default, two hours.
@@ -70,6 +71,7 @@ pub(crate) struct Config {
     pub(crate) sweeping: Arc<Once>,
     pub(crate) queues: Arc<Queues>,
     pub(crate) underway: Underway,
+    pub(crate) traffic: Arc<Traffic>,
     /// The rows of all schemas that were extracted so far.
     rows: Arc<RwLock<Known>>,
 }
@@ -100,6 +102,7 @@ impl Config {
             sweeping: Arc::new(Once::new()),
             queues: Arc::default(),
             underway: Underway::default(),
+            traffic: Arc::default(),
             rows: Arc::default(),
         }
     }

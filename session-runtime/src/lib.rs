@@ -39,6 +39,7 @@ mod event;
 
 mod plan;
 
+mod traffic;
 pub mod transport;
 
 #[cfg(feature = "tower-sessions")]
