@@ -174,6 +174,12 @@ impl Error {
         self.0.kind == Kind::TooManySessions
     }
 
+    /// Returns `true` if a login failed because all sessions of the user were revoked, or the user was deleted, while it
+    /// was under way. Logging in again may help.
+    pub fn is_revoked(&self) -> bool {
+        self.0.kind == Kind::Revoked
+    }
+
     /// Returns `true` if a field's value cannot be written as JSON: NaN, a map whose keys are not text, or what is nested
     /// so deep that it could not be read back.
     pub fn is_encode(&self) -> bool {

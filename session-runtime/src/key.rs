@@ -1,7 +1,9 @@
 //! Keys: the names of records in a store.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -73,29 +75,101 @@ impl UserId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl From<&str> for UserId {
-    fn from(name: &str) -> Self {
-        Self::new(name)
+    /// Parses the name, as [`str::parse`] does: `user.parse::<i64>()`.
+    ///
+    /// # Errors
+    ///
+    /// If the name is not of that form.
+    pub fn parse<T: FromStr>(&self) -> Result<T, T::Err> {
+        self.as_str().parse()
     }
 }
 
-impl From<String> for UserId {
-    fn from(name: String) -> Self {
-        Self::new(name)
+/// Types that name a user: whatever converts into a [`UserId`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name a user",
+    label = "neither text nor an integer",
+    note = "write `user.id.to_string()`, or implement `From<{Self}> for session_runtime::UserId`"
+)]
+pub trait IntoUserId {
+    /// Converts it.
+    fn into_user_id(self) -> UserId;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Into<UserId>> IntoUserId for T {
+    fn into_user_id(self) -> UserId {
+        self.into()
     }
 }
 
-impl From<u64> for UserId {
-    fn from(number: u64) -> Self {
-        Self::new(number.to_string())
+macro_rules! from_text {
+    ($($text:ty),*) => {
+        $(impl From<$text> for UserId {
+            fn from(name: $text) -> Self {
+                Self::new(name)
+            }
+        })*
+    };
+}
+
+from_text!(&str, String, Box<str>, Cow<'_, str>);
+
+impl From<&String> for UserId {
+    fn from(name: &String) -> Self {
+        Self::new(name.as_str())
     }
 }
 
-impl From<i64> for UserId {
-    fn from(number: i64) -> Self {
-        Self::new(number.to_string())
+macro_rules! from_numbers {
+    ($($number:ty),*) => {
+        $(impl From<$number> for UserId {
+            fn from(number: $number) -> Self {
+                Self::new(number.to_string())
+            }
+        })*
+    };
+}
+
+from_numbers!(
+    i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize
+);
+
+impl From<&Self> for UserId {
+    fn from(user: &Self) -> Self {
+        user.clone()
+    }
+}
+
+impl AsRef<str> for UserId {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl PartialEq<str> for UserId {
+    fn eq(&self, name: &str) -> bool {
+        self.as_str() == name
+    }
+}
+
+impl PartialEq<&str> for UserId {
+    fn eq(&self, name: &&str) -> bool {
+        self.as_str() == *name
+    }
+}
+
+impl PartialEq<String> for UserId {
+    fn eq(&self, name: &String) -> bool {
+        self.as_str() == name
+    }
+}
+
+impl fmt::Display for UserId {
+    /// Writes the name. `Debug` does not.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -207,9 +281,11 @@ pub(crate) fn to_hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] 
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use proptest::prelude::*;
 
-    use super::{Key, Selector, UserId};
+    use super::{IntoUserId, Key, Selector, UserId};
     use crate::record::arbitrary::text;
 
     fn session(number: u64) -> Key {
@@ -263,6 +339,33 @@ mod tests {
         );
         assert!(!shown.contains("81985529216486895"), "{shown}");
         assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn a_user_is_named_by_whatever_apps_number_or_call_users_by() {
+        fn named(user: impl IntoUserId) -> UserId {
+            user.into_user_id()
+        }
+        let name = String::from("42");
+        let borrowed = Cow::Borrowed("42");
+        let numbers = [
+            named(42),
+            named(42_i32),
+            named(42_u32),
+            named(42_usize),
+            named(42_i128),
+        ];
+        let texts = [
+            named(&name),
+            named(borrowed),
+            named(Box::<str>::from("42")),
+            named(&UserId::new("42")),
+        ];
+        for user in numbers.iter().chain(&texts) {
+            assert!(*user == "42" && *user == name);
+            assert_eq!(user.to_string(), "42");
+            assert_eq!(user.parse::<i64>(), Ok(42));
+        }
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub use field::{Field, Flash};
 #[cfg(feature = "tower-sessions")]
 pub use for_tower_sessions::ForTowerSessions;
 pub use id::SessionId;
-pub use key::{Key, Selector, UserId};
+pub use key::{IntoUserId, Key, Selector, UserId};
 pub use layer::SessionLayer;
 pub use merge::{Append, Merge, Occasion, Sides, Sum, Union};
 pub use plan::confirm::WhenFull;

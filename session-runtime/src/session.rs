@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, own_name};
 use crate::field::describe;
 use crate::id::SessionId;
-use crate::key::UserId;
+use crate::key::{IntoUserId, UserId};
 use crate::plan::confirm::Fate;
 use crate::record::Ended;
 use crate::request::{Request, Saved};
@@ -225,9 +225,9 @@ impl<S: Schema> Session<S> {
     /// large ([`is_too_large`](Error::is_too_large)), or once the response has left. Nothing of the guest is lost;
     /// logging in again goes on where this stopped. What the user has no room for is no error: it stays set apart, for
     /// [`Field::brought`](crate::Field::brought).
-    pub async fn login(&mut self, user: impl Into<UserId>) -> Result<(), Error> {
+    pub async fn login(&mut self, user: impl IntoUserId) -> Result<(), Error> {
         self.fold()?;
-        let login = Arc::clone(&self.request).login(user.into()).await;
+        let login = Arc::clone(&self.request).login(user.into_user_id()).await;
         self.reopen();
         login
     }
