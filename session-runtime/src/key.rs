@@ -347,7 +347,7 @@ mod tests {
             user.into_user_id()
         }
         let name = String::from("42");
-        let borrowed = Cow::Borrowed("42");
+        let (borrowed, user) = (Cow::Borrowed("42"), UserId::new("42"));
         let numbers = [
             named(42),
             named(42_i32),
@@ -359,7 +359,8 @@ mod tests {
             named(&name),
             named(borrowed),
             named(Box::<str>::from("42")),
-            named(&UserId::new("42")),
+            named(&user),
+            named(user),
         ];
         for user in numbers.iter().chain(&texts) {
             assert!(*user == "42" && *user == name);

@@ -36,10 +36,10 @@ mod queue;
 
 mod config;
 mod event;
+mod traffic;
 
 mod plan;
 
-mod traffic;
 pub mod transport;
 
 #[cfg(feature = "tower-sessions")]
