@@ -5,8 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use axum_core::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -186,22 +185,6 @@ impl Error {
         matches!(self.0.kind, Kind::Encode { .. })
     }
 
-    /// The response, with whatever body the service's responses have. Logs the cause.
-    pub(crate) fn response<B: From<&'static str>>(self) -> http::Response<B> {
-        let (status, body) = self.answer();
-        let error = Causes(&self);
-        if status.is_server_error() {
-            tracing::error!(%error, status = status.as_u16(), "session error");
-        } else {
-            tracing::warn!(%error, status = status.as_u16(), "session error");
-        }
-        let mut response = http::Response::new(B::from(body));
-        *response.status_mut() = status;
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, text);
-        response
-    }
-
     /// Returns what the client is told: a status, and a sentence that gives nothing away.
     fn answer(&self) -> (StatusCode, &'static str) {
         match self.0.kind {
@@ -292,8 +275,16 @@ impl From<StoreError> for Error {
 }
 
 impl IntoResponse for Error {
+    /// Returns what the client is told, and logs the cause.
     fn into_response(self) -> Response {
-        self.response()
+        let (status, body) = self.answer();
+        let error = Causes(&self);
+        if status.is_server_error() {
+            tracing::error!(%error, status = status.as_u16(), "session error");
+        } else {
+            tracing::warn!(%error, status = status.as_u16(), "session error");
+        }
+        (status, body).into_response()
     }
 }
 
