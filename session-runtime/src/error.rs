@@ -3,16 +3,19 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use axum_core::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Says why a session could not be loaded or written.
 ///
 /// As a response it says nothing of the cause; that goes to the log, and is in
-/// [`source`](StdError::source).
+/// [`source`](StdError::source). Middleware finds the error itself among the response's extensions. A 503 says
+/// `Retry-After: 1`.
 ///
 /// ```
 /// use session_runtime::{Error, Session};
@@ -30,8 +33,8 @@ type Cause = Box<dyn StdError + Send + Sync>;
 /// }
 /// # let _ = pay;
 /// ```
-#[derive(Debug)]
-pub struct Error(Box<Inner>);
+#[derive(Clone, Debug)]
+pub struct Error(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -76,7 +79,7 @@ pub(crate) fn own_name(field: &str) -> &str {
 
 impl Error {
     fn new(kind: Kind, source: Option<Cause>) -> Self {
-        Self(Box::new(Inner { kind, source }))
+        Self(Arc::new(Inner { kind, source }))
     }
 
     pub(crate) fn missing_layer() -> Self {
@@ -284,7 +287,13 @@ impl IntoResponse for Error {
         } else {
             tracing::warn!(%error, status = status.as_u16(), "session error");
         }
-        (status, body).into_response()
+        let mut response = (status, body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let second = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, second);
+        }
+        response.extensions_mut().insert(self);
+        response
     }
 }
 
