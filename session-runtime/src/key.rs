@@ -348,6 +348,7 @@ mod tests {
         }
         let name = String::from("42");
         let borrowed = Cow::Borrowed("42");
+        let id = UserId::new("42");
         let numbers = [
             named(42),
             named(42_i32),
@@ -359,10 +360,10 @@ mod tests {
             named(&name),
             named(borrowed),
             named(Box::<str>::from("42")),
-            named(&UserId::new("42")),
+            named(&id),
         ];
         for user in numbers.iter().chain(&texts) {
-            assert!(*user == "42" && *user == name);
+            assert!(*user == "42" && *user == name && *user == id);
             assert_eq!(user.to_string(), "42");
             assert_eq!(user.parse::<i64>(), Ok(42));
         }
