@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use axum_core::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
 type Cause = Box<dyn StdError + Send + Sync>;
@@ -13,7 +14,8 @@ type Cause = Box<dyn StdError + Send + Sync>;
 /// Says why a session could not be loaded or written.
 ///
 /// As a response it says nothing of the cause; that goes to the log, and is in
-/// [`source`](StdError::source).
+/// [`source`](StdError::source). Middleware finds the error itself among the response's extensions. A 503 says
+/// `Retry-After: 1`.
 ///
 /// ```
 /// use session_runtime::{Error, Session};
@@ -31,8 +33,8 @@ type Cause = Box<dyn StdError + Send + Sync>;
 /// }
 /// # let _ = pay;
 /// ```
-#[derive(Debug)]
-pub struct Error(Box<Inner>);
+#[derive(Clone, Debug)]
+pub struct Error(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -77,7 +79,7 @@ pub(crate) fn own_name(field: &str) -> &str {
 
 impl Error {
     fn new(kind: Kind, source: Option<Cause>) -> Self {
-        Self(Box::new(Inner { kind, source }))
+        Self(Arc::new(Inner { kind, source }))
     }
 
     pub(crate) fn missing_layer() -> Self {
@@ -186,22 +188,6 @@ impl Error {
         matches!(self.0.kind, Kind::Encode { .. })
     }
 
-    /// The response, with whatever body the service's responses have. Logs the cause.
-    pub(crate) fn response<B: From<&'static str>>(self) -> http::Response<B> {
-        let (status, body) = self.answer();
-        let error = Causes(&self);
-        if status.is_server_error() {
-            tracing::error!(%error, status = status.as_u16(), "session error");
-        } else {
-            tracing::warn!(%error, status = status.as_u16(), "session error");
-        }
-        let mut response = http::Response::new(B::from(body));
-        *response.status_mut() = status;
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, text);
-        response
-    }
-
     /// Returns what the client is told: a status, and a sentence that gives nothing away.
     fn answer(&self) -> (StatusCode, &'static str) {
         match self.0.kind {
@@ -292,8 +278,22 @@ impl From<StoreError> for Error {
 }
 
 impl IntoResponse for Error {
+    /// Returns what the client is told, and logs the cause.
     fn into_response(self) -> Response {
-        self.response()
+        let (status, body) = self.answer();
+        let error = Causes(&self);
+        if status.is_server_error() {
+            tracing::error!(%error, status = status.as_u16(), "session error");
+        } else {
+            tracing::warn!(%error, status = status.as_u16(), "session error");
+        }
+        let mut response = (status, body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            let second = HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, second);
+        }
+        response.extensions_mut().insert(self);
+        response
     }
 }
 

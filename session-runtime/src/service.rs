@@ -8,8 +8,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use axum_core::BoxError;
+use axum_core::body::Body;
+use axum_core::response::IntoResponse;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response};
+use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 use tower_service::Service;
@@ -22,6 +27,9 @@ use crate::sweep;
 use crate::task::{Begun, begin};
 
 /// Serves requests with their sessions at hand: what [`SessionLayer`](crate::SessionLayer) makes of a service.
+///
+/// The service may answer with whatever body the layers below make of it. What leaves is axum's [`Body`]; one that comes
+/// in leaves as it is.
 #[derive(Clone, Debug)]
 pub struct SessionService<S> {
     inner: S,
@@ -37,11 +45,11 @@ impl<S> SessionService<S> {
 impl<S, B, R> Service<HttpRequest<B>> for SessionService<S>
 where
     S: Service<HttpRequest<B>, Response = Response<R>>,
-    R: From<&'static str>,
+    R: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<R>;
+    type Response = Response<Body>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, R>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -61,21 +69,21 @@ where
 
 pin_project! {
     /// The response, once the handler has finished and its changes are committed.
-    pub struct ResponseFuture<F, R> {
+    pub struct ResponseFuture<F> {
         #[pin]
         handler: F,
         request: Arc<Request>,
-        finishing: Option<Finishing<R>>,
+        finishing: Option<Finishing>,
     }
 
-    impl<F, R> PinnedDrop for ResponseFuture<F, R> {
+    impl<F> PinnedDrop for ResponseFuture<F> {
         fn drop(this: Pin<&mut Self>) {
             this.request.cancel();
         }
     }
 }
 
-impl<F, R> std::fmt::Debug for ResponseFuture<F, R> {
+impl<F> std::fmt::Debug for ResponseFuture<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ResponseFuture")
             .field("finishing", &self.finishing.is_some())
@@ -84,19 +92,19 @@ impl<F, R> std::fmt::Debug for ResponseFuture<F, R> {
 }
 
 /// A response that waits for its commit.
-struct Finishing<R> {
-    response: Response<R>,
+struct Finishing {
+    response: Response<Body>,
     commit: JoinHandle<Result<(), Error>>,
     /// Only a lifetime is extended: the response is good either way.
     touches: bool,
 }
 
-impl<F, R, E> Future for ResponseFuture<F, R>
+impl<F, R, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
-    R: From<&'static str>,
+    R: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    type Output = Result<Response<R>, E>;
+    type Output = Result<Response<Body>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -104,7 +112,7 @@ where
             let running = this.request.run();
             let response = ready!(this.handler.poll(context))?;
             drop(running);
-            match close(this.request, response, context) {
+            match close(this.request, response.map(Body::new), context) {
                 Step::Leave(response) => return Poll::Ready(Ok(leave(this.request, response))),
                 Step::Wait(finishing) => *this.finishing = Some(finishing),
             }
@@ -122,24 +130,20 @@ where
     }
 }
 
-enum Step<R> {
-    Leave(Response<R>),
-    Wait(Finishing<R>),
+enum Step {
+    Leave(Response<Body>),
+    Wait(Finishing),
 }
 
 /// Decides what is to be committed, and begins with it. A store that answers at once is done here; else the
 /// commit gets a task of its own, so that it runs to its end whoever goes away.
-fn close<R: From<&'static str>>(
-    request: &Arc<Request>,
-    response: Response<R>,
-    context: &mut Context<'_>,
-) -> Step<R> {
+fn close(request: &Arc<Request>, response: Response<Body>, context: &mut Context<'_>) -> Step {
     let (parts, body) = response.into_parts();
     let closing = request.close(&parts);
     let response = Response::from_parts(parts, body);
     let touches = match closing {
         Closing::Done => return Step::Leave(response),
-        Closing::Failed(error) => return Step::Leave(error.response()),
+        Closing::Failed(error) => return Step::Leave(error.into_response()),
         Closing::Writes => false,
         Closing::Touches => true,
     };
@@ -158,23 +162,23 @@ fn close<R: From<&'static str>>(
 }
 
 /// The handler's response, or what takes its place if its changes could not be written.
-fn finish_response<R: From<&'static str>>(
-    response: Response<R>,
+fn finish_response(
+    response: Response<Body>,
     committed: Result<(), Error>,
     touches: bool,
-) -> Response<R> {
+) -> Response<Body> {
     match committed {
         Ok(()) => response,
         Err(error) if touches => {
             observe::untouched(&error);
             response
         }
-        Err(error) => error.response(),
+        Err(error) => error.into_response(),
     }
 }
 
 /// Tells the client about its id, and caches about the client.
-fn leave<R>(request: &Request, mut response: Response<R>) -> Response<R> {
+fn leave(request: &Request, mut response: Response<Body>) -> Response<Body> {
     let (notice, depends) = request.notice();
     let transport = &request.config.transport;
     let headers = response.headers_mut();

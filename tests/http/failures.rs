@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::{MethodRouter, any, get};
-use http::header::USER_AGENT;
+use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode};
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
@@ -79,6 +79,30 @@ fn assert_busy(reply: &Reply) {
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(reply.body, BUSY);
     assert!(reply.set_cookies().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_carries_the_error_that_it_tells_of_and_a_503_says_when_to_come_back() {
+    let (site, mut visitor) = shop().await;
+    assert!(visitor.visit(read).await.error.is_none());
+    site.store.at_swaps(Some(Fault::Full));
+    let at_commit = visitor.visit(add_one).await;
+    site.store.always(Some(Fault::Slow(10 * DEADLINE)));
+    let at_load = visitor.visit(add_one).await;
+    for (reply, is_timeout) in [(at_commit, false), (at_load, true)] {
+        assert_busy(&reply);
+        assert_eq!(reply.headers[RETRY_AFTER], "1");
+        let error = reply.error.expect("the response carries it");
+        assert!(error.is_unavailable());
+        assert_eq!(error.is_timeout(), is_timeout);
+    }
+
+    site.store.always(None);
+    let grow = async |mut session: Session<Shop>| session.text.set("x".repeat(1 << 20));
+    let reply = visitor.visit(grow).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(reply.error.is_some_and(|error| error.is_too_large()));
+    assert!(!reply.headers.contains_key(RETRY_AFTER));
 }
 
 // ---- the store fails

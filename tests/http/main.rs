@@ -5,6 +5,7 @@
 
 mod allocations;
 mod cancellation;
+mod composition;
 mod conflicts;
 mod cookies;
 mod costs;

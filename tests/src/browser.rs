@@ -5,6 +5,7 @@ use axum::body::Body;
 use http::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use session_runtime::Error;
 use tower::ServiceExt;
 
 /// One browser: an app, and the cookies that it has set. Clones share neither from then on.
@@ -24,6 +25,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The body as text.
     pub body: String,
+    /// The session's error that it tells of.
+    pub error: Option<Error>,
 }
 
 impl Reply {
@@ -129,6 +132,7 @@ impl Browser {
             status: parts.status,
             headers: parts.headers,
             body: String::from_utf8_lossy(&bytes).into_owned(),
+            error: parts.extensions.get().cloned(),
         };
         reply
             .set_cookies()

@@ -408,6 +408,7 @@ async fn a_session_that_is_revoked_while_it_logs_in_again_is_over() {
             "{}",
             reply.body
         );
+        assert!(reply.error.is_some_and(|error| error.is_revoked()));
         assert!(load(&site, &key).await.unwrap().ended().is_some());
         assert_eq!(ask(&mut old.clone(), shown).await, NOTHING);
         assert_eq!(admitted(&site, "ada").await.len(), usize::from(others));

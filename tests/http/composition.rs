@@ -1,0 +1,135 @@
+//! Sessions among other layers, above and below, whatever body each answers with.
+
+use std::convert::Infallible;
+use std::io;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use session_runtime::{Session, SessionLayer};
+use session_tests::{Browser, Fault, Reply, Site};
+use tower::{Layer, Service, ServiceBuilder};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::map_response_body::MapResponseBodyLayer;
+use tower_http::trace::TraceLayer;
+
+#[derive(Session)]
+struct Visits {
+    count: u32,
+}
+
+/// Long enough to be worth compressing.
+async fn count(mut session: Session<Visits>) -> String {
+    *session.count.get_mut() += 1;
+    format!("{:>64}", session.count.get())
+}
+
+/// A body that is neither axum's nor fails as axum's does.
+fn foreign(body: Body) -> UnsyncBoxBody<axum::body::Bytes, io::Error> {
+    body.map_err(io::Error::other).boxed_unsync()
+}
+
+/// Two requests under `layers` count to two. Returns the answer to a third, whose changes cannot be written.
+async fn assert_counted<L>(layers: impl FnOnce(SessionLayer) -> L) -> [Reply; 3]
+where
+    L: Layer<Router>,
+    L::Service: Service<Request<Body>, Response: IntoResponse, Error = Infallible, Future: Send>,
+    L::Service: Clone + Send + Sync + 'static,
+{
+    let site = Site::in_memory();
+    let app = layers(site.layer.clone()).layer(Router::new().fallback(count));
+    let mut visitor = site.visitor();
+    visitor.browser = Browser::new(Router::new().fallback_service(app));
+    let mut visit = async || {
+        let request = Request::get("/").header(ACCEPT_ENCODING, "gzip");
+        let request = request.body(Body::empty()).expect("it is one");
+        visitor.browser.send(request).await
+    };
+    let replies = [visit().await, visit().await];
+    site.store.at_swaps(Some(Fault::Full));
+    let [first, second] = replies;
+    let refused = visit().await;
+    assert_eq!(
+        [first.status, second.status, refused.status],
+        [
+            StatusCode::OK,
+            StatusCode::OK,
+            StatusCode::SERVICE_UNAVAILABLE
+        ]
+    );
+    assert_eq!(first.set_cookies().len(), 1);
+    let count = site.payload(&visitor, "count").await;
+    assert_eq!(count.as_deref(), Some("2"));
+    [first, second, refused]
+}
+
+/// What the client reads if nothing encodes it.
+fn assert_plain([_, second, refused]: &[Reply; 3]) {
+    assert_eq!(second.body.trim(), "2");
+    assert!(refused.body.starts_with("The session is not available"));
+}
+
+#[tokio::test]
+async fn sessions_above_or_below_a_trace_are_written() {
+    assert_plain(&assert_counted(|sessions| (sessions, TraceLayer::new_for_http())).await);
+    assert_plain(&assert_counted(|sessions| (TraceLayer::new_for_http(), sessions)).await);
+}
+
+#[tokio::test]
+async fn sessions_above_or_below_a_compression_are_written_and_the_body_is_compressed() {
+    let above = assert_counted(|sessions| (sessions, CompressionLayer::new())).await;
+    let below = assert_counted(|sessions| (CompressionLayer::new(), sessions)).await;
+    for [first, second, _] in [above, below] {
+        assert_eq!(first.headers[CONTENT_ENCODING], "gzip");
+        assert_eq!(second.headers[CONTENT_ENCODING], "gzip");
+    }
+}
+
+#[tokio::test]
+async fn sessions_above_or_below_what_catches_panics_are_written() {
+    assert_plain(&assert_counted(|sessions| (sessions, CatchPanicLayer::new())).await);
+    assert_plain(&assert_counted(|sessions| (CatchPanicLayer::new(), sessions)).await);
+}
+
+#[tokio::test]
+async fn sessions_above_or_below_a_limit_of_the_request_are_written() {
+    assert_plain(&assert_counted(|sessions| (sessions, RequestBodyLimitLayer::new(1))).await);
+    assert_plain(&assert_counted(|sessions| (RequestBodyLimitLayer::new(1), sessions)).await);
+}
+
+#[tokio::test]
+async fn sessions_above_or_below_what_answers_with_a_body_of_its_own_are_written() {
+    assert_plain(&assert_counted(|sessions| (sessions, MapResponseBodyLayer::new(foreign))).await);
+    assert_plain(&assert_counted(|sessions| (MapResponseBodyLayer::new(foreign), sessions)).await);
+}
+
+#[tokio::test]
+async fn sessions_at_the_top_or_the_bottom_of_one_service_builder_are_written() {
+    let top = assert_counted(|sessions| {
+        ServiceBuilder::new()
+            .layer(sessions)
+            .layer(TraceLayer::new_for_http())
+            .layer(CompressionLayer::new())
+            .layer(CatchPanicLayer::new())
+            .layer(RequestBodyLimitLayer::new(1))
+            .layer(MapResponseBodyLayer::new(foreign))
+    });
+    let bottom = assert_counted(|sessions| {
+        ServiceBuilder::new()
+            .layer(TraceLayer::new_for_http())
+            .layer(CompressionLayer::new())
+            .layer(CatchPanicLayer::new())
+            .layer(RequestBodyLimitLayer::new(1))
+            .layer(MapResponseBodyLayer::new(foreign))
+            .layer(sessions)
+    });
+    for [_, second, _] in [top.await, bottom.await] {
+        assert_eq!(second.headers[CONTENT_ENCODING], "gzip");
+    }
+}
