@@ -9,7 +9,9 @@ use axum::routing::any;
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Ended, Error, Session, Sides};
-use session_tests::{Choices, Handles, Held, Reply, Site, Visitor, on_a_cache, on_each_store};
+use session_tests::{
+    Choices, Handles, Held, Reply, Site, Visitor, in_each_order, on_a_cache, on_each_store,
+};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -609,13 +611,10 @@ async fn in_no_order_is_a_write_lost_or_a_deleted_session_revived() {
         } else {
             adds.to_string()
         };
-        let (mut choices, mut orders) = (Choices::default(), 0);
-        while orders == 0 || choices.again() {
-            orders += 1;
-            let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
+        let orders = in_each_order(Choices::default(), async |site, choices| {
             let mut visitor = site.visitor();
             act(&mut visitor, |s| s.sum.set(0)).await;
-            let ended = pursue(&site, &visitor, aims, &mut choices).await;
+            let ended = pursue(&site, &visitor, aims, choices).await;
             assert_eq!(
                 visitor.visit(sum).await.body,
                 expected,
@@ -629,7 +628,8 @@ async fn in_no_order_is_a_write_lost_or_a_deleted_session_revived() {
                     "{aims:?} {choices:?}"
                 );
             }
-        }
+        })
+        .await;
         assert!(orders > 50, "only {orders} orders of {aims:?}"); // 90 is two calls each
     }
 }

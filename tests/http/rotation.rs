@@ -13,7 +13,8 @@ use session_runtime::testing::TestClock;
 use session_runtime::{Saved, Session, SessionLayer};
 use session_tests::customers::quietly;
 use session_tests::{
-    Choices, Handles, Held, PATIENCE, Site, Visitor, on_a_cache, on_each_store, times,
+    Choices, Handles, Held, PATIENCE, Site, Visitor, in_each_order, on_a_cache, on_each_store,
+    times,
 };
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
@@ -772,10 +773,9 @@ async fn a_planted_id_never_opens_the_session_whatever_is_done_under_it_meanwhil
     });
     for attacks in pairs {
         // Not each order there is: keys that happen to share a queue wait for each other.
-        let mut choices = Choices::sample(100 * times());
-        loop {
-            let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
-            let (mut victim, attackers) = attacked(&site, attacks, &mut choices).await;
+        let some = Choices::sample(100 * times());
+        in_each_order(some, async |site, choices| {
+            let (mut victim, attackers) = attacked(&site, attacks, choices).await;
             let see_nothing = async |when: &str| {
                 for attacker in &attackers {
                     let seen = attacker.clone().visit(whose).await.body;
@@ -798,9 +798,7 @@ async fn a_planted_id_never_opens_the_session_whatever_is_done_under_it_meanwhil
                 see_nothing("after that").await;
             }
             assert_eq!(victim.visit(whose).await.body, seen);
-            if !choices.again() {
-                break;
-            }
-        }
+        })
+        .await;
     }
 }

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use session_runtime::Key;
-use session_runtime::store::{Record, Store, StoreError, Swapped, Swept};
+use session_runtime::store::{MemoryStore, Record, Store, StoreError, Swapped, Swept};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+
+use crate::Site;
 
 /// A store whose calls, once it is held, go through one by one, in an order that a test chooses.
 #[derive(Debug)]
@@ -44,7 +46,8 @@ impl<S: Store> Held<S> {
         self.gone().clear();
         let mut ended = Vec::new();
         while !tasks.is_empty() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            // Longer than a request rests between two tries; and being paused, it costs nothing.
+            tokio::time::sleep(Duration::from_millis(50)).await;
             while let Some(task) = tasks.try_join_next() {
                 ended.push(task.expect("the task ends well"));
             }
@@ -98,6 +101,20 @@ impl<S: Store> Store for Held<S> {
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         self.inner.sweep(limit).await
     }
+}
+
+/// Gives a new site to `look` for each way through the choices. Says how many that were.
+pub async fn in_each_order(
+    mut choices: Choices,
+    mut look: impl AsyncFnMut(Site<Held<MemoryStore>>, &mut Choices),
+) -> usize {
+    let mut orders = 0;
+    while orders == 0 || choices.again() {
+        orders += 1;
+        let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
+        look(site, &mut choices).await;
+    }
+    orders
 }
 
 /// A way through all choices, depth first; or through some, at random.

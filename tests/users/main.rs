@@ -15,6 +15,7 @@ mod logins;
 mod logouts;
 mod long_term;
 mod merging;
+mod orders;
 mod other_users;
 mod planted;
 mod protocol;
