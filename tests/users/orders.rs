@@ -40,7 +40,11 @@ fn write<const N: u32>(mut session: Session<Shop>) -> Told {
         add(&mut session, N);
         let saved = session.save().await.expect("the store answers");
         let is_kept = saved == Saved::Written;
-        is_kept.then(|| N.to_string()).unwrap_or_default()
+        if is_kept {
+            N.to_string()
+        } else {
+            String::new()
+        }
     })
 }
 
