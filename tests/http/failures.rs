@@ -353,6 +353,8 @@ async fn fill(site: &Site<impl Store>) -> Vec<Visitor> {
             assert_busy(&reply);
             return visitors;
         }
+        let comes_back = async |session: Session<Shop>| drop(session.text.get().len());
+        visitor.visit(comes_back).await;
         visitors.push(visitor);
     }
 }
