@@ -176,7 +176,7 @@ async fn swap(
         after: Arc::clone(after),
         asked: config.clock.elapsed(),
     };
-    config.traffic.swaps(before.is_none());
+    config.traffic.count_swap(before.is_none());
     let mut unknown = false;
     loop {
         let swapped = timeout_at(deadline, config.store.swap(key, before, after)).await;

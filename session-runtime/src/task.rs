@@ -63,12 +63,12 @@ pub(crate) fn begin<T: Send + 'static>(
 /// Does `work`. A caller who stops waiting, in a `select!` or because the client has gone, leaves nothing half
 /// done.
 pub(crate) async fn to_its_end<T: Send + 'static>(
-    underway: &Underway,
+    underway: Underway,
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let mut work = Some(work);
     let begun = poll_fn(|context| match work.take() {
-        Some(work) => Poll::Ready(begin(underway, work, context)),
+        Some(work) => Poll::Ready(begin(&underway, work, context)),
         None => Poll::Pending,
     });
     match begun.await {

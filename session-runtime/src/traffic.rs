@@ -11,7 +11,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     /// Takes note of a swap; `creates` if it puts a record where none was.
-    pub(crate) fn swaps(&self, creates: bool) {
+    pub(crate) fn count_swap(&self, creates: bool) {
         self.swaps.fetch_add(1, Ordering::Relaxed);
         if creates {
             self.creations.fetch_add(1, Ordering::Relaxed);
@@ -32,8 +32,8 @@ mod tests {
     #[test]
     fn swaps_and_creations_are_counted_once() {
         let traffic = Traffic::default();
-        traffic.swaps(true);
-        traffic.swaps(false);
+        traffic.count_swap(true);
+        traffic.count_swap(false);
         assert_eq!(traffic.take(), (2, 1));
         assert_eq!(traffic.take(), (0, 0));
     }

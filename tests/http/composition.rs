@@ -69,7 +69,7 @@ where
     [first, second, refused]
 }
 
-/// What the client reads if nothing encodes it.
+/// Checks the bodies where nothing encodes them.
 fn assert_plain([_, second, refused]: &[Reply; 3]) {
     assert_eq!(second.body.trim(), "2");
     assert!(refused.body.starts_with("The session is not available"));

@@ -39,8 +39,7 @@ fn write<const N: u32>(mut session: Session<Shop>) -> Told {
     Box::pin(async move {
         add(&mut session, N);
         let saved = session.save().await.expect("the store answers");
-        let is_kept = saved == Saved::Written;
-        if is_kept {
+        if saved == Saved::Written {
             N.to_string()
         } else {
             String::new()

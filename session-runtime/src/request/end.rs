@@ -23,7 +23,7 @@ use crate::task::to_its_end;
 impl Request {
     /// Ends the session; the user's record stays. Does nothing for a guest.
     pub(crate) async fn logout(self: Arc<Self>) -> Result<(), Error> {
-        to_its_end(&Arc::clone(&self).config.underway, async move {
+        to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             let presented = self.state().presented();
             match presented {
@@ -38,7 +38,7 @@ impl Request {
 
     /// Ends the session, here and in the store.
     pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
-        to_its_end(&Arc::clone(&self).config.underway, async move {
+        to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             self.end(Ended::Deleted(reason), gate.deadline).await
         })

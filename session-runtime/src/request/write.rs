@@ -98,7 +98,7 @@ impl Batch {
 impl Request {
     /// Writes what was changed.
     pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
-        to_its_end(&Arc::clone(&self).config.underway, async move {
+        to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             self.check_in_time()?;
             self.write(None, Moment::Amid, gate.deadline).await
@@ -131,7 +131,7 @@ impl Request {
 
     /// Writes what was changed, and gives the session a new id. A session that is not stored yet gets its id when it is.
     pub(crate) async fn rotate(self: Arc<Self>) -> Result<(), Error> {
-        to_its_end(&Arc::clone(&self).config.underway, async move {
+        to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             let (selector, phase, has_issued) = {
                 let state = self.state();
@@ -426,7 +426,7 @@ impl Request {
         self: Arc<Self>,
         row: &'static dyn AnyRow,
     ) -> Result<Option<Arc<Slot>>, Error> {
-        to_its_end(&Arc::clone(&self).config.underway, async move {
+        to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             let opened = {
                 let mut state = self.state();

@@ -149,22 +149,22 @@ impl Shard {
             && let Some(selector) = self.newcomers.pop_front()
         {
             let key = Key::Session(selector);
-            if self.entries.get(&key).is_some_and(|entry| entry.newcomer) {
-                self.remove(&key, budget);
+            if self.entries.get(&key).is_some_and(|entry| entry.newcomer)
+                && let Some(entry) = self.remove(&key, budget)
+            {
+                self.deadlines.remove(&Deadline { at: entry.due, key });
                 gone += 1;
             }
         }
         gone
     }
 
-    /// Removes a record, its deadline and what it takes.
-    fn remove(&mut self, key: &Key, budget: &Budget<'_>) -> Option<Arc<Record>> {
+    /// Removes an entry and gives back what it takes. Its deadline is the caller's to remove.
+    fn remove(&mut self, key: &Key, budget: &Budget<'_>) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
-        let (at, key) = (entry.due, key.clone());
-        self.deadlines.remove(&Deadline { at, key });
         self.waiting -= usize::from(entry.newcomer);
         budget.release(entry.cost);
-        Some(entry.record)
+        Some(entry)
     }
 
     /// Sees to it that the record is due no later than it expires, and returns when it is.
@@ -225,8 +225,8 @@ impl Shard {
             self.deadlines.insert(deadline);
             return;
         }
-        if let Some(record) = self.remove(&deadline.key, budget) {
-            swept.add(deadline.key, &record);
+        if let Some(entry) = self.remove(&deadline.key, budget) {
+            swept.add(deadline.key, &entry.record);
         }
     }
 }

@@ -55,6 +55,13 @@ fn load(store: &MemoryStore, key: &Key) -> Option<Arc<Record>> {
     now(store.load(key)).unwrap()
 }
 
+/// Returns a store of so many bytes, and the clock that it goes by.
+fn holding(bytes: usize) -> (TestClock, MemoryStore) {
+    let clock = TestClock::new();
+    let store = MemoryStore::new().with_clock(clock.clone());
+    (clock, store.with_capacity_bytes(bytes))
+}
+
 /// A session as most are: two small fields, one secret.
 fn idle(clock: &TestClock) -> Record {
     let mut record = Record::new(clock.now(), clock.now() + TTL);
@@ -255,11 +262,10 @@ struct Trial {
 
 impl Trial {
     fn new() -> Self {
-        let clock = TestClock::new();
-        let store = MemoryStore::new().with_clock(clock.clone());
+        let (clock, store) = holding(16 << 10);
         Self {
-            store: store.with_capacity_bytes(16 << 10),
             clock,
+            store,
             ends: 0,
         }
     }
@@ -369,9 +375,7 @@ fn flood(store: &MemoryStore, clock: &TestClock, sessions: std::ops::Range<u64>)
 
 #[test]
 fn a_flood_of_newcomers_throws_out_newcomers_alone() {
-    let clock = TestClock::new();
-    let store = MemoryStore::new().with_clock(clock.clone());
-    let store = store.with_capacity_bytes(1 << 20);
+    let (clock, store) = holding(1 << 20);
     // Those who have come back, to read or to write; somebody's session; a user's record.
     let (read, written, somebodys, users) = (session(0), session(1), session(2), long_user(3));
     let there = Arc::new(idle(&clock));
@@ -402,9 +406,7 @@ fn a_flood_of_newcomers_throws_out_newcomers_alone() {
 
 #[test]
 fn sessions_that_have_come_back_find_room_where_new_ones_do_not() {
-    let clock = TestClock::new();
-    let store = MemoryStore::new().with_clock(clock.clone());
-    let store = store.with_capacity_bytes(64 << 10);
+    let (clock, store) = holding(64 << 10);
     let record = Arc::new(idle(&clock));
     let back = (0..).take_while(|number| {
         swap(&store, &session(*number), None, &record) && load(&store, &session(*number)).is_some()
@@ -424,9 +426,7 @@ fn sessions_that_have_come_back_find_room_where_new_ones_do_not() {
 
 #[test]
 fn a_newcomer_that_writes_is_not_thrown_out_for_what_it_writes() {
-    let clock = TestClock::new();
-    let store = MemoryStore::new().with_clock(clock.clone());
-    let store = store.with_capacity_bytes(64 << 10);
+    let (clock, store) = holding(64 << 10);
     let (oldest, there) = (session(0), Arc::new(idle(&clock)));
     assert!(swap(&store, &oldest, None, &there));
     assert_eq!(flood(&store, &clock, 1..60), 0);
