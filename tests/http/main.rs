@@ -17,6 +17,7 @@ mod events;
 mod expiry;
 mod failures;
 mod flash;
+mod guarantees;
 mod guest;
 mod hot_key;
 mod in_doubt;
