@@ -22,6 +22,7 @@ mod migrate;
 mod options;
 mod schema;
 mod statements;
+mod url;
 mod wire;
 
 pub use fault::PostgresError;
@@ -90,7 +91,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// If the URL cannot be used. Whether the server is up, [`migrate`](Self::migrate) is the first to tell.
+    /// If the URL cannot be used, or asks for TLS (`sslmode=require`). Whether the server is up, [`migrate`](Self::migrate) is the first to tell.
     pub fn connect(url: &str) -> Result<Self, PostgresError> {
         Self::options().connect(url)
     }

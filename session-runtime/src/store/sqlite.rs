@@ -80,7 +80,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened, read or written, or holds something else.
+    /// If the file cannot be opened, read or written, or holds something else; and for a URL or `:memory:`, which are
+    /// no paths.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::options().open(path)
     }
@@ -180,7 +181,8 @@ impl SqliteOptions {
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened, read or written, or holds something else.
+    /// If the file cannot be opened, read or written, or holds something else; and for a URL or `:memory:`, which are
+    /// no paths.
     pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, OpenError> {
         let file = file::open(path.as_ref(), self.durability, self.max_bytes)?;
         let (writes, waiting_writes) = mpsc::channel(QUEUE);

@@ -1,6 +1,6 @@
 //! Opening: which files become stores, and what is said of the others.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,6 +93,39 @@ async fn a_name_that_sqlite_has_a_meaning_for_is_a_file() {
         create(&store, &scratch.record([])).await;
         assert!(folder.join(name).exists());
     }
+}
+
+#[test]
+fn what_is_no_path_makes_no_file_and_is_told_what_to_write() {
+    for (name, instead) in [
+        (":memory:", "`MemoryStore`"),
+        ("sqlite::memory:", "`MemoryStore`"),
+        ("sqlite://:memory:", "`MemoryStore`"),
+        ("file::memory:?cache=shared", "`MemoryStore`"),
+        ("file:shop?mode=memory&cache=shared", "`MemoryStore`"),
+        ("sqlite:app.db?mode=rwc", "`app.db`"),
+        ("sqlite://data/app.db", "`data/app.db`"),
+        ("sqlite:///srv/app.db", "`/srv/app.db`"),
+        ("file:app.db", "`app.db`"),
+    ] {
+        let said = refusal(Path::new(name));
+        assert!(said.contains(instead), "{said}");
+        assert!(!Path::new(name).exists());
+    }
+}
+
+#[test]
+fn an_error_at_the_start_shows_its_sentence_where_main_returns_it() {
+    let error = SqliteStore::open("/no/such/folder/sessions.db").unwrap_err();
+    let shown = format!("{:?}", Box::<dyn Error>::from(error));
+    assert!(
+        shown.starts_with("cannot open `/no/such/folder/sessions.db`: check"),
+        "{shown}"
+    );
+    assert!(
+        shown.ends_with("No such file or directory (os error 2)"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error as PgError;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::error::StoreError;
+use crate::error::{Causes, StoreError};
 
 /// Why a call was not answered.
 #[derive(Debug)]
@@ -118,10 +118,8 @@ pub(super) fn unconnected(error: PoolError, wait: Duration) -> Fault {
 /// let error = PostgresStore::connect("mysql://shop:secret@db/shop").unwrap_err();
 /// assert!(!error.to_string().contains("secret"));
 /// ```
-#[derive(Debug)]
 pub struct PostgresError(Kind);
 
-#[derive(Debug)]
 enum Kind {
     Name {
         what: &'static str,
@@ -129,6 +127,11 @@ enum Kind {
         longest: usize,
     },
     Url,
+    Parameter {
+        name: String,
+        instead: &'static str,
+    },
+    Tls,
     Pool(String),
     Migration(StoreError),
 }
@@ -144,6 +147,15 @@ impl PostgresError {
 
     pub(super) fn url() -> Self {
         Self(Kind::Url)
+    }
+
+    pub(super) fn parameter(name: &str, instead: &'static str) -> Self {
+        let name = name.to_owned();
+        Self(Kind::Parameter { name, instead })
+    }
+
+    pub(super) fn tls() -> Self {
+        Self(Kind::Tls)
     }
 
     pub(super) fn pool(error: impl fmt::Display) -> Self {
@@ -165,9 +177,22 @@ impl fmt::Display for PostgresError {
             Kind::Url => f.write_str(
                 "this is no URL of a PostgreSQL database: write `postgres://user:password@host/database`, with `%40` for an `@` in the password, and the like",
             ),
+            Kind::Parameter { name, instead } => {
+                write!(f, "the URL has a parameter `{name}`: {instead}")
+            }
+            Kind::Tls => f.write_str(
+                "the URL asks for TLS, and `connect` makes connections without: hand a pool with TLS to `PostgresOptions::pool`, or write `sslmode=disable` where the network can be trusted",
+            ),
             Kind::Pool(why) => write!(f, "the pool of connections cannot be made: {why}"),
             Kind::Migration(_) => f.write_str("the tables could not be made or brought up to date"),
         }
+    }
+}
+
+impl fmt::Debug for PostgresError {
+    /// As `Display`, and what it came from: a `main` that returns it shows this.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Causes(self))
     }
 }
 

@@ -1,17 +1,17 @@
 //! How a store is to be set up.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::NoTls;
 
 use super::fault::PostgresError;
 use super::link::Links;
 use super::schema::Names;
 use super::statements::Statements;
+use super::url;
 use super::{Inner, PostgresStore};
 use crate::clock::{Clock, SystemClock};
 use crate::store::SweepGuard;
@@ -145,14 +145,10 @@ impl PostgresOptions {
     ///
     /// # Errors
     ///
-    /// If the URL or a name cannot be used. Whether the server is up,
+    /// If the URL or a name cannot be used, or the URL asks for TLS (`sslmode=require`). Whether the server is up,
     /// [`migrate`](PostgresStore::migrate) is the first to tell.
     pub fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
-        // Its own error quotes what it takes for the host, and that may be a part of the password.
-        let mut config = Config::from_str(url).map_err(|_| PostgresError::url())?;
-        if config.get_hosts().is_empty() {
-            return Err(PostgresError::url());
-        }
+        let mut config = url::read(url)?;
         if config.get_application_name().is_none() {
             config.application_name("session-runtime");
         }

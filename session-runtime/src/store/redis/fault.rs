@@ -5,7 +5,7 @@ use std::fmt;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::error::StoreError;
+use crate::error::{Causes, StoreError};
 
 /// What is wrong where a key holds something else than a record.
 pub(super) const FOREIGN_KEY: &str =
@@ -125,7 +125,6 @@ impl StdError for Fault {
 /// );
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct RedisConnectError {
     kind: Kind,
     server: String,
@@ -218,6 +217,13 @@ impl fmt::Display for RedisConnectError {
             }
             Kind::Refused => write!(f, "{at} is of no use here"),
         }
+    }
+}
+
+impl fmt::Debug for RedisConnectError {
+    /// As `Display`, and what it came from: a `main` that returns it shows this.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Causes(self))
     }
 }
 

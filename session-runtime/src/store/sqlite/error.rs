@@ -38,7 +38,6 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
 ///      read and write both",
 /// );
 /// ```
-#[derive(Debug)]
 pub struct OpenError {
     path: PathBuf,
     kind: OpenErrorKind,
@@ -47,6 +46,8 @@ pub struct OpenError {
 
 #[derive(Debug, PartialEq, Eq)]
 enum OpenErrorKind {
+    InMemory,
+    Url(String),
     Access,
     ReadOnly,
     NotSqlite,
@@ -65,6 +66,14 @@ impl OpenError {
             kind,
             source: None,
         }
+    }
+
+    pub(super) fn in_memory(path: &Path) -> Self {
+        Self::new(path, OpenErrorKind::InMemory)
+    }
+
+    pub(super) fn url(path: &Path, file: String) -> Self {
+        Self::new(path, OpenErrorKind::Url(file))
     }
 
     pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> Self {
@@ -112,6 +121,13 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot open `{}`: ", self.path.display())?;
         match &self.kind {
+            OpenErrorKind::InMemory => {
+                f.write_str("that is in memory: name a file, or use `MemoryStore`")
+            }
+            OpenErrorKind::Url(file) => write!(
+                f,
+                "that is a URL: write the file's path alone, `{file}`; a folder before it makes any name a path"
+            ),
             OpenErrorKind::Access => f.write_str(
                 "check that its folder exists and that this process may read and write both",
             ),
@@ -140,6 +156,13 @@ impl fmt::Display for OpenError {
             }
             OpenErrorKind::Other => f.write_str("SQLite fails"),
         }
+    }
+}
+
+impl fmt::Debug for OpenError {
+    /// As `Display`, and what it came from: a `main` that returns it shows this.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Causes(self))
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn open(
     durability: Durability,
     max_bytes: Option<u64>,
 ) -> Result<File, OpenError> {
+    refuse_other_names(path)?;
     // Made absolute, so that SQLite finds no meaning of its own in it, as in `:memory:`.
     let path = std::path::absolute(path).map_err(|error| OpenError::path(path, error))?;
     make(&path).map_err(|error| OpenError::path(&path, error))?;
@@ -59,6 +60,25 @@ pub(super) fn open(
         writer,
         readers,
     })
+}
+
+/// Refuses what names a database to SQLite or to `sqlx` and is no path: a file of that name would be made.
+fn refuse_other_names(path: &Path) -> Result<(), OpenError> {
+    let name = path.to_str().unwrap_or_default();
+    let url = ["sqlite:", "sqlite3:", "file:"];
+    let rest = url.iter().find_map(|scheme| name.strip_prefix(scheme));
+    let Some(rest) = rest.or_else(|| (name == ":memory:").then_some(name)) else {
+        return Ok(());
+    };
+    let (file, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let file = file.strip_prefix("//").unwrap_or(file);
+    Err(
+        if file == ":memory:" || parameters.contains("mode=memory") {
+            OpenError::in_memory(path)
+        } else {
+            OpenError::url(path, file.to_owned())
+        },
+    )
 }
 
 /// Makes the file if there is none, for this user's eyes only. SQLite gives the same rights to its log.
