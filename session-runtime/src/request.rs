@@ -147,6 +147,24 @@ impl Request {
 
     /// Decides what of the handler's work is written: this is the end of the request.
     pub(crate) fn close(&self, response: &response::Parts) -> Closing {
+        match self.decide(response) {
+            Closing::Done if self.is_busy() => Closing::Waits,
+            closing => closing,
+        }
+    }
+
+    /// Returns `true` if a handler has begun something and left it at that: a login say, whose id this response is to tell.
+    fn is_busy(&self) -> bool {
+        self.state().client.is_some() && self.gate.try_lock().is_err()
+    }
+
+    /// Waits until what was begun is done, for as long as for a store.
+    pub(crate) async fn idle(self: Arc<Self>) -> Result<(), Error> {
+        drop(self.gate().await);
+        Ok(())
+    }
+
+    fn decide(&self, response: &response::Parts) -> Closing {
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
@@ -220,6 +238,8 @@ pub(crate) struct Facts {
 pub(crate) enum Closing {
     /// Nothing.
     Done,
+    /// Nothing but to wait for what was begun and not waited for.
+    Waits,
     /// What it changed is to be written; the response waits for it, and fails with it.
     Writes,
     /// Only the use of the session is to be noted; the response waits, but does not fail with it.

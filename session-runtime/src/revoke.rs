@@ -89,25 +89,25 @@ impl Device {
 }
 
 /// Whose sessions, and until when the store may take its time.
-pub(crate) struct OfUser<'a> {
-    config: &'a Config,
-    user: &'a UserId,
+pub(crate) struct OfUser {
+    config: Arc<Config>,
+    user: UserId,
     key: Key,
     deadline: Instant,
 }
 
-impl<'a> OfUser<'a> {
-    pub(crate) fn new(config: &'a Config, user: &'a UserId) -> Self {
+impl OfUser {
+    pub(crate) fn new(config: &Arc<Config>, user: &UserId) -> Self {
         Self {
-            config,
-            user,
+            config: Arc::clone(config),
+            user: user.clone(),
             key: Key::User(user.clone()),
             deadline: Instant::now() + config.deadline,
         }
     }
 
     async fn load(&self) -> Result<Option<Arc<Record>>, Error> {
-        let loaded = load(self.config, &self.key, Freshness::Latest, self.deadline);
+        let loaded = load(&self.config, &self.key, Freshness::Latest, self.deadline);
         Ok(loaded.await?)
     }
 
@@ -126,7 +126,7 @@ impl<'a> OfUser<'a> {
 
     async fn look_up(&self, selector: Selector) -> Result<Option<Device>, Error> {
         let key = Key::from(selector);
-        let there = load(self.config, &key, Freshness::Latest, self.deadline).await?;
+        let there = load(&self.config, &key, Freshness::Latest, self.deadline).await?;
         Ok(there
             .filter(|there| self.is_live(there))
             .map(|record| Device {
@@ -136,7 +136,7 @@ impl<'a> OfUser<'a> {
     }
 
     fn is_live(&self, record: &Record) -> bool {
-        let is_own = record.user() == Some(self.user);
+        let is_own = record.user() == Some(&self.user);
         record.ended().is_none() && is_own && record.is_live(self.config.now())
     }
 
@@ -146,7 +146,7 @@ impl<'a> OfUser<'a> {
         if leaving.is_empty() {
             return;
         }
-        let ended = end_and_strike_off(self.config, self.user, user, &leaving, self.deadline);
+        let ended = end_and_strike_off(&self.config, &self.user, user, &leaving, self.deadline);
         if let Err(error) = ended.await {
             tracing::warn!(%error, "sessions that were revoked could not be ended yet: they have no access any more");
         }
@@ -167,14 +167,14 @@ impl<'a> OfUser<'a> {
             return Ok(false);
         };
         let ended = self.end(selector).await?;
-        strike_off(self.config, &self.key, user, &[selector], self.deadline).await?;
+        strike_off(&self.config, &self.key, user, &[selector], self.deadline).await?;
         Ok(ended)
     }
 
     async fn end(&self, selector: Selector) -> Result<bool, Error> {
         let key = Key::from(selector);
-        let seen = load(self.config, &key, Freshness::Latest, self.deadline).await?;
-        end_one(self.config, selector, self.user, seen, self.deadline).await
+        let seen = load(&self.config, &key, Freshness::Latest, self.deadline).await?;
+        end_one(&self.config, selector, &self.user, seen, self.deadline).await
     }
 
     /// Ends all sessions but the one that is called `spared`, and returns how many that were. Logins that are under way
@@ -199,14 +199,18 @@ impl<'a> OfUser<'a> {
         mark: impl Fn(Option<&Record>, Timestamp) -> Plan<Vec<Selector>> + Send + Sync,
     ) -> Result<usize, Error> {
         let seen = self.load().await?;
-        let marked = amend(self.config, &self.key, seen, self.deadline, |there, now| {
-            Ok(mark(there.map(AsRef::as_ref), now))
-        });
+        let marked = amend(
+            &self.config,
+            &self.key,
+            seen,
+            self.deadline,
+            |there, now| Ok(mark(there.map(AsRef::as_ref), now)),
+        );
         let marked = marked.await?;
         let ended = all(marked.outcome.iter().map(|selector| self.end(*selector))).await;
         let ended = ended.into_iter().collect::<Result<Vec<_>, _>>()?;
         let (user, gone) = (marked.record, &marked.outcome);
-        strike_off(self.config, &self.key, user, gone, self.deadline).await?;
+        strike_off(&self.config, &self.key, user, gone, self.deadline).await?;
         Ok(ended.into_iter().filter(|ended| *ended).count())
     }
 
@@ -224,8 +228,8 @@ impl<'a> OfUser<'a> {
             return Ok(false);
         };
         let key = Key::from(selector);
-        let seen = load(self.config, &key, Freshness::Latest, self.deadline).await?;
-        let labelled = amend(self.config, &key, seen, self.deadline, |there, now| {
+        let seen = load(&self.config, &key, Freshness::Latest, self.deadline).await?;
+        let labelled = amend(&self.config, &key, seen, self.deadline, |there, now| {
             let Some(there) = there.filter(|there| self.is_live(there)) else {
                 return Ok(Plan::Leave(false));
             };

@@ -141,17 +141,15 @@ fn close(request: &Arc<Request>, response: Response<Body>, context: &mut Context
     let (parts, body) = response.into_parts();
     let closing = request.close(&parts);
     let response = Response::from_parts(parts, body);
-    let touches = match closing {
+    let (underway, state) = (&request.config.underway, Arc::clone(request));
+    let (begun, touches) = match closing {
         Closing::Done => return Step::Leave(response),
         Closing::Failed(error) => return Step::Leave(error.into_response()),
-        Closing::Writes => false,
-        Closing::Touches => true,
+        Closing::Waits => (begin(underway, state.idle(), context), false),
+        Closing::Writes => (begin(underway, state.finish(), context), false),
+        Closing::Touches => (begin(underway, state.finish(), context), true),
     };
-    match begin(
-        &request.config.underway,
-        Arc::clone(request).finish(),
-        context,
-    ) {
+    match begun {
         Begun::Done(committed) => Step::Leave(finish_response(response, committed, touches)),
         Begun::Task(commit) => Step::Wait(Finishing {
             response,

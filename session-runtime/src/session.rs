@@ -157,7 +157,7 @@ impl<S: Schema> Session<S> {
     /// As [`save`](Self::save).
     pub async fn refresh(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let refreshed = self.request.refresh().await;
+        let refreshed = Arc::clone(&self.request).refresh().await;
         self.reopen();
         refreshed
     }
@@ -282,7 +282,8 @@ impl<S: Schema> Session<S> {
 
     async fn settle_brought(&mut self, fate: Fate) -> Result<(), Error> {
         self.fold()?;
-        let settled = self.request.settle_brought(S::ROWS, fate).await;
+        let request = Arc::clone(&self.request);
+        let settled = request.settle_brought(S::ROWS, fate).await;
         self.reopen();
         settled
     }

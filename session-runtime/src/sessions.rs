@@ -8,11 +8,13 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::key::UserId;
 use crate::revoke::{Device, OfUser};
+use crate::task::to_its_end;
 
 /// The sessions of any user: lists them, labels them, ends them.
 ///
 /// A handler extracts it; outside of requests, [`SessionLayer::sessions`](crate::SessionLayer::sessions) hands
-/// it out. None of its methods asks whether the caller may do this: that is the app's to know.
+/// it out. None of its methods asks whether the caller may do this: that is the app's to know. What one has begun runs to
+/// its end, though the caller stops waiting.
 ///
 /// ```
 /// use session_runtime::{Error, Session, Sessions};
@@ -53,13 +55,24 @@ impl Sessions {
         Self { config }
     }
 
+    fn of(&self, user: &UserId) -> OfUser {
+        OfUser::new(&self.config, user)
+    }
+
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        to_its_end(self.config.underway.clone(), work).await
+    }
+
     /// Lists all sessions of the user, the oldest first: one call to the store, and one for each session, all at once.
     ///
     /// # Errors
     ///
     /// If the store fails.
     pub async fn list(&self, user: &UserId) -> Result<Vec<Device>, Error> {
-        OfUser::new(&self.config, user).list().await
+        self.of(user).list().await
     }
 
     /// Calls a session of the user by a name of the user's own; `None` takes it away. Returns `false` if the user has
@@ -74,8 +87,8 @@ impl Sessions {
         device: &str,
         label: Option<String>,
     ) -> Result<bool, Error> {
-        OfUser::new(&self.config, user)
-            .label(device, label.as_deref())
+        let (user, device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { user.label(&device, label.as_deref()).await })
             .await
     }
 
@@ -88,7 +101,9 @@ impl Sessions {
     ///
     /// If the store fails. The session may or may not be there still.
     pub async fn revoke(&self, user: &UserId, device: &str) -> Result<bool, Error> {
-        OfUser::new(&self.config, user).revoke(device).await
+        let (user, device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { user.revoke(&device).await })
+            .await
     }
 
     /// Ends all sessions of the user but one, and says how many that were. Logins that are under way count
@@ -98,8 +113,8 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn revoke_others(&self, user: &UserId, device: &str) -> Result<usize, Error> {
-        OfUser::new(&self.config, user)
-            .revoke_all(Some(device))
+        let (user, device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { user.revoke_all(Some(&device)).await })
             .await
     }
 
@@ -110,7 +125,9 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn revoke_all(&self, user: &UserId) -> Result<usize, Error> {
-        OfUser::new(&self.config, user).revoke_all(None).await
+        let user = self.of(user);
+        self.to_its_end(async move { user.revoke_all(None).await })
+            .await
     }
 
     /// Deletes what follows the user, and ends all sessions of the user. Nothing that is under way brings it
@@ -123,7 +140,8 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn delete(&self, user: &UserId) -> Result<(), Error> {
-        OfUser::new(&self.config, user).delete().await
+        let user = self.of(user);
+        self.to_its_end(async move { user.delete().await }).await
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Fault {
     Held,
     /// The swap is on the wire: it is held, nobody waits for its answer, and it has its effect when it arrives.
     Stray,
+    /// The call goes through when it is polled again.
+    Yields,
     /// There is no room.
     Full,
     /// Somebody else writes the same record once more, just before the swap; a load goes through.
@@ -172,6 +174,10 @@ impl<S: Store> FaultStore<S> {
             Fault::After => {
                 call.await?;
                 Err(StoreError::unavailable("planned: after"))
+            }
+            Fault::Yields => {
+                tokio::task::yield_now().await;
+                call.await
             }
             Fault::Slow(wait) => {
                 tokio::time::sleep(wait).await;

@@ -8,6 +8,7 @@ mod brought;
 mod costs;
 mod deletions;
 mod devices;
+mod every_await;
 mod interrupted;
 mod late_requests;
 mod limits;

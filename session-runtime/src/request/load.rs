@@ -24,6 +24,7 @@ use crate::plan::save::{Access, FactEdits, Outcome, Save, why_over};
 use crate::record::{Ended, Record};
 use crate::row::Rows;
 use crate::secret::Opens;
+use crate::task::to_its_end;
 use crate::transport::Presented;
 
 /// What an id leads to.
@@ -235,15 +236,22 @@ impl Request {
     }
 
     /// Credits what is set apart, whatever the layer's settings, or discards it.
-    pub(crate) async fn settle_brought(&self, rows: &Rows, fate: Fate) -> Result<(), Error> {
-        let gate = self.gate().await?;
-        self.read_user(gate.deadline).await?;
-        let Some((selector, opened)) = self.state().opened() else {
-            return Ok(());
-        };
-        let session = &opened.record;
-        self.credit(selector, session, rows, fate, gate.deadline)
-            .await
+    pub(crate) async fn settle_brought(
+        self: Arc<Self>,
+        rows: &'static Rows,
+        fate: Fate,
+    ) -> Result<(), Error> {
+        to_its_end(self.config.underway.clone(), async move {
+            let gate = self.gate().await?;
+            self.read_user(gate.deadline).await?;
+            let Some((selector, opened)) = self.state().opened() else {
+                return Ok(());
+            };
+            let session = &opened.record;
+            self.credit(selector, session, rows, fate, gate.deadline)
+                .await
+        })
+        .await
     }
 
     /// Credits what `session` has set apart, or discards it.
@@ -275,14 +283,22 @@ impl Request {
     }
 
     /// Looks up what other requests have stored since; what was changed here goes on top of that.
-    pub(crate) async fn refresh(&self) -> Result<(), Error> {
-        let gate = self.gate().await?;
-        self.resolve_unknown(gate.deadline).await?;
+    pub(crate) async fn refresh(self: Arc<Self>) -> Result<(), Error> {
+        to_its_end(self.config.underway.clone(), async move {
+            let gate = self.gate().await?;
+            self.look_again(gate.deadline).await
+        })
+        .await
+    }
+
+    /// Whoever calls it holds the gate.
+    async fn look_again(&self, deadline: Instant) -> Result<(), Error> {
+        self.resolve_unknown(deadline).await?;
         let Some((selector, opened)) = self.state().opened() else {
             return Ok(());
         };
         let key = Key::from(selector);
-        let latest = load(&self.config, &key, Freshness::Latest, gate.deadline).await?;
+        let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
         let now = self.config.now();
         match opened.access(latest.as_ref(), now) {
             Access::Full => {}
@@ -296,7 +312,7 @@ impl Request {
         if let Some(record) = latest {
             self.state().session.refreshed(record, now)?;
         }
-        self.refresh_user(selector, gate.deadline).await
+        self.refresh_user(selector, deadline).await
     }
 
     async fn refresh_user(&self, selector: Selector, deadline: Instant) -> Result<(), Error> {
