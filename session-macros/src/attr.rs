@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, TokenStream};
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{Attribute, Error, ExprPath, LitStr, Meta, Result, Token, Type, parenthesized};
+use syn::{Attribute, Error, ExprPath, LitStr, Meta, Path, Result, Token, Type, parenthesized};
 
 use crate::error::Errors;
 use crate::keys::{
@@ -40,6 +40,7 @@ pub(crate) struct FieldOptions {
     /// The flag that says that the field stays with the browser, though it has a rule.
     pub(crate) browser: Option<Ident>,
     pub(crate) guest: Option<Given<()>>,
+    pub(crate) with: Option<Given<Path>>,
 }
 
 /// `upgrade(from = Old, with = path)`.
@@ -71,6 +72,7 @@ impl StructOptions {
             keys::SESSION => list::keys(attr, &ON_STRUCT, |key, input| self.set(key, input)),
             keys::MERGE => Err(Error::new_spanned(name, keys::MERGE_ON_STRUCT)),
             keys::EXPIRE | keys::FLASH => Err(ON_STRUCT.unknown(name)),
+            keys::SERDE => serde(attr, true),
             _ => Ok(()),
         }
     }
@@ -108,6 +110,7 @@ impl FieldOptions {
                 self.browser = browser;
                 put(&mut self.merge, name, rule)
             }
+            keys::SERDE => serde(attr, false),
             _ => Ok(()),
         }
     }
@@ -119,6 +122,7 @@ impl FieldOptions {
             keys::ALIAS => value::name(key, input).map(|alias| self.aliases.push(alias)),
             keys::DEFAULT => put(&mut self.default, key, value::expression(key, input)?),
             keys::UPGRADE => put(&mut self.upgrade, key, upgrade(key, input)?),
+            keys::WITH => put(&mut self.with, key, value::module(key, input)?),
             _ => Err(ON_FIELD.unknown(key)),
         }
     }
@@ -165,6 +169,14 @@ fn put<T>(option: &mut Option<Given<T>>, key: &Ident, value: T) -> Result<()> {
         value,
     });
     Ok(())
+}
+
+/// Refuses each key of `#[serde(…)]`, which would do nothing.
+fn serde(attr: &Attribute, on_struct: bool) -> Result<()> {
+    let Meta::List(_) = &attr.meta else {
+        return Ok(());
+    };
+    list::serde_keys(attr, |key| Err(keys::serde_key(key, on_struct)))
 }
 
 /// `#[flash]`.

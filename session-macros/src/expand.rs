@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, ExprPath, Generics, Type};
+use syn::{Attribute, ExprPath, Generics, Path, Type};
 
 use crate::attr::{Given, StructOptions};
 use crate::model::{Field, Schema};
@@ -111,6 +111,13 @@ fn kind(field: &Field<'_>) -> Ident {
 fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
     let (row, ty, name) = (row_ident(field), field.ty, &field.name.text);
     let default = default(field);
+    let row_of = match &field.options.with {
+        None => quote! { row::<#ty>(#name, #default) },
+        Some(module) => {
+            let (decode, encode) = (decode_with(&module.value), encode_with(&module.value));
+            quote! { Row::<#ty>::with(#name, #default, #decode, #encode) }
+        }
+    };
     let steps = [
         aliases(field),
         expire(field),
@@ -120,8 +127,32 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
     ];
     let steps = steps.into_iter().flatten();
     quote! {
-        static #row: __session::Row<#ty> = __session::row::<#ty>(#name, #default)#(.#steps)*;
+        static #row: __session::Row<#ty> = __session::#row_of #(.#steps)*;
     }
+}
+
+/// ```text
+/// |payload| {
+///     let mut json = __session::json(payload);
+///     let value = module::deserialize(&mut json)?;
+///     json.end()?;
+///     Ok(value)
+/// }
+/// ```
+fn decode_with(module: &Path) -> TokenStream {
+    quote_spanned! { blaming(module)=>
+        |payload| {
+            let mut json = __session::json(payload);
+            let value = #module::deserialize(&mut json)?;
+            json.end()?;
+            __session::core::result::Result::Ok(value)
+        }
+    }
+}
+
+/// `|value, canonical| module::serialize(value, canonical)`
+fn encode_with(module: &Path) -> TokenStream {
+    quote_spanned! { blaming(module)=> |value, canonical| #module::serialize(value, canonical) }
 }
 
 fn row_ident(field: &Field<'_>) -> Ident {
@@ -207,14 +238,14 @@ fn blaming(tokens: &impl Spanned) -> Span {
     Span::call_site().located_at(tokens.span())
 }
 
-/// `decode({ const __UPGRADE: fn(Old) -> New = path; |payload| decode_or_upgrade(payload, __UPGRADE) })`
+/// `upgrade({ const __UPGRADE: fn(Old) -> New = path; |payload| upgraded(payload, __UPGRADE) })`
 fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
     let upgrade = &field.options.upgrade.as_ref()?.value;
     let (ty, from, with) = (field.ty, &upgrade.from, &upgrade.with);
     Some(quote! {
-        decode({
+        upgrade({
             const __UPGRADE: fn(#from) -> #ty = #with;
-            |payload| __session::decode_or_upgrade::<#ty, #from>(payload, __UPGRADE)
+            |payload| __session::upgraded::<#from, #ty>(payload, __UPGRADE)
         })
     })
 }

@@ -9,6 +9,7 @@ pub(crate) const SESSION: &str = "session";
 pub(crate) const EXPIRE: &str = "expire";
 pub(crate) const FLASH: &str = "flash";
 pub(crate) const MERGE: &str = "merge";
+pub(crate) const SERDE: &str = "serde"; // refused
 
 // Keys of `#[session(…)]` on a struct; `merge` is one, too.
 pub(crate) const TTL: &str = "ttl";
@@ -22,7 +23,7 @@ pub(crate) const DEFAULT: &str = "default";
 pub(crate) const UPGRADE: &str = "upgrade";
 pub(crate) const GUEST: &str = "guest";
 
-// Keys of `upgrade(…)`; `with` is a rule, too.
+// Keys of `upgrade(…)`; `with` is a rule and a key of a field, too.
 pub(crate) const FROM: &str = "from";
 pub(crate) const WITH: &str = "with";
 
@@ -69,6 +70,10 @@ pub(crate) const ON_STRUCT: Place = Place {
             "`upgrade` is for a field: write `#[session(upgrade(from = …, with = …))]` above it",
         ),
         (
+            WITH,
+            "`with` is for a field: write `#[session(with = module)]` above it",
+        ),
+        (
             EXPIRE,
             "the lifetime of the whole session is `ttl = \"2h\"`; that of a field is `#[expire(\"1h\")]` above it",
         ),
@@ -79,7 +84,7 @@ pub(crate) const ON_STRUCT: Place = Place {
 pub(crate) const ON_FIELD: Place = Place {
     kind: "key of a field",
     example: RENAME,
-    known: &[RENAME, ALIAS, DEFAULT, UPGRADE, GUEST],
+    known: &[RENAME, ALIAS, DEFAULT, UPGRADE, GUEST, WITH],
     elsewhere: &[
         (
             TTL,
@@ -184,6 +189,72 @@ pub(crate) const ON_PART: Place = Place {
         ),
     ],
 };
+
+/// What to write instead of one of serde's keys, above a field of a session.
+const SERDE_ON_FIELD: &[(&str, &str)] = &[
+    ("rename", "write `#[session(rename = \"…\")]`"),
+    ("alias", "write `#[session(alias = \"…\")]`"),
+    (
+        "default",
+        "a field that is absent has its type's `Default`: remove this, or write `#[session(default = …)]`",
+    ),
+    ("with", "write `#[session(with = module)]`"),
+    ("serialize_with", TWO_FUNCTIONS),
+    ("deserialize_with", TWO_FUNCTIONS),
+    ("skip", STORED),
+    ("skip_serializing", STORED),
+    ("skip_deserializing", STORED),
+    (
+        "skip_serializing_if",
+        "a field that was never set, or was cleared, takes no room: remove this",
+    ),
+    (
+        "flatten",
+        "each field is stored on its own: write the fields of the type here instead of it, or remove this",
+    ),
+    (
+        "borrow",
+        "a session owns its values: write `String` instead of `Cow<str>`",
+    ),
+];
+
+const STORED: &str = "every field is stored; take this one out of the struct: what is for one request belongs into its extensions";
+
+const TWO_FUNCTIONS: &str = "write `#[session(with = module)]`, of a module with the functions `serialize` and `deserialize`";
+
+/// The same above the struct.
+const SERDE_ON_STRUCT: &[(&str, &str)] = &[
+    ("rename_all", RENAME_EACH),
+    ("rename_all_fields", RENAME_EACH),
+    (
+        "default",
+        "write `#[session(default = …)]` above each field that is to have a value of its own while it is absent",
+    ),
+    (
+        "deny_unknown_fields",
+        "several structs can share a session, and each leaves the others' fields alone: remove this",
+    ),
+];
+
+const RENAME_EACH: &str =
+    "write `#[session(rename = \"…\")]` above each field that is to have another stored name";
+
+const FIELD_BY_FIELD: &str = "each field is stored on its own: remove this, or keep the value that needs it in a type of its own";
+
+/// The fault that one of serde's keys is not heeded.
+pub(crate) fn serde_key(key: &Ident, on_struct: bool) -> syn::Error {
+    let table = if on_struct {
+        SERDE_ON_STRUCT
+    } else {
+        SERDE_ON_FIELD
+    };
+    let advice = table.iter().find(|(known, _)| key == known);
+    let advice = advice.map_or(FIELD_BY_FIELD, |(_, advice)| advice);
+    syn::Error::new_spanned(
+        key,
+        format!("`#[serde({key})]` has no effect on a session: {advice}"),
+    )
+}
 
 pub(crate) const MERGE_ON_STRUCT: &str = "the rule for every field of a struct is a key: `#[session(merge = sum)]`; for one field write `#[merge(sum)]` above it";
 

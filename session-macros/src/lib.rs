@@ -78,8 +78,10 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[session(default = expression)]` | its value while it is absent, in place of `Default` |
 /// | `#[session(guest)]` | a guest's alone, gone at a login: for a token or a flag that somebody may have planted in the session before. Nothing that is stored under its name without `guest` is read |
 /// | `#[session(upgrade(from = Old, with = function))]` | reads a value that was stored as an older type, through `fn(Old) -> T` |
+/// | `#[session(with = module)]` | how it is stored: by the module's `serialize` and `deserialize`, as serde's `with`. The type needs neither trait. For bytes: `session_runtime::base64` |
 ///
-/// Several keys fit in one `#[session(…)]`. Stored names have at most 100 bytes, and neither `.` nor `@`.
+/// Several keys fit in one `#[session(…)]`. An attribute of serde's would do nothing, and is an error: a session is stored
+/// field by field. Stored names have at most 100 bytes, and neither `.` nor `@`.
 ///
 /// ```
 /// use session_runtime::Session;
@@ -167,7 +169,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | weeks | `w`, `week`, `weeks` |
 ///
 /// At least a millisecond, at most a hundred years.
-#[proc_macro_derive(Session, attributes(session, expire, flash, merge))]
+#[proc_macro_derive(Session, attributes(session, expire, flash, merge, serde))]
 pub fn session(input: TokenStream) -> TokenStream {
     derive(&parse_macro_input!(input as DeriveInput)).into()
 }

@@ -36,6 +36,19 @@ pub(crate) fn keys(
     arguments(attr, expected, |input| each_key(input, place, set))
 }
 
+/// Hands each key inside of `#[serde(…)]` to `refuse`.
+pub(crate) fn serde_keys(attr: &Attribute, refuse: impl Fn(&Ident) -> Result<()>) -> Result<()> {
+    attr.parse_args_with(|input: ParseStream<'_>| {
+        let mut errors = Errors::default();
+        while let Ok(key) = input.call(Ident::parse_any) {
+            errors.keep(refuse(&key));
+            skip_value(input)?;
+            input.parse::<Option<Token![,]>>()?;
+        }
+        errors.into_result()
+    })
+}
+
 /// Hands each key of a list to `set`, which reads its value; after a fault it goes on with the next.
 pub(crate) fn each_key(
     input: ParseStream<'_>,

@@ -55,6 +55,8 @@ fn every_option() {
             page_size: u32,
             #[session(default = HashMap::<Sku, u8>::new(), upgrade(from = Vec<Sku>, with = counted))]
             ratings: HashMap<Sku, u8>,
+            #[session(with = session_runtime::base64)]
+            picture: Vec<u8>,
         }
     }));
 }
@@ -67,7 +69,6 @@ fn docs_and_visibility_carry_over() {
         pub(crate) struct Visitor {
             /// How often they came.
             #[doc(alias = "count")]
-            #[serde(skip)]
             pub visits: u32,
             #[deprecated = "nobody asks"]
             pub(super) r#type: String,
@@ -171,7 +172,7 @@ fn token_soups(length: usize) -> Vec<String> {
 #[test]
 fn no_attribute_makes_the_macro_panic_or_hang() {
     for soup in token_soups(3) {
-        for attribute in ["session", "expire", "flash", "merge"] {
+        for attribute in ["session", "expire", "flash", "merge", "serde"] {
             let attribute = format!("#[{attribute}({soup})]");
             let shop = format!("{attribute} struct Shop {{ {attribute} cart: u32 }}");
             let input = syn::parse_str(&shop).expect("the input is a struct");

@@ -1,12 +1,13 @@
 //! How the value of a key is written: as text, a duration, a rule, a path, an expression.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::punctuated::Punctuated;
 use syn::{
-    AngleBracketedGenericArguments, Error, ExprPath, LitInt, LitStr, Member, Result, Token, Type,
+    AngleBracketedGenericArguments, Error, ExprPath, LitInt, LitStr, Member, Path, Result, Token,
+    Type,
 };
 
 use crate::duration;
@@ -152,6 +153,22 @@ pub(crate) fn path(key: &Ident, input: ParseStream<'_>) -> Result<ExprPath> {
     equals(key, input)?;
     let fault = expected("the path of a function", key);
     input.parse().map_err(fault)
+}
+
+/// `= path::to::module`.
+pub(crate) fn module(key: &Ident, input: ParseStream<'_>) -> Result<Path> {
+    if !input.peek(Token![=]) {
+        return Err(needs_module(key, key.span()));
+    }
+    input.parse::<Token![=]>()?;
+    let module = input.call(Path::parse_mod_style);
+    module.map_err(|error| needs_module(key, error.span()))
+}
+
+/// The fault that no module stands where one is to be.
+fn needs_module(key: &Ident, at: Span) -> Error {
+    let fault = format!("expected the path of a module, without quotes: `{key} = module`");
+    Error::new(at, fault)
 }
 
 /// `= path::to::Type`.

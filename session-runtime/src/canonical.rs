@@ -17,7 +17,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    nested(value, out, 0)
+    value.serialize(Canonical::new(out))
 }
 
 /// The same for a value that stands within `depth` brackets.
@@ -54,7 +54,9 @@ impl From<serde_json::Error> for EncodeError {
     }
 }
 
-struct Canonical<'a> {
+/// A [`Serializer`](ser::Serializer) that appends canonical JSON.
+#[derive(Debug)]
+pub struct Canonical<'a> {
     out: &'a mut Vec<u8>,
     /// How many brackets are open.
     depth: usize,
@@ -67,7 +69,12 @@ const OWN_TEXT: [&str; 2] = [
     "$serde_json::private::RawValue",
 ];
 
-impl Canonical<'_> {
+impl<'a> Canonical<'a> {
+    /// Appends to `out`.
+    pub(crate) fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, depth: 0 }
+    }
+
     fn scalar<T: Serialize + ?Sized>(self, value: &T) -> Encoded {
         Ok(serde_json::to_writer(self.out, value)?)
     }
@@ -210,7 +217,8 @@ impl<'a> ser::Serializer for Canonical<'a> {
 }
 
 /// A JSON array in the making.
-struct List<'a> {
+#[derive(Debug)]
+pub struct List<'a> {
     out: &'a mut Vec<u8>,
     depth: usize,
     first: bool,
@@ -265,7 +273,8 @@ list! {
 }
 
 /// A JSON object in the making, of a struct: fields in their order.
-struct Struct<'a> {
+#[derive(Debug)]
+pub struct Struct<'a> {
     out: &'a mut Vec<u8>,
     depth: usize,
     first: bool,
@@ -349,7 +358,8 @@ impl ser::SerializeStructVariant for Struct<'_> {
 
 /// A JSON object in the making, of a map. Entries are written as they come; if they came out of order, the
 /// bytes are put in order at the end.
-struct Map<'a> {
+#[derive(Debug)]
+pub struct Map<'a> {
     out: &'a mut Vec<u8>,
     depth: usize,
     /// Where the first entry begins.
@@ -358,6 +368,7 @@ struct Map<'a> {
     sorted: bool,
 }
 
+#[derive(Debug)]
 struct Entry {
     key: Range<usize>,
     end: usize,

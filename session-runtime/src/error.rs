@@ -56,6 +56,8 @@ enum Kind {
         what: String,
         size: usize,
         limit: usize,
+        /// What may help.
+        advice: &'static str,
     },
     Encode {
         field: String,
@@ -67,6 +69,28 @@ enum Kind {
     TooLate,
     Revoked,
     TooManySessions,
+}
+
+/// What to do about a value that is too large.
+const KEEP_ELSEWHERE: &str = "keep large data elsewhere and its name in the session";
+
+/// The same for bytes.
+const AS_BASE64: &str = "bytes take a third of that with `#[session(with = session_runtime::base64)]` above the field; \
+     or keep large data elsewhere and its name in the session";
+
+/// Returns `true` if more than half of the payload is one list of bytes, written as numbers.
+fn is_of_bytes(payload: &[u8]) -> bool {
+    let lists = payload.split(|byte| *byte == b'[').filter_map(|list| {
+        let end = list.iter().position(|byte| *byte == b']')?;
+        Some(&list[..end])
+    });
+    let longest = lists.max_by_key(|list| list.len()).unwrap_or_default();
+    let mut items = longest.split(|byte| *byte == b',');
+    let is_byte = |item: &[u8]| {
+        let number = std::str::from_utf8(item).ok();
+        number.is_some_and(|number| number.parse::<u8>().is_ok())
+    };
+    longest.len() > payload.len() / 2 && items.all(is_byte)
 }
 
 /// Returns the name of a field without what the library has put before it: `token` of `@guest/token`.
@@ -100,18 +124,30 @@ impl Error {
     }
 
     pub(crate) fn too_large(what: impl Into<String>, size: usize, limit: usize) -> Self {
-        Self::new(
-            Kind::TooLarge {
-                what: what.into(),
-                size,
-                limit,
-            },
-            None,
-        )
+        let (what, advice) = (what.into(), KEEP_ELSEWHERE);
+        let kind = Kind::TooLarge {
+            what,
+            size,
+            limit,
+            advice,
+        };
+        Self::new(kind, None)
     }
 
-    pub(crate) fn field_too_large(field: &str, size: usize, limit: usize) -> Self {
-        Self::too_large(format!("the field `{}`", own_name(field)), size, limit)
+    pub(crate) fn field_too_large(field: &str, payload: &[u8], limit: usize) -> Self {
+        let what = format!("the field `{}`", own_name(field));
+        let advice = if is_of_bytes(payload) {
+            AS_BASE64
+        } else {
+            KEEP_ELSEWHERE
+        };
+        let kind = Kind::TooLarge {
+            what,
+            size: payload.len(),
+            limit,
+            advice,
+        };
+        Self::new(kind, None)
     }
 
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
@@ -237,8 +273,8 @@ impl fmt::Display for Error {
             Kind::Rejected { field } => {
                 write!(f, "another request changed `{field}`, whose rule is `reject`")
             }
-            Kind::TooLarge { what, size, limit } => {
-                write!(f, "{what} takes {size} bytes, and {limit} is the limit: keep large data elsewhere and its name in the session")
+            Kind::TooLarge { what, size, limit, advice } => {
+                write!(f, "{what} takes {size} bytes, and {limit} is the limit: {advice}")
             }
             Kind::Encode { field } => write!(f, "the value of `{field}` cannot be written as JSON"),
             Kind::Undecodable { field } => {
@@ -468,7 +504,7 @@ impl StdError for DecodeError {}
 
 /// Says why a value cannot be written as JSON. The message never quotes the value.
 #[derive(Debug)]
-pub(crate) struct EncodeError(pub(crate) Cow<'static, str>);
+pub struct EncodeError(pub(crate) Cow<'static, str>);
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

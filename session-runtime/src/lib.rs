@@ -50,6 +50,8 @@ pub mod store;
 mod merge;
 mod row;
 
+pub mod base64;
+
 mod frame;
 mod record;
 

@@ -1,9 +1,10 @@
 //! All that macro output names. Not for anything else: it changes without notice.
 
-pub use crate::error::Error;
+pub use crate::canonical::Canonical;
+pub use crate::error::{EncodeError, Error};
 pub use crate::field::{Field, Flash};
 pub use crate::merge::{Merge, Sides, field_by_field, part};
-pub use crate::row::{Absent, CellEdit, Lifetime, Row, RowOf, decode_or_upgrade, row};
+pub use crate::row::{Absent, CellEdit, Lifetime, Row, RowOf, json, row, upgraded};
 pub use crate::schema::{Cell, Opener, Schema, Visitor};
 pub use core;
 

@@ -215,10 +215,10 @@ impl OfUser {
     }
 
     fn check_label(&self, label: &str) -> Result<(), Error> {
-        let (size, limit) = (label.len(), self.config.caps.field);
-        let fits = size <= limit;
+        let limit = self.config.caps.field;
+        let fits = label.len() <= limit;
         fits.then_some(())
-            .ok_or_else(|| Error::field_too_large("label", size, limit))
+            .ok_or_else(|| Error::field_too_large("label", label.as_bytes(), limit))
     }
 
     /// Gives a session a label, or takes it away. `false` if there is no such session.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::canonical;
+use crate::canonical::Canonical;
 use crate::clock::Timestamp;
 use crate::error::EncodeError;
 use crate::merge::{self, Sides};
@@ -68,7 +68,9 @@ pub struct Row<T> {
     follows: bool,
     default: fn() -> T,
     decode: fn(&[u8]) -> Result<T, serde_json::Error>,
-    encode: fn(&T, &mut Vec<u8>) -> Result<(), EncodeError>,
+    /// How a value is read that was stored as the older type.
+    upgrade: fn(&[u8]) -> Option<T>,
+    encode: fn(&T, Canonical<'_>) -> Result<(), EncodeError>,
     rule: Rule<T>,
 }
 
@@ -114,6 +116,19 @@ impl<T> Row<T> {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
+        Self::with(name, default, decode::<T>, encode::<T>)
+    }
+
+    /// The same for a field whose type says nothing of its stored form.
+    pub const fn with(
+        name: &'static str,
+        default: fn() -> T,
+        decode: fn(&[u8]) -> Result<T, serde_json::Error>,
+        encode: fn(&T, Canonical<'_>) -> Result<(), EncodeError>,
+    ) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
         Self {
             name,
             aliases: &[],
@@ -122,8 +137,9 @@ impl<T> Row<T> {
             flash: false,
             follows: false,
             default,
-            decode: decode::<T>,
-            encode: canonical::encode::<T>,
+            decode,
+            upgrade: |_| None,
+            encode,
             rule: Rule::Unnamed(merge::later::<T>),
         }
     }
@@ -181,10 +197,10 @@ impl<T> Row<T> {
         }
     }
 
-    /// Another way to read stored bytes, which knows the older type.
+    /// Another way to read stored bytes, for those that were stored as the older type.
     #[must_use]
-    pub const fn decode(self, decode: fn(&[u8]) -> Result<T, serde_json::Error>) -> Self {
-        Self { decode, ..self }
+    pub const fn upgrade(self, upgrade: fn(&[u8]) -> Option<T>) -> Self {
+        Self { upgrade, ..self }
     }
 }
 
@@ -192,16 +208,21 @@ fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(payload)
 }
 
-/// Reads a value as its type, or failing that as the older type it once had. The error is the first one's.
-///
-/// # Errors
-///
-/// If it is neither.
-pub fn decode_or_upgrade<T: DeserializeOwned, Old: DeserializeOwned>(
+/// Reads JSON, for a module that knows how a type is stored.
+pub fn json(payload: &[u8]) -> serde_json::Deserializer<serde_json::de::SliceRead<'_>> {
+    serde_json::Deserializer::from_slice(payload)
+}
+
+fn encode<T: Serialize>(value: &T, to: Canonical<'_>) -> Result<(), EncodeError> {
+    value.serialize(to)
+}
+
+/// Reads a value as the older type that it once had, if it is one.
+pub fn upgraded<Old: DeserializeOwned, T>(
     payload: &[u8],
     upgrade: impl FnOnce(Old) -> T,
-) -> Result<T, serde_json::Error> {
-    decode(payload).or_else(|error| decode(payload).map(upgrade).map_err(|_| error))
+) -> Option<T> {
+    decode(payload).ok().map(upgrade)
 }
 
 impl<T> Row<T> {
@@ -236,12 +257,12 @@ impl<T> Row<T> {
     }
 
     pub(crate) fn decode_payload(&self, payload: &[u8]) -> Result<T, serde_json::Error> {
-        (self.decode)(payload)
+        (self.decode)(payload).or_else(|error| (self.upgrade)(payload).ok_or(error))
     }
 
     pub(crate) fn encode_value(&self, value: &T) -> Result<Bytes, EncodeError> {
         let mut payload = Vec::new();
-        (self.encode)(value, &mut payload)?;
+        (self.encode)(value, Canonical::new(&mut payload))?;
         Ok(payload.into_boxed_slice().into()) // else `Bytes` keeps a second allocation, for the spare room
     }
 

@@ -24,3 +24,4 @@ mod in_doubt;
 mod rotation;
 mod schemas;
 mod sharing;
+mod values;

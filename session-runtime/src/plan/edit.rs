@@ -228,10 +228,9 @@ impl Caps {
 
     /// Refuses a value that is too large for its field.
     pub(crate) fn check_field(self, slot: &Slot) -> Result<(), Error> {
-        let size = slot.payload().len();
-        if size > self.field {
+        if slot.payload().len() > self.field {
             let name = slot.name().as_str();
-            return Err(Error::field_too_large(name, size, self.field));
+            return Err(Error::field_too_large(name, slot.payload(), self.field));
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use ::base64::Engine as _;
+use ::base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
