@@ -97,7 +97,7 @@ async fn layer(url: &str, name: &str, deadline: Duration) -> SessionLayer {
         let store = options.connect(url);
         SessionLayer::new(store.expect("the URL is fine"))
     };
-    layer.insecure().deadline(deadline)
+    layer.deadline(deadline)
 }
 
 #[tokio::main]

@@ -12,6 +12,7 @@ use http::response;
 use crate::clock::{Clock, SystemClock, Timestamp, Watch};
 use crate::event::{EventKind, EventSink};
 use crate::key::{Key, UserId};
+use crate::observe::Hints;
 use crate::plan::confirm::WhenFull;
 use crate::plan::edit::Caps;
 use crate::plan::lifetime::Lifetimes;
@@ -51,6 +52,8 @@ pub(crate) struct BoundTo {
 pub(crate) struct Config {
     pub(crate) store: Arc<dyn AnyStore>,
     pub(crate) transport: Transport,
+    /// Whether plain http is allowed.
+    insecure: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) ttl: Duration,
@@ -72,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) queues: Arc<Queues>,
     pub(crate) underway: Underway,
     pub(crate) traffic: Arc<Traffic>,
+    /// What is said once.
+    pub(crate) hints: Arc<Hints>,
     /// The rows of all schemas that were extracted so far.
     rows: Arc<RwLock<Known>>,
 }
@@ -82,6 +87,8 @@ impl Config {
         Self {
             store,
             transport,
+            insecure: false,
+            hints: Arc::default(),
             events: EventSink::new(Arc::clone(&clock)),
             watch: Arc::new(Watch::new(Arc::clone(&clock))),
             clock,
@@ -111,6 +118,34 @@ impl Config {
         self.watch = Arc::new(Watch::new(Arc::clone(&clock)));
         self.events.clock = Arc::clone(&clock);
         self.clock = clock;
+    }
+
+    /// Sets where the id travels. What was said of plain http holds.
+    pub(crate) fn set_transport(&mut self, transport: Transport) {
+        self.transport = transport;
+        if self.insecure {
+            self.allow_insecure();
+        }
+    }
+
+    pub(crate) fn allow_insecure(&mut self) {
+        self.insecure = true;
+        #[cfg(feature = "cookie")]
+        if let Some(cookie) = self.transport.cookie_mut() {
+            cookie.insecure();
+        }
+    }
+
+    /// Returns what is wrong with the settings, in a sentence that says what to change.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (name, lifetime) in [("ttl", self.ttl), ("absolute", self.absolute)] {
+            if lifetime.is_zero() {
+                return Err(format!(
+                    "with `{name}` at zero no session lives: set it to how long one is to"
+                ));
+            }
+        }
+        self.transport.check(self.absolute)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

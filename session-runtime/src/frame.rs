@@ -135,6 +135,8 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         head.label.is_some(),
         head.brought > 0,
         head.undo.is_some(),
+        head.kept.is_some(),
+        head.kept == Some(true),
     ];
     let mut flags = 0_u16;
     for (at, member) in members.into_iter().enumerate() {
@@ -315,11 +317,8 @@ impl<'a> Reader<'a> {
     /// Reads a head. One that is `nested` in another has none in it.
     fn head(&mut self, nested: bool) -> Result<Head, Fault> {
         let flags = u16::from_le_bytes(self.array()?);
-        if flags >> 10 != 0 {
-            return Err(Fault::Flag);
-        }
         let has = |at: u32| flags & 1 << at != 0;
-        if nested && has(9) {
+        if flags >> 12 != 0 || nested && has(9) || has(11) && !has(10) {
             return Err(Fault::Flag);
         }
         let created = self.time()?;
@@ -346,6 +345,7 @@ impl<'a> Reader<'a> {
             address,
             user_agent,
             unbound: has(6),
+            kept: has(10).then(|| has(11)),
             label,
             brought: brought.map_or(0, u32::from_le_bytes),
             undo: undo.map(Box::new),

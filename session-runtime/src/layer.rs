@@ -57,17 +57,18 @@ impl SessionLayer {
 
     /// Sets where the id travels: in a cookie by default.
     pub fn transport(mut self, transport: impl Into<Transport>) -> Self {
-        self.config_mut().transport = transport.into();
+        self.config_mut().set_transport(transport.into());
         self
     }
 
     /// Allows plain http, for development: the cookie loses `Secure` and its `__Host-` prefix. In production,
-    /// whoever listens on the network has the session.
+    /// whoever listens on the network has the session. It holds for a [`transport`](Self::transport) that is set later, too.
+    ///
+    /// Over plain http browsers share cookies across the ports of a host. So the port is a part of the name (`id-3000`), and
+    /// two apps on one machine have one each.
     #[cfg(feature = "cookie")]
     pub fn insecure(mut self) -> Self {
-        if let Some(cookie) = self.config_mut().transport.cookie_mut() {
-            cookie.insecure();
-        }
+        self.config_mut().allow_insecure();
         self
     }
 
@@ -262,9 +263,10 @@ impl<S> Layer<S> for SessionLayer {
 
     /// # Panics
     ///
-    /// If browsers would refuse the cookie that the settings make. The message says what to change.
+    /// If browsers would refuse the cookie that the settings make, or if sessions would have no lifetime. The message says
+    /// what to change.
     fn layer(&self, inner: S) -> Self::Service {
-        if let Err(refusal) = self.config.transport.check() {
+        if let Err(refusal) = self.config.check() {
             panic!("the session layer cannot work like this: {refusal}");
         }
         count_panics();

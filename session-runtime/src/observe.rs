@@ -3,6 +3,8 @@
 //! Neither ever carries an id or a value. With the feature `metrics` the counters go to the `metrics` facade
 //! as `session_<event>_total`.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 macro_rules! count {
     ($name:literal) => {
         #[cfg(feature = "metrics")]
@@ -71,4 +73,32 @@ pub(crate) fn malformed(why: &'static str) {
         why,
         "what the client presented is no session id: it is treated as a guest"
     );
+}
+
+/// What a layer says once: a mistake in its settings or its routes, which each visitor would bring up again.
+#[derive(Default)]
+pub(crate) struct Hints {
+    refused: AtomicUsize,
+    cross_site: AtomicBool,
+}
+
+impl Hints {
+    /// A browser on plain http, which has no cookie, was sent one that it will not keep. The first time it may be on
+    /// `localhost`, where some keep it.
+    pub(crate) fn refused(&self) {
+        if self.refused.fetch_add(1, Ordering::Relaxed) == 1 {
+            tracing::warn!(
+                "browsers visit over plain http and come without a cookie: there they drop one that is `Secure`. Serve https; for development, call `SessionLayer::insecure()`"
+            );
+        }
+    }
+
+    /// A form of another site's has begun a guest's session, which is not kept.
+    pub(crate) fn cross_site(&self) {
+        if !self.cross_site.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a page of another site has had a browser send this request, without the cookie that it may have here: what the handler has set begins no session, which would take the place of that cookie. Look up what the request is about by what it says itself, and redirect to a page of your own (303): there the browser brings its cookie"
+            );
+        }
+    }
 }

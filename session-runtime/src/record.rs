@@ -284,6 +284,8 @@ pub(crate) struct Head {
     pub(crate) user_agent: Option<Box<str>>,
     /// It is bound to neither any more.
     pub(crate) unbound: bool,
+    /// Whether the browser keeps the cookie when it is closed, if somebody has said so.
+    pub(crate) kept: Option<bool>,
     /// What the user calls it.
     pub(crate) label: Option<Box<str>>,
     /// The last number under which fields were set apart for a user.
@@ -303,6 +305,7 @@ impl fmt::Debug for Head {
             .field("user", &self.user)
             .field("authenticated", &self.authenticated)
             .field("unbound", &self.unbound)
+            .field("kept", &self.kept)
             .field("brought", &self.brought)
             .field("undo", &self.undo)
             .finish_non_exhaustive()

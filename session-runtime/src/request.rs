@@ -107,6 +107,11 @@ impl Request {
         self.state().facts.ttl = Some(ttl);
     }
 
+    /// Asks the browser to keep the cookie when it is closed, or not to.
+    pub(crate) fn remember(&self, wanted: bool) {
+        self.state().facts.kept = Some(wanted);
+    }
+
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
         self.state().facts.unbound = true;
@@ -171,6 +176,9 @@ impl Request {
             state.drop_edits();
             return Closing::Failed(failure);
         }
+        if state.block == Some(WriteBlock::CrossSite) && state.session.has_edits() {
+            self.config.hints.cross_site();
+        }
         let panicked = state.block == Some(WriteBlock::Panicked)
             || state.caught && response.status.is_server_error();
         if panicked || !self.is_wanted(response) {
@@ -211,10 +219,23 @@ impl Request {
     pub(crate) fn notice(&self) -> (Option<Notice>, bool) {
         let state = self.state();
         let notice = state.cookie.map(|cookie| match cookie {
-            CookieAction::Issue(id) => Notice::Issue(id, state.lifetimes(&self.config).absolute),
+            CookieAction::Issue(id) => Notice::Issue {
+                id,
+                longest: state.lifetimes(&self.config).absolute,
+                kept: state.keeps_cookie(),
+            },
             CookieAction::Remove => Notice::Remove,
         });
+        let refuses = state.client.as_ref().is_some_and(|client| client.refuses);
+        if refuses && matches!(notice, Some(Notice::Issue { .. })) {
+            self.config.hints.refused();
+        }
         (notice, state.client.is_some())
+    }
+
+    /// Returns the port that the client has asked, if the cookie's name goes by that.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.state().client.as_ref()?.port
     }
 }
 

@@ -181,7 +181,7 @@ fn leave(request: &Request, mut response: Response<Body>) -> Response<Body> {
     let transport = &request.config.transport;
     let headers = response.headers_mut();
     if let Some(notice) = notice {
-        transport.write(headers, notice);
+        transport.write(headers, notice, request.port());
         if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }

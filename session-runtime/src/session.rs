@@ -311,6 +311,30 @@ impl<S: Schema> Session<S> {
         self.request.set_ttl(ttl);
     }
 
+    /// Has the browser keep the cookie when it is closed (`true`), or end it then (`false`): the box "remember me". For this
+    /// one session, and kept across requests; [`CookieTransport`](crate::transport::CookieTransport::ends_with_browser) says
+    /// what holds for the others. For how long the server keeps the session is [`set_ttl`](Self::set_ttl)'s.
+    ///
+    /// The browser is told with the next id. So call it in the request that logs in:
+    ///
+    /// ```
+    /// # use session_runtime::{Error, Session};
+    /// # use std::time::Duration;
+    /// # #[derive(Session)]
+    /// # struct Shop { #[merge(append)] cart: Vec<String> }
+    /// async fn sign_in(mut session: Session<Shop>, remember_me: bool) -> Result<(), Error> {
+    ///     session.remember(remember_me);
+    ///     if remember_me {
+    ///         session.set_ttl(Duration::from_secs(30 * 24 * 60 * 60));
+    ///     }
+    ///     session.login("user 42").await
+    /// }
+    /// # let _ = sign_in;
+    /// ```
+    pub fn remember(&mut self, wanted: bool) {
+        self.request.remember(wanted);
+    }
+
     /// Lifts the binding of this one session to an address and a user agent.
     pub fn unbind(&mut self) {
         self.request.unbind();

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use http::header::{COOKIE, HeaderValue, SET_COOKIE};
+use http::header::{COOKIE, HOST, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
 use session_runtime::store::{MemoryStore, Record, Slot, Store, StoreError, Swapped, Swept};
-use session_runtime::transport::{CookieTransport, SameSite};
+use session_runtime::transport::{CookieTransport, HeaderTransport, SameSite};
 use session_runtime::{Key, Session, SessionId, SessionLayer};
-use session_tests::{Browser, Site, Visitor, on_each_store};
+use session_tests::{Browser, Logs, Reply, Site, Visitor, on_each_store};
 
 #[derive(Session)]
 struct Shop {
@@ -104,6 +104,105 @@ async fn a_cookie_that_is_set_replaced_or_removed_has_the_same_attributes() {
     assert_eq!(sent(|layer| layer.transport(shared)).await, expected);
 }
 
+#[tokio::test]
+async fn insecure_holds_whatever_the_order_of_the_settings() {
+    let shop = || CookieTransport::new().name("__Host-shop").partitioned(true);
+    let open = "HttpOnly; SameSite=Lax; Path=/";
+    let set = format!("shop=…; {open}; Max-Age=2592000");
+    let [before, ..] = sent(|layer| layer.insecure().transport(shop())).await;
+    let [after, ..] = sent(|layer| layer.transport(shop()).insecure()).await;
+    assert_eq!((&before, &after), (&set, &set));
+    let [secure, ..] = sent(|layer| layer.transport(shop())).await;
+    assert!(
+        secure.starts_with("__Host-shop=…;") && secure.contains("; Partitioned"),
+        "{secure}"
+    );
+}
+
+#[tokio::test]
+async fn a_lifetime_below_a_second_is_not_taken_for_a_removal() {
+    let [set, ..] = sent(|layer| layer.absolute(Duration::from_millis(1_500))).await;
+    assert!(set.ends_with("Max-Age=2"), "{set}");
+    let [set, ..] = sent(|layer| layer.absolute(Duration::from_millis(1))).await;
+    assert!(set.ends_with("Max-Age=1"), "{set}");
+}
+
+#[tokio::test]
+async fn two_apps_on_one_host_over_plain_http_have_a_cookie_each() {
+    let site = Site::in_memory().with(SessionLayer::insecure);
+    let mut browser = Browser::new(Router::new().fallback(visit).layer(site.layer.clone()));
+    let at = |host: &str| {
+        let mut request = presenting::<&str>(&[]);
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_str(host).expect("a host"));
+        request
+    };
+    for host in [
+        "localhost:3000",
+        "localhost:8080",
+        "[::1]:3001",
+        "localhost",
+    ] {
+        browser.send(at(host)).await;
+    }
+    let names: Vec<_> = browser
+        .cookies
+        .iter()
+        .filter_map(|pair| pair.split('=').next())
+        .collect();
+    assert_eq!(names, ["id-3000", "id-8080", "id-3001", "id"]);
+    let app = Router::new().fallback(visits).layer(site.layer.clone());
+    let mut browser = browser.moved_to(app);
+    assert_eq!(browser.send(at("localhost:8080")).await.body, "1");
+    assert_eq!(browser.send(at("localhost:9090")).await.body, "0");
+}
+
+/// "Remember me": whether the browser keeps the cookie when it is closed.
+async fn a_session_says_itself_whether_its_cookie_ends_with_the_browser(site: Site<impl Store>) {
+    let kept = |reply: &Reply| {
+        let cookies = reply.set_cookies();
+        assert_eq!(cookies.len(), 1);
+        cookies[0].contains("Max-Age=2592000")
+    };
+    let rotate = async |mut session: Session<Shop>| session.rotate().await;
+    let login = |remember: Option<bool>| {
+        async move |mut session: Session<Shop>| {
+            if let Some(remember) = remember {
+                session.remember(remember);
+            }
+            session.login("ada").await
+        }
+    };
+    for (ends_with_browser, remember, expected) in [
+        (false, None, true),
+        (false, Some(false), false),
+        (true, None, false),
+        (true, Some(true), true),
+    ] {
+        let cookie = CookieTransport::new();
+        let cookie = if ends_with_browser {
+            cookie.ends_with_browser()
+        } else {
+            cookie
+        };
+        let layer = site.layer.clone().transport(cookie);
+        let mut visitor = Visitor::of(layer);
+        let reply = visitor.visit(login(remember)).await;
+        assert_eq!(kept(&reply), expected);
+        // It is kept across requests, and across logins that say nothing of it.
+        assert_eq!(kept(&visitor.visit(rotate).await), expected);
+        assert_eq!(kept(&visitor.visit(login(None)).await), expected);
+        let after = async |mut session: Session<Shop>| {
+            session.login("ada").await?;
+            session.remember(false);
+            Ok::<_, session_runtime::Error>(())
+        };
+        assert!(!kept(&visitor.visit(after).await));
+        assert!(!kept(&visitor.visit(rotate).await));
+    }
+}
+
 async fn cookies_of_the_app_are_left_alone(site: Site<impl Store>) {
     let handler = async |mut session: Session<Shop>| {
         session.visits.set(1);
@@ -149,9 +248,34 @@ fn what_browsers_would_refuse_panics_when_the_layer_is_applied_and_says_what_to_
             new().name("id").domain("a; Path=/"),
             "must be a host's name",
         ),
+        (
+            new().name("id").domain("localhost:3000"),
+            "without scheme, port or path",
+        ),
+        (new().name("id").domain("localhost"), "leave the domain"),
     ];
-    for (cookie, hint) in cases {
-        let layer = SessionLayer::new(MemoryStore::new()).transport(cookie);
+    let layer = || SessionLayer::new(MemoryStore::new());
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    let cookies = cases.map(|(cookie, hint)| (layer().transport(cookie), hint));
+    let lifetimes = [
+        (layer().ttl(Duration::ZERO), "with `ttl` at zero"),
+        (layer().absolute(Duration::ZERO), "with `absolute` at zero"),
+        (layer().absolute(2 * year), "more than 400 days"),
+        (layer().absolute(Duration::MAX), "more than 400 days"),
+    ];
+    let fine = [
+        layer().absolute(year),
+        layer()
+            .absolute(2 * year)
+            .transport(new().ends_with_browser()),
+        layer()
+            .absolute(Duration::MAX)
+            .transport(HeaderTransport::bearer()),
+    ];
+    for layer in fine {
+        drop(Router::<()>::new().route("/", get(visits)).layer(layer));
+    }
+    for (layer, hint) in cookies.into_iter().chain(lifetimes) {
         let applied = AssertUnwindSafe(|| Router::<()>::new().route("/", get(visits)).layer(layer));
         let panic = catch_unwind(applied).expect_err(hint);
         let message = panic.downcast_ref::<String>().expect("it is formatted");
@@ -223,6 +347,224 @@ async fn planting_a_cookie_never_serves_the_attackers_session(site: Site<impl St
         let alone = site.visitor().send(presenting(&[planted]), visits).await;
         assert_eq!(alone.body, "0", "{planted}");
     }
+}
+
+/// A browser holds a cookie for each domain and path that the settings have ever had.
+async fn of_several_cookies_the_one_that_is_live_counts_if_exactly_one_is(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.transport(CookieTransport::new().name("sid")));
+    let come = async || {
+        let mut browser = Browser::new(Router::new().fallback(visit).layer(site.layer.clone()));
+        browser.send(presenting::<&str>(&[])).await;
+        browser.cookies[0].clone()
+    };
+    let (own, other, over) = (come().await, come().await, come().await);
+    let delete = Router::new().fallback(delete).layer(site.layer.clone());
+    Browser::presenting(delete, &over)
+        .send(presenting::<&str>(&[]))
+        .await;
+    let unknown = format!("sid={}", "0".repeat(48));
+    let seen = async |cookies: &str| {
+        let app = Router::new().fallback(visits).layer(site.layer.clone());
+        let reply = Browser::new(app).send(presenting(&[cookies])).await;
+        assert!(reply.set_cookies().is_empty());
+        reply.body
+    };
+    for dead in [&over, &unknown, "sid=", "sid=x", &own] {
+        assert_eq!(seen(&format!("{own}; {dead}")).await, "1", "{dead}");
+        assert_eq!(seen(&format!("{dead}; {own}")).await, "1", "{dead}");
+    }
+    assert_eq!(seen(&format!("{unknown}; {over}; {own}; sid=x")).await, "1");
+    for none in [
+        format!("{own}; {other}"),
+        format!("{other}; {over}; {own}"),
+        format!("{over}; {unknown}"),
+        "sid=x; sid=y".to_owned(),
+    ] {
+        assert_eq!(seen(&none).await, "0", "{none}");
+    }
+    site.store.round_trips();
+    let many: Vec<_> = (0..5).map(|n| format!("sid={n:048x}")).collect();
+    assert_eq!(seen(&format!("{}; {own}", many.join("; "))).await, "0");
+    assert_eq!(site.store.round_trips(), (0, 0));
+}
+
+async fn of_two_ids_of_one_session_the_newer_counts(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.transport(CookieTransport::new().name("sid")));
+    let app = |handler| Router::new().fallback(handler).layer(site.layer.clone());
+    let mut browser = Browser::new(app(get(visit)));
+    browser.send(presenting::<&str>(&[])).await;
+    let older = browser.cookies[0].clone();
+    let rotate = async |mut session: Session<Shop>| session.rotate().await;
+    let mut browser = browser.moved_to(app(get(rotate)));
+    browser.send(presenting::<&str>(&[])).await;
+    let newer = browser.cookies[0].clone();
+    assert_ne!(older, newer);
+    let both = presenting(&[format!("{older}; {newer}")]);
+    assert_eq!(Browser::new(app(get(visits))).send(both).await.body, "1");
+    site.clock.advance(Duration::from_secs(61));
+    // The newer has been presented: the older is no more.
+    let later = presenting(&[&older]);
+    assert_eq!(Browser::new(app(get(visits))).send(later).await.body, "0");
+}
+
+#[tokio::test]
+async fn a_cookie_of_earlier_settings_opens_the_session_until_a_login_removes_it() {
+    let site = Site::in_memory();
+    let before = || {
+        CookieTransport::new()
+            .name("sid")
+            .domain("example.org")
+            .path("/shop")
+    };
+    let layer = |cookie| site.layer.clone().transport(cookie);
+    let app = |handler, layer: &SessionLayer| Router::new().fallback(handler).layer(layer.clone());
+    let mut browser = Browser::new(app(get(visit), &layer(before())));
+    browser.send(presenting::<&str>(&[])).await;
+    let older = browser.cookies[0].clone();
+
+    let now = layer(CookieTransport::new().replaces(before()));
+    let mut browser = browser.moved_to(app(get(visits), &now));
+    let reply = browser.send(presenting::<&str>(&[])).await;
+    assert_eq!((reply.body.as_str(), reply.set_cookies().len()), ("1", 0));
+
+    let login = async |mut session: Session<Shop>| session.login("ada").await;
+    let mut browser = browser.moved_to(app(get(login), &now));
+    let reply = browser.send(presenting::<&str>(&[])).await;
+    let set = reply.set_cookies();
+    assert_eq!(set.len(), 2);
+    let removal = "sid=; HttpOnly; SameSite=Lax; Secure; Path=/shop; Domain=example.org; Max-Age=0";
+    assert!(set[0].starts_with(removal), "{}", set[0]);
+    assert!(set[1].starts_with("__Host-id=") && !set[1].contains("Max-Age=0"));
+    assert_eq!(browser.cookies.len(), 1);
+
+    // Where the present one comes too, it counts.
+    let both = presenting(&[format!("{older}; {}", browser.cookies[0])]);
+    assert_eq!(
+        Browser::new(app(get(visits), &now)).send(both).await.body,
+        "1"
+    );
+    let mut browser = browser.moved_to(app(get(delete), &now));
+    assert_eq!(
+        browser
+            .send(presenting::<&str>(&[]))
+            .await
+            .set_cookies()
+            .len(),
+        2
+    );
+}
+
+// ---- what browsers do not bring
+
+/// A form that another site's page has posted: the browser brings no cookie, whether it has one or not.
+fn from_another_site() -> Request<Body> {
+    let request = Request::post("/").header("sec-fetch-site", "cross-site");
+    request.body(Body::empty()).expect("a request")
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_begins_no_session_in_place_of_the_one_that_it_came_without() {
+    let logs = Logs::capture();
+    let site = Site::in_memory();
+    let mut customer = customer(&site).await;
+    let kept = customer.id();
+    let paid = async |mut session: Session<Shop>| {
+        session.visits.set(41);
+        format!("{:?} {:?}", session.save().await, session.id())
+    };
+    for _ in 0..2 {
+        let reply = site.visitor().send(from_another_site(), paid).await;
+        assert_eq!(reply.body, "Ok(Ended) None");
+        assert!(reply.set_cookies().is_empty());
+    }
+    assert_eq!(site.store.round_trips(), (0, 0));
+    assert_eq!(
+        logs.lines("WARN", "redirect to a page of your own (303)"),
+        1
+    );
+    assert_eq!(customer.visit(visits).await.body, "1");
+    assert_eq!(customer.id(), kept);
+
+    // Who reads leaves it at that, and a login is what the handler says it is.
+    let reply = site.visitor().send(from_another_site(), visits).await;
+    assert_eq!(reply.body, "0");
+    let login = async |mut session: Session<Shop>| {
+        session.visits.set(7);
+        session.login("ada").await
+    };
+    let mut logged_in = site.visitor();
+    let reply = logged_in.send(from_another_site(), login).await;
+    assert_eq!(reply.set_cookies().len(), 1);
+    assert_eq!(logged_in.visit(visits).await.body, "7");
+}
+
+#[tokio::test]
+async fn whatever_else_comes_without_a_cookie_begins_a_session() {
+    let site = Site::in_memory();
+    let at_home = |request: Request<Body>, name, value| {
+        let (mut parts, body) = request.into_parts();
+        parts.headers.insert(name, HeaderValue::from_static(value));
+        Request::from_parts(parts, body)
+    };
+    let link = Request::get("/").header("sec-fetch-site", "cross-site");
+    for request in [
+        link.body(Body::empty()).expect("a request"),
+        at_home(from_another_site(), "sec-fetch-site", "same-origin"),
+        at_home(from_another_site(), "sec-fetch-site", "same-site"),
+        at_home(from_another_site(), "sec-fetch-site", "none"),
+    ] {
+        let reply = site.visitor().send(request, visit).await;
+        assert_eq!(reply.set_cookies().len(), 1);
+    }
+    // Such a cookie would have come along; a header comes if the client wants it to.
+    let everywhere = CookieTransport::new().same_site(SameSite::None);
+    for site in [
+        site.layer.clone().transport(everywhere),
+        site.layer.clone().transport(HeaderTransport::bearer()),
+    ] {
+        let reply = Visitor::of(site).send(from_another_site(), visit).await;
+        let told =
+            reply.set_cookies().len() + usize::from(reply.headers.contains_key("session-id"));
+        assert_eq!(told, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_secure_cookie_over_plain_http_is_noticed_at_the_second_visit_and_said_once() {
+    let logs = Logs::capture();
+    let cure = "call `SessionLayer::insecure()`";
+    let from = |name: &str, page: &str| {
+        let request = Request::post("/")
+            .header(HOST, "shop.test:3000")
+            .header(name, page);
+        request.body(Body::empty()).expect("a request")
+    };
+    let plain = || from("referer", "http://shop.test:3000/cart");
+    let site = Site::in_memory();
+    for fine in [
+        Request::default(),
+        from("referer", "https://shop.test:3000/cart"),
+        from("origin", "https://shop.test:3000"),
+        from("referer", "http://elsewhere.test/"),
+        plain(),
+    ] {
+        site.visitor().send(fine, visit).await;
+        assert_eq!(logs.lines("WARN", cure), 0);
+    }
+    for again in [from("origin", "http://shop.test:3000"), plain(), plain()] {
+        site.visitor().send(again, visit).await;
+        assert_eq!(logs.lines("WARN", cure), 1);
+    }
+    // Whoever has been told does not hear of it any more, nor who brings the cookie.
+    let logs = Logs::capture();
+    let insecure = Site::in_memory().with(SessionLayer::insecure);
+    let site = Site::in_memory();
+    let mut customer = customer(&site).await;
+    for _ in 0..3 {
+        insecure.visitor().send(plain(), visit).await;
+        customer.send(plain(), visit).await;
+    }
+    assert_eq!(logs.lines("WARN", cure), 0);
 }
 
 #[tokio::test]
@@ -381,6 +723,9 @@ async fn a_selector_that_is_taken_makes_another_id_and_opens_nobody_elses_sessio
 }
 
 on_each_store! {
+    a_session_says_itself_whether_its_cookie_ends_with_the_browser,
     cookies_of_the_app_are_left_alone,
+    of_several_cookies_the_one_that_is_live_counts_if_exactly_one_is,
+    of_two_ids_of_one_session_the_newer_counts,
     planting_a_cookie_never_serves_the_attackers_session,
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
+use http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
@@ -164,6 +164,9 @@ fn executable(message: &str) -> Option<PathBuf> {
         .flatten()
 }
 
+/// What guests call the shop.
+const SHOP: &str = "shop.test";
+
 /// A browser that knows no more than one cookie and forms.
 #[derive(Debug)]
 pub struct Guest {
@@ -278,7 +281,9 @@ impl Guest {
         request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
     }
 
+    /// Whatever port a shop has, it is known by one name: over plain http the port is a part of the cookie's.
     async fn send(&self, mut request: RequestBuilder) -> reqwest::Result<Page> {
+        request = request.header(HOST, SHOP);
         if let Some(cookie) = self.cookie() {
             request = request.header(COOKIE, cookie);
         }

@@ -96,6 +96,7 @@ fn golden_record() -> Record {
         address: Some("::1".into()),
         user_agent: Some("".into()),
         unbound: true,
+        kept: Some(true),
         label: Some("ü".into()),
         brought: 0x0001_0203,
         undo: Some(Box::new(Head {
@@ -127,8 +128,8 @@ fn golden_frame() -> Vec<u8> {
         &time(2),
         &time(3),
         b"\x06\x03why",
-        // All ten members, and when it was created.
-        b"\xff\x03",
+        // All members, and when it was created.
+        b"\xff\x0f",
         &time(-1),
         &time(0x0708),
         &time(0x0102),
@@ -223,7 +224,8 @@ fn each_fault_is_told_from_the_others() {
     assert_eq!(faulty(end, 1), Fault::State(1));
     assert_eq!(faulty(end, 10), Fault::State(10));
     assert_eq!(faulty(end + 2, 0xff), Fault::Text);
-    assert_eq!(faulty(end + 6, 0x07), Fault::Flag);
+    assert_eq!(faulty(end + 6, 0x1f), Fault::Flag);
+    assert_eq!(faulty(end + 6, 0x0b), Fault::Flag);
     // A head within a head within a head.
     let nested = frame.len() - 201 - 20 - 29 - 1 - 11;
     assert_eq!(&frame[nested..nested + 2], b"\0\0");

@@ -23,15 +23,18 @@ pub(crate) struct FactEdits {
     pub(crate) ttl: Option<Duration>,
     /// Bound to neither address nor user agent any more.
     pub(crate) unbound: bool,
+    /// Whether the browser keeps the cookie when it is closed.
+    pub(crate) kept: Option<bool>,
 }
 
 impl FactEdits {
     pub(super) fn apply(self, record: &mut Record) -> bool {
         let head = &mut record.head;
-        let before = (head.ttl, head.unbound);
+        let before = (head.ttl, head.unbound, head.kept);
         head.ttl = self.ttl.or(head.ttl);
         head.unbound |= self.unbound;
-        before != (head.ttl, head.unbound)
+        head.kept = self.kept.or(head.kept);
+        before != (head.ttl, head.unbound, head.kept)
     }
 
     pub(crate) fn is_any(self) -> bool {

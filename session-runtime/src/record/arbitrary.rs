@@ -70,11 +70,12 @@ fn flat_head() -> impl Strategy<Value = Head> {
     let ttl = option::of(any::<u64>().prop_map(Duration::from_millis));
     let times = (time(), ttl, option::of(time()), option::of(time()));
     let texts = (option::of(text()), boxed_text(), boxed_text(), boxed_text());
-    let rest = (vec(secret(), 0..6), any::<bool>(), any::<u32>());
+    let flags = (any::<bool>(), any::<Option<bool>>());
+    let rest = (vec(secret(), 0..6), flags, any::<u32>());
     (times, texts, rest).prop_map(|(times, texts, rest)| {
         let (created, ttl, limit, authenticated) = times;
         let (user, address, user_agent, label) = texts;
-        let (secrets, unbound, brought) = rest;
+        let (secrets, (unbound, kept), brought) = rest;
         Head {
             created,
             ttl,
@@ -85,6 +86,7 @@ fn flat_head() -> impl Strategy<Value = Head> {
             address,
             user_agent,
             unbound,
+            kept,
             label,
             brought,
             undo: None,

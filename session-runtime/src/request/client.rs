@@ -20,6 +20,10 @@ pub(super) struct Client {
     agent: Option<HeaderValue>,
     /// Somebody will see the response: it is neither a HEAD nor a prefetch.
     pub(super) looks: bool,
+    /// The port that it has asked, if the cookie's name goes by that.
+    pub(super) port: Option<u16>,
+    /// It is a browser that will not keep the cookie.
+    pub(super) refuses: bool,
 }
 
 impl Client {
@@ -29,6 +33,8 @@ impl Client {
             address: address_of.and_then(|address_of| address_of(parts)),
             agent: parts.headers.get(USER_AGENT).cloned(),
             looks: parts.method != Method::HEAD && !is_prefetch(parts),
+            port: config.transport.port(parts),
+            refuses: false,
         }
     }
 
@@ -78,6 +84,13 @@ impl Client {
             user_agent: agent.then(|| self.agent_text()),
         }
     }
+}
+
+/// Returns `true` if a page of another site has had the browser send this, and not by a link: it has left out cookies that
+/// are `SameSite`. See <https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site>.
+pub(super) fn is_cross_site(parts: &Parts) -> bool {
+    let site = parts.headers.get("sec-fetch-site");
+    !parts.method.is_safe() && site.is_some_and(|site| site == "cross-site")
 }
 
 /// Returns `true` if the browser loads the page ahead of anybody asking for it.

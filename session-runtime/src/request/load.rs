@@ -6,7 +6,7 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 use super::Request;
-use super::client::Client;
+use super::client::{Client, is_cross_site};
 use super::state::{CookieAction, OpenedBy, TrackedUser, WriteBlock};
 use crate::amend::{Freshness, amend, load};
 use crate::clock::Timestamp;
@@ -49,15 +49,25 @@ impl Request {
         if self.state().client.is_some() {
             return Ok(());
         }
-        let client = Client::of(parts, &self.config);
+        let mut client = Client::of(parts, &self.config);
+        let transport = &self.config.transport;
         self.state().at = self.config.now();
-        match self.config.transport.read(&parts.headers) {
-            Presented::Nothing => {}
+        match transport.read(&parts.headers, client.port) {
+            Presented::Nothing => {
+                client.refuses = transport.is_refused_by(parts);
+                if transport.is_kept_back() && is_cross_site(parts) {
+                    self.state().block = Some(WriteBlock::CrossSite);
+                }
+            }
             Presented::Malformed(why) => {
                 observe::malformed(why);
                 self.state().ended = Some(Ended::Malformed);
             }
             Presented::Id(id) => self.open(id, &client, gate.deadline).await?,
+            Presented::Several => {
+                let ids = transport.ids(&parts.headers, client.port);
+                Box::pin(self.open_one(ids, &client, gate.deadline)).await?;
+            }
         }
         self.state().client = Some(client);
         Ok(())
@@ -65,6 +75,41 @@ impl Request {
 
     async fn open(&self, id: SessionId, client: &Client, deadline: Instant) -> Result<(), Error> {
         let found = self.find(id, deadline).await?;
+        if let Some((record, reason)) = self.take_in(id, found, client) {
+            Box::pin(self.evict(id, record, reason, deadline)).await;
+        }
+        Ok(())
+    }
+
+    /// Opens the one session that is live of those presented.
+    async fn open_one(
+        &self,
+        ids: Vec<SessionId>,
+        client: &Client,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let mut all = Vec::with_capacity(ids.len());
+        for id in ids {
+            all.push((id, self.find(id, deadline).await?));
+        }
+        let Some((id, found)) = the_one(all, self.config.now()) else {
+            observe::malformed("the cookie is there twice, with two sessions");
+            self.state().ended = Some(Ended::Malformed);
+            return Ok(());
+        };
+        if let Some((record, reason)) = self.take_in(id, found, client) {
+            self.evict(id, record, reason, deadline).await;
+        }
+        Ok(())
+    }
+
+    /// Takes in what an id has led to. Returns a session that is to be ended, and why.
+    fn take_in(
+        &self,
+        id: SessionId,
+        found: Found,
+        client: &Client,
+    ) -> Option<(Arc<Record>, Ended)> {
         match found {
             Found::Live(record) => match client.differs(&record, &self.config) {
                 None => {
@@ -77,7 +122,7 @@ impl Request {
                     state.user = record.user().cloned().map(TrackedUser::unread);
                     state.session.stored = Some(record);
                 }
-                Some(reason) => Box::pin(self.evict(id, record, reason, deadline)).await,
+                Some(reason) => return Some((record, reason)),
             },
             Found::Gone(reason) => self.state().ended = Some(reason),
             Found::Superseded(reason, record) => {
@@ -92,7 +137,7 @@ impl Request {
                 state.superseded = Some((id, record));
             }
         }
-        Ok(())
+        None
     }
 
     /// Looks an id up. What a near cache denies is asked of the store.
@@ -344,6 +389,26 @@ impl Request {
 /// Returns `true` if that session may use the user's record.
 fn admits(user: &Arc<Record>, selector: Selector) -> bool {
     user.ended().is_none() && Places::of(Some(user)).admits(selector)
+}
+
+/// Picks what counts of several ids: what opens a session, if no other opens another; else what is known best of a session
+/// that is over. `None` if two are live.
+fn the_one(mut all: Vec<(SessionId, Found)>, now: Timestamp) -> Option<(SessionId, Found)> {
+    // Of two ids of one session, the newer: the other may be on its way out.
+    let rank = |(id, found): &(SessionId, Found)| match found {
+        Found::Live(record) => match record.head.secrets.look_up(id.secret(), now) {
+            Opens::Current => 0,
+            _ => 1,
+        },
+        Found::Superseded(..) => 2,
+        Found::Forgotten(_) => 3,
+        Found::Gone(_) => 4,
+    };
+    all.sort_by_key(rank);
+    let best = all.first()?.0.selector();
+    let live = |(_, found): &&(SessionId, Found)| matches!(found, Found::Live(_));
+    let others = all.iter().filter(live).any(|(id, _)| id.selector() != best);
+    (!others).then(|| all.swap_remove(0))
 }
 
 /// Decides what an id leads to whose selector led to `record`.

@@ -91,6 +91,15 @@ pub(super) enum WriteBlock {
     Panicked,
     /// The client has logged in or out since: it carries an id that is no more, and will have its new one soon.
     Superseded,
+    /// The client may have a session, and has kept its id back: a guest's would take its place.
+    CrossSite,
+}
+
+impl WriteBlock {
+    /// Returns `true` if a login takes along what is set meanwhile.
+    fn waits_for_login(self) -> bool {
+        matches!(self, Self::Superseded | Self::CrossSite)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,6 +195,12 @@ impl State {
         self.generation += 1;
     }
 
+    /// Returns whether the browser is to keep the cookie when it is closed, if the session says so itself.
+    pub(super) fn keeps_cookie(&self) -> Option<bool> {
+        let stored = self.session.stored.as_deref();
+        self.facts.kept.or_else(|| stored?.head.kept)
+    }
+
     pub(super) fn lifetimes(&self, config: &Config) -> Lifetimes {
         config.lifetimes(self.lifetime)
     }
@@ -200,10 +215,7 @@ impl State {
 
     pub(super) fn fold(&mut self, edit: &CellEdit, now: Timestamp) -> Result<(), Error> {
         // A login still takes along what is set in a request that writes nothing by itself.
-        if self
-            .block
-            .is_some_and(|block| block != WriteBlock::Superseded)
-        {
+        if self.block.is_some_and(|block| !block.waits_for_login()) {
             return Ok(());
         }
         let passing = &self.flashes.passing;

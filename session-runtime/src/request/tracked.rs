@@ -32,6 +32,10 @@ impl TrackedRecord {
         }
     }
 
+    pub(super) fn has_edits(&self) -> bool {
+        !self.edits.is_empty()
+    }
+
     pub(super) fn slots(&self) -> &[Arc<Slot>] {
         self.stored.as_deref().map_or(&[], Record::slots)
     }

@@ -1,18 +1,29 @@
 //! The id in a cookie.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use cookie::{Cookie, Expiration, time};
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::{COOKIE, HOST, ORIGIN, REFERER, SET_COOKIE};
+use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Notice, Presented};
+use crate::id::SessionId;
 
 pub use cookie::SameSite;
 
 /// How long `Set-Cookie` usually is, at most.
 const USUAL: usize = 128;
+
+/// Browsers keep no cookie longer ([RFC 6265bis, 5.5](https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis#section-5.5)).
+const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+/// How many ids may come under one name: a browser holds as many as it has scopes for it, and each costs a look-up.
+const SCOPES: usize = 4;
 
 /// Carries the id in a cookie: `__Host-id; HttpOnly; SameSite=Lax; Secure; Path=/` unless told otherwise.
 ///
@@ -31,6 +42,7 @@ const USUAL: usize = 128;
 ///
 /// [RFC 6265bis, 4.1.3.2]: https://www.rfc-editor.org/rfc/rfc6265
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
 pub struct CookieTransport {
     name: String,
     secure: bool,
@@ -39,6 +51,10 @@ pub struct CookieTransport {
     path: String,
     domain: Option<String>,
     kept: bool,
+    partitioned: bool,
+    /// The port is a part of the name, since plain http shares cookies across ports.
+    by_port: bool,
+    replaced: Vec<Self>,
 }
 
 impl Default for CookieTransport {
@@ -58,6 +74,9 @@ impl CookieTransport {
             path: "/".to_owned(),
             domain: None,
             kept: true,
+            partitioned: false,
+            by_port: false,
+            replaced: Vec::new(),
         }
     }
 
@@ -111,7 +130,8 @@ impl CookieTransport {
     }
 
     /// Lets it end with the browser; by default the browser keeps it for the absolute lifetime. The server
-    /// decides when the session ends, either way.
+    /// decides when the session ends, either way. [`Session::remember`](crate::Session::remember) says otherwise for one
+    /// session.
     #[must_use]
     pub fn ends_with_browser(self) -> Self {
         Self {
@@ -120,56 +140,161 @@ impl CookieTransport {
         }
     }
 
-    /// Allows plain http: another name, and no `Secure`.
+    /// Keeps it apart for each site that embeds this one ([CHIPS]), or not: it does not by default. For an app in other
+    /// sites' frames, together with [`SameSite::None`].
+    ///
+    /// [CHIPS]: https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies
+    #[must_use]
+    pub fn partitioned(self, partitioned: bool) -> Self {
+        Self {
+            partitioned,
+            ..self
+        }
+    }
+
+    /// Says under which settings browsers were given the cookie before: another name, domain or path. Where no cookie of
+    /// the present name comes, the older name is read; and whenever an id is issued, or the session ends, the older cookie
+    /// is removed. So nobody is logged out by the change, and nobody is left with two cookies.
+    ///
+    /// Keep it for as long as such cookies live. Until then the older cookie opens a session as well as the present one: one
+    /// without `__Host-` may be planted by a subdomain.
+    ///
+    /// ```
+    /// use session_runtime::transport::CookieTransport;
+    ///
+    /// let before = CookieTransport::new().name("sid").domain("example.org");
+    /// let cookie = CookieTransport::new().replaces(before);
+    /// # let _ = cookie;
+    /// ```
+    #[must_use]
+    pub fn replaces(mut self, before: Self) -> Self {
+        self.replaced.push(before);
+        self
+    }
+
+    /// Allows plain http: another name, with the port in it, and no `Secure`.
     pub(crate) fn insecure(&mut self) {
         for prefix in ["__Host-", "__Secure-"] {
             if let Some(name) = self.name.strip_prefix(prefix) {
                 self.name = name.to_owned();
             }
         }
-        self.secure = false;
+        (self.secure, self.partitioned, self.by_port) = (false, false, true);
+        self.replaced.iter_mut().for_each(Self::insecure);
     }
 
-    pub(super) fn read(&self, headers: &HeaderMap) -> Presented {
-        let mut values = headers
-            .get_all(COOKIE)
-            .iter()
-            .flat_map(|header| self.values(header.as_bytes()));
+    /// Returns the port that the browser has asked, if the name depends on it.
+    pub(super) fn port(&self, parts: &Parts) -> Option<u16> {
+        let authority = || parts.uri.authority().cloned().or_else(|| host(parts));
+        self.by_port.then(authority)??.port_u16()
+    }
+
+    /// Returns `true` if the browser is on plain http, and so will not keep the cookie.
+    pub(super) fn is_refused_by(&self, parts: &Parts) -> bool {
+        let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
+        let page = header(ORIGIN).or_else(|| header(REFERER));
+        let page = page.and_then(|page| page.strip_prefix(b"http://"));
+        let ours = |page: &[u8]| header(HOST).is_some_and(|host| page.starts_with(host));
+        self.secure && page.is_some_and(ours)
+    }
+
+    /// Returns `true` if browsers send it along from other sites' pages.
+    pub(super) fn is_cross_site(&self) -> bool {
+        self.same_site == SameSite::None
+    }
+
+    /// Reads the cookie of the present name; else the first of those before it that is there.
+    pub(super) fn read(&self, headers: &HeaderMap, port: Option<u16>) -> Presented {
+        let presented = self.read_own(headers, port);
+        if presented != Presented::Nothing {
+            return presented;
+        }
+        let older = self.presented_before(headers, port);
+        older.map_or(Presented::Nothing, |older| older.read_own(headers, port))
+    }
+
+    /// Returns all ids under the name that [`read`](Self::read) has found several under.
+    pub(super) fn ids(&self, headers: &HeaderMap, port: Option<u16>) -> Vec<SessionId> {
+        let own = self.own_ids(headers, port);
+        if !own.is_empty() {
+            return own;
+        }
+        let older = self.presented_before(headers, port);
+        older.map_or(Vec::new(), |older| older.own_ids(headers, port))
+    }
+
+    fn presented_before(&self, headers: &HeaderMap, port: Option<u16>) -> Option<&Self> {
+        let is_there = |older: &&Self| older.read_own(headers, port) != Presented::Nothing;
+        self.replaced.iter().find(is_there)
+    }
+
+    fn read_own(&self, headers: &HeaderMap, port: Option<u16>) -> Presented {
+        let name = self.name_at(port);
+        let mut values = all_values(headers, &name);
         match (values.next(), values.next()) {
             (None, _) => Presented::Nothing,
             (Some(text), None) => Presented::value(text),
             // One of them may have been planted, and which one cannot be told.
-            (Some(_), Some(_)) => Presented::Malformed("the cookie is there twice"),
+            (Some(_), Some(_)) if self.name.starts_with("__Host-") => {
+                Presented::Malformed("the cookie is there twice")
+            }
+            // A browser may hold one for each scope that the cookie has ever had.
+            (Some(_), Some(_)) => match *self.own_ids(headers, port) {
+                [] => Presented::Malformed("the cookie is there twice, and no id in it"),
+                [id] => Presented::Id(id),
+                ref ids if ids.len() <= SCOPES => Presented::Several,
+                _ => Presented::Malformed("the cookie is there too often"),
+            },
         }
     }
 
-    /// The values that one header has under our name.
-    fn values<'a>(&self, header: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        header.split(|byte| *byte == b';').filter_map(move |pair| {
-            let pair = pair.trim_ascii();
-            let at = pair.iter().position(|byte| *byte == b'=')?;
-            let (name, value) = (
-                pair[..at].trim_ascii_end(),
-                pair[at + 1..].trim_ascii_start(),
-            );
-            (name == self.name.as_bytes()).then_some(value)
-        })
+    /// Returns the ids under this cookie's name, each once, up to one too many. What is no id is passed over.
+    fn own_ids(&self, headers: &HeaderMap, port: Option<u16>) -> Vec<SessionId> {
+        let mut ids = Vec::new();
+        for id in all_values(headers, &self.name_at(port)).filter_map(SessionId::parse) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+            if ids.len() > SCOPES {
+                break;
+            }
+        }
+        ids
     }
 
-    pub(super) fn write(&self, headers: &mut HeaderMap, notice: Notice) {
+    fn name_at(&self, port: Option<u16>) -> Cow<'_, str> {
+        match port {
+            Some(port) => format!("{}-{port}", self.name).into(),
+            None => self.name.as_str().into(),
+        }
+    }
+    /// Adds the cookie, or its removal, and before that the removal of those that it replaces.
+    pub(super) fn write(&self, headers: &mut HeaderMap, notice: Notice, port: Option<u16>) {
+        for older in &self.replaced {
+            older.write_own(headers, Notice::Remove, port);
+        }
+        self.write_own(headers, notice, port);
+    }
+
+    fn write_own(&self, headers: &mut HeaderMap, notice: Notice, port: Option<u16>) {
         let (value, expires, max_age) = match &notice {
-            Notice::Issue(id, longest) => (id.expose(), None, self.kept.then(|| seconds(*longest))),
+            Notice::Issue { id, longest, kept } => (
+                id.expose(),
+                None,
+                kept.unwrap_or(self.kept).then(|| seconds(*longest)),
+            ),
             Notice::Remove => (
                 "",
                 Some(time::OffsetDateTime::UNIX_EPOCH),
                 Some(time::Duration::ZERO),
             ),
         };
-        let mut cookie = Cookie::build((self.name.as_str(), value))
+        let mut cookie = Cookie::build((self.name_at(port), value))
             .secure(self.secure)
             .http_only(self.http_only)
             .same_site(self.same_site)
             .path(self.path.as_str())
+            .partitioned(self.partitioned)
             .build();
         if let Some(domain) = &self.domain {
             cookie.set_domain(domain.as_str());
@@ -188,6 +313,15 @@ impl CookieTransport {
 
     /// What is wrong with the settings, in a sentence that says what to change.
     pub(super) fn check(&self) -> Result<(), String> {
+        self.replaced.iter().try_for_each(Self::check)?;
+        let is_own = |older: &&Self| {
+            (&older.name, &older.domain, &older.path) == (&self.name, &self.domain, &self.path)
+        };
+        if self.replaced.iter().any(|older| is_own(&older)) {
+            return Err(
+                "what the cookie `replaces` has its name, domain and path: leave it out".to_owned(),
+            );
+        }
         let host = self.name.starts_with("__Host-");
         let prefixed = host || self.name.starts_with("__Secure-");
         let name = &self.name;
@@ -214,25 +348,83 @@ impl CookieTransport {
         if self.same_site == SameSite::None && !self.secure {
             return Err("browsers refuse `SameSite=None` without `Secure`".to_owned());
         }
+        if self.partitioned && !self.secure {
+            return Err("browsers refuse `Partitioned` without `Secure`".to_owned());
+        }
         if !self.path.starts_with('/') || !is_attribute(&self.path) {
             return Err(format!(
                 "the cookie's path must begin with `/` and be plain text, and {:?} does not",
                 self.path
             ));
         }
-        match &self.domain {
-            Some(domain) if domain.is_empty() || !is_attribute(domain) || domain.contains('/') => {
-                Err(format!(
-                    "the cookie's domain must be a host's name, and {domain:?} is not"
-                ))
-            }
-            _ => Ok(()),
+        self.domain.as_deref().map_or(Ok(()), check_domain)
+    }
+
+    /// What is wrong with a lifetime of the cookie.
+    pub(super) fn check_lifetime(&self, longest: Duration) -> Result<(), String> {
+        if self.kept && longest > LONGEST {
+            return Err(
+                "browsers keep no cookie for more than 400 days: set `absolute` to no more than that, or let the cookie end with the browser".to_owned()
+            );
         }
+        Ok(())
     }
 }
 
+/// Returns the values that all headers have under a name.
+fn all_values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let headers = headers.get_all(COOKIE).iter();
+    headers.flat_map(|header| values(header.as_bytes(), name.as_bytes()))
+}
+
+/// Returns the values that a header has under a name.
+fn values<'a>(header: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    header.split(|byte| *byte == b';').filter_map(move |pair| {
+        let pair = pair.trim_ascii();
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (found, value) = (
+            pair[..at].trim_ascii_end(),
+            pair[at + 1..].trim_ascii_start(),
+        );
+        (found == name).then_some(value)
+    })
+}
+
+/// Returns the host that the browser has asked, and the port.
+fn host(parts: &Parts) -> Option<Authority> {
+    let host = parts.headers.get(HOST)?;
+    Authority::try_from(host.as_bytes()).ok()
+}
+
+/// Returns the seconds, rounded up: none would remove the cookie.
 fn seconds(longest: Duration) -> time::Duration {
-    time::Duration::seconds(i64::try_from(longest.as_secs()).unwrap_or(i64::MAX))
+    let seconds = longest.as_secs() + u64::from(longest.subsec_nanos() > 0);
+    time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// What is wrong with a domain, so that no browser takes a cookie for it.
+fn check_domain(domain: &str) -> Result<(), String> {
+    let name = domain.strip_prefix('.').unwrap_or(domain);
+    let label = |label: &str| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.bytes().all(letter)
+    };
+    if !name.split('.').all(label) {
+        return Err(format!(
+            "the cookie's domain must be a host's name, without scheme, port or path, and {domain:?} is not"
+        ));
+    }
+    if name.parse::<Ipv4Addr>().is_ok() {
+        return Err(format!(
+            "browsers share no cookie among hosts of the address {domain:?}: leave the domain"
+        ));
+    }
+    if !name.contains('.') {
+        return Err(format!(
+            "browsers share no cookie among all hosts below {domain:?}: leave the domain"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether it is a token as RFC 9110, 5.6.2 has it.
@@ -250,14 +442,13 @@ fn is_attribute(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::SessionId;
 
     fn read(cookies: &[&str]) -> Presented {
         let mut headers = HeaderMap::new();
         for cookie in cookies {
             headers.append(COOKIE, HeaderValue::from_bytes(cookie.as_bytes()).unwrap());
         }
-        CookieTransport::new().read(&headers)
+        CookieTransport::new().read(&headers, None)
     }
 
     #[test]
@@ -322,14 +513,18 @@ mod tests {
 
     fn written(cookie: &CookieTransport, notice: Notice) -> String {
         let mut headers = HeaderMap::new();
-        cookie.write(&mut headers, notice);
+        cookie.write(&mut headers, notice, None);
         headers[SET_COOKIE].to_str().unwrap().to_owned()
     }
 
     #[test]
     fn a_removal_repeats_every_attribute() {
         let id = SessionId::parse(&[b'a'; 48]).unwrap();
-        let issue = Notice::Issue(id, Duration::from_secs(60));
+        let issue = Notice::Issue {
+            id,
+            longest: Duration::from_secs(60),
+            kept: None,
+        };
         let cookie = CookieTransport::new();
         let attributes = "HttpOnly; SameSite=Lax; Secure; Path=/";
         assert_eq!(
@@ -370,11 +565,29 @@ mod tests {
             (new().name("s").path("shop"), "begin with `/`"),
             (new().name("s").path("/;Domain=evil"), "plain text"),
             (new().name("s").domain("a;b"), "host's name"),
+            (new().name("s").domain(""), "host's name"),
+            (new().name("s").domain("https://example.org"), "host's name"),
+            (new().name("s").domain("example.org:8080"), "host's name"),
+            (new().name("s").domain("example.org/shop"), "host's name"),
+            (new().name("s").domain("*.example.org"), "host's name"),
+            (new().name("s").domain("example.org."), "host's name"),
+            (new().name("s").domain("bücher.example"), "host's name"),
+            (new().name("s").domain("[::1]"), "host's name"),
+            (new().name("s").domain("127.0.0.1"), "leave the domain"),
+            (new().name("s").domain("localhost"), "leave the domain"),
+            (new().name("s").domain(".com"), "leave the domain"),
+            (
+                new().name("s").secure(false).partitioned(true),
+                "`Partitioned`",
+            ),
+            (new().replaces(new()), "leave it out"),
+            (new().replaces(new().path("/shop")), "without `__Host-`"),
         ] {
             let refusal = cookie.check().unwrap_err();
             assert!(refusal.contains(hint), "{refusal}");
         }
         assert_eq!(new().check(), Ok(()));
+        assert_eq!(new().name("s").domain(".shop.example.org").check(), Ok(()));
         let mut insecure = new();
         insecure.insecure();
         assert_eq!(insecure.check(), Ok(()));

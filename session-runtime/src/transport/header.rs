@@ -72,7 +72,7 @@ impl HeaderTransport {
 
     pub(super) fn write(&self, headers: &mut HeaderMap, notice: Notice) {
         let value = match notice {
-            Notice::Issue(id, _) => {
+            Notice::Issue { id, .. } => {
                 let mut value =
                     HeaderValue::from_str(id.expose()).unwrap_or(HeaderValue::from_static(""));
                 value.set_sensitive(true);
@@ -114,7 +114,12 @@ mod tests {
         let id = SessionId::generate().unwrap();
         let named = HeaderTransport::named(HeaderName::from_static("x-shop"));
         let mut response = HeaderMap::new();
-        named.write(&mut response, Notice::Issue(id, std::time::Duration::ZERO));
+        let issue = Notice::Issue {
+            id,
+            longest: std::time::Duration::ZERO,
+            kept: None,
+        };
+        named.write(&mut response, issue);
         assert_eq!(named.read(&response), Presented::Id(id));
         let twice = request(&[("x-shop", id.expose()), ("x-shop", id.expose())]);
         assert!(matches!(named.read(&twice), Presented::Malformed(_)));

@@ -6,6 +6,7 @@ mod header;
 
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use crate::id::SessionId;
@@ -52,6 +53,8 @@ pub(crate) enum Presented {
     /// Something that is no id, or two of them. Why, for the log.
     Malformed(&'static str),
     Id(SessionId),
+    /// Several ids, each of which may be the session's: see [`Transport::ids`].
+    Several,
 }
 
 impl Presented {
@@ -67,26 +70,73 @@ impl Presented {
 /// What a response tells the client about its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// This is the id from now on, for as long as the client keeps it at most.
-    Issue(SessionId, Duration),
+    /// This is the id from now on.
+    Issue {
+        id: SessionId,
+        /// For how long the client keeps it at most.
+        longest: Duration,
+        /// Whether it keeps it when it is closed, if the session says so itself.
+        kept: Option<bool>,
+    },
     /// The session was ended by this request: forget the id.
     Remove,
 }
 
 impl Transport {
-    pub(crate) fn read(&self, headers: &HeaderMap) -> Presented {
+    /// Returns the port that a request was sent to, if what it presents goes by that.
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn port(&self, parts: &Parts) -> Option<u16> {
         match &self.0 {
             #[cfg(feature = "cookie")]
-            By::Cookie(cookie) => cookie.read(headers),
+            By::Cookie(cookie) => cookie.port(parts),
+            By::Header(_) => None,
+        }
+    }
+
+    /// Returns `true` if the client is a browser that will not keep what it is told.
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn is_refused_by(&self, parts: &Parts) -> bool {
+        match &self.0 {
+            #[cfg(feature = "cookie")]
+            By::Cookie(cookie) => cookie.is_refused_by(parts),
+            By::Header(_) => false,
+        }
+    }
+
+    /// Returns `true` if browsers keep it back from requests that another site's page has them send, other than by a link.
+    pub(crate) fn is_kept_back(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "cookie")]
+            By::Cookie(cookie) => !cookie.is_cross_site(),
+            By::Header(_) => false,
+        }
+    }
+
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn read(&self, headers: &HeaderMap, port: Option<u16>) -> Presented {
+        match &self.0 {
+            #[cfg(feature = "cookie")]
+            By::Cookie(cookie) => cookie.read(headers, port),
             By::Header(header) => header.read(headers),
         }
     }
 
-    /// Adds what the client is to be told.
-    pub(crate) fn write(&self, headers: &mut HeaderMap, notice: Notice) {
+    /// Returns all ids, where several were presented.
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn ids(&self, headers: &HeaderMap, port: Option<u16>) -> Vec<SessionId> {
         match &self.0 {
             #[cfg(feature = "cookie")]
-            By::Cookie(cookie) => cookie.write(headers, notice),
+            By::Cookie(cookie) => cookie.ids(headers, port),
+            By::Header(_) => Vec::new(),
+        }
+    }
+
+    /// Adds what the client is to be told.
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn write(&self, headers: &mut HeaderMap, notice: Notice, port: Option<u16>) {
+        match &self.0 {
+            #[cfg(feature = "cookie")]
+            By::Cookie(cookie) => cookie.write(headers, notice, port),
             By::Header(header) => header.write(headers, notice),
         }
     }
@@ -100,11 +150,12 @@ impl Transport {
         }
     }
 
-    /// Returns what is wrong with the settings, if anything is.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Returns what is wrong with the settings for sessions that live for `longest`, if anything is.
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn check(&self, longest: Duration) -> Result<(), String> {
         match &self.0 {
             #[cfg(feature = "cookie")]
-            By::Cookie(cookie) => cookie.check(),
+            By::Cookie(cookie) => cookie.check().and_then(|()| cookie.check_lifetime(longest)),
             By::Header(_) => Ok(()),
         }
     }

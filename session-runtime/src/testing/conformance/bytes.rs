@@ -153,6 +153,7 @@ fn full_head() -> Head {
         address: Some("2001:db8::1%eth0".into()),
         user_agent: Some(text.clone()),
         unbound: true,
+        kept: Some(true),
         label: Some(text),
         brought: 300,
         undo: Some(Box::new(Head {
