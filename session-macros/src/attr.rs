@@ -25,6 +25,8 @@ pub(crate) struct StructOptions {
     pub(crate) absolute: Option<Given<Duration>>,
     pub(crate) prefix: Option<Given<LitStr>>,
     pub(crate) merge: Option<Given<Rule>>,
+    pub(crate) cells: Option<Given<Ident>>,
+    pub(crate) krate: Option<Given<Path>>,
 }
 
 /// What the attributes of a field say.
@@ -83,6 +85,8 @@ impl StructOptions {
             keys::ABSOLUTE => put(&mut self.absolute, key, value::duration(key, input)?),
             keys::PREFIX => put(&mut self.prefix, key, value::name(key, input)?),
             keys::MERGE => put(&mut self.merge, key, value::rule_of_struct(key, input)?),
+            keys::CELLS => put(&mut self.cells, key, value::ident(key, input)?),
+            keys::CRATE => put(&mut self.krate, key, value::krate(key, input)?),
             _ => Err(ON_STRUCT.unknown(key)),
         }
     }
@@ -148,14 +152,32 @@ fn attribute_of_part(attr: &Attribute, rule: &mut Option<Given<Rule>>) -> Result
     }
 }
 
-/// Attributes that are for a field, on the struct that has it.
-pub(crate) fn none_of_parts(attrs: &[Attribute], errors: &mut Errors) {
-    for name in attrs.iter().filter_map(|attr| attr.path().get_ident()) {
-        match name.to_string().as_str() {
-            keys::MERGE => errors.push(Error::new_spanned(name, keys::MERGE_ON_PARTS)),
-            keys::SESSION | keys::EXPIRE | keys::FLASH => errors.push(ON_PART.unknown(name)),
-            _ => {}
-        }
+/// Where the attributes of a struct of parts say that this crate is found. They say nothing else: what is for a field
+/// stands above it.
+pub(crate) fn crate_of_parts(attrs: &[Attribute], errors: &mut Errors) -> Option<Given<Path>> {
+    let mut krate = None;
+    for attr in attrs {
+        errors.keep(attribute_of_parts(attr, &mut krate));
+    }
+    krate
+}
+
+fn attribute_of_parts(attr: &Attribute, krate: &mut Option<Given<Path>>) -> Result<()> {
+    let Some(name) = attr.path().get_ident() else {
+        return Ok(());
+    };
+    let misplaced = || Error::new_spanned(name, keys::MERGE_ON_PARTS);
+    match name.to_string().as_str() {
+        keys::MERGE => list::arguments(attr, keys::MERGE_ON_PARTS, |input| {
+            let key = input.call(Ident::parse_any).map_err(|_| misplaced())?;
+            if key != keys::CRATE {
+                input.parse::<TokenStream>()?;
+                return Err(misplaced());
+            }
+            put(krate, &key, value::krate(&key, input)?)
+        }),
+        keys::SESSION | keys::EXPIRE | keys::FLASH => Err(ON_PART.unknown(name)),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The schema → cells, rows, and the table of them.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, ExprPath, Generics, Path, Type};
@@ -27,12 +27,13 @@ pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
     let rows = schema.fields.iter();
     let rows = rows.map(|field| row(field, schema.rule_of(field)));
     let implementation = implementation(schema);
+    let (krate, allowed) = (krate(schema), allowed(&schema.input.attrs));
     quote! {
         #cells
 
-        #[allow(deprecated)]
+        #(#allowed)*
         const _: () = {
-            use ::session_runtime::private as __session;
+            use #krate::private as __session;
             #(#rows)*
             #implementation
         };
@@ -53,16 +54,17 @@ pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
 /// Only a faulty struct has `generics`.
 pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
     let (vis, name, cells) = (&schema.input.vis, &schema.input.ident, cells_ident(schema));
-    let docs = carried(&schema.input.attrs);
+    let (docs, allowed) = (carried(&schema.input.attrs), allowed(&schema.input.attrs));
     let summary =
         format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.\n");
     let bounds = &generics.where_clause;
-    let fields = schema.fields.iter().map(cell);
+    let krate = krate(schema);
+    let fields = schema.fields.iter().map(|field| cell(field, &krate));
     quote! {
         #[doc = #summary]
         #(#docs)*
+        #(#allowed)*
         #[derive(::core::fmt::Debug)]
-        #[allow(deprecated)]
         #vis struct #cells #generics #bounds {
             #(#fields,)*
         }
@@ -71,8 +73,41 @@ pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
 
 pub(crate) fn cells_ident(schema: &Schema<'_>) -> Ident {
     let name = &schema.input.ident;
+    if let Some(cells) = &schema.options.cells {
+        return cells.value.clone();
+    }
     // Points at the user's name, but is the macro's own: lints and suggestions leave it alone.
     format_ident!("{name}Session", span = blaming(name))
+}
+
+/// `::session_runtime`, or where the app says that it is found.
+pub(crate) fn krate(schema: &Schema<'_>) -> TokenStream {
+    crate_at(schema.options.krate.as_ref())
+}
+
+pub(crate) fn crate_at(path: Option<&Given<Path>>) -> TokenStream {
+    path.map_or_else(
+        || quote! { ::session_runtime },
+        |path| path.value.to_token_stream(),
+    )
+}
+
+/// The lints that the app allows of something: of what is made of it, too. The macro itself allows none, since an app
+/// may forbid any.
+pub(crate) fn allowed(attrs: &[Attribute]) -> impl Iterator<Item = TokenStream> {
+    attrs.iter().filter_map(|attr| {
+        let list = attr.meta.require_list().ok()?;
+        let lints = &list.tokens;
+        let allows = list.path.is_ident("allow") || list.path.is_ident("expect");
+        allows.then(|| quote! { #[allow(#lints)] })
+    })
+}
+
+/// A name of the user's as the macro's own: no lint blames the user for this use of it.
+pub(crate) fn own(name: &Ident) -> Ident {
+    let mut own = name.clone();
+    own.set_span(blaming(name));
+    own
 }
 
 /// The attributes that a generated item has in common with what it is made of.
@@ -86,13 +121,13 @@ fn is_doc(attr: &Attribute) -> bool {
 }
 
 /// `cart: ::session_runtime::Field<BTreeMap<String, u32>>`
-fn cell(field: &Field<'_>) -> TokenStream {
+fn cell(field: &Field<'_>, krate: &TokenStream) -> TokenStream {
     let Field { vis, ident, ty, .. } = field;
-    let (carried, kind) = (carried(field.attrs), kind(field));
+    let (carried, allowed, kind) = (carried(field.attrs), allowed(field.attrs), kind(field));
     let undocumented = !field.attrs.iter().any(is_doc);
     let docs = undocumented.then(|| format!("The cell of `{}`.", ident.unraw()));
     let docs = docs.into_iter();
-    quote! { #(#[doc = #docs])* #(#carried)* #vis #ident: ::session_runtime::#kind<#ty> }
+    quote! { #(#[doc = #docs])* #(#carried)* #(#allowed)* #vis #ident: #krate::#kind<#ty> }
 }
 
 /// The cell's type, without its path.
@@ -110,7 +145,7 @@ fn kind(field: &Field<'_>) -> Ident {
 /// ```
 fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
     let (row, ty, name) = (row_ident(field), field.ty, &field.name.text);
-    let default = default(field);
+    let (default, allowed) = (default(field), allowed(field.attrs));
     let row_of = match &field.options.with {
         None => quote! { row::<#ty>(#name, #default) },
         Some(module) => {
@@ -127,26 +162,15 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
     ];
     let steps = steps.into_iter().flatten();
     quote! {
+        #(#allowed)*
         static #row: __session::Row<#ty> = __session::#row_of #(.#steps)*;
     }
 }
 
-/// ```text
-/// |payload| {
-///     let mut json = __session::json(payload);
-///     let value = module::deserialize(&mut json)?;
-///     json.end()?;
-///     Ok(value)
-/// }
-/// ```
+/// `|payload| __session::decode_with(payload, |json| module::deserialize(json))`
 fn decode_with(module: &Path) -> TokenStream {
     quote_spanned! { blaming(module)=>
-        |payload| {
-            let mut json = __session::json(payload);
-            let value = #module::deserialize(&mut json)?;
-            json.end()?;
-            __session::core::result::Result::Ok(value)
-        }
+        |payload| __session::decode_with(payload, |json| #module::deserialize(json))
     }
 }
 
@@ -224,7 +248,7 @@ fn by_key(field: &FieldPath, ty: &Type) -> TokenStream {
 /// `|sides| { let __rule: fn(Sides<String>) -> String = longest; Some(__rule(sides)) }`
 fn with(path: &ExprPath, ty: &Type) -> TokenStream {
     // Has the compiler say that the function is to fit the field's type.
-    let function = quote_spanned! { blaming(ty)=> fn(::session_runtime::Sides<#ty>) -> #ty };
+    let function = quote_spanned! { blaming(ty)=> fn(__session::Sides<#ty>) -> #ty };
     quote! {
         |sides| {
             let __rule: #function = #path;
@@ -264,7 +288,7 @@ fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
 /// }
 /// ```
 fn implementation(schema: &Schema<'_>) -> TokenStream {
-    let (name, cells) = (&schema.input.ident, cells_ident(schema));
+    let (name, cells) = (own(&schema.input.ident), own(&cells_ident(schema)));
     let lifetime = lifetime(schema);
     let reading_counts = schema.fields.iter().any(reading_counts);
     let (rows, open) = (rows(schema), open(schema));
@@ -322,11 +346,11 @@ fn rows(schema: &Schema<'_>) -> TokenStream {
 /// }
 /// ```
 fn open(schema: &Schema<'_>) -> TokenStream {
-    let cells = cells_ident(schema);
+    let cells = own(&cells_ident(schema));
     let mut fields: Vec<_> = schema.fields.iter().collect();
     fields.sort_by_key(|field| &field.name.text);
     let fields = fields.into_iter().map(|field| {
-        let (ident, kind, row) = (field.ident, kind(field), row_ident(field));
+        let (ident, kind, row) = (own(field.ident), kind(field), row_ident(field));
         quote! { #ident: __session::#kind::open(slots, &#row) }
     });
     quote! {
@@ -344,8 +368,8 @@ fn open(schema: &Schema<'_>) -> TokenStream {
 /// }
 /// ```
 fn visit(schema: &Schema<'_>) -> TokenStream {
-    let cells = cells_ident(schema);
-    let idents = schema.fields.iter().map(|field| field.ident);
+    let cells = own(&cells_ident(schema));
+    let idents = schema.fields.iter().map(|field| own(field.ident));
     quote! {
         fn visit(
             cells: &#cells,
@@ -364,9 +388,9 @@ fn visit(schema: &Schema<'_>) -> TokenStream {
 /// }
 /// ```
 fn assign(schema: &Schema<'_>) -> TokenStream {
-    let cells = cells_ident(schema);
+    let cells = own(&cells_ident(schema));
     let fields = schema.fields.iter().map(|field| {
-        let (ident, kind) = (field.ident, kind(field));
+        let (ident, kind) = (own(field.ident), kind(field));
         quote! { __session::#kind::set(&mut cells.#ident, self.#ident); }
     });
     quote! {

@@ -15,6 +15,8 @@ pub(crate) const SERDE: &str = "serde"; // refused
 pub(crate) const TTL: &str = "ttl";
 pub(crate) const ABSOLUTE: &str = "absolute";
 pub(crate) const PREFIX: &str = "prefix";
+pub(crate) const CELLS: &str = "cells";
+pub(crate) const CRATE: &str = "crate"; // of `#[merge(…)]` on a part, too
 
 // Keys of `#[session(…)]` on a field.
 pub(crate) const RENAME: &str = "rename";
@@ -51,7 +53,7 @@ pub(crate) struct Place {
 pub(crate) const ON_STRUCT: Place = Place {
     kind: "key of a struct",
     example: TTL,
-    known: &[TTL, ABSOLUTE, PREFIX, MERGE],
+    known: &[TTL, ABSOLUTE, PREFIX, MERGE, CELLS, CRATE],
     elsewhere: &[
         (
             RENAME,
@@ -97,6 +99,14 @@ pub(crate) const ON_FIELD: Place = Place {
         (
             PREFIX,
             "`prefix` is for the whole struct; a field's stored name is `rename = \"…\"`",
+        ),
+        (
+            CELLS,
+            "`cells` is for the whole struct: write `#[session(cells = Name)]` above it",
+        ),
+        (
+            CRATE,
+            "`crate` is for the whole struct: write `#[session(crate = path)]` above it",
         ),
         (
             MERGE,
@@ -226,6 +236,7 @@ const TWO_FUNCTIONS: &str = "write `#[session(with = module)]`, of a module with
 const SERDE_ON_STRUCT: &[(&str, &str)] = &[
     ("rename_all", RENAME_EACH),
     ("rename_all_fields", RENAME_EACH),
+    ("crate", CRATE_OF_SESSIONS),
     (
         "default",
         "write `#[session(default = …)]` above each field that is to have a value of its own while it is absent",
@@ -235,6 +246,9 @@ const SERDE_ON_STRUCT: &[(&str, &str)] = &[
         "several structs can share a session, and each leaves the others' fields alone: remove this",
     ),
 ];
+
+const CRATE_OF_SESSIONS: &str =
+    "to say where this crate is found, write `#[session(crate = path)]`; else remove this";
 
 const RENAME_EACH: &str =
     "write `#[session(rename = \"…\")]` above each field that is to have another stored name";
@@ -258,8 +272,7 @@ pub(crate) fn serde_key(key: &Ident, on_struct: bool) -> syn::Error {
 
 pub(crate) const MERGE_ON_STRUCT: &str = "the rule for every field of a struct is a key: `#[session(merge = sum)]`; for one field write `#[merge(sum)]` above it";
 
-pub(crate) const MERGE_ON_PARTS: &str =
-    "a rule stands above the field that it is for: move `#[merge(…)]` there";
+pub(crate) const MERGE_ON_PARTS: &str = "a rule stands above the field that it is for: move `#[merge(…)]` there; above the struct only `#[merge(crate = path)]` has a meaning";
 
 impl Place {
     pub(crate) fn knows(&self, word: &Ident) -> bool {
@@ -298,6 +311,8 @@ pub(crate) fn usage(word: &str) -> &'static str {
         ABSOLUTE => "absolute = \"30d\"",
         MERGE => "merge = sum",
         PREFIX => "prefix = \"auth\"",
+        CELLS => "cells = ShopCells",
+        CRATE => "crate = house::sessions",
         RENAME => "rename = \"stored_name\"",
         ALIAS => "alias = \"older_name\"",
         DEFAULT => "default = expression",

@@ -61,6 +61,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[session(absolute = "30d")]` | how long it may live at all, however much it is used. Without it, the layer's setting |
 /// | `#[session(prefix = "auth")]` | stores the fields as `auth.name`, so that several structs share one session. Another prefix is another set of fields |
 /// | `#[session(merge = rule)]` | the rule of each field that names none and is no flash |
+/// | `#[session(cells = Name)]` | what the struct of cells is called, where the app has a `ShopSession` of its own |
+/// | `#[session(crate = path)]` | where this crate is found, if not as `::session_runtime`: under another name, or in a crate of yours that re-exports it |
 ///
 /// Of several structs in one session, the longest lifetime counts.
 ///
@@ -206,7 +208,7 @@ pub fn session(input: TokenStream) -> TokenStream {
 /// there in vain can be removed again, what is gone is gone. If a rule leaves nothing of one field (as the
 /// `Merge` of an app can), nothing is left of the whole.
 ///
-/// Fields implement `PartialEq`, and so does the struct.
+/// Fields implement `PartialEq`, and so does the struct. `#[merge(crate = path)]` above it says where this crate is found.
 #[proc_macro_derive(Merge, attributes(merge, session, expire, flash))]
 pub fn merge(input: TokenStream) -> TokenStream {
     merge::derive(&parse_macro_input!(input as DeriveInput)).into()

@@ -3,7 +3,8 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 use syn::{
-    Data, DeriveInput, Error, Fields, FieldsNamed, Generics, Index, Result, Type, parse_quote,
+    Attribute, Data, DeriveInput, Error, Fields, FieldsNamed, Generics, Index, Result, Type,
+    parse_quote,
 };
 
 use crate::attr::{self, Given};
@@ -14,7 +15,8 @@ use crate::value::Rule;
 
 /// A field of the struct, and the rule that it names.
 struct Part<'a> {
-    ident: &'a Ident,
+    ident: Ident,
+    attrs: &'a [Attribute],
     ty: &'a Type,
     rule: Option<Given<Rule>>,
 }
@@ -22,7 +24,8 @@ struct Part<'a> {
 /// Read, check, expand.
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
-    attr::none_of_parts(&input.attrs, &mut errors);
+    let krate = attr::crate_of_parts(&input.attrs, &mut errors);
+    let krate = expand::crate_at(krate.as_ref());
     errors.keep(no_parameters(input));
     let named = errors.keep(named_fields(input));
     let fields = named.into_iter().flat_map(|fields| &fields.named);
@@ -30,8 +33,8 @@ pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
         .filter_map(|field| Part::read(field, &mut errors))
         .collect();
     match errors.report() {
-        None => expansion(input, &parts),
-        Some(faults) => skeleton(input, &faults),
+        None => expansion(input, &parts, &krate),
+        Some(faults) => skeleton(input, &faults, &krate),
     }
 }
 
@@ -41,8 +44,12 @@ impl<'a> Part<'a> {
         let mut faults = Errors::default();
         let rule = attr::rule_of_part(&field.attrs, &mut faults);
         errors.of_field(ident, faults);
-        let ty = &field.ty;
-        Some(Self { ident, ty, rule })
+        Some(Self {
+            ident: expand::own(ident),
+            attrs: &field.attrs,
+            ty: &field.ty,
+            rule,
+        })
     }
 }
 
@@ -98,9 +105,9 @@ fn named_fields(input: &DeriveInput) -> Result<&FieldsNamed> {
 ///     }
 /// };
 /// ```
-fn expansion(input: &DeriveInput, parts: &[Part<'_>]) -> TokenStream {
+fn expansion(input: &DeriveInput, parts: &[Part<'_>], krate: &TokenStream) -> TokenStream {
     let option = quote! { __session::core::option::Option };
-    let idents = parts.iter().map(|part| part.ident);
+    let idents = parts.iter().map(|part| &part.ident);
     let absent = parts.iter().map(|_| quote! { #option::None });
     let merged = parts.iter().enumerate().map(|(at, part)| merged(at, part));
     let body = quote! {
@@ -112,39 +119,45 @@ fn expansion(input: &DeriveInput, parts: &[Part<'_>]) -> TokenStream {
             #option::Some(Self { #(#merged,)* })
         })
     };
-    implementation(input, &input.generics, &body)
+    implementation(input, &input.generics, &body, krate)
 }
 
 /// `sku: __session::part::<String>(__session::rules::later::<String>, base.0, ours.sku, theirs.sku, occasion)?`
-fn merged(at: usize, Part { ident, ty, rule }: &Part<'_>) -> TokenStream {
-    let base = Index::from(at);
-    let rule = rule.as_ref();
+fn merged(at: usize, part: &Part<'_>) -> TokenStream {
+    let Part { ident, ty, .. } = part;
+    let (base, allowed) = (Index::from(at), expand::allowed(part.attrs));
+    let rule = part.rule.as_ref();
     let rule = rule.and_then(|rule| expand::function(&rule.value, ty));
     let rule = rule.unwrap_or_else(|| expand::named(keys::LATER, ty));
     quote! {
-        #ident: __session::part::<#ty>(#rule, base.#base, ours.#ident, theirs.#ident, occasion)?
+        #(#allowed)* #ident: __session::part::<#ty>(#rule, base.#base, ours.#ident, theirs.#ident, occasion)?
     }
 }
 
 /// What a faulty struct expands to: the faults, and an implementation that is never run.
-fn skeleton(input: &DeriveInput, faults: &TokenStream) -> TokenStream {
+fn skeleton(input: &DeriveInput, faults: &TokenStream, krate: &TokenStream) -> TokenStream {
     let mut generics = input.generics.clone();
     if !generics.params.is_empty() {
         // What the trait asks of its types cannot be known of a type with parameters.
         let bounds = &mut generics.make_where_clause().predicates;
         bounds.push(parse_quote!(Self: __session::core::cmp::PartialEq));
     }
-    let implementation = implementation(input, &generics, &quote! { loop {} });
+    let implementation = implementation(input, &generics, &quote! { loop {} }, krate);
     quote! { #faults #implementation }
 }
 
-fn implementation(input: &DeriveInput, generics: &Generics, body: &TokenStream) -> TokenStream {
-    let name = &input.ident;
+fn implementation(
+    input: &DeriveInput,
+    generics: &Generics,
+    body: &TokenStream,
+    krate: &TokenStream,
+) -> TokenStream {
+    let (name, allowed) = (expand::own(&input.ident), expand::allowed(&input.attrs));
     let (parameters, arguments, bounds) = generics.split_for_impl();
     quote! {
-        #[allow(deprecated, unused_variables)]
+        #(#allowed)*
         const _: () = {
-            use ::session_runtime::private as __session;
+            use #krate::private as __session;
             #[automatically_derived]
             impl #parameters __session::Merge for #name #arguments #bounds {
                 fn merge(

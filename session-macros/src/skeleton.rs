@@ -27,12 +27,13 @@ pub(crate) fn schema(schema: &Schema<'_>, faults: &TokenStream) -> TokenStream {
     let generics = generics(schema);
     let cells = expand::cells(schema, &generics);
     let implementation = implementation(schema, generics);
+    let krate = expand::krate(schema);
     quote! {
         #faults
         #cells
 
         const _: () = {
-            use ::session_runtime::private as __session;
+            use #krate::private as __session;
             #implementation
         };
     }

@@ -77,6 +77,45 @@ fn docs_and_visibility_carry_over() {
 }
 
 #[test]
+fn the_crate_and_the_cells_are_where_and_what_the_app_says() {
+    let session = expand(quote! {
+        #[session(crate = house::sessions, cells = VisitorCells, merge = sum)]
+        struct Visitor {
+            visits: u32,
+            #[merge(with = longest)]
+            query: String,
+            #[session(with = module, upgrade(from = u8, with = widen))]
+            size: u32,
+        }
+    });
+    let part = expand_merge(quote! {
+        #[merge(crate = ::house::sessions)]
+        struct Line {
+            #[merge(by_key = sku)]
+            extras: Vec<Extra>,
+            sku: String,
+        }
+    });
+    let faulty = expand(quote! {
+        #[session(crate = crate::house, cells = VisitorCells)]
+        struct Visitor {
+            #[merge(smu)]
+            visits: u32,
+        }
+    });
+    for expansion in [&session, &part, &faulty] {
+        assert!(!expansion.contains("session_runtime"), "{expansion}");
+    }
+    assert!(session.contains("use house::sessions::private as __session;"));
+    assert!(session.contains("visits: house::sessions::Field<u32>"));
+    for expansion in [&session, &faulty] {
+        assert!(expansion.contains("struct VisitorCells"));
+        assert!(!expansion.contains("VisitorSession"));
+    }
+    assert!(part.contains("use ::house::sessions::private as __session;"));
+}
+
+#[test]
 fn cells_open_in_the_order_of_their_stored_names() {
     let expansion = expand(quote! {
         struct Shop {

@@ -155,6 +155,21 @@ pub(crate) fn path(key: &Ident, input: ParseStream<'_>) -> Result<ExprPath> {
     input.parse().map_err(fault)
 }
 
+/// `= path::to::crate`.
+pub(crate) fn krate(key: &Ident, input: ParseStream<'_>) -> Result<Path> {
+    equals(key, input)?;
+    let path = input.call(Path::parse_mod_style);
+    path.map_err(expected("the path of this crate, without quotes", key))
+}
+
+/// `= Name`.
+pub(crate) fn ident(key: &Ident, input: ParseStream<'_>) -> Result<Ident> {
+    equals(key, input)?;
+    input
+        .parse()
+        .map_err(expected("a name, without quotes", key))
+}
+
 /// `= path::to::module`.
 pub(crate) fn module(key: &Ident, input: ParseStream<'_>) -> Result<Path> {
     if !input.peek(Token![=]) {

@@ -4,7 +4,7 @@ pub use crate::canonical::Canonical;
 pub use crate::error::{EncodeError, Error};
 pub use crate::field::{Field, Flash};
 pub use crate::merge::{Merge, Sides, field_by_field, part};
-pub use crate::row::{Absent, CellEdit, Lifetime, Row, RowOf, json, row, upgraded};
+pub use crate::row::{Absent, CellEdit, Lifetime, Row, RowOf, decode_with, row, upgraded};
 pub use crate::schema::{Cell, Opener, Schema, Visitor};
 pub use core;
 

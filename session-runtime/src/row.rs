@@ -208,10 +208,22 @@ fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(payload)
 }
 
-/// Reads JSON, for a module that knows how a type is stored.
-pub fn json(payload: &[u8]) -> serde_json::Deserializer<serde_json::de::SliceRead<'_>> {
-    serde_json::Deserializer::from_slice(payload)
+/// Reads JSON as the function of a module does that knows how a type is stored.
+///
+/// # Errors
+///
+/// If it is no such value.
+pub fn decode_with<T>(
+    payload: &[u8],
+    read: impl FnOnce(&mut Json<'_>) -> Result<T, serde_json::Error>,
+) -> Result<T, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    let value = read(&mut json)?;
+    json.end()?;
+    Ok(value)
 }
+
+type Json<'a> = serde_json::Deserializer<serde_json::de::SliceRead<'a>>;
 
 fn encode<T: Serialize>(value: &T, to: Canonical<'_>) -> Result<(), EncodeError> {
     value.serialize(to)
