@@ -16,11 +16,15 @@ mod memory;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "postgres")]
+mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod sweep_guard;
 #[cfg(feature = "tower-sessions")]
 pub(crate) mod tower_sessions;
+#[cfg(feature = "postgres")]
+mod tries;
 mod users;
 
 #[cfg(feature = "redis")]

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_postgres::Row;
 
@@ -14,6 +13,8 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
+use crate::store::rows::{self, RowSwap};
+use crate::store::tries::{self, Fault};
 use crate::store::{Store, Swapped, SweepGuard, Swept};
 
 mod fault;
@@ -28,17 +29,12 @@ mod wire;
 pub use fault::PostgresError;
 pub use options::PostgresOptions;
 
-use fault::Fault;
 use link::{Links, Parameters};
 use schema::Names;
 use statements::{Statement, Statements};
-use wire::Ask;
 
-/// How often a call is made if transactions are in each other's way.
-const TRIES: u32 = 3;
-
-/// How many records a sweep looks at in one transaction, so that requests in between need not wait long.
-const SWEEP: usize = 100;
+/// What it is called in errors.
+const NAME: &str = "PostgresStore";
 
 /// Records in PostgreSQL, 13 or later: for many machines, with SQL at hand.
 ///
@@ -147,51 +143,26 @@ impl PostgresStore {
 }
 
 impl Inner {
-    /// Asks until no other transaction is in the way, three times at most.
     async fn ask(
         &self,
         statement: &Statement,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, Fault> {
-        let mut tries = 1;
-        loop {
-            match self.links.query(statement, parameters).await {
-                Err(Fault::Undone(_)) if tries < TRIES => pause(tries).await,
-                answer => return answer,
-            }
-            tries += 1;
-        }
+        tries::ask(|| self.links.query(statement, parameters)).await
     }
 
-    /// Loads. If the connection breaks, which may have been broken for long, it asks again: nothing is changed by that.
     async fn load(&self, key: &[u8]) -> Result<Option<Arc<Record>>, StoreError> {
-        let mut tries = 1;
-        loop {
-            match self.ask(&self.statements.load, &[&key]).await {
-                Err(Fault::Lost(_)) if tries < TRIES => tries += 1,
-                answer => return wire::record(&answer?),
-            }
-        }
+        let parameters: Parameters<'_> = &[&key];
+        let rows = tries::read(|| self.links.query(&self.statements.load, parameters)).await?;
+        wire::record(&rows)
     }
 
     /// Looks at no more than `limit` records that are due, and says at how many.
-    async fn sweep(
-        &self,
-        cutoff: Timestamp,
-        limit: usize,
-        swept: &mut Swept,
-    ) -> Result<usize, StoreError> {
+    async fn sweep(&self, cutoff: Timestamp, limit: usize) -> Result<(usize, Swept), StoreError> {
         let (cutoff, limit) = (cutoff.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX));
         let rows = self.ask(&self.statements.sweep, &[&cutoff, &limit]).await?;
-        wire::add_swept(swept, &rows)?;
-        Ok(rows.len())
+        Ok((rows.len(), wire::swept(&rows)?))
     }
-}
-
-/// Waits for a random time that grows with the tries.
-async fn pause(tries: u32) {
-    let longest = Duration::from_millis(10) * tries;
-    tokio::time::sleep(longest.mul_f64(rand::random())).await;
 }
 
 impl fmt::Debug for PostgresStore {
@@ -207,7 +178,7 @@ impl fmt::Debug for PostgresStore {
 
 impl Store for PostgresStore {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        self.inner.load(&wire::key_bytes(key)?).await
+        self.inner.load(&rows::key_bytes(key, NAME)?).await
     }
 
     async fn swap(
@@ -216,40 +187,22 @@ impl Store for PostgresStore {
         before: Option<&Arc<Record>>,
         after: &Arc<Record>,
     ) -> Result<Swapped, StoreError> {
-        let (key, before) = (wire::key_bytes(key)?, before.map(AsRef::as_ref));
+        let (key, before) = (rows::key_bytes(key, NAME)?, before.map(AsRef::as_ref));
         self.inner.guard.observe_swap(before, after);
-        let ask = Ask::new(&key, before, after);
-        let statement = ask.statement(&self.inner.statements);
-        for _ in 0..TRIES {
-            let written = self.inner.ask(statement, &ask.parameters()).await?;
-            if !written.is_empty() {
-                return Ok(Swapped::Done);
-            }
-            // A second statement: what the first one saw may be older than what stood in its way.
-            let there = self.inner.load(&key).await?;
-            if there.as_deref().map(Record::version) != before.map(Record::version) {
-                return Ok(Swapped::Stale(there));
-            }
-            // It became what was compared between the two.
-        }
-        Err(StoreError::contended("the record changed with every look"))
+        let swap = RowSwap::new(&key, before, after);
+        let statement = self.inner.statements.of(&swap);
+        let parameters = wire::parameters(&swap);
+        let write = async || {
+            let written = self.inner.links.query(statement, &parameters).await?;
+            Ok(!written.is_empty())
+        };
+        tries::swap(before, write, || self.inner.load(&key)).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let mut swept = Swept::default();
         let Some(cutoff) = self.inner.guard.cutoff() else {
-            return Ok(swept);
+            return Ok(Swept::default());
         };
-        while swept.deleted < limit {
-            let batch = SWEEP.min(limit - swept.deleted);
-            match self.inner.sweep(cutoff, batch, &mut swept).await {
-                Ok(looked_at) if looked_at < batch => break,
-                Ok(_) => {}
-                // What has been deleted by now is told all the same; the next sweep fails too, if need be.
-                Err(_) if swept.deleted > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(swept)
+        tries::sweep(limit, |size| self.inner.sweep(cutoff, size)).await
     }
 }

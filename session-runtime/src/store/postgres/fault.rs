@@ -9,25 +9,7 @@ use tokio_postgres::Error as PgError;
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::{Causes, StoreError};
-
-/// Why a call was not answered.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// Another transaction was in the way. Nothing was done, and doing it again may well succeed.
-    Undone(StoreError),
-    /// The connection is of no more use. What was asked may or may not have been done.
-    Lost(StoreError),
-    /// Doing it again at once would not help.
-    Other(StoreError),
-}
-
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Undone(error) | Fault::Lost(error) | Fault::Other(error) => error,
-        }
-    }
-}
+use crate::store::tries::Fault;
 
 impl From<PgError> for Fault {
     fn from(error: PgError) -> Self {

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row};
 
-use super::fault::{Fault, unconnected};
+use super::fault::unconnected;
 use super::statements::Statement;
+use crate::store::tries::Fault;
 
 /// How long what nobody waits for any more may take, before its connection is given up.
 const SETTLE: Duration = Duration::from_millis(500);

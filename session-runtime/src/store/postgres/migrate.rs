@@ -9,9 +9,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::Inner;
-use super::fault::Fault;
 use super::schema::VERSION;
 use crate::error::StoreError;
+use crate::store::tries::Fault;
 
 /// How long it may take in all: others may be making the tables, and the server may have fallen silent.
 const LONGEST: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! What is in the database: the names of tables, and the text that makes them.
 
 use super::fault::PostgresError;
+use crate::store::rows;
 
 /// The version of [`TEXT`]. What the binary before cannot work with needs tables of a new name beside the old ones, so
 /// that both run side by side during a deploy.
@@ -64,24 +65,15 @@ impl Names {
 
     /// Returns the number of the lock under which these are made: the same in every process and version.
     pub(super) fn lock(&self) -> i64 {
-        // FNV-1a.
-        let hash = self
-            .records()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-                (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        hash.cast_signed()
+        rows::lock_number(&self.records()).cast_signed()
     }
 }
 
-/// Takes letters, digits, `_` and `-`: nothing that quoting could trip over.
 fn check(what: &'static str, name: &str, longest: usize) -> Result<(), PostgresError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > longest || !name.chars().all(plain) {
-        return Err(PostgresError::name(what, name, longest));
+    if rows::is_plain(name, longest) {
+        return Ok(());
     }
-    Ok(())
+    Err(PostgresError::name(what, name, longest))
 }
 
 fn quoted(name: &str) -> String {

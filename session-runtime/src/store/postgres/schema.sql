@@ -16,6 +16,7 @@ END $do$;
 -- beginning. While there is room on the page, it writes no index either.
 CREATE TABLE IF NOT EXISTS {records} (
     key     bytea  NOT NULL,
+    -- Of a name of more than 255 bytes, '\xff' and a hash.
     name    bytea  NOT NULL,
     -- When to look at the record for sweeping: never after it expires, maybe before. An extension leaves this alone, so
     -- that no index has to be written.

@@ -4,6 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::schema::Names;
 use crate::store::KEPT_AFTER_EXPIRY;
+use crate::store::rows::RowSwap;
 
 /// A statement, and the types of its parameters: given along, the server need not be asked for them.
 #[derive(Debug)]
@@ -55,8 +56,7 @@ const WRITE: &[Type] = &[
 /// How many of them the head alone takes.
 pub(super) const WRITE_HEAD: usize = 5;
 
-/// The name of a record's own row. What stands beside it has the names of its slots, which are text and never this.
-pub(super) const HEAD: &[u8] = b"\xff";
+/// Finds a record's own row, by [`HEAD`](crate::store::rows::HEAD).
 const IS_HEAD: &str = r"name = '\xff'";
 
 impl Statements {
@@ -81,6 +81,19 @@ impl Statements {
             create: Write::new(create, &table),
             update: Write::new(update, &table),
             sweep: sweep(&table, by_server),
+        }
+    }
+
+    /// Returns the statement that writes no more than has to be.
+    pub(super) fn of(&self, swap: &RowSwap<'_>) -> &Statement {
+        let write = match swap.before {
+            None => &self.create,
+            Some(_) => &self.update,
+        };
+        if swap.is_head_alone() {
+            &write.head
+        } else {
+            &write.all
         }
     }
 }

@@ -1,0 +1,135 @@
+//! Records as rows of a table: one for the head, and one for each of the larger payloads beside it.
+
+use std::str;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::error::StoreError;
+use crate::frame::{self, Delta};
+use crate::key::Key;
+use crate::record::{Record, Version};
+use crate::store::Swept;
+
+/// The name of a record's own row. What stands beside it has the names of its slots, which are text and never this.
+pub(super) const HEAD: &[u8] = b"\xff";
+
+/// The most bytes of a slot's name that stand in an index; of a longer one, a hash does.
+const LONGEST_SLOT: usize = 255;
+
+/// The most bytes of a user's name: databases limit what goes into an index.
+const LONGEST_USER: usize = 1024;
+
+/// How many bytes of small payloads stand in the record's own row.
+const ROOM: usize = 2 << 10;
+
+/// A swap, as rows that are written and removed.
+pub(super) struct RowSwap<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) version: i64,
+    pub(super) expires: i64,
+    pub(super) head: Vec<u8>,
+    pub(super) before: Option<i64>,
+    pub(super) removed: Vec<Vec<u8>>,
+    /// The names of what is written beside the head, and the payloads in the same order.
+    pub(super) names: Vec<Vec<u8>>,
+    pub(super) payloads: Vec<&'a [u8]>,
+}
+
+impl<'a> RowSwap<'a> {
+    pub(super) fn new(key: &'a [u8], before: Option<&'a Record>, after: &'a Record) -> Self {
+        let Delta {
+            head,
+            written,
+            removed,
+        } = frame::delta(before, after, ROOM);
+        let names = written.iter().map(|slot| row_name(slot.name().as_str()));
+        let removed = removed.iter().map(|name| row_name(name.as_str()));
+        Self {
+            key,
+            version: number(after.version()),
+            expires: after.expires().as_millis(),
+            head,
+            before: before.map(|before| number(before.version())),
+            removed: removed.collect(),
+            names: names.collect(),
+            payloads: written.iter().map(|slot| slot.payload().as_ref()).collect(),
+        }
+    }
+
+    /// Returns `true` if nothing beside the head changes.
+    pub(super) fn is_head_alone(&self) -> bool {
+        self.removed.is_empty() && self.names.is_empty()
+    }
+}
+
+/// Returns the version as a number that the server compares.
+fn number(version: Version) -> i64 {
+    i64::from_le_bytes(version.to_bytes())
+}
+
+/// Returns the key as the tables of `store` have it.
+pub(super) fn key_bytes(key: &Key, store: &str) -> Result<Vec<u8>, StoreError> {
+    if let Key::User(user) = key {
+        let size = user.as_str().len();
+        if size > LONGEST_USER {
+            return Err(StoreError::broken(format!(
+                "a user's name of {size} bytes: {store} takes {LONGEST_USER} at most"
+            )));
+        }
+    }
+    Ok(key.to_string().into_bytes())
+}
+
+/// Returns the name of the row in which a slot's payload stands beside its record.
+fn row_name(slot: &str) -> Vec<u8> {
+    if slot.len() <= LONGEST_SLOT {
+        return slot.as_bytes().to_vec();
+    }
+    // Which no text begins with, either.
+    let mut name = HEAD.to_vec();
+    name.extend_from_slice(&Sha256::digest(slot));
+    name
+}
+
+/// Reads a record from its rows, each a name and a payload: that of its head, and those beside it.
+pub(super) fn record<N: AsRef<[u8]>, P>(
+    mut rows: Vec<(N, P)>,
+    bytes: impl Fn(&P) -> Bytes,
+) -> Result<Option<Arc<Record>>, StoreError> {
+    // There may be thousands.
+    rows.sort_unstable_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
+    let find = |name: &[u8]| {
+        let at = rows.binary_search_by(|(other, _)| other.as_ref().cmp(name));
+        at.ok().map(|at| bytes(&rows[at].1))
+    };
+    let Some(head) = find(HEAD) else {
+        return Ok(None);
+    };
+    let record = frame::unpack(&head, |slot| find(&row_name(slot)))?;
+    Ok(Some(Arc::new(record)))
+}
+
+/// Adds a record that sweeping has deleted. What cannot be read has gone all the same.
+pub(super) fn add_swept(swept: &mut Swept, key: &[u8], head: &Bytes) {
+    let key = str::from_utf8(key).ok().and_then(Key::parse);
+    match (key, frame::unpack_head(head)) {
+        (Some(key), Ok(record)) => swept.add(key, &record),
+        _ => swept.deleted += 1,
+    }
+}
+
+/// Returns `true` if a table may have that name: letters, digits, `_` and `-`, nothing that quoting could trip over.
+pub(super) fn is_plain(name: &str, longest: usize) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !name.is_empty() && name.len() <= longest && name.chars().all(plain)
+}
+
+/// Returns the number of the lock under which a table is made: the same in every process and version.
+pub(super) fn lock_number(table: &str) -> u64 {
+    // FNV-1a.
+    table.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
