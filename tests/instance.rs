@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use session_runtime::store::{PostgresStore, RedisStore};
+use session_runtime::store::{MysqlStore, PostgresStore, RedisStore};
 use session_runtime::{Session, SessionLayer};
 use session_tests::PATIENCE;
 use tokio::net::TcpListener;
@@ -92,6 +92,10 @@ async fn layer(url: &str, name: &str, deadline: Duration) -> SessionLayer {
         let options = RedisStore::options().prefix(name).timeout(PATIENCE);
         let store = options.connect(url).await;
         SessionLayer::new(store.expect("the server answers"))
+    } else if url.starts_with("mysql:") {
+        let options = MysqlStore::options().database(name).wait(PATIENCE);
+        let store = options.connect(url);
+        SessionLayer::new(store.expect("the URL is fine"))
     } else {
         let options = PostgresStore::options().schema(name).wait(PATIENCE);
         let store = options.connect(url);

@@ -29,10 +29,22 @@ use crate::record::{Ended, Expiry, FieldName, Head, Record, Slot, Version};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 
-#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+#[cfg(any(
+    test,
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
 mod packed;
 
-#[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
+#[cfg(any(
+    test,
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
 pub(crate) use packed::{Delta, delta};
 
 /// The format written. Older ones must stay readable; a newer one is refused, not guessed at.
@@ -251,7 +263,7 @@ pub(crate) fn unpack(
 }
 
 /// Reads all of a record but its slots: what its head says of it, whatever stands beside it.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub(crate) fn unpack_head(head: &Bytes) -> Result<Record, StoreError> {
     let mut reader = Reader { frame: head, at: 0 };
     reader.facts().map_err(StoreError::broken)

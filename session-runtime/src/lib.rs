@@ -6,6 +6,7 @@ struct Users;
 
 #[cfg(all(
     doctest,
+    feature = "mysql",
     feature = "postgres",
     feature = "redis",
     feature = "sqlite",

@@ -114,6 +114,15 @@ macro_rules! on_each_swept_store {
                 }
             })*
         }
+
+        mod swept_on_mysql {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                if let Some(site) = super::Site::on_mysql().await {
+                    super::$test(site).await;
+                }
+            })*
+        }
     };
 }
 

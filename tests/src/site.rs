@@ -11,13 +11,14 @@ use axum::handler::Handler;
 use http::Request;
 use http::request::Parts;
 use session_runtime::store::{
-    CachedStore, MemoryStore, PostgresStore, Record, RedisStore, Slot, SqliteStore, Store, Swapped,
+    CachedStore, MemoryStore, MysqlStore, PostgresStore, Record, RedisStore, Slot, SqliteStore,
+    Store, Swapped,
 };
 use session_runtime::testing::TestClock;
 use session_runtime::{Clock, Key, Schema, Session, SessionId, SessionLayer, Timestamp, UserId};
 use tempfile::TempDir;
 
-use crate::{Browser, FaultStore, PATIENCE, PostgresServer, RedisServer, Reply};
+use crate::{Browser, FaultStore, MysqlServer, PATIENCE, PostgresServer, RedisServer, Reply};
 
 /// A store whose calls are counted, a clock that stands still, and the layer over both.
 #[derive(Debug)]
@@ -106,6 +107,15 @@ impl Site<PostgresStore> {
     /// A site on the PostgreSQL that the tests of this process share. `None` if this machine has none.
     pub async fn on_postgres() -> Option<Self> {
         let (server, clock) = (PostgresServer::shared()?, TestClock::new());
+        let store = server.store(clock.clone()).await;
+        Some(Self::at(clock, store))
+    }
+}
+
+impl Site<MysqlStore> {
+    /// A site on the MariaDB that the tests of this process share. `None` if this machine has none.
+    pub async fn on_mysql() -> Option<Self> {
+        let (server, clock) = (MysqlServer::shared()?, TestClock::new());
         let store = server.store(clock.clone()).await;
         Some(Self::at(clock, store))
     }
@@ -258,8 +268,8 @@ impl<A: Send + Sync> FromRequestParts<A> for Handles {
     }
 }
 
-/// Runs each `async fn test(site: Site<impl Store>)` on a site of each store: in memory, in a file, on Redis and on
-/// PostgreSQL. On a machine that has no such server, the test says so and is over.
+/// Runs each `async fn test(site: Site<impl Store>)` on a site of each store: in memory, in a file, on Redis, on
+/// PostgreSQL and on MariaDB. On a machine that has no such server, the test says so and is over.
 #[macro_export]
 macro_rules! on_each_store {
     ($($test:ident),* $(,)?) => {
@@ -290,6 +300,15 @@ macro_rules! on_each_store {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 if let Some(site) = $crate::Site::on_postgres().await {
+                    super::$test(site).await;
+                }
+            })*
+        }
+
+        mod on_mysql {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                if let Some(site) = $crate::Site::on_mysql().await {
                     super::$test(site).await;
                 }
             })*

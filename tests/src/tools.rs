@@ -12,16 +12,21 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The Debian package of each program that tests use.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
     ("initdb", "postgresql"),
+    ("mariadb-install-db", "mariadb-server"),
+    ("mariadbd", "mariadb-server"),
     ("pgbouncer", "pgbouncer"),
     ("redis-server", "redis-server"),
 ];
 
 /// Debian keeps a folder for each version of PostgreSQL, none of them on the PATH.
 const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// Where servers are, which is not on the PATH of everybody.
+const SERVERS: &str = "/usr/sbin";
 
 /// Where a program is. `None`, and a line that says so, if this machine has none: the test is to return then.
 ///
@@ -34,6 +39,7 @@ pub fn require(program: &str) -> Option<PathBuf> {
     let found = env::var_os("PATH")
         .iter()
         .flat_map(env::split_paths)
+        .chain([PathBuf::from(SERVERS)])
         .chain(postgres_folders())
         .map(|folder| folder.join(program))
         .find(|path| path.is_file());

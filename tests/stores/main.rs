@@ -5,6 +5,7 @@
 
 mod adapter;
 mod memory;
+mod mysql;
 mod own_store;
 mod postgres;
 mod redis;

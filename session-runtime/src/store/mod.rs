@@ -12,18 +12,20 @@ use std::sync::Arc;
 mod cached;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod sweep_guard;
 #[cfg(feature = "tower-sessions")]
 pub(crate) mod tower_sessions;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod tries;
 mod users;
 
@@ -31,6 +33,8 @@ mod users;
 pub use cached::CachedStore;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
+#[cfg(feature = "mysql")]
+pub use mysql::{MysqlError, MysqlOptions, MysqlStore};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
 #[cfg(feature = "redis")]

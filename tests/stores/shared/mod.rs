@@ -7,8 +7,8 @@ mod instances;
 
 mod stand;
 
-/// Runs each `async fn test(stand: Stand<impl Server>)` over Redis and over PostgreSQL, one after the other: they
-/// are about time, or need the machine for themselves.
+/// Runs each `async fn test(stand: Stand<impl Server>)` over Redis, PostgreSQL and MariaDB, one after the other:
+/// they are about time, or need the machine for themselves.
 macro_rules! on_each_server {
     ($($test:ident),* $(,)?) => {
         mod on_redis {
@@ -22,6 +22,13 @@ macro_rules! on_each_server {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 $crate::shared::stand::run(super::$test::<session_tests::PostgresServer>).await;
+            })*
+        }
+
+        mod on_mysql {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                $crate::shared::stand::run(super::$test::<session_tests::MysqlServer>).await;
             })*
         }
     };

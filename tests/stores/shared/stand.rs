@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::handler::Handler;
+use mysql_async::Row;
+use mysql_async::prelude::Queryable;
 use session_runtime::Session;
-use session_runtime::store::{PostgresStore, Record, RedisStore, Store};
+use session_runtime::store::{MysqlStore, PostgresStore, Record, RedisStore, Store};
 use session_tests::wait_for;
-use session_tests::{PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire};
+use session_tests::{
+    MysqlServer, PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -155,6 +159,57 @@ impl Server for PostgresServer {
             for row in client.query(&rows, &[]).await.expect("an answer") {
                 let row: String = row.get(0);
                 writeln!(dump, "{table} {row} {}", spelt_out(&row)).expect("text");
+            }
+        }
+        dump
+    }
+}
+
+impl Server for MysqlServer {
+    type Store = MysqlStore;
+
+    fn shared() -> Option<&'static Self> {
+        Self::shared()
+    }
+
+    fn port(&self) -> u16 {
+        self.port()
+    }
+
+    fn url(&self, port: u16) -> String {
+        self.url_at(port)
+    }
+
+    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> MysqlStore {
+        let mut options = MysqlStore::options().database(name).pool_size(CONNECTIONS);
+        if let Some(patience) = patience {
+            options = options.wait(patience);
+        }
+        let store = options.connect(url).expect("the URL is fine");
+        if patience.is_some() {
+            store.migrate().await.expect("the tables can be made");
+        }
+        store
+    }
+
+    async fn dump(&self, name: &str) -> String {
+        let mut client = self.client().await;
+        let tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = ?";
+        let tables: Vec<String> = client.exec(tables, (name,)).await.expect("an answer");
+        assert!(!tables.is_empty());
+        let mut dump = String::new();
+        for table in tables {
+            let rows = format!("SELECT * FROM `{name}`.`{table}`");
+            let rows: Vec<Row> = client.query(rows).await.expect("an answer");
+            for row in rows {
+                write!(dump, "{table}").expect("text");
+                for value in row.unwrap() {
+                    let value: Option<Vec<u8>> = mysql_async::from_value(value);
+                    let value = value.unwrap_or_default();
+                    let text = String::from_utf8_lossy(&value);
+                    write!(dump, " {text} {}", hex(&value)).expect("text");
+                }
+                dump.push('\n');
             }
         }
         dump
