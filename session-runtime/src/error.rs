@@ -282,7 +282,7 @@ impl fmt::Display for Error {
             }
             Kind::Random => f.write_str("the operating system's random generator failed"),
             Kind::Revoked => f.write_str(
-                "all sessions of the user were revoked, or the user was deleted, while the login was under way",
+                "the session was ended, all sessions of the user were revoked, or the user was deleted, while the login was under way",
             ),
             Kind::TooManySessions => f.write_str(
                 "the user has as many sessions as `SessionLayer::max_sessions` allows",

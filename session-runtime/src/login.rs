@@ -142,7 +142,7 @@ impl Login<'_> {
                         Err(error) => return Err(self.refused(opened, error).await),
                     };
                     if is_over {
-                        opened = self.create().await?;
+                        opened = self.open_another().await?;
                         sure = Sure::New;
                     } else {
                         sure = Sure::At(record.as_ref().map(|record| record.version()));
@@ -326,12 +326,26 @@ impl Login<'_> {
             unknown: failure.unknown,
             ..failure.error.into()
         })?;
-        let opened = amended.record.filter(|_| amended.outcome);
-        Ok(opened.map(|record| OpenedSession {
-            id,
-            record,
-            is_new: false,
-        }))
+        match amended.record.filter(|_| amended.outcome) {
+            // It was opened, and its answer was lost; by the time that it was known again, it had been ended.
+            Some(record) if record.ended().is_some() => self.open_another().await.map(Some),
+            Some(record) => Ok(Some(OpenedSession {
+                id,
+                record,
+                is_new: false,
+            })),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes on in a new session after the one that was opened has been ended. What this request has changed of what follows
+    /// the user was set apart in that, and may have been credited by whoever ended it: it is not brought along again.
+    async fn open_another(&self) -> Result<OpenedSession, LoginFailure> {
+        let follows = |edit: &SlotEdit| edit.row.follows() && edit.is_change();
+        if self.edits.iter().any(follows) {
+            return Err(Error::revoked().into());
+        }
+        self.create().await
     }
 
     async fn create(&self) -> Result<OpenedSession, LoginFailure> {

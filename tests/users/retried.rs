@@ -8,12 +8,12 @@ use http::StatusCode;
 use session_runtime::store::Store;
 use session_runtime::{Error, Session, UserId};
 use session_tests::customers::{
-    NOTHING, Shop, add, entering, guest, login, logout, quietly, shown, user, why,
+    NOTHING, Shop, add, ask, entering, guest, login, logout, quietly, shown, user, why,
 };
 use session_tests::{Fault, Site, on_a_cache, on_each_store};
 
 use super::breaks::{
-    CONFIRMATION, OPENING, WAITS, break_login, break_off, breaks, calls, hasty, with_limit,
+    CONFIRMATION, OPENING, WAITS, break_login, break_off, breaks, calls, hasty, logs_in, with_limit,
 };
 use super::stored::{HOUR, MINUTE, account, admitted};
 
@@ -27,6 +27,8 @@ on_each_store!(
     once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user,
     who_leaves_has_left_whatever_a_login_before_has_come_to,
     a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_session,
+    what_a_login_sets_apart_is_credited_once_though_a_logout_credits_it_meanwhile,
+    a_login_whose_session_is_ended_while_its_answer_is_lost_goes_on_in_another,
 );
 
 on_a_cache!(
@@ -335,4 +337,52 @@ async fn a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_s
         assert_eq!(one.visit(enter).await.status, StatusCode::OK);
         assert_eq!(quietly(&mut one, points).await, "4", "{at:?}");
     }
+}
+
+async fn what_a_login_sets_apart_is_credited_once_though_a_logout_credits_it_meanwhile(
+    site: Site<impl Store>,
+) {
+    let tab = guest(&site, &[2]).await;
+    let mut first = tab.clone();
+    login(&mut first, "ada").await;
+    assert_eq!(account(&site, "ada").await, "[2] 2");
+    let held = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Held]);
+    site.store.plan(held);
+    let second = {
+        let mut tab = tab.clone();
+        tokio::spawn(async move {
+            let handler = async |mut session: Session<Shop>| {
+                add(&mut session, 4);
+                session.login("ada").await
+            };
+            let reply = tab.visit(handler).await;
+            (reply, tab)
+        })
+    };
+    site.store.until_held(1).await;
+    ask(&mut first, logout).await;
+    site.store.release();
+    let (reply, mut tab) = second.await.expect("the request ends well");
+    // Nobody can tell it any more whether that was credited.
+    assert!(reply.error.as_ref().is_some_and(Error::is_revoked));
+    assert!(reply.set_cookies().is_empty());
+    assert_eq!(account(&site, "ada").await, "[2,4] 6");
+    login(&mut tab, "ada").await;
+    assert_eq!(ask(&mut tab, shown).await, "ada [2, 4] 6 plain");
+}
+
+async fn a_login_whose_session_is_ended_while_its_answer_is_lost_goes_on_in_another(
+    site: Site<impl Store>,
+) {
+    let mut tab = guest(&site, &[2]).await;
+    let calls = std::iter::repeat_n(Fault::None, OPENING);
+    site.store.plan(calls.chain([Fault::After, Fault::Held]));
+    let login = logs_in(tab.clone(), "ada");
+    site.store.until_held(1).await;
+    ask(&mut tab, logout).await;
+    site.store.release();
+    let (mut tab, reply) = login.await.expect("the request ends well");
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert!(ask(&mut tab, shown).await.starts_with("ada "));
+    assert_eq!(admitted(&site, "ada").await, [tab.key()]);
 }
