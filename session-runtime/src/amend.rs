@@ -14,7 +14,7 @@ use crate::observe;
 use crate::plan::Plan;
 use crate::queue::{Turn, jittered};
 use crate::record::Record;
-use crate::store::Swapped;
+use crate::store::{Answer, Swapped};
 
 #[cfg(all(test, feature = "memory", feature = "cookie", feature = "testing"))]
 mod tests;
@@ -33,6 +33,8 @@ pub(crate) struct Amended<T> {
     pub(crate) outcome: T,
     /// It was written.
     pub(crate) written: bool,
+    /// When that was planned.
+    pub(crate) at: Timestamp,
 }
 
 /// A swap that may or may not have happened: all that is needed to ask again.
@@ -40,7 +42,7 @@ pub(crate) struct Amended<T> {
 pub(crate) struct UnknownOutcome {
     before: Option<Arc<Record>>,
     after: Arc<Record>,
-    /// When it was first asked, by the monotonic clock.
+    /// When it was first known to be unknown, by the monotonic clock.
     asked: Duration,
 }
 
@@ -80,27 +82,29 @@ pub(crate) async fn amend<T>(
     let mut since = queue.turns();
     let mut turn: Option<Turn<'_>> = None;
     loop {
-        let queues = conflicts > 0 || queue.is_contended(key, config.clock.elapsed());
+        let queues = conflicts > 0 || queue.is_contended(key, || config.clock.elapsed());
         if turn.is_none() && queues {
-            let own = queue.turn(deadline).await.ok_or_else(unsettled)?;
+            let own = Box::pin(queue.turn(deadline)).await.ok_or_else(unsettled)?;
             own.last_of(key, since, &mut there);
             turn = Some(own);
         }
         if let Some(turn) = &mut turn {
-            turn.give_way(there.as_ref(), deadline).await;
+            Box::pin(turn.give_way(there.as_ref(), deadline)).await;
         }
         if queues && Instant::now() >= deadline {
             return Err(unsettled().into());
         }
-        let (after, outcome) = match plan(there.as_ref(), config.now())? {
+        let at = config.now();
+        let (after, outcome) = match plan(there.as_ref(), at)? {
             Plan::Leave(outcome) => {
                 return Ok(Amended {
                     record: there,
                     outcome,
                     written: false,
+                    at,
                 });
             }
-            Plan::Write(after, outcome) => (Arc::new(*after), outcome),
+            Plan::Write(after, outcome) => (after, outcome),
         };
         let swapped = swap(config, key, there.as_ref(), &after, deadline).await?;
         if let Some(turn) = &mut turn {
@@ -116,6 +120,7 @@ pub(crate) async fn amend<T>(
                     record: Some(record),
                     outcome,
                     written: true,
+                    at,
                 });
             }
             // A row that its user is to have, for instance, is not there.
@@ -141,17 +146,18 @@ fn unsettled() -> Error {
 /// Puts a new record under a key. `None` if there is another.
 pub(crate) async fn create(
     config: &Config,
-    key: Key,
+    key: &Key,
     deadline: Instant,
     make: impl Fn(Timestamp) -> Result<Record, Error> + Send + Sync,
 ) -> Result<Option<Arc<Record>>, Failure> {
-    let created = amend(config, &key, None, deadline, |there, now| {
+    let plan = |there: Option<&Arc<Record>>, now| {
         Ok(match there {
-            None => Plan::Write(Box::new(make(now)?), true),
+            None => Plan::Write(Arc::new(make(now)?), true),
             Some(_) => Plan::Leave(false),
         })
-    });
-    let created = created.await?;
+    };
+    // Awaited where it is made: a future that is moved is kept twice.
+    let created = amend(config, key, None, deadline, plan).await?;
     Ok(created.record.filter(|_| created.outcome))
 }
 
@@ -171,30 +177,47 @@ async fn swap(
     after: &Arc<Record>,
     deadline: Instant,
 ) -> Result<Settled, Failure> {
-    let this = UnknownOutcome {
-        before: before.cloned(),
-        after: Arc::clone(after),
-        asked: config.clock.elapsed(),
-    };
     config.traffic.count_swap(before.is_none());
-    let mut unknown = false;
+    let mut unknown: Option<UnknownOutcome> = None;
     loop {
-        let swapped = timeout_at(deadline, config.store.swap(key, before, after)).await;
-        let error = match swapped.unwrap_or_else(|_| Err(StoreError::timeout())) {
-            Ok(Swapped::Done) => return Ok(Settled::Applied(Arc::clone(after))),
-            Ok(Swapped::Stale(there)) if !unknown => return Ok(Settled::Stale(there)),
-            Ok(Swapped::Stale(there)) => return this.verdict(there),
-            Err(error) => error,
+        let swapped = swap_once(config, key, before, after, deadline).await;
+        let error = match (swapped, &unknown) {
+            (Ok(Swapped::Done), _) => return Ok(Settled::Applied(Arc::clone(after))),
+            (Ok(Swapped::Stale(there)), None) => return Ok(Settled::Stale(there)),
+            (Ok(Swapped::Stale(there)), Some(unknown)) => return unknown.verdict(there),
+            (Err(error), _) => error,
         };
-        unknown |= error.is_unknown();
-        let next = Instant::now() + jittered(AGAIN);
-        if !error.is_transient() || next >= deadline || !is_wanted(before, after, config.now()) {
-            return Err(Failure {
-                error: error.into(),
-                unknown: unknown.then_some(this),
+        if error.is_unknown() {
+            unknown.get_or_insert_with(|| UnknownOutcome {
+                before: before.cloned(),
+                after: Arc::clone(after),
+                asked: config.clock.elapsed(),
             });
         }
-        sleep_until(next).await;
+        let next = Instant::now() + jittered(AGAIN);
+        let again = error.is_transient()
+            && config.store.at_once().is_none()
+            && next < deadline
+            && is_wanted(before, after, config.now());
+        if !again {
+            let error = error.into();
+            return Err(Failure { error, unknown });
+        }
+        Box::pin(sleep_until(next)).await;
+    }
+}
+
+/// Asks the store once.
+async fn swap_once(
+    config: &Config,
+    key: &Key,
+    before: Option<&Arc<Record>>,
+    after: &Arc<Record>,
+    deadline: Instant,
+) -> Result<Swapped, StoreError> {
+    match config.store.at_once() {
+        Some(store) => store.swap(key, before, after),
+        None => in_time(deadline, config.store.swap(key, before, after)).await,
     }
 }
 
@@ -226,8 +249,7 @@ impl UnknownOutcome {
             None => age < CREATED && after.is_live(config.now()),
         };
         let there = if again {
-            let swapped = timeout_at(deadline, config.store.swap(key, before.as_ref(), after));
-            match swapped.await.unwrap_or_else(|_| Err(StoreError::timeout())) {
+            match swap_once(config, key, before.as_ref(), after, deadline).await {
                 Ok(Swapped::Done) => return Ok((Some(Arc::clone(after)), true)),
                 Ok(Swapped::Stale(there)) => there,
                 Err(error) => return Err(self.still(error)),
@@ -284,10 +306,18 @@ pub(crate) async fn load(
     freshness: Freshness,
     deadline: Instant,
 ) -> Result<Option<Arc<Record>>, StoreError> {
+    if let Some(store) = config.store.at_once() {
+        return store.load(key);
+    }
     let answer = match freshness {
         Freshness::Near => config.store.load(key),
         Freshness::Latest => config.store.load_latest(key),
     };
-    let loaded = timeout_at(deadline, answer).await;
-    loaded.unwrap_or_else(|_| Err(StoreError::timeout()))
+    in_time(deadline, answer).await
+}
+
+/// Waits for a store, until the deadline.
+async fn in_time<T>(deadline: Instant, answer: Answer<'_, T>) -> Result<T, StoreError> {
+    let answered = Box::pin(timeout_at(deadline, answer)).await;
+    answered.unwrap_or_else(|_| Err(StoreError::timeout()))
 }

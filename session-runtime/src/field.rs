@@ -305,17 +305,25 @@ impl<T: Send + Sync + 'static> Field<T> {
     }
 
     fn payload(&self, opened: &Opened<T>) -> Result<Payload, Error> {
+        let stored = self.stored();
+        let about = stored.map_or(0, |slot| slot.payload().len());
         let encode = |value: &T| {
             self.row
-                .encode_value(value)
+                .encode_value(value, about)
                 .map_err(|error| Error::encode(self.row.name(), error))
         };
         let payload = encode(&opened.value)?;
         if self.marks.has(Marks::SET) {
             return Ok(Payload::New(payload));
         }
-        if self.stored().is_some_and(|slot| slot.payload() == &payload) {
-            return Ok(Payload::Same);
+        if let Some(slot) = stored {
+            if slot.payload() == &payload {
+                return Ok(Payload::Same);
+            }
+            // This process has written it, and so in the same way.
+            if slot.name().is_given_by(self.row.name()) {
+                return Ok(Payload::New(payload));
+            }
         }
         // The stored bytes may be another way to say what was handed out: written by a version of the app
         // that knows more, or less.
@@ -349,7 +357,26 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
         (self.is_present(), self.expiry())
     }
 
-    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error> {
+    fn edit(
+        &self,
+        now: Timestamp,
+        may_slide: MaySlide<'_>,
+        edits: &mut Vec<CellEdit>,
+    ) -> Result<(), Error> {
+        if self.value.get().is_some() || self.marks.has(Marks::ANY & !Marks::FAILED) {
+            edits.extend(self.edit_of_touched(now, may_slide)?);
+        }
+        Ok(())
+    }
+}
+
+impl<T: Send + Sync + 'static> Field<T> {
+    /// Returns what the handler did to it. By itself, since most cells are not touched.
+    fn edit_of_touched(
+        &self,
+        now: Timestamp,
+        may_slide: MaySlide<'_>,
+    ) -> Result<Option<CellEdit>, Error> {
         let retimed = self.lifetime() != Lifetime::Usual;
         if !retimed && !self.marks.has(Marks::ANY & !Marks::FAILED) {
             return Ok(None);

@@ -313,7 +313,7 @@ impl Contents {
         record.expires = self.expires;
         record.updated = record.updated.max(now);
         record.seen = record.seen.max(now);
-        record.head.secrets = Secrets::first(id.secret, now);
+        record.head_mut().secrets = Secrets::first(id.secret, now);
         record.put_sorted(self.slots.clone());
         record
     }

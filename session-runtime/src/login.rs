@@ -265,7 +265,7 @@ impl Login<'_> {
             |there, now| {
                 Ok(match there.filter(|there| there.ended().is_none()) {
                     Some(there) if may_end(there, now) => {
-                        Plan::Write(Box::new(there.tombstone(Ended::Expired, now)), None)
+                        Plan::Write(Arc::new(there.tombstone(Ended::Expired, now)), None)
                     }
                     there => Plan::Leave(there.map(|there| there.expires())),
                 })
@@ -351,10 +351,8 @@ impl Login<'_> {
     async fn create(&self) -> Result<OpenedSession, LoginFailure> {
         loop {
             let id = SessionId::generate()?;
-            let open = self.opening(id);
-            let created = create(self.config, Key::from(&id), self.deadline, |now| {
-                open.create(now)
-            });
+            let (key, open) = (Key::from(&id), self.opening(id));
+            let created = create(self.config, &key, self.deadline, |now| open.create(now));
             // Another record of that selector: one in 2^64, or a generator that repeats itself.
             if let Some(record) = created.await.map_err(|failure| failure.error)? {
                 return Ok(OpenedSession {

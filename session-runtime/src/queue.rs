@@ -68,11 +68,11 @@ impl Queue {
         self.turns.load(Ordering::SeqCst)
     }
 
-    /// Returns `true` if the key had a conflict a moment ago. `now` is of the monotonic clock.
-    pub(crate) fn is_contended(&self, key: &Key, now: Duration) -> bool {
+    /// Returns `true` if the key had a conflict a moment ago. `now` tells the monotonic clock's time.
+    pub(crate) fn is_contended(&self, key: &Key, now: impl FnOnce() -> Duration) -> bool {
         let (contended, until) = &self.contended;
         contended.load(Ordering::Relaxed) == key.spread()
-            && millis(now) < until.load(Ordering::Relaxed)
+            && millis(now()) < until.load(Ordering::Relaxed)
     }
 
     /// Notes a conflict.

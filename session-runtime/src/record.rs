@@ -1,7 +1,10 @@
 //! Records and slots: what a store keeps.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::mem;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +41,20 @@ impl FieldName {
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns `true` if it is that very text, not an equal one: a name that a field's row has given in this process.
+    pub(crate) fn is_given_by(&self, name: &'static str) -> bool {
+        ptr::eq(self.as_str(), name)
+    }
+
+    /// Compares the name with another. Mostly it is the very same text.
+    pub(crate) fn compare(&self, name: &str) -> Ordering {
+        if ptr::eq(self.as_str(), name) {
+            Ordering::Equal
+        } else {
+            self.as_str().cmp(name)
+        }
     }
 }
 
@@ -343,7 +360,7 @@ impl Head {
 pub struct Record {
     version: Version,
     /// The versions it has had, the newest last.
-    earlier: Vec<Version>,
+    earlier: Box<[Version]>,
     /// Why it is over, if it is.
     pub(crate) ended: Option<Ended>,
     /// When it is gone for readers.
@@ -352,9 +369,12 @@ pub struct Record {
     pub(crate) updated: Timestamp,
     /// When it was last written or touched.
     pub(crate) seen: Timestamp,
-    pub(crate) head: Box<Head>,
+    /// Shared with the versions that have the same.
+    pub(crate) head: Arc<Head>,
     /// Sorted by name, each name once.
     slots: Vec<Arc<Slot>>,
+    /// The bytes of all names and payloads.
+    size: usize,
 }
 
 impl Record {
@@ -362,16 +382,17 @@ impl Record {
     pub fn new(now: Timestamp, expires: Timestamp) -> Self {
         Self {
             version: Version::random(),
-            earlier: Vec::new(),
+            earlier: Box::default(),
             ended: None,
             expires,
             updated: now,
             seen: now,
-            head: Box::new(Head {
+            head: Arc::new(Head {
                 created: now,
                 ..Head::default()
             }),
             slots: Vec::new(),
+            size: 0,
         }
     }
 
@@ -380,13 +401,14 @@ impl Record {
         let epoch = Timestamp::default();
         Self {
             version,
-            earlier,
+            earlier: earlier.into(),
             ended: None,
             expires: epoch,
             updated: epoch,
             seen: epoch,
-            head: Box::new(head),
+            head: Arc::new(head),
             slots: Vec::new(),
+            size: 0,
         }
     }
 
@@ -399,9 +421,9 @@ impl Record {
         earlier.push(self.version);
         Self {
             version: Version::random(),
-            earlier,
+            earlier: earlier.into(),
             ended: self.ended.clone(),
-            head: self.head.clone(),
+            head: Arc::clone(&self.head),
             slots: self.slots.clone(),
             ..*self
         }
@@ -414,8 +436,8 @@ impl Record {
         record.ended = Some(reason);
         record.expires = now + TOMBSTONE;
         record.seen = record.seen.max(now);
-        record.slots = Vec::new();
-        record.head = Box::new(Head {
+        record.put_sorted(Vec::new());
+        record.head = Arc::new(Head {
             created: self.head.created,
             secrets: self.head.secrets.clone(),
             ..Head::default()
@@ -499,8 +521,12 @@ impl Record {
 
     /// Puts a slot in, in place of any other of its name.
     pub fn set(&mut self, slot: Arc<Slot>) {
+        self.size += slot.size();
         match self.position(slot.name().as_str()) {
-            Ok(at) => self.slots[at] = slot,
+            Ok(at) => {
+                let before = mem::replace(&mut self.slots[at], slot);
+                self.size -= before.size();
+            }
             Err(at) => self.slots.insert(at, slot),
         }
     }
@@ -508,28 +534,40 @@ impl Record {
     /// Takes a slot out, if it is there.
     pub fn remove(&mut self, name: &str) -> Option<Arc<Slot>> {
         let at = self.position(name).ok()?;
-        Some(self.slots.remove(at))
+        let slot = self.slots.remove(at);
+        self.size -= slot.size();
+        Some(slot)
     }
 
     /// Keeps those slots that `keep` says.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Slot) -> bool) {
-        self.slots.retain(|slot| keep(slot));
+        self.slots.retain(|slot| {
+            let keeps = keep(slot);
+            self.size -= if keeps { 0 } else { slot.size() };
+            keeps
+        });
     }
 
     /// Replaces all slots. They have to be sorted by name, each name once.
     pub(crate) fn put_sorted(&mut self, slots: Vec<Arc<Slot>>) {
         debug_assert!(slots.is_sorted_by(|a, b| a.name() < b.name()));
+        self.size = slots.iter().map(|slot| slot.size()).sum();
         self.slots = slots;
     }
 
     /// Returns the bytes of all names and payloads together: what the record cap limits.
     pub fn size(&self) -> usize {
-        self.slots.iter().map(|slot| slot.size()).sum()
+        self.size
+    }
+
+    /// Returns the head, to be changed: a copy, if other versions have it, too.
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        Arc::make_mut(&mut self.head)
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
         self.slots
-            .binary_search_by(|slot| slot.name().as_str().cmp(name))
+            .binary_search_by(|slot| slot.name().compare(name))
     }
 }
 

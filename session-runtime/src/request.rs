@@ -4,6 +4,7 @@
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Request {
     pub(crate) config: Arc<Config>,
     gate: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    /// A flash was read.
+    reads_flash: AtomicBool,
 }
 
 /// The right to load and write, and until when the store may take its time.
@@ -54,6 +57,7 @@ impl Request {
             config,
             gate: tokio::sync::Mutex::default(),
             state: Mutex::default(),
+            reads_flash: AtomicBool::new(false),
         }
     }
 
@@ -100,6 +104,16 @@ impl Request {
     /// Takes note that the store has failed to answer: nobody waits for it once more only to extend the session.
     pub(crate) fn spare_the_store(&self) {
         self.state().spares_the_store = true;
+    }
+
+    /// Takes note that a flash was read: handles that changed nothing have to tell of that.
+    pub(crate) fn reads_flash(&self) {
+        self.reads_flash.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns `true` if any was.
+    pub(crate) fn has_read_flashes(&self) -> bool {
+        self.reads_flash.load(Ordering::Relaxed)
     }
 
     /// Asks for another idle lifetime for this one session.
@@ -312,6 +326,7 @@ mod tests {
         let (parts, ()) = http::Request::new(()).into_parts();
         assert!(size_of::<Request>() < QUICK);
         assert!(size_of_val(&request.load(&parts, request.deadline())) < QUICK * 2 / 3); // a part of the handler's
-        assert!(size_of_val(&Arc::clone(&request).finish()) < QUICK);
+        // One allocation, and only before a round trip: all that a write awaits is in it.
+        assert!(size_of_val(&Arc::clone(&request).finish()) < QUICK * 5 / 4);
     }
 }

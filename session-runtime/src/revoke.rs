@@ -237,9 +237,9 @@ impl OfUser {
                 return Ok(Plan::Leave(true));
             }
             let mut after = there.next();
-            after.head.label = label.map(Box::from);
+            after.head_mut().label = label.map(Box::from);
             after.seen = after.seen.max(now);
-            Ok(Plan::Write(Box::new(after), true))
+            Ok(Plan::Write(Arc::new(after), true))
         });
         Ok(labelled.await?.outcome)
     }

@@ -3,6 +3,7 @@
 //! A [`Row`] says everything about one field. All code that acts on a row is here, compiled once; macro
 //! output is data.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,15 +273,23 @@ impl<T> Row<T> {
         (self.decode)(payload).or_else(|error| (self.upgrade)(payload).ok_or(error))
     }
 
-    pub(crate) fn encode_value(&self, value: &T) -> Result<Bytes, EncodeError> {
-        let mut payload = Vec::new();
+    /// Encodes a value that takes about as many bytes.
+    pub(crate) fn encode_value(&self, value: &T, about: usize) -> Result<Bytes, EncodeError> {
+        let mut payload = SCRATCH.take();
+        payload.reserve(about);
         (self.encode)(value, Canonical::new(&mut payload))?;
-        Ok(payload.into_boxed_slice().into()) // else `Bytes` keeps a second allocation, for the spare room
+        if payload.len() > SCRATCHED {
+            return Ok(payload.into_boxed_slice().into()); // else `Bytes` keeps a second allocation, for the spare room
+        }
+        let encoded = Bytes::copy_from_slice(&payload);
+        payload.clear();
+        SCRATCH.set(payload);
+        Ok(encoded)
     }
 
     pub(crate) fn slot(&self, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
         let signature = if self.flash {
-            Signature::unique(&payload, rand::random())
+            Signature::unique(rand::random())
         } else {
             Signature::of(&payload)
         };
@@ -288,6 +297,14 @@ impl<T> Row<T> {
         Arc::new(Slot::stored(name, payload, expiry, signature))
     }
 }
+
+thread_local! {
+    /// Where values are encoded before it is known how long they are.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The longest payload that is copied from there: moving a longer one is cheaper, and no thread keeps more than about that.
+const SCRATCHED: usize = 4096;
 
 /// Why two sides could not be merged.
 #[derive(Debug)]
@@ -387,7 +404,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
         let Some(merged) = merged else {
             return Ok(None);
         };
-        let payload = self.encode_value(&merged).map_err(MergeFault::Encode)?;
+        let payload = self.encode_value(&merged, 0).map_err(MergeFault::Encode)?;
         Ok(Some(self.slot(payload, Expiry::Never)))
     }
 }
@@ -433,6 +450,8 @@ pub(crate) enum EditKind {
     UsedUp,
     /// As a flash that is to stay for one more request.
     Kept,
+    /// Not at all: the request has the flash to itself, or keeps it.
+    Nothing,
 }
 
 impl fmt::Debug for CellEdit {

@@ -1,5 +1,6 @@
 //! Schemas: what `#[derive(Session)]` implements, and what opens its cells.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -23,7 +24,7 @@ pub trait Schema: Sized + Send + Sync + 'static {
     /// The lifetimes that the struct asks for.
     const LIFETIME: Lifetime;
 
-    /// `true` if reading alone can change the session: some field is a flash or slides.
+    /// `true` if reading alone can change the session: some field slides. A flash tells its request when it is read.
     const READING_COUNTS: bool;
 
     /// The rows: all that is known of each field.
@@ -54,12 +55,17 @@ pub trait Cell {
     /// Returns whether its field has a value, and when that expires.
     fn facts(&self) -> (bool, Option<Timestamp>);
 
-    /// Returns what the handler did to it, if that comes to a change.
+    /// Adds to `edits` what the handler did to it, if that comes to a change.
     ///
     /// # Errors
     ///
     /// If its value cannot be written.
-    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error>;
+    fn edit(
+        &self,
+        now: Timestamp,
+        may_slide: MaySlide<'_>,
+        edits: &mut Vec<CellEdit>,
+    ) -> Result<(), Error>;
 }
 
 /// Whether using a field that slides lets it live on: not through a passive handle, nor by a clock that cannot be trusted.
@@ -96,9 +102,11 @@ impl<'a> Opener<'a> {
             Some(user) if row.follows_user() => user,
             _ => &mut self.session,
         };
-        let found = cursor
-            .advance(row.name())
-            .or_else(|| cursor.by_alias(row.older_names()))?;
+        let found = match (cursor.advance(row.name()), row.older_names()) {
+            (Some(found), _) => found,
+            (None, []) => return None,
+            (None, older) => cursor.by_alias(older)?,
+        };
         found.is_live(self.now).then(|| Arc::clone(found))
     }
 
@@ -127,10 +135,13 @@ impl<'a> Cursor<'a> {
 
     fn advance(&mut self, name: &str) -> Option<&'a Arc<Slot>> {
         while let Some(slot) = self.slots.get(self.next) {
-            match slot.name().as_str().cmp(name) {
-                std::cmp::Ordering::Less => self.next += 1,
-                std::cmp::Ordering::Equal => return Some(slot),
-                std::cmp::Ordering::Greater => return None,
+            match slot.name().compare(name) {
+                Ordering::Less => self.next += 1,
+                Ordering::Equal => {
+                    self.next += 1;
+                    return Some(slot);
+                }
+                Ordering::Greater => return None,
             }
         }
         None

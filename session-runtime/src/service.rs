@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::observe;
 use crate::request::{Closing, Request};
 use crate::sweep;
-use crate::task::{Begun, begin};
+use crate::task::{Begun, begin, begin_at_once};
 
 /// Serves requests with their sessions at hand: what [`SessionLayer`](crate::SessionLayer) makes of a service.
 ///
@@ -141,13 +141,16 @@ fn close(request: &Arc<Request>, response: Response<Body>, context: &mut Context
     let (parts, body) = response.into_parts();
     let closing = request.close(&parts);
     let response = Response::from_parts(parts, body);
-    let (underway, state) = (&request.config.underway, Arc::clone(request));
+    let underway = &request.config.underway;
     let (begun, touches) = match closing {
         Closing::Done => return Step::Leave(response),
         Closing::Failed(error) => return Step::Leave(error.into_response()),
-        Closing::Waits => (begin(underway, state.idle(), context), false),
-        Closing::Writes => (begin(underway, state.finish(), context), false),
-        Closing::Touches => (begin(underway, state.finish(), context), true),
+        Closing::Waits => {
+            let idle = Arc::clone(request).idle();
+            (begin(underway, idle, context), false)
+        }
+        Closing::Writes => (begin_to_finish(request, context), false),
+        Closing::Touches => (begin_to_finish(request, context), true),
     };
     match begun {
         Begun::Done(committed) => Step::Leave(finish_response(response, committed, touches)),
@@ -156,6 +159,16 @@ fn close(request: &Arc<Request>, response: Response<Body>, context: &mut Context
             commit,
             touches,
         }),
+    }
+}
+
+fn begin_to_finish(request: &Arc<Request>, context: &mut Context<'_>) -> Begun<()> {
+    let underway = &request.config.underway;
+    let finish = || Arc::clone(request).finish();
+    if request.config.store.at_once().is_some() {
+        begin_at_once(underway, finish, context)
+    } else {
+        begin(underway, finish(), context)
     }
 }
 

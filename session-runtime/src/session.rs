@@ -342,14 +342,18 @@ impl<S: Schema> Session<S> {
 
     fn edits(&self, now: Timestamp) -> Result<Vec<CellEdit>, Error> {
         let mut edits = Vec::new();
-        if self.borrowed || S::READING_COUNTS {
+        if self.may_have_edits() {
             let may_slide = || self.touches && self.request.config.watch.is_steady();
             S::visit(&self.cells, &mut |cell| {
-                edits.extend(cell.edit(now, &may_slide)?);
-                Ok(())
+                cell.edit(now, &may_slide, &mut edits)
             })?;
         }
         Ok(edits)
+    }
+
+    /// Returns `false` if no cell can have an edit: none was borrowed mutably, and none that counts was read.
+    fn may_have_edits(&self) -> bool {
+        self.borrowed || S::READING_COUNTS || self.request.has_read_flashes()
     }
 
     /// Folds what was changed into the request. `false` if the session was ended or replaced meanwhile,
@@ -358,7 +362,7 @@ impl<S: Schema> Session<S> {
         let now = self.request.config.now();
         let edits = self.edits(now)?;
         self.request.check_fields(&edits)?;
-        let folded = self.request.fold(self.generation, &edits, now)?;
+        let folded = self.request.fold(self.generation, edits, now)?;
         self.reopen();
         Ok(folded)
     }
@@ -395,7 +399,7 @@ impl<S: Schema> DerefMut for Session<S> {
 impl<S: Schema> Drop for Session<S> {
     fn drop(&mut self) {
         let _panic = Panic(&self.request);
-        if !std::thread::panicking() && (self.borrowed || S::READING_COUNTS) {
+        if !std::thread::panicking() && self.may_have_edits() {
             let now = self.request.config.now();
             self.request
                 .fold_dropped(self.generation, self.edits(now), now);

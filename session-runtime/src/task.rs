@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use tokio::sync::watch;
@@ -38,6 +39,22 @@ struct UnderwayTask(Underway);
 impl Drop for UnderwayTask {
     fn drop(&mut self) {
         self.0.0.send_modify(|tasks| *tasks -= 1);
+    }
+}
+
+/// Begins `work` as [`begin`] does. Where that seldom waits, since the store answers at once, it is tried without a box
+/// first. `work` may be dropped wherever it waits, and made anew: it goes on from what it has done.
+pub(crate) fn begin_at_once<T: Send + 'static, W>(
+    underway: &Underway,
+    work: impl Fn() -> W,
+    context: &mut Context<'_>,
+) -> Begun<T>
+where
+    W: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    match pin!(work()).poll(context) {
+        Poll::Ready(done) => Begun::Done(done),
+        Poll::Pending => begin(underway, work(), context),
     }
 }
 

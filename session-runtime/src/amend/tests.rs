@@ -154,10 +154,11 @@ impl World {
     /// Puts a guest's session there, with three units in the cart.
     async fn guest(&self) -> (SessionId, Arc<Record>) {
         let id = SessionId::generate().expect("random bytes");
-        let record = create(&self.config, Key::from(&id), self.deadline(), |now| {
+        let key = Key::from(&id);
+        let record = create(&self.config, &key, self.deadline(), |now| {
             let slots = [Arc::new(Slot::new("cart", "3", None))];
             let mut record = Record::new(now, now + LIFETIMES.ttl).with_slots(slots);
-            record.head.secrets = Secrets::first(id.secret(), now);
+            record.head_mut().secrets = Secrets::first(id.secret(), now);
             Ok(record)
         });
         let record = record.await.ok().flatten();
@@ -320,7 +321,7 @@ fn what_two_requests_set_is_all_kept() {
                     let set = world.surely(&key, Some(record), |there, _| {
                         let mut after = there.expect("a session").next();
                         after.set(Arc::new(Slot::new(name, "1", None)));
-                        Plan::Write(Box::new(after), ())
+                        Plan::Write(Arc::new(after), ())
                     });
                     (name, set.await.is_some())
                 })
@@ -376,7 +377,7 @@ fn one_of_two_creations_of_a_key_succeeds() {
                     None => {
                         let slot = Arc::new(Slot::new("cart", number.to_string(), None));
                         let record = Record::new(now, now + LIFETIMES.ttl).with_slots([slot]);
-                        Plan::Write(Box::new(record), true)
+                        Plan::Write(Arc::new(record), true)
                     }
                     Some(_) => Plan::Leave(false),
                 });

@@ -57,7 +57,7 @@ impl<T> Flash<T> {
     /// A request whose answer nobody sees uses nothing up: a HEAD, a prefetch (`Sec-Purpose`), or one that is answered
     /// 304 or 5xx. Two requests that overlap may both show it: see [`claim`](Self::claim).
     pub fn get(&self) -> &T {
-        self.field.marks.raise(Marks::USED);
+        self.use_up();
         self.field.get()
     }
 
@@ -121,8 +121,13 @@ impl<T> Flash<T> {
     /// If it does not; [`get`](Self::get) serves the default then.
     pub fn try_get(&self) -> Result<&T, DecodeError> {
         let value = self.field.try_get()?;
-        self.field.marks.raise(Marks::USED);
+        self.use_up();
         Ok(value)
+    }
+
+    fn use_up(&self) {
+        self.field.marks.raise(Marks::USED);
+        self.request.reads_flash();
     }
 
     /// Gives it a lifetime from now; also the value that this request sets after this.
@@ -176,8 +181,13 @@ impl<T: Send + Sync + 'static> Cell for Flash<T> {
         self.field.facts()
     }
 
-    fn edit(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<CellEdit>, Error> {
-        self.field.edit(now, may_slide)
+    fn edit(
+        &self,
+        now: Timestamp,
+        may_slide: MaySlide<'_>,
+        edits: &mut Vec<CellEdit>,
+    ) -> Result<(), Error> {
+        self.field.edit(now, may_slide, edits)
     }
 }
 

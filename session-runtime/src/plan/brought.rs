@@ -80,7 +80,7 @@ pub(crate) fn set_apart(session: &mut Record, rows: &Rows, now: Timestamp) {
     let is_guests = |slot: &&Arc<Slot>| slot.name().as_str().starts_with(GUEST);
     let guests: Vec<_> = session.slots().iter().filter(is_guests).cloned().collect();
     if !set_fields_apart(session, rows, now) {
-        session.head.brought += u32::from(!guests.is_empty());
+        session.head_mut().brought += u32::from(!guests.is_empty());
     }
     let number = session.head.brought;
     for slot in guests {
@@ -92,7 +92,8 @@ pub(crate) fn set_apart(session: &mut Record, rows: &Rows, now: Timestamp) {
 
 /// Notes that a login's id has been presented: there is nothing to go back to, and nothing that is a guest's alone.
 pub(crate) fn settle(session: &mut Record) {
-    if session.head.undo.take().is_some() {
+    if session.head.undo.is_some() {
+        session.head_mut().undo = None;
         session.retain(|slot| match parse(slot.name()) {
             Some((_, _, field)) => !field.starts_with(GUEST),
             None => true,
@@ -112,7 +113,7 @@ pub(crate) fn set_fields_apart(session: &mut Record, rows: &Rows, now: Timestamp
     if found.is_empty() {
         return false;
     }
-    session.head.brought += 1;
+    session.head_mut().brought += 1;
     let number = session.head.brought;
     for (row, slot) in &found {
         session.set(apart(BROUGHT, number, row.name(), slot));
@@ -122,7 +123,7 @@ pub(crate) fn set_fields_apart(session: &mut Record, rows: &Rows, now: Timestamp
 
 /// Sets apart what a request has changed that was under way when its guest became a user, under the next number.
 pub(crate) fn set_edits_apart(session: &mut Record, edits: &[&SlotEdit]) {
-    session.head.brought += 1;
+    session.head_mut().brought += 1;
     let number = session.head.brought;
     for edit in edits {
         if let Some(base) = &edit.base {

@@ -107,7 +107,7 @@ impl Confirm<'_> {
         places.put(&mut after);
         after.updated = after.updated.max(now);
         after.seen = after.seen.max(now);
-        Plan::Write(Box::new(after), Confirmed::Placed { leaving, credited })
+        Plan::Write(Arc::new(after), Confirmed::Placed { leaving, credited })
     }
 
     /// Returns `true` if the session has its place, or has never had one.
@@ -162,7 +162,7 @@ fn live(there: Option<&Arc<Record>>, now: Timestamp) -> Record {
     let mut after = there.next();
     if after.ended.take().is_some() {
         after.expires = FOREVER;
-        after.head.created = now;
+        after.head_mut().created = now;
         after.put_sorted(Vec::new());
     }
     after
@@ -206,6 +206,6 @@ impl Credit<'_> {
         places.put(&mut after);
         after.updated = after.updated.max(now);
         after.seen = after.seen.max(now);
-        Plan::Write(Box::new(after), true)
+        Plan::Write(Arc::new(after), true)
     }
 }

@@ -1,5 +1,8 @@
 //! Creating a guest's session.
 
+use std::sync::Arc;
+
+use super::Plan;
 use super::edit::{self, Caps, SlotEdit};
 use super::lifetime::Lifetimes;
 use super::open::ClientFacts;
@@ -14,19 +17,33 @@ pub(crate) struct Create<'a> {
     pub(crate) edits: &'a [SlotEdit],
     pub(crate) facts: FactEdits,
     /// What it is bound to.
-    pub(crate) client: &'a ClientFacts,
+    pub(crate) client: ClientFacts,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) caps: Caps,
 }
 
 impl Create<'_> {
+    /// Plans to put the record where nothing is. `false` where something is.
+    pub(crate) fn plan(
+        &self,
+        secret: SecretHash,
+        there: Option<&Arc<Record>>,
+        now: Timestamp,
+    ) -> Result<Plan<bool>, Error> {
+        Ok(match there {
+            None => Plan::Write(Arc::new(self.record(secret, now)?), true),
+            Some(_) => Plan::Leave(false),
+        })
+    }
+
     /// Makes the record, which `secret` opens.
-    pub(crate) fn record(&self, secret: SecretHash, now: Timestamp) -> Result<Record, Error> {
+    fn record(&self, secret: SecretHash, now: Timestamp) -> Result<Record, Error> {
         let mut record = Record::new(now, now);
         edit::apply(self.edits, &mut record, now)?;
-        record.head.secrets = Secrets::first(secret, now);
-        record.head.address.clone_from(&self.client.address);
-        record.head.user_agent.clone_from(&self.client.user_agent);
+        let head = record.head_mut();
+        head.secrets = Secrets::first(secret, now);
+        head.address.clone_from(&self.client.address);
+        head.user_agent.clone_from(&self.client.user_agent);
         self.facts.apply(&mut record);
         record.expires = self.lifetimes.extended(&record.head, now);
         self.caps.check(None, &record)?;

@@ -49,15 +49,15 @@ pub(crate) fn by_holder(
     let mut after = there.tombstone(reason.clone(), now);
     // The client has a newer id, or none: a request that is late does not begin a session over that.
     if logs_out || *reason == Ended::LoggedIn {
-        after.head.secrets.supersede(now);
+        after.head_mut().secrets.supersede(now);
     }
-    Plan::Write(Box::new(after), Ending::Done)
+    Plan::Write(Arc::new(after), Ending::Done)
 }
 
 /// Ends a session if it is that user's. Returns `true` if it ends by this.
 pub(crate) fn of_user(there: Option<&Arc<Record>>, user: &UserId, now: Timestamp) -> Plan<bool> {
     match open(there).filter(|there| there.user() == Some(user)) {
-        Some(there) => Plan::Write(Box::new(there.tombstone(Ended::Revoked, now)), true),
+        Some(there) => Plan::Write(Arc::new(there.tombstone(Ended::Revoked, now)), true),
         None => Plan::Leave(false),
     }
 }

@@ -12,12 +12,14 @@ pub(crate) mod place;
 pub(crate) mod save;
 pub(crate) mod undo;
 
+use std::sync::Arc;
+
 use crate::record::Record;
 
 /// What to do about the record that is there, and what that means to whoever asked.
 pub(crate) enum Plan<T> {
     /// Put this record in its place.
-    Write(Box<Record>, T),
+    Write(Arc<Record>, T),
     /// Leave it as it is.
     Leave(T),
 }

@@ -59,21 +59,21 @@ impl Open<'_> {
         };
         let mut after = there.next();
         if supersedes {
-            after.head.undo = Some(there.head.without_undo());
-            after.head.secrets.supersede(now);
+            after.head_mut().undo = Some(there.head.without_undo());
+            after.head_mut().secrets.supersede(now);
         }
         let late = there.user().is_some() && opened.record.user().is_none();
         self.take_along(Some(there), &mut after, late, now)?;
-        after.head.secrets.issue(self.issues, now);
+        after.head_mut().secrets.issue(self.issues, now);
         self.finish(&mut after, now);
-        Ok(Plan::Write(Box::new(after), true))
+        Ok(Plan::Write(Arc::new(after), true))
     }
 
     /// Makes a new session of what the request has changed.
     pub(crate) fn create(&self, now: Timestamp) -> Result<Record, Error> {
         let mut record = Record::new(now, now);
         self.take_along(None, &mut record, true, now)?;
-        record.head.secrets = Secrets::unpresented(self.issues, now);
+        record.head_mut().secrets = Secrets::unpresented(self.issues, now);
         self.finish(&mut record, now);
         Ok(record)
     }
@@ -106,7 +106,7 @@ impl Open<'_> {
     }
 
     fn finish(&self, record: &mut Record, now: Timestamp) {
-        let head = &mut record.head;
+        let head = record.head_mut();
         head.user = Some(self.user.clone());
         head.authenticated = Some(now);
         head.limit = Some(now + self.lifetimes.absolute);

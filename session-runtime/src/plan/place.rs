@@ -123,7 +123,7 @@ pub(crate) fn strike_off(user: Option<&Record>, gone: &[Selector]) -> Plan<bool>
         Some(user) if left != places => {
             let mut after = user.next();
             left.put(&mut after);
-            Plan::Write(Box::new(after), true)
+            Plan::Write(Arc::new(after), true)
         }
         _ => Plan::Leave(false),
     }
@@ -162,5 +162,5 @@ fn mark(
     }
     let leaving = places.leaving();
     places.put(&mut after);
-    Plan::Write(Box::new(after), leaving)
+    Plan::Write(Arc::new(after), leaving)
 }

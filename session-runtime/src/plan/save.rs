@@ -29,12 +29,18 @@ pub(crate) struct FactEdits {
 
 impl FactEdits {
     pub(super) fn apply(self, record: &mut Record) -> bool {
-        let head = &mut record.head;
-        let before = (head.ttl, head.unbound, head.kept);
-        head.ttl = self.ttl.or(head.ttl);
-        head.unbound |= self.unbound;
-        head.kept = self.kept.or(head.kept);
-        before != (head.ttl, head.unbound, head.kept)
+        let before = (record.head.ttl, record.head.unbound, record.head.kept);
+        let after = (
+            self.ttl.or(before.0),
+            self.unbound || before.1,
+            self.kept.or(before.2),
+        );
+        if before == after {
+            return false;
+        }
+        let head = record.head_mut();
+        (head.ttl, head.unbound, head.kept) = after;
+        true
     }
 
     pub(crate) fn is_any(self) -> bool {
@@ -158,7 +164,7 @@ impl Save<'_> {
             after.seen = after.seen.max(now);
         }
         let outcome = Outcome::Saved { written, issued };
-        Ok(Plan::Write(Box::new(after), outcome))
+        Ok(Plan::Write(Arc::new(after), outcome))
     }
 
     /// Notes that the request's id was presented, and adds another if one is to be issued.
@@ -169,8 +175,10 @@ impl Save<'_> {
         }
         if after.head.secrets.is_news(own) {
             brought::settle(after);
+        } else if self.rotate.is_none() {
+            return false;
         }
-        let secrets = &mut after.head.secrets;
+        let secrets = &mut after.head_mut().secrets;
         if let Some(hash) = self.rotate {
             return secrets.rotate(own, hash, now);
         }
@@ -212,7 +220,7 @@ impl Save<'_> {
         }
         self.caps.check(Some(there), &after)?;
         after.updated = after.updated.max(now);
-        Ok(Plan::Write(Box::new(after), Outcome::SetApart))
+        Ok(Plan::Write(Arc::new(after), Outcome::SetApart))
     }
 }
 
@@ -285,7 +293,7 @@ impl SaveUser<'_> {
         after.updated = after.updated.max(now);
         after.seen = after.seen.max(now);
         Ok(Plan::Write(
-            Box::new(after),
+            Arc::new(after),
             UserOutcome::Saved { written: true },
         ))
     }

@@ -24,11 +24,11 @@ pub(crate) fn plan(
         return Plan::Leave(false);
     };
     let mut after = there.next();
-    if !after.head.secrets.take_back(secret) {
+    if !after.head_mut().secrets.take_back(secret) {
         return Plan::Leave(false);
     }
     if !after.head.secrets.open_anything(now) {
-        after = match after.head.undo.take() {
+        after = match after.head_mut().undo.take() {
             Some(before) => {
                 let mut after = given_back(after, &before, rows, now);
                 // The login's limit was a later one.
@@ -38,12 +38,12 @@ pub(crate) fn plan(
             None => there.tombstone(Ended::Revoked, now),
         };
     }
-    Plan::Write(Box::new(after), true)
+    Plan::Write(Arc::new(after), true)
 }
 
 fn given_back(mut after: Record, before: &Head, rows: &Rows, now: Timestamp) -> Record {
     brought::give_back(&mut after, before.brought, rows, now);
-    let head = &mut after.head;
+    let head = after.head_mut();
     head.secrets = before.secrets.clone();
     head.user.clone_from(&before.user);
     head.authenticated = before.authenticated;

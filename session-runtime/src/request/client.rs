@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::Config;
 use crate::plan::open::ClientFacts;
@@ -96,9 +96,10 @@ pub(super) fn is_cross_site(parts: &Parts) -> bool {
 /// Returns `true` if the browser loads the page ahead of anybody asking for it.
 /// See <https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Purpose>.
 fn is_prefetch(parts: &Parts) -> bool {
-    let purpose = parts
-        .headers
-        .get("sec-purpose")
-        .or_else(|| parts.headers.get("purpose"));
+    static NAMES: [HeaderName; 2] = [
+        HeaderName::from_static("sec-purpose"),
+        HeaderName::from_static("purpose"),
+    ];
+    let purpose = NAMES.iter().find_map(|name| parts.headers.get(name));
     purpose.is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch"))
 }

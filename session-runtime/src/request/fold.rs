@@ -96,7 +96,7 @@ impl Request {
     pub(crate) fn fold(
         &self,
         generation: u32,
-        edits: &[CellEdit],
+        edits: Vec<CellEdit>,
         now: Timestamp,
     ) -> Result<bool, Error> {
         Self::fold_into(&mut self.state(), generation, edits, now)
@@ -105,7 +105,7 @@ impl Request {
     fn fold_into(
         state: &mut State,
         generation: u32,
-        edits: &[CellEdit],
+        edits: Vec<CellEdit>,
         now: Timestamp,
     ) -> Result<bool, Error> {
         if generation != state.generation {
@@ -114,12 +114,7 @@ impl Request {
             }
             return Ok(false);
         }
-        let before = (!edits.is_empty()).then(|| state.edits());
-        let folded = edits.iter().try_for_each(|edit| state.fold(edit, now));
-        if let (Err(_), Some(before)) = (&folded, before) {
-            state.restore(before);
-        }
-        folded.map(|()| true)
+        state.fold(edits, now).map(|()| true)
     }
 
     /// The same for a handle that is dropped, which can tell nobody: an error fails the response, and after
@@ -133,7 +128,7 @@ impl Request {
         let mut state = self.state();
         let folded = match edits {
             Ok(edits) => match state.phase {
-                Phase::Running => Self::fold_into(&mut state, generation, &edits, now).map(drop),
+                Phase::Running => Self::fold_into(&mut state, generation, edits, now).map(drop),
                 Phase::Closed => return unsaved(&edits),
                 Phase::Cancelled => return,
             },

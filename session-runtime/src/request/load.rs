@@ -23,7 +23,7 @@ use crate::plan::place::Places;
 use crate::plan::save::{Access, FactEdits, Outcome, Save, why_over};
 use crate::record::{Ended, Record};
 use crate::row::Rows;
-use crate::secret::Opens;
+use crate::secret::{Opens, SecretHash};
 use crate::task::to_its_end;
 use crate::transport::Presented;
 
@@ -49,9 +49,9 @@ impl Request {
         if self.state().client.is_some() {
             return Ok(());
         }
-        let mut client = Client::of(parts, &self.config);
+        let (mut client, now) = (Client::of(parts, &self.config), self.config.now());
         let transport = &self.config.transport;
-        self.state().at = self.config.now();
+        self.state().at = now;
         match transport.read(&parts.headers, client.port) {
             Presented::Nothing => {
                 client.refuses = transport.is_refused_by(parts);
@@ -63,19 +63,26 @@ impl Request {
                 observe::malformed(why);
                 self.state().ended = Some(Ended::Malformed);
             }
-            Presented::Id(id) => self.open(id, &client, gate.deadline).await?,
+            Presented::Id(id) => self.open(id, &client, now, gate.deadline).await?,
             Presented::Several => {
                 let ids = transport.ids(&parts.headers, client.port);
-                Box::pin(self.open_one(ids, &client, gate.deadline)).await?;
+                Box::pin(self.open_one(ids, &client, now, gate.deadline)).await?;
             }
         }
         self.state().client = Some(client);
         Ok(())
     }
 
-    async fn open(&self, id: SessionId, client: &Client, deadline: Instant) -> Result<(), Error> {
-        let found = self.find(id, deadline).await?;
-        if let Some((record, reason)) = self.take_in(id, found, client) {
+    async fn open(
+        &self,
+        id: SessionId,
+        client: &Client,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let secret = id.secret();
+        let found = self.find(id, secret, now, deadline).await?;
+        if let Some((record, reason)) = self.take_in(id, secret, found, client) {
             Box::pin(self.evict(id, record, reason, deadline)).await;
         }
         Ok(())
@@ -86,18 +93,20 @@ impl Request {
         &self,
         ids: Vec<SessionId>,
         client: &Client,
+        now: Timestamp,
         deadline: Instant,
     ) -> Result<(), Error> {
         let mut all = Vec::with_capacity(ids.len());
         for id in ids {
-            all.push((id, self.find(id, deadline).await?));
+            let found = self.find(id, id.secret(), now, deadline).await?;
+            all.push((id, found));
         }
-        let Some((id, found)) = the_one(all, self.config.now()) else {
+        let Some((id, found)) = the_one(all, now) else {
             observe::malformed("the cookie is there twice, with two sessions");
             self.state().ended = Some(Ended::Malformed);
             return Ok(());
         };
-        if let Some((record, reason)) = self.take_in(id, found, client) {
+        if let Some((record, reason)) = self.take_in(id, id.secret(), found, client) {
             self.evict(id, record, reason, deadline).await;
         }
         Ok(())
@@ -107,6 +116,7 @@ impl Request {
     fn take_in(
         &self,
         id: SessionId,
+        secret: SecretHash,
         found: Found,
         client: &Client,
     ) -> Option<(Arc<Record>, Ended)> {
@@ -117,6 +127,7 @@ impl Request {
                     state.id = Some(OpenedBy {
                         id,
                         own: id,
+                        secret: Some(secret),
                         presents: true,
                     });
                     state.user = record.user().cloned().map(TrackedUser::unread);
@@ -141,15 +152,21 @@ impl Request {
     }
 
     /// Looks an id up. What a near cache denies is asked of the store.
-    async fn find(&self, id: SessionId, deadline: Instant) -> Result<Found, Error> {
+    async fn find(
+        &self,
+        id: SessionId,
+        secret: SecretHash,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Found, Error> {
         let key = Key::from(&id);
         let near = load(&self.config, &key, Freshness::Near, deadline).await?;
-        let found = judge(near, id, self.config.now());
+        let found = judge(near, secret, now);
         if matches!(found, Found::Live(_)) || !self.config.store.is_cached() {
             return Ok(found);
         }
         let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
-        Ok(judge(latest, id, self.config.now()))
+        Ok(judge(latest, secret, now))
     }
 
     /// Ends a session that someone else than its owner seems to hold.
@@ -217,10 +234,11 @@ impl Request {
     /// Returns `true` if the session holds something of the user's that `rows` know: set apart and not credited, or under
     /// its plain name.
     pub(crate) fn holds_users(&self, rows: &Rows) -> bool {
-        let (now, state) = (self.config.now(), self.state());
+        let state = self.state();
         let (Some(_), Some(session)) = (&state.user, &state.session.stored) else {
             return false;
         };
+        let now = self.config.now();
         let credits = || {
             let place = state.place();
             self.config.migrate
@@ -412,15 +430,15 @@ fn the_one(mut all: Vec<(SessionId, Found)>, now: Timestamp) -> Option<(SessionI
 }
 
 /// Decides what an id leads to whose selector led to `record`.
-fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
+fn judge(record: Option<Arc<Record>>, secret: SecretHash, now: Timestamp) -> Found {
     let Some(record) = record.filter(|record| record.is_live(now)) else {
         return Found::Gone(Ended::Expired);
     };
     let secrets = &record.head.secrets;
-    let opens = secrets.look_up(id.secret(), now);
+    let opens = secrets.look_up(secret, now);
     if let Some(reason) = record.ended() {
         return match opens {
-            _ if !secrets.knows(id.secret()) => Found::Gone(Ended::Expired),
+            _ if !secrets.knows(secret) => Found::Gone(Ended::Expired),
             Opens::Superseded => Found::Superseded(reason.clone(), None),
             _ => Found::Gone(reason.clone()),
         };
@@ -428,7 +446,7 @@ fn judge(record: Option<Arc<Record>>, id: SessionId, now: Timestamp) -> Found {
     match opens {
         Opens::Current | Opens::Retiring => Found::Live(record),
         Opens::Superseded => Found::Superseded(Ended::LoggedIn, Some(record)),
-        Opens::Retired | Opens::Nothing => match secrets.look_up_for_login(id.secret(), now) {
+        Opens::Retired | Opens::Nothing => match secrets.look_up_for_login(secret, now) {
             Opens::Superseded => Found::Forgotten(record),
             _ => Found::Gone(Ended::Expired),
         },

@@ -22,7 +22,7 @@ struct Start {
     from: Option<(Selector, Opened)>,
     /// A session of another user, which is over once it is done.
     replaces: Option<(Selector, Opened)>,
-    edits: Vec<SlotEdit>,
+    edits: Arc<[SlotEdit]>,
     facts: FactEdits,
 }
 
@@ -41,7 +41,7 @@ impl Start {
             edits: if takes {
                 state.session.send(false)
             } else {
-                Vec::new()
+                Arc::default()
             },
             facts: if takes {
                 state.facts
@@ -115,6 +115,7 @@ impl Request {
         state.id = Some(OpenedBy {
             id: done.id,
             own: done.id,
+            secret: None,
             presents: false,
         });
         state.issue(done.id);

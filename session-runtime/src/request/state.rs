@@ -17,6 +17,7 @@ use crate::plan::place::{Place, Places};
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::{Ended, FieldName, Record, Slot};
 use crate::row::{AnyRow, CellEdit, EditKind, GUEST, Lifetime};
+use crate::secret::SecretHash;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -61,6 +62,8 @@ pub(super) struct OpenedBy {
     pub(super) id: SessionId,
     /// The one that this request goes by.
     pub(super) own: SessionId,
+    /// The secret of that one, where it is at hand: it takes a hash.
+    pub(super) secret: Option<SecretHash>,
     /// The client has presented that one.
     pub(super) presents: bool,
 }
@@ -144,7 +147,7 @@ impl State {
     fn opened_as(&self, record: Arc<Record>, by: OpenedBy) -> Opened {
         Opened {
             record,
-            secret: by.own.secret(),
+            secret: by.secret.unwrap_or_else(|| by.own.secret()),
             presents: by.presents,
             at: self.at,
         }
@@ -157,6 +160,7 @@ impl State {
             let by = OpenedBy {
                 id,
                 own: id,
+                secret: None,
                 presents: true,
             };
             Some((id.selector(), self.opened_as(record, by)))
@@ -213,43 +217,79 @@ impl State {
         }
     }
 
-    pub(super) fn fold(&mut self, edit: &CellEdit, now: Timestamp) -> Result<(), Error> {
+    /// Folds in what a handle did, each cell once: all of it, or nothing.
+    pub(super) fn fold(&mut self, mut edits: Vec<CellEdit>, now: Timestamp) -> Result<(), Error> {
         // A login still takes along what is set in a request that writes nothing by itself.
         if self.block.is_some_and(|block| !block.waits_for_login()) {
             return Ok(());
         }
-        let passing = &self.flashes.passing;
-        let shown = |base: &Arc<Slot>| passing.iter().any(|slot| Arc::ptr_eq(slot, base));
-        let base = edit.base.as_ref().filter(|base| !shown(base)).cloned();
-        let (row, ours) = (edit.row, edit.ours.as_ref());
-        match (edit.kind, base) {
-            (EditKind::Changed, base) => {
-                if row.is_flash() && ours.is_some() {
-                    self.flashes.keep(row);
-                }
-                self.tracked(row).fold(row, base.as_ref(), ours, false, now)
-            }
-            (EditKind::Slid, base) => self.tracked(row).fold(row, base.as_ref(), ours, false, now),
-            (EditKind::Passing, _) => {
-                self.flashes.passing.extend(edit.ours.clone());
-                Ok(())
-            }
-            (EditKind::UsedUp, Some(base)) => self.use_up(row, &base, now),
-            (EditKind::Kept, Some(_)) => {
-                self.keep(row);
-                Ok(())
-            }
-            (EditKind::UsedUp | EditKind::Kept, None) => Ok(()), // it is for this request alone
+        for edit in &mut edits {
+            self.resolve(edit, now)?;
         }
+        for edit in edits {
+            self.put(edit);
+        }
+        Ok(())
+    }
+
+    /// Turns an edit of what a handle saw into one of what is stored.
+    fn resolve(&mut self, edit: &mut CellEdit, now: Timestamp) -> Result<(), Error> {
+        let passing = &self.flashes.passing;
+        let shown = |base: &mut Arc<Slot>| passing.iter().any(|slot| Arc::ptr_eq(slot, base));
+        edit.base.take_if(shown);
+        let row = edit.row;
+        let used_up = edit.kind == EditKind::UsedUp;
+        match edit.kind {
+            EditKind::Changed | EditKind::Slid => {}
+            // A flash was read. What this request keeps, or has set itself, stays; so does what it has to itself.
+            EditKind::UsedUp => {
+                let stays = self.flashes.keeps(row) || self.session.has_set(row);
+                if stays || edit.base.is_none() {
+                    edit.kind = EditKind::Nothing;
+                    return Ok(());
+                }
+            }
+            EditKind::Passing | EditKind::Kept | EditKind::Nothing => return Ok(()),
+        }
+        let (base, ours) = (edit.base.take(), edit.ours.take());
+        let folded = self.tracked(row).folded(row, base, ours, used_up, now)?;
+        (edit.base, edit.ours) = (folded.base, folded.ours);
+        Ok(())
+    }
+
+    /// Puts a resolved edit among those that are to be written.
+    fn put(&mut self, edit: CellEdit) {
+        let CellEdit {
+            row,
+            base,
+            ours,
+            kind,
+        } = edit;
+        match kind {
+            EditKind::Changed if row.is_flash() && ours.is_some() => self.flashes.keep(row),
+            EditKind::Changed | EditKind::Slid | EditKind::UsedUp => {}
+            EditKind::Passing => return self.flashes.passing.extend(ours),
+            EditKind::Kept if base.is_some() => return self.keep(row),
+            EditKind::Kept | EditKind::Nothing => return,
+        }
+        let used_up = kind == EditKind::UsedUp;
+        self.tracked(row).replace(SlotEdit {
+            row,
+            base,
+            ours,
+            used_up,
+        });
     }
 
     /// Puts edits from before a login on top of what is there now, but for what is a guest's alone.
     pub(super) fn take_over(&mut self, edits: &[SlotEdit], now: Timestamp) -> Result<(), Error> {
         let stays = |edit: &&SlotEdit| !edit.name().starts_with(GUEST);
         edits.iter().filter(stays).try_for_each(|edit| {
-            let (base, ours) = (edit.base.as_ref(), edit.ours.as_ref());
+            let (base, ours) = (edit.base.clone(), edit.ours.clone());
             let tracked = self.tracked(edit.row);
-            tracked.fold(edit.row, base, ours, edit.used_up, now)
+            let folded = tracked.folded(edit.row, base, ours, edit.used_up, now)?;
+            tracked.replace(folded);
+            Ok(())
         })
     }
 
@@ -257,32 +297,6 @@ impl State {
         let edits = &mut self.session.edits;
         edits.retain(|edit| !edit.used_up || edit.name() != row.name());
         self.flashes.keep(row);
-    }
-
-    /// A flash was read. What this request keeps, or has set itself, stays.
-    fn use_up(
-        &mut self,
-        row: &'static dyn AnyRow,
-        base: &Arc<Slot>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        if self.flashes.keeps(row) || self.session.has_set(row) {
-            return Ok(());
-        }
-        self.session.fold(row, Some(base), None, true, now)
-    }
-
-    /// Returns what is to be written, to be able to go back to it.
-    pub(super) fn edits(&self) -> (Vec<SlotEdit>, Option<Vec<SlotEdit>>) {
-        let user = self.user.as_ref().map(|user| user.record.edits.clone());
-        (self.session.edits.clone(), user)
-    }
-
-    pub(super) fn restore(&mut self, (session, user): (Vec<SlotEdit>, Option<Vec<SlotEdit>>)) {
-        self.session.edits = session;
-        if let (Some(tracked), Some(edits)) = (&mut self.user, user) {
-            tracked.record.edits = edits;
-        }
     }
 
     /// Nothing of what handlers have changed is to be written.
@@ -304,6 +318,7 @@ impl State {
                 self.id = Some(OpenedBy {
                     id,
                     own: id,
+                    secret: None,
                     presents: false,
                 });
             }

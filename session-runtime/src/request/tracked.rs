@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::merge::Occasion;
-use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, stored_under};
+use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, same_slot, stored_under};
 use crate::record::{Record, Slot};
 use crate::row::AnyRow;
 
@@ -17,9 +17,11 @@ use crate::row::AnyRow;
 pub(super) struct TrackedRecord {
     /// The record as last seen in the store.
     pub(super) stored: Option<Arc<Record>>,
+    /// Sorted by name, each name once.
     pub(super) edits: Vec<SlotEdit>,
-    /// What the write that is under way, or was the last, holds: an edit that comes to nothing may have to undo it.
-    sent: Vec<SlotEdit>,
+    /// What the write that is under way, or was the last, holds, sorted, too: an edit that comes to nothing may have to
+    /// undo it.
+    sent: Option<Arc<[SlotEdit]>>,
     /// A write whose outcome is unknown, and the id that it issues.
     pub(super) unknown: Option<(UnknownOutcome, Option<SessionId>)>,
 }
@@ -53,59 +55,72 @@ impl TrackedRecord {
         Some(seen.with_slots(passing.iter().cloned()))
     }
 
-    /// Takes in that a slot has become `ours`, seen from `base`.
-    pub(super) fn fold(
-        &mut self,
+    /// Returns the edit by which a slot that was seen as `base` becomes `ours`, on top of what was folded in before.
+    pub(super) fn folded(
+        &self,
         row: &'static dyn AnyRow,
-        base: Option<&Arc<Slot>>,
-        ours: Option<&Arc<Slot>>,
+        base: Option<Arc<Slot>>,
+        ours: Option<Arc<Slot>>,
         used_up: bool,
         now: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<SlotEdit, Error> {
+        let earlier = self.edit_of(row);
         let stored = || {
             let record = self.stored.as_deref();
-            let stored = record.and_then(|record| stored_under(row, record, now));
-            (stored.cloned(), stored.cloned())
+            record.and_then(|record| stored_under(row, record, now))
         };
-        let earlier = self.edit_of(row);
-        let earlier = earlier.map(|edit| (edit.base.clone(), edit.ours.clone()));
-        let (base_in_store, current) = earlier.unwrap_or_else(stored);
-        let ours = merge3(row, base, ours, current.as_ref(), Occasion::Conflict)?;
-        self.replace(SlotEdit {
+        let (in_store, current) = match earlier {
+            Some(earlier) => (earlier.base.as_ref(), earlier.ours.as_ref()),
+            None => {
+                let stored = stored();
+                (stored, stored)
+            }
+        };
+        let ours = if same_slot(base.as_ref(), current) {
+            ours
+        } else {
+            merge3(
+                row,
+                base.as_ref(),
+                ours.as_ref(),
+                current,
+                Occasion::Conflict,
+            )?
+        };
+        Ok(SlotEdit {
             row,
-            base: base_in_store,
+            base: in_store.cloned(),
             ours,
             used_up,
-        });
-        Ok(())
+        })
     }
 
     pub(super) fn edit_of(&self, row: &dyn AnyRow) -> Option<&SlotEdit> {
-        self.edits.iter().find(|edit| edit.name() == row.name())
+        Some(&self.edits[position(&self.edits, row.name()).ok()?])
     }
 
     /// Puts an edit in place of any other of its slot.
     pub(super) fn replace(&mut self, edit: SlotEdit) {
-        let wanted = edit.is_change() || self.sent.iter().any(|sent| sent.name() == edit.name());
-        let at = self
-            .edits
-            .iter()
-            .position(|other| other.name() == edit.name());
-        match at {
-            Some(at) if wanted => self.edits[at] = edit,
-            Some(at) => drop(self.edits.remove(at)),
-            None if wanted => self.edits.push(edit),
-            None => {}
+        let wanted = edit.is_change() || find_sent(self.sent.as_deref(), &edit).is_some();
+        match position(&self.edits, edit.name()) {
+            Ok(at) if wanted => self.edits[at] = edit,
+            Ok(at) => drop(self.edits.remove(at)),
+            Err(at) if wanted => self.edits.insert(at, edit),
+            Err(_) => {}
         }
     }
 
     /// Returns what is to be written now; what was used up only at the end of the request. Whoever calls it holds the
     /// gate: no other write is under way.
-    pub(super) fn send(&mut self, ends: bool) -> Vec<SlotEdit> {
+    pub(super) fn send(&mut self, ends: bool) -> Arc<[SlotEdit]> {
         self.edits.retain(SlotEdit::is_change);
-        let sent = self.edits.iter().filter(|edit| ends || !edit.used_up);
-        self.sent = sent.cloned().collect();
-        self.sent.clone()
+        let sent: Arc<[SlotEdit]> = if ends {
+            self.edits.iter().cloned().collect()
+        } else {
+            let lasts = self.edits.iter().filter(|edit| !edit.used_up);
+            lasts.cloned().collect()
+        };
+        Arc::clone(self.sent.insert(sent))
     }
 
     /// Refuses what has no room, before anything is written.
@@ -138,10 +153,10 @@ impl TrackedRecord {
 
     /// Takes the edits that the last write did not hold: what was folded in since, and what is used up.
     pub(super) fn take_unsent(&mut self) -> Vec<SlotEdit> {
-        let sent = std::mem::take(&mut self.sent);
+        let sent = self.sent.take();
         let mut unsent = std::mem::take(&mut self.edits);
         unsent.retain_mut(|edit| {
-            let Some(sent) = sent.iter().find(|sent| sent.name() == edit.name()) else {
+            let Some(sent) = find_sent(sent.as_deref(), edit) else {
                 return true;
             };
             edit.base.clone_from(&sent.ours);
@@ -156,7 +171,7 @@ impl TrackedRecord {
             return Ok(());
         };
         let mut seen = Record::clone(stored);
-        for edit in &self.sent {
+        for edit in self.sent.iter().flat_map(|sent| sent.iter()) {
             edit.show(&mut seen);
         }
         self.committed(&Arc::new(seen), now)
@@ -173,4 +188,20 @@ impl TrackedRecord {
         self.edit_of(row)
             .is_some_and(|edit| !same_payload(edit.ours.as_ref(), edit.base.as_ref()))
     }
+}
+
+/// Returns where the edit of that name is, or belongs.
+fn position(edits: &[SlotEdit], name: &str) -> Result<usize, usize> {
+    // They mostly come in their order.
+    match edits.last() {
+        Some(last) if last.name() < name => Err(edits.len()),
+        _ => edits.binary_search_by(|edit| edit.name().cmp(name)),
+    }
+}
+
+/// Returns the edit of the same slot among those that were sent.
+fn find_sent<'a>(sent: Option<&'a [SlotEdit]>, edit: &SlotEdit) -> Option<&'a SlotEdit> {
+    let sent = sent?;
+    let at = sent.binary_search_by(|sent| sent.name().cmp(edit.name()));
+    at.ok().map(|at| &sent[at])
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Request;
+use super::client::Client;
 use super::state::{Claim, Phase, State, TrackedUser};
-use crate::amend::{Amended, Failure, amend, create};
+use crate::amend::{Amended, Failure, amend};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::Error;
@@ -63,7 +64,7 @@ enum Moment {
 /// What one write of a session takes from the request's state, in one go.
 struct Batch {
     opened: Option<(Selector, Opened)>,
-    edits: Vec<SlotEdit>,
+    edits: Arc<[SlotEdit]>,
     facts: FactEdits,
     touch: bool,
     place: Option<Place>,
@@ -153,13 +154,19 @@ impl Request {
 
     /// Returns `true` if the use of the session is to be noted, though nothing was changed.
     pub(super) fn is_due(&self) -> bool {
-        let mut state = self.state();
-        let batch = Batch::take(&mut state, Moment::End);
-        let Some((_, opened)) = &batch.opened else {
+        let state = self.state();
+        let Some((_, opened)) = state.opened() else {
             return false;
         };
+        let batch = Batch {
+            opened: None,
+            edits: Arc::default(),
+            facts: state.facts,
+            touch: state.touch,
+            place: state.place(),
+        };
         batch
-            .save(opened, &state, &self.config)
+            .save(&opened, &state, &self.config)
             .is_due(self.config.now())
     }
 
@@ -229,12 +236,13 @@ impl Request {
             return Ok(Saved::Unchanged);
         }
         let (key, seen) = (Key::from(selector), Arc::clone(&opened.record));
-        let saved = amend(&self.config, &key, Some(seen), deadline, |there, now| {
-            save.plan(there, now)
-        });
+        let plan = |there: Option<&Arc<Record>>, now| save.plan(there, now);
         let Amended {
-            outcome, record, ..
-        } = match Box::pin(saved).await {
+            outcome,
+            record,
+            at,
+            ..
+        } = match amend(&self.config, &key, Some(seen), deadline, plan).await {
             Ok(amended) => amended,
             Err(failure) => return Err(self.failed(failure, rotate)),
         };
@@ -245,15 +253,15 @@ impl Request {
                     state.issue(id);
                 }
                 state.facts = FactEdits::default();
-                state.session.committed(&record, self.config.now())?;
+                state.session.committed(&record, at)?;
                 Ok(Saved::from(written))
             }
             (Outcome::SetApart, _) => {
-                state.session.committed_elsewhere(self.config.now())?;
+                state.session.committed_elsewhere(at)?;
                 Ok(Saved::Written)
             }
             (_, record) => {
-                state.lose(save::why_over(record.as_ref(), self.config.now()));
+                state.lose(save::why_over(record.as_ref(), at));
                 Ok(Saved::Ended)
             }
         }
@@ -265,48 +273,65 @@ impl Request {
     }
 
     async fn create(&self, batch: &Batch, deadline: Instant) -> Result<Saved, Error> {
-        let (client, lifetimes) = {
+        let new = {
             let state = self.state();
-            let client = state.client.clone().unwrap_or_default();
-            (client, state.lifetimes(&self.config))
-        };
-        let new = Create {
-            edits: &batch.edits,
-            facts: batch.facts,
-            client: &client.bound(&self.config, batch.facts.unbound),
-            lifetimes,
-            caps: self.config.caps,
+            let client = state.client.as_ref();
+            let bound = |client: &Client| client.bound(&self.config, batch.facts.unbound);
+            Create {
+                edits: &batch.edits,
+                facts: batch.facts,
+                client: client.map(bound).unwrap_or_default(),
+                lifetimes: state.lifetimes(&self.config),
+                caps: self.config.caps,
+            }
         };
         loop {
             let id = SessionId::generate()?;
             let key = Key::from(&id);
-            let created = create(&self.config, key.clone(), deadline, |now| {
-                new.record(id.secret(), now)
-            });
-            match Box::pin(created).await {
-                Ok(Some(record)) => {
+            let secret = id.secret();
+            let plan = |there: Option<&Arc<Record>>, now| new.plan(secret, there, now);
+            // Awaited where it is made: a future that is moved is kept twice.
+            match amend(&self.config, &key, None, deadline, plan).await {
+                Ok(Amended {
+                    outcome: true,
+                    record: Some(record),
+                    at,
+                    ..
+                }) => {
                     self.config.emit(EventKind::Created, &key, None);
-                    return self.created(id, &record).map(|()| Saved::Written);
+                    return self.created(id, &record, at).map(|()| Saved::Written);
                 }
                 // Another record of that selector: one in 2^64, or a generator that repeats itself.
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(failure) => return Err(self.failed(failure, Some(id))),
             }
         }
     }
 
-    fn created(&self, id: SessionId, record: &Arc<Record>) -> Result<(), Error> {
+    fn created(&self, id: SessionId, record: &Arc<Record>, at: Timestamp) -> Result<(), Error> {
         let mut state = self.state();
         state.issue(id);
         state.facts = FactEdits::default();
-        state.session.committed(record, self.config.now())
+        state.session.committed(record, at)
     }
 
     /// Finds out what came of writes of this request whose outcome is unknown: what was changed is on top of them, if
     /// they happened.
     pub(super) async fn resolve_unknown(&self, deadline: Instant) -> Result<Saved, Error> {
-        let session = self.resolve_session(deadline).await?;
-        let user = self.resolve_user(deadline).await?;
+        let is_any = {
+            let state = self.state();
+            let of_user = state.user.as_ref().map(|user| &user.record);
+            let records = [Some(&state.session), of_user];
+            records
+                .into_iter()
+                .flatten()
+                .any(|record| record.unknown.is_some())
+        };
+        if !is_any {
+            return Ok(Saved::Unchanged);
+        }
+        let session = Box::pin(self.resolve_session(deadline)).await?;
+        let user = Box::pin(self.resolve_user(deadline)).await?;
         Ok(session.or(user))
     }
 
@@ -379,10 +404,13 @@ impl Request {
             (state.selector(), state.block.is_some())
         };
         let batch = self.user_mut(|user| {
-            let edits = user.record.send(true);
-            (user.id.clone(), user.record.stored.clone(), edits)
+            let has_edits = !user.record.edits.is_empty();
+            has_edits.then(|| {
+                let edits = user.record.send(true);
+                (user.id.clone(), user.record.stored.clone(), edits)
+            })
         });
-        let (Some(selector), Some((user, seen, edits))) = (selector, batch) else {
+        let (Some(selector), Some((user, seen, edits))) = (selector, batch.flatten()) else {
             return Ok(Saved::Unchanged);
         };
         if edits.is_empty() || blocked {
@@ -394,19 +422,15 @@ impl Request {
             caps: self.config.caps,
         };
         let key = Key::User(user);
-        let saved = amend(&self.config, &key, seen, deadline, |there, now| {
-            save.plan(there, now)
-        });
-        let amended = Box::pin(saved)
-            .await
-            .map_err(|failure| self.user_failed(failure))?;
+        let plan = |there: Option<&Arc<Record>>, now| save.plan(there, now);
+        let amended = amend(&self.config, &key, seen, deadline, plan).await;
+        let amended = amended.map_err(|failure| self.user_failed(failure))?;
         let (UserOutcome::Saved { written }, Some(record)) = (amended.outcome, amended.record)
         else {
             self.state().lose(Ended::Revoked);
             return Ok(Saved::Ended);
         };
-        let now = self.config.now();
-        self.user_mut(|user| user.record.committed(&record, now))
+        self.user_mut(|user| user.record.committed(&record, amended.at))
             .unwrap_or(Ok(()))?;
         Ok(Saved::from(written))
     }
@@ -463,5 +487,5 @@ fn take_out(there: &Record, row: &dyn AnyRow, now: Timestamp) -> Plan<Option<Arc
     edit::replace(row, &mut after, None);
     after.updated = after.updated.max(now);
     after.seen = after.seen.max(now);
-    Plan::Write(Box::new(after), Some(Arc::clone(slot)))
+    Plan::Write(Arc::new(after), Some(Arc::clone(slot)))
 }

@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swapped, SweepGuard, Swept};
+use crate::store::{AtOnce, Store, Swapped, SweepGuard, Swept};
 
 mod shard;
 
@@ -174,12 +174,12 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-impl Store for MemoryStore {
-    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+impl AtOnce for MemoryStore {
+    fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         Ok(self.lock(key).load(key))
     }
 
-    async fn swap(
+    fn swap(
         &self,
         key: &Key,
         before: Option<&Arc<Record>>,
@@ -194,6 +194,25 @@ impl Store for MemoryStore {
                 Err(_) => {}
             }
         }
+    }
+}
+
+impl Store for MemoryStore {
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        AtOnce::load(self, key)
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        AtOnce::swap(self, key, before, after)
+    }
+
+    fn at_once(&self) -> Option<&dyn AtOnce> {
+        Some(self)
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

@@ -88,6 +88,12 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
+    /// Returns the same store as one that answers without being waited for, if it does: one in the process. Then only that is
+    /// asked, and requests need no task and no deadline.
+    fn at_once(&self) -> Option<&dyn AtOnce> {
+        None
+    }
+
     /// Puts `after` in place of `before`, or of nothing, if that is still what is there: if the
     /// [version](Record::version) under the key is `before`'s. Whole, or not at all.
     ///
@@ -110,6 +116,28 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// If the store cannot be reached or written.
     fn sweep(&self, limit: usize) -> impl Future<Output = Result<Swept, StoreError>> + Send;
+}
+
+/// Answers at once: a [`Store`] that holds its records in the process and waits for nothing but a lock.
+pub trait AtOnce: Sync {
+    /// Loads, as [`Store::load`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError>;
+
+    /// Swaps, as [`Store::swap`] does. What fails is not asked again within the request.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError>;
 }
 
 /// Says what came of a [swap](Store::swap).
@@ -161,6 +189,10 @@ impl<S: Store> Store for Arc<S> {
         (**self).is_cached()
     }
 
+    fn at_once(&self) -> Option<&dyn AtOnce> {
+        (**self).at_once()
+    }
+
     fn swap(
         &self,
         key: &Key,
@@ -182,6 +214,7 @@ pub(crate) trait AnyStore: Send + Sync + 'static {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
     fn load_latest<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
     fn is_cached(&self) -> bool;
+    fn at_once(&self) -> Option<&dyn AtOnce>;
     fn swap<'a>(
         &'a self,
         key: &'a Key,
@@ -202,6 +235,10 @@ impl<S: Store> AnyStore for S {
 
     fn is_cached(&self) -> bool {
         Store::is_cached(self)
+    }
+
+    fn at_once(&self) -> Option<&dyn AtOnce> {
+        Store::at_once(self)
     }
 
     fn swap<'a>(

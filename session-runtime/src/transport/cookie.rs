@@ -380,13 +380,9 @@ fn all_values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
 /// Returns the values that a header has under a name.
 fn values<'a>(header: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     header.split(|byte| *byte == b';').filter_map(move |pair| {
-        let pair = pair.trim_ascii();
-        let at = pair.iter().position(|byte| *byte == b'=')?;
-        let (found, value) = (
-            pair[..at].trim_ascii_end(),
-            pair[at + 1..].trim_ascii_start(),
-        );
-        (found == name).then_some(value)
+        let rest = pair.trim_ascii_start().strip_prefix(name)?;
+        let value = rest.trim_ascii_start().strip_prefix(b"=")?;
+        Some(value.trim_ascii())
     })
 }
 

@@ -1,13 +1,14 @@
 //! A part of the records, behind one lock, and when they are due to be swept.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::sync::Arc;
 
 use super::{Budget, NoRoom, Room};
 use crate::clock::Timestamp;
-use crate::key::{Key, Selector};
-use crate::record::{Ended, Record, Slot};
+use crate::key::{Key, Selector, UserId};
+use crate::record::{Ended, Record};
 use crate::secret::Secret;
 use crate::store::{Swapped, Swept};
 
@@ -22,7 +23,7 @@ const SPARE: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Shard {
-    entries: HashMap<Key, Entry>,
+    entries: Entries,
     /// One for each entry.
     deadlines: BTreeSet<Deadline>,
     /// Those that were newcomers when they were put here, the oldest first. Who has come back or gone since is still
@@ -30,6 +31,63 @@ pub(super) struct Shard {
     newcomers: VecDeque<Selector>,
     /// How many of these are newcomers still.
     waiting: usize,
+}
+
+/// The entries, by the two kinds of key.
+#[derive(Default)]
+struct Entries {
+    sessions: HashMap<Selector, Entry, BuildHasherDefault<Random>>,
+    users: HashMap<UserId, Entry>,
+}
+
+/// Takes selectors as they are. They are random, and nobody but this process chooses one that is put in: no client can
+/// have many of them fall into one place.
+#[derive(Default)]
+struct Random(u64);
+
+impl Hasher for Random {
+    fn finish(&self) -> u64 {
+        // The low bits have picked the shard.
+        self.0.rotate_left(32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, bits: u64) {
+        self.0 = bits;
+    }
+}
+
+impl Entries {
+    fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+        match key {
+            Key::Session(selector) => self.sessions.get_mut(selector),
+            Key::User(user) => self.users.get_mut(user),
+        }
+    }
+
+    fn insert(&mut self, key: &Key, entry: Entry) {
+        match key {
+            Key::Session(selector) => drop(self.sessions.insert(*selector, entry)),
+            Key::User(user) => drop(self.users.insert(user.clone(), entry)),
+        }
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Entry> {
+        match key {
+            Key::Session(selector) => self.sessions.remove(selector),
+            Key::User(user) => self.users.remove(user),
+        }
+    }
+
+    fn is_newcomer(&self, selector: Selector) -> bool {
+        let entry = self.sessions.get(&selector);
+        entry.is_some_and(|entry| entry.newcomer)
+    }
 }
 
 /// A record and what is kept with it.
@@ -70,12 +128,8 @@ fn cost(key: &Key, record: &Record) -> usize {
     let user = head.user.as_ref().map_or(0, |user| user.as_str().len());
     let secrets = head.secrets.0.capacity() * size_of::<Secret>();
     let versions = record.earlier().len() * VERSION;
-    let slots: usize = record.slots().iter().map(|slot| slot_cost(slot)).sum();
+    let slots = record.slots().len() * SLOT + record.size();
     ENTRY + name + reason + texts + user + secrets + versions + slots
-}
-
-fn slot_cost(slot: &Slot) -> usize {
-    SLOT + slot.size()
 }
 
 impl Shard {
@@ -98,31 +152,52 @@ impl Shard {
         if there.map(|record| record.version()) != before.map(|before| before.version()) {
             return Ok(Swapped::Stale(there.cloned()));
         }
-        let newcomer = held.is_none() && after.user().is_none() && !key.is_user();
-        let (old, due) = held.map_or((0, None), |entry| {
-            // Before room is made: it is not itself to be thrown out for what it takes.
-            self.waiting -= usize::from(mem::take(&mut entry.newcomer));
-            (entry.cost, Some(entry.due))
-        });
         let cost = cost(key, after);
-        let room = match (after.ended(), newcomer) {
-            (Some(_), _) => Room::Any,
-            (None, true) => Room::Newcomers,
-            (None, false) => Room::All,
+        let over = after.ended().is_some();
+        let Some(entry) = held else {
+            let newcomer = after.user().is_none() && !key.is_user();
+            let room = match (over, newcomer) {
+                (true, _) => Room::Any,
+                (false, true) => Room::Newcomers,
+                (false, false) => Room::All,
+            };
+            budget.exchange(0, cost, room)?;
+            self.begin(key, after, cost, newcomer);
+            return Ok(Swapped::Done);
         };
-        budget.exchange(old, cost, room)?;
-        let due = self.move_deadline(key, due, after.expires());
+        // Before room is made: it is not itself to be thrown out for what it takes.
+        self.waiting -= usize::from(mem::take(&mut entry.newcomer));
+        let room = if over { Room::Any } else { Room::All };
+        budget.exchange(entry.cost, cost, room)?;
+        entry.cost = cost;
+        entry.record = Arc::clone(after);
+        if after.expires() < entry.due {
+            let (at, key) = (entry.due, key.clone());
+            let mut deadline = Deadline { at, key };
+            self.deadlines.remove(&deadline);
+            deadline.at = after.expires();
+            entry.due = deadline.at;
+            self.deadlines.insert(deadline);
+        }
+        Ok(Swapped::Done)
+    }
+
+    /// Puts a record where none is.
+    fn begin(&mut self, key: &Key, record: &Arc<Record>, cost: usize, newcomer: bool) {
+        let due = record.expires();
+        let record = Arc::clone(record);
         let entry = Entry {
-            record: Arc::clone(after),
+            record,
             cost,
             due,
             newcomer,
         };
-        self.entries.insert(key.clone(), entry);
+        self.entries.insert(key, entry);
+        let (at, key_of) = (due, key.clone());
+        self.deadlines.insert(Deadline { at, key: key_of });
         if newcomer {
             self.wait(key);
         }
-        Ok(Swapped::Done)
     }
 
     /// Takes note of a newcomer.
@@ -135,10 +210,8 @@ impl Shard {
         // Most of the others have come back or gone: without this the list would grow with every session there ever was.
         if self.newcomers.len() > 2 * self.waiting + SPARE {
             let entries = &self.entries;
-            self.newcomers.retain(|selector| {
-                let entry = entries.get(&Key::Session(*selector));
-                entry.is_some_and(|entry| entry.newcomer)
-            });
+            self.newcomers
+                .retain(|selector| entries.is_newcomer(*selector));
         }
     }
 
@@ -149,7 +222,7 @@ impl Shard {
             && let Some(selector) = self.newcomers.pop_front()
         {
             let key = Key::Session(selector);
-            if self.entries.get(&key).is_some_and(|entry| entry.newcomer)
+            if self.entries.is_newcomer(selector)
                 && let Some(entry) = self.remove(&key, budget)
             {
                 self.deadlines.remove(&Deadline { at: entry.due, key });
@@ -165,27 +238,6 @@ impl Shard {
         self.waiting -= usize::from(entry.newcomer);
         budget.release(entry.cost);
         Some(entry)
-    }
-
-    /// Sees to it that the record is due no later than it expires, and returns when it is.
-    fn move_deadline(
-        &mut self,
-        key: &Key,
-        due: Option<Timestamp>,
-        expires: Timestamp,
-    ) -> Timestamp {
-        if let Some(due) = due {
-            if due <= expires {
-                return due;
-            }
-            let key = key.clone();
-            self.deadlines.remove(&Deadline { at: due, key });
-        }
-        self.deadlines.insert(Deadline {
-            at: expires,
-            key: key.clone(),
-        });
-        expires
     }
 
     /// Deletes records that had expired at `cutoff`, until `limit` are, and adds them to `swept`.
@@ -235,17 +287,24 @@ impl Shard {
 impl Shard {
     /// Finds that each entry has one deadline, no later than it expires, and returns what all cost.
     pub(super) fn check(&self) -> usize {
-        assert_eq!(self.deadlines.len(), self.entries.len());
-        let newcomers = self.entries.values().filter(|entry| entry.newcomer);
+        let sessions = self.entries.sessions.iter();
+        let sessions = sessions.map(|(selector, entry)| (Key::Session(*selector), entry));
+        let users = self.entries.users.iter();
+        let users = users.map(|(user, entry)| (Key::User(user.clone()), entry));
+        let all: Vec<_> = sessions.chain(users).collect();
+        assert_eq!(self.deadlines.len(), all.len());
+        let newcomers = all.iter().filter(|(_, entry)| entry.newcomer);
         assert_eq!(newcomers.count(), self.waiting);
         assert!(self.newcomers.len() <= 2 * self.waiting + SPARE + 1);
-        for (key, entry) in &self.entries {
-            let (at, key) = (entry.due, key.clone());
-            assert!(at <= entry.record.expires());
-            assert_eq!(entry.cost, cost(&key, &entry.record));
-            assert!(self.deadlines.contains(&Deadline { at, key }));
-        }
-        self.entries.values().map(|entry| entry.cost).sum()
+        all.into_iter()
+            .map(|(key, entry)| {
+                let at = entry.due;
+                assert!(at <= entry.record.expires());
+                assert_eq!(entry.cost, cost(&key, &entry.record));
+                assert!(self.deadlines.contains(&Deadline { at, key }));
+                entry.cost
+            })
+            .sum()
     }
 
     pub(super) fn deadlines(&self) -> Vec<Timestamp> {

@@ -65,7 +65,7 @@ fn holding(bytes: usize) -> (TestClock, MemoryStore) {
 /// A session as most are: two small fields, one secret.
 fn idle(clock: &TestClock) -> Record {
     let mut record = Record::new(clock.now(), clock.now() + TTL);
-    record.head.secrets = Secrets::first(SecretHash::of(b"1"), clock.now());
+    record.head_mut().secrets = Secrets::first(SecretHash::of(b"1"), clock.now());
     record.with_slots([
         Arc::new(Slot::new("cart", br#"{"apple":2}"#.to_vec(), None)),
         Arc::new(Slot::new("currency", br#""EUR""#.to_vec(), None)),
@@ -151,10 +151,10 @@ fn long_user(number: u64) -> Key {
 
 fn with_long_texts(clock: &TestClock) -> Record {
     let mut record = idle(clock);
-    record.head.user = Some(UserId::new(long_text()));
-    record.head.address = Some(long_text().into());
-    record.head.user_agent = Some(long_text().into());
-    record.head.label = Some(long_text().into());
+    record.head_mut().user = Some(UserId::new(long_text()));
+    record.head_mut().address = Some(long_text().into());
+    record.head_mut().user_agent = Some(long_text().into());
+    record.head_mut().label = Some(long_text().into());
     record
 }
 
@@ -167,7 +167,7 @@ fn with_secrets(clock: &TestClock) -> Record {
     let mut record = idle(clock);
     for number in 0..48_u32 {
         let hash = SecretHash::of(&number.to_le_bytes());
-        record.head.secrets.issue(hash, clock.now());
+        record.head_mut().secrets.issue(hash, clock.now());
     }
     record
 }
@@ -386,7 +386,7 @@ fn a_flood_of_newcomers_throws_out_newcomers_alone() {
     let next = Arc::new(there.next());
     assert!(swap(&store, &written, Some(&there), &next));
     let mut record = idle(&clock);
-    record.head.user = Some(UserId::new("7"));
+    record.head_mut().user = Some(UserId::new("7"));
     assert!(swap(&store, &somebodys, None, &Arc::new(record)));
 
     assert_eq!(

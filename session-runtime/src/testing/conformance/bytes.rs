@@ -34,7 +34,7 @@ fn odd_text(length: usize) -> String {
 
 fn with_head<S: Store>(trial: &Trial<S>, head: Head) -> Record {
     let mut record = trial.record([slot("a", "1")]);
-    *record.head = head;
+    *record.head_mut() = head;
     record
 }
 
@@ -253,7 +253,7 @@ pub(super) async fn every_reason_for_an_end_comes_back<S: Store>(trial: &Trial<S
     ];
     for reason in reasons {
         let mut live = trial.record([slot("a", "1"), slot("b", noise(0, 3_000))]);
-        *live.head = full_head();
+        *live.head_mut() = full_head();
         comes_back(trial, live.tombstone(reason, trial.now())).await;
     }
 }
@@ -272,10 +272,10 @@ pub(super) async fn times_are_kept_to_the_millisecond<S: Store>(trial: &Trial<S>
     record.expires = at(3_600_003);
     record.updated = at(4);
     record.seen = at(5);
-    record.head.created = at(6);
-    record.head.limit = Some(at(7));
-    record.head.authenticated = Some(at(8));
-    record.head.secrets = secrets(at(9), 1);
+    record.head_mut().created = at(6);
+    record.head_mut().limit = Some(at(7));
+    record.head_mut().authenticated = Some(at(8));
+    record.head_mut().secrets = secrets(at(9), 1);
     comes_back(trial, record).await;
 }
 
@@ -288,12 +288,12 @@ pub(super) async fn the_earliest_and_latest_times_come_back<S: Store>(trial: &Tr
         record.expires = LAST;
         record.updated = time;
         record.seen = time;
-        record.head.created = time;
-        record.head.ttl = Some(Duration::from_millis(u64::MAX));
-        record.head.limit = Some(time);
-        record.head.authenticated = Some(time);
-        record.head.secrets = secrets(time, u32::MAX - 50);
-        record.head.brought = u32::MAX;
+        record.head_mut().created = time;
+        record.head_mut().ttl = Some(Duration::from_millis(u64::MAX));
+        record.head_mut().limit = Some(time);
+        record.head_mut().authenticated = Some(time);
+        record.head_mut().secrets = secrets(time, u32::MAX - 50);
+        record.head_mut().brought = u32::MAX;
         comes_back(trial, record).await;
     }
 }

@@ -123,9 +123,9 @@ pub(super) async fn an_expiry_changes_and_the_payload_stays<S: Store>(trial: &Tr
 pub(super) async fn a_signature_changes_and_the_payload_stays<S: Store>(trial: &Trial<S>) {
     let slots = [10, 300, 5_000].map(|length| slot(&length.to_string(), noise(0, length)));
     let mut walk = Walk::begin(trial, slots.clone()).await;
-    for nonce in 0..3 {
+    for nonce in 0..3_u8 {
         for slot in &slots {
-            let signature = Signature::unique(slot.payload(), nonce);
+            let signature = Signature::unique([nonce; 16]);
             let payload = slot.payload().clone();
             let name = slot.name().clone();
             walk.set(Slot::signed(name, payload, None, signature)).await;
@@ -209,7 +209,7 @@ fn change(record: &mut Record, dice: &mut Noise, seed: usize) {
         }
         (1, Some(there)) => there.retimed(Some(record.expires())),
         (2, Some(there)) => {
-            let signature = Signature::unique(there.payload(), seed as u128);
+            let signature = Signature::unique((seed as u128).to_le_bytes());
             let expires = there.expires();
             Slot::signed(name, there.payload().clone(), expires, signature)
         }

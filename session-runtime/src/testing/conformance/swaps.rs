@@ -167,9 +167,9 @@ fn altogether_different<S: Store>(trial: &Trial<S>, there: &Record, seed: usize)
     other.expires = trial.now() + 9 * HOUR;
     other.updated = trial.now() + MINUTE;
     other.seen = trial.now() + MINUTE;
-    other.head.user = Some(UserId::new("eve"));
-    other.head.label = Some("other".into());
-    other.head.brought = 9;
+    other.head_mut().user = Some(UserId::new("eve"));
+    other.head_mut().label = Some("other".into());
+    other.head_mut().brought = 9;
     other
 }
 

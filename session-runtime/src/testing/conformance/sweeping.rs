@@ -173,7 +173,7 @@ pub(super) async fn sweeping_names_the_sessions_and_whose_they_were<S: Store>(tr
     let owned = session_key();
     let mut record = trial.record([]);
     record.expires = trial.now();
-    record.head.user = Some(ada.clone());
+    record.head_mut().user = Some(ada.clone());
     trial.put(&owned, None, record.clone()).await;
     // Neither a tombstone nor a user's record is a session that has expired.
     trial

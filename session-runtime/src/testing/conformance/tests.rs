@@ -102,7 +102,7 @@ impl Table {
                 (kept.updated, kept.seen) = (record.updated, record.seen);
                 kept.put_sorted(record.slots().to_vec());
             }
-            Flaw::ForgetsSecrets => kept.head.secrets.0.truncate(3),
+            Flaw::ForgetsSecrets => kept.head_mut().secrets.0.truncate(3),
             Flaw::ForgetsExpiriesOfSlots => {
                 for slot in record.slots() {
                     kept.set(Arc::new(slot.retimed(None)));
