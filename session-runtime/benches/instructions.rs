@@ -71,7 +71,12 @@ const CASES: [Case; 9] = [
     case("change", &["/change"], Cookies::Session, (0, 0)),
     case("create", &["/change"], Cookies::None, (0, 0)),
     case("flash", &["/notify", "/notice"], Cookies::Session, (0, 0)),
-    case("login", &["/change", "/login"], Cookies::None, (0, 0)),
+    case(
+        "login and logout",
+        &["/change", "/login", "/logout"],
+        Cookies::None,
+        (0, 0),
+    ),
 ];
 
 /// How many turns are taken before counting, and how many are counted.

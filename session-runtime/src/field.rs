@@ -285,7 +285,9 @@ impl<T: Send + Sync + 'static> Field<T> {
             _ => Payload::Same,
         };
         Ok(match payload {
-            Payload::New(payload) => Some(self.row.slot(payload, self.expiry_at(now, may_slide))),
+            Payload::New(payload) => {
+                Some(self.row.own_slot(payload, self.expiry_at(now, may_slide)))
+            }
             Payload::Same if self.is_used_up() => None,
             Payload::Same => self.stored().map(|slot| self.retimed(slot, now, may_slide)),
         })
@@ -321,7 +323,7 @@ impl<T: Send + Sync + 'static> Field<T> {
                 return Ok(Payload::Same);
             }
             // This process has written it, and so in the same way.
-            if slot.name().is_given_by(self.row.name()) {
+            if slot.name().is_of_row(self.row.own_name()) {
                 return Ok(Payload::New(payload));
             }
         }

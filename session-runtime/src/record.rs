@@ -1,8 +1,8 @@
 //! Records and slots: what a store keeps.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::mem;
 use std::ptr;
 use std::sync::Arc;
@@ -29,23 +29,40 @@ pub(crate) const TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
 /// use session_runtime::store::FieldName;
 /// assert_eq!(FieldName::from("cart").as_str(), "cart");
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FieldName(Cow<'static, str>);
+#[derive(Clone)]
+pub struct FieldName(Name);
+
+#[derive(Clone)]
+enum Name {
+    Fixed(&'static str),
+    /// The name in the field's row: whoever has that very row has written it, in this process.
+    OfRow(&'static &'static str),
+    Owned(Box<str>),
+}
 
 impl FieldName {
     /// Makes a name that is known at compile time.
     pub const fn fixed(name: &'static str) -> Self {
-        Self(Cow::Borrowed(name))
+        Self(Name::Fixed(name))
+    }
+
+    /// Makes the name that stands in a row.
+    pub(crate) const fn of_row(name: &'static &'static str) -> Self {
+        Self(Name::OfRow(name))
     }
 
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Name::Fixed(name) => name,
+            Name::OfRow(name) => name,
+            Name::Owned(name) => name,
+        }
     }
 
-    /// Returns `true` if it is that very text, not an equal one: a name that a field's row has given in this process.
-    pub(crate) fn is_given_by(&self, name: &'static str) -> bool {
-        ptr::eq(self.as_str(), name)
+    /// Returns `true` if it was made of the name in that very row.
+    pub(crate) fn is_of_row(&self, name: &'static &'static str) -> bool {
+        matches!(self.0, Name::OfRow(own) if ptr::eq(own, name))
     }
 
     /// Compares the name with another. Mostly it is the very same text.
@@ -58,21 +75,47 @@ impl FieldName {
     }
 }
 
+impl PartialEq for FieldName {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for FieldName {}
+
+impl PartialOrd for FieldName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for FieldName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for FieldName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
 impl From<&str> for FieldName {
     fn from(name: &str) -> Self {
-        Self(Cow::Owned(name.to_owned()))
+        Self(Name::Owned(name.into()))
     }
 }
 
 impl From<String> for FieldName {
     fn from(name: String) -> Self {
-        Self(Cow::Owned(name))
+        Self(Name::Owned(name.into()))
     }
 }
 
 impl fmt::Debug for FieldName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -243,6 +243,11 @@ impl<T> Row<T> {
         self.name
     }
 
+    /// Returns where the name stands: what tells this row from others in this process.
+    pub(crate) fn own_name(&'static self) -> &'static &'static str {
+        &self.name
+    }
+
     pub(crate) fn older_names(&self) -> &'static [&'static str] {
         self.aliases
     }
@@ -287,13 +292,17 @@ impl<T> Row<T> {
         Ok(encoded)
     }
 
-    pub(crate) fn slot(&self, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
+    /// Makes a slot of what this row has encoded, and which says so.
+    pub(crate) fn own_slot(&'static self, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
+        self.named_slot(FieldName::of_row(&self.name), payload, expiry)
+    }
+
+    fn named_slot(&self, name: FieldName, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
         let signature = if self.flash {
             Signature::unique(rand::random())
         } else {
             Signature::of(&payload)
         };
-        let name = FieldName::fixed(self.name);
         Arc::new(Slot::stored(name, payload, expiry, signature))
     }
 }
@@ -405,7 +414,8 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
             return Ok(None);
         };
         let payload = self.encode_value(&merged, 0).map_err(MergeFault::Encode)?;
-        Ok(Some(self.slot(payload, Expiry::Never)))
+        let name = FieldName::fixed(self.name);
+        Ok(Some(self.named_slot(name, payload, Expiry::Never)))
     }
 }
 

@@ -101,8 +101,7 @@ pub(crate) fn replace(row: &dyn AnyRow, record: &mut Record, slot: Option<Arc<Sl
     }
     match slot {
         Some(slot) if slot.name().as_str() == row.name() => record.set(slot),
-        // A name of its own: nobody knows who has written the payload.
-        Some(slot) => record.set(Arc::new(slot.named(FieldName::from(row.name())))),
+        Some(slot) => record.set(Arc::new(slot.named(FieldName::fixed(row.name())))),
         None => drop(record.remove(row.name())),
     }
 }

@@ -252,7 +252,9 @@ impl State {
             EditKind::Passing | EditKind::Kept | EditKind::Nothing => return Ok(()),
         }
         let (base, ours) = (edit.base.take(), edit.ours.take());
-        let folded = self.tracked(row).folded(row, base, ours, used_up, now)?;
+        let folded = self
+            .tracked(row)
+            .folded(row, base.as_ref(), ours, used_up, now)?;
         (edit.base, edit.ours) = (folded.base, folded.ours);
         Ok(())
     }
@@ -285,7 +287,7 @@ impl State {
     pub(super) fn take_over(&mut self, edits: &[SlotEdit], now: Timestamp) -> Result<(), Error> {
         let stays = |edit: &&SlotEdit| !edit.name().starts_with(GUEST);
         edits.iter().filter(stays).try_for_each(|edit| {
-            let (base, ours) = (edit.base.clone(), edit.ours.clone());
+            let (base, ours) = (edit.base.as_ref(), edit.ours.clone());
             let tracked = self.tracked(edit.row);
             let folded = tracked.folded(edit.row, base, ours, edit.used_up, now)?;
             tracked.replace(folded);

@@ -59,33 +59,23 @@ impl TrackedRecord {
     pub(super) fn folded(
         &self,
         row: &'static dyn AnyRow,
-        base: Option<Arc<Slot>>,
+        base: Option<&Arc<Slot>>,
         ours: Option<Arc<Slot>>,
         used_up: bool,
         now: Timestamp,
     ) -> Result<SlotEdit, Error> {
         let earlier = self.edit_of(row);
-        let stored = || {
+        let (in_store, current) = if let Some(earlier) = earlier {
+            (earlier.base.as_ref(), earlier.ours.as_ref())
+        } else {
             let record = self.stored.as_deref();
-            record.and_then(|record| stored_under(row, record, now))
+            let stored = record.and_then(|record| stored_under(row, record, now));
+            (stored, stored)
         };
-        let (in_store, current) = match earlier {
-            Some(earlier) => (earlier.base.as_ref(), earlier.ours.as_ref()),
-            None => {
-                let stored = stored();
-                (stored, stored)
-            }
-        };
-        let ours = if same_slot(base.as_ref(), current) {
+        let ours = if same_slot(base, current) {
             ours
         } else {
-            merge3(
-                row,
-                base.as_ref(),
-                ours.as_ref(),
-                current,
-                Occasion::Conflict,
-            )?
+            merge3(row, base, ours.as_ref(), current, Occasion::Conflict)?
         };
         Ok(SlotEdit {
             row,
