@@ -1,4 +1,4 @@
-//! One of several instances of an app over one store, for tests: `instance URL NAME SECONDS` serves until its input ends,
+//! One of several instances of an app over one store, for tests: `instance URL NAME SECONDS` (`sqlite:FILE` is a URL) serves until its input ends,
 //! and waits for the store for so long.
 
 use std::io::Read;
@@ -11,9 +11,9 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use session_runtime::store::{MysqlStore, PostgresStore, RedisStore};
+use session_runtime::store::{MysqlStore, PostgresStore, RedisStore, SqliteStore};
 use session_runtime::{Session, SessionLayer};
-use session_tests::PATIENCE;
+use session_tests::{PATIENCE, histories};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -96,6 +96,9 @@ async fn layer(url: &str, name: &str, deadline: Duration) -> SessionLayer {
         let options = MysqlStore::options().database(name).wait(PATIENCE);
         let store = options.connect(url);
         SessionLayer::new(store.expect("the URL is fine"))
+    } else if let Some(file) = url.strip_prefix("sqlite:") {
+        let store = SqliteStore::open(file);
+        SessionLayer::new(store.expect("it can be opened"))
     } else {
         let options = PostgresStore::options().schema(name).wait(PATIENCE);
         let store = options.connect(url);
@@ -122,15 +125,17 @@ async fn main() {
         metrics: recorder.snapshotter(),
     };
     recorder.install().expect("it is the only one");
+    let layer = layer(&url, &name, deadline).await;
     let routes = Router::new()
         .route("/", get(read))
         .route("/add", post(add))
         .route("/set/{n}", post(set_field))
-        .layer(layer(&url, &name, deadline).await)
+        .layer(layer.clone())
         .route("/waiting", get(waiting))
         .route("/go", post(go))
         .route("/conflicts", get(conflicts))
-        .with_state(app);
+        .with_state(app)
+        .merge(histories::routes(layer));
     let listener = TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a free port");
     println!("{}", listener.local_addr().expect("its address"));

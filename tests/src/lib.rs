@@ -9,6 +9,7 @@ mod chrome;
 pub mod customers;
 mod expired;
 mod faults;
+pub mod histories;
 mod logs;
 mod mysql;
 mod port;

@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod adapter;
+mod histories;
 mod memory;
 mod mysql;
 mod own_store;

@@ -1,0 +1,186 @@
+//! Histories of two instances in processes of their own: their connections to the store are cut and slowed down, and the processes
+//! are killed and started again.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::Client;
+use session_tests::{Cut, MysqlServer, PostgresServer, Proxy, RedisServer, Wire};
+use tokio::time::sleep;
+
+use super::run::{Addresses, Dice, Round};
+use super::{check, seeds};
+
+/// How long an instance waits for its store, in seconds.
+const DEADLINE: &str = "5";
+
+/// An instance in a process of its own. It is killed when this drops.
+struct Instance {
+    process: Child,
+    address: String,
+}
+
+impl Instance {
+    fn start(url: &str, name: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_instance"))
+            .args([url, name, DEADLINE])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it has been built");
+        let mut address = String::new();
+        let stdout = process.stdout.take().expect("it is piped");
+        let read = BufReader::new(stdout).read_line(&mut address);
+        assert!(read.expect("text") > 0, "it says where it is");
+        Self {
+            process,
+            address: address.trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// The instances, and what lies between them and their store.
+struct Site {
+    /// How an instance is started that goes by the proxy, if there is one.
+    url: String,
+    name: String,
+    proxy: Option<Proxy>,
+    instances: Vec<Instance>,
+    addresses: Addresses,
+}
+
+impl Site {
+    fn open(url: String, name: &str, proxy: Option<Proxy>) -> Self {
+        let instances: Vec<_> = (0..2).map(|_| Instance::start(&url, name)).collect();
+        let addresses = instances
+            .iter()
+            .map(|instance| instance.address.clone())
+            .collect();
+        Self {
+            url,
+            name: name.to_owned(),
+            proxy,
+            instances,
+            addresses: Arc::new(Mutex::new(addresses)),
+        }
+    }
+
+    /// Kills an instance amid whatever it does, and starts another in its place.
+    fn kill(&mut self, which: usize) {
+        self.heal(); // an instance that starts wants to find its server
+        drop(self.instances.remove(which));
+        self.instances
+            .insert(which, Instance::start(&self.url, &self.name));
+        let mut addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        addresses[which].clone_from(&self.instances[which].address);
+    }
+
+    fn heal(&self) {
+        if let Some(proxy) = &self.proxy {
+            proxy.set(Wire::Open);
+        }
+    }
+
+    /// Does something to the site every few milliseconds.
+    async fn disturb(&mut self, mut dice: Dice) {
+        let each_way = Duration::from_millis(2);
+        loop {
+            sleep(Duration::from_millis(5 + dice.below(40) as u64)).await;
+            match (&self.proxy, dice.below(24)) {
+                (_, 0) => self.kill(dice.below(2)),
+                (Some(proxy), 1) => proxy.set(Wire::Delayed {
+                    up: each_way,
+                    down: each_way,
+                }),
+                (Some(proxy), 2) => proxy.set(Wire::Reset),
+                (Some(proxy), 3..=8) => proxy.cut(Cut::FromServer(dice.below(600)), Wire::Open),
+                (Some(proxy), 9..=14) => proxy.cut(Cut::FromClient(dice.below(600)), Wire::Open),
+                (Some(proxy), _) if proxy.wire() != Wire::Open => proxy.set(Wire::Open),
+                _ => {}
+            }
+        }
+    }
+
+    async fn explore(mut self, store: &str) {
+        let client = Client::new();
+        let (mut rounds, mut requests, mut answered) = (0, 0, 0);
+        for seed in seeds() {
+            let round = Round::new(&self.addresses, &client, seed);
+            tokio::select! {
+                () = round.run() => {}
+                () = self.disturb(Dice::new(seed)) => {}
+            }
+            self.heal();
+            let events = round.end().await;
+            check::fits(store, seed, &events);
+            (rounds, requests) = (rounds + 1, requests + events.len());
+            answered += events.iter().filter(|event| event.told.is_some()).count();
+        }
+        eprintln!("{store}: {rounds} rounds, {requests} requests, {answered} answered");
+    }
+}
+
+fn proxy(port: u16) -> Proxy {
+    Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_over_a_file_of_two_processes_fits_together() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let url = format!("sqlite:{}", folder.path().join("db").display());
+    Site::open(url, "", None).explore("in a file").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_over_redis_of_two_processes_fits_together() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let proxy = proxy(server.port());
+    let url = format!("redis://127.0.0.1:{}", proxy.address().port());
+    Site::open(url, "histories:", Some(proxy))
+        .explore("on Redis")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_over_postgres_of_two_processes_fits_together() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let options = session_runtime::store::PostgresStore::options().schema("histories");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let proxy = proxy(server.port());
+    let url = server.url_at(proxy.address().port());
+    Site::open(url, "histories", Some(proxy))
+        .explore("on PostgreSQL")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_over_mysql_of_two_processes_fits_together() {
+    let Some(server) = MysqlServer::shared() else {
+        return;
+    };
+    let options = session_runtime::store::MysqlStore::options().database("histories");
+    let store = options.connect(&server.url()).expect("the URL is fine");
+    store.migrate().await.expect("the tables can be made");
+    let proxy = proxy(server.port());
+    let url = server.url_at(proxy.address().port());
+    let site = Site::open(url, "histories", Some(proxy));
+    site.explore("on MySQL").await;
+}
