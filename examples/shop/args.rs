@@ -15,6 +15,8 @@ Usage: shop [--store STORE] [--accounts FILE] [--address HOST:PORT] [--deadline 
   --store redis://HOST  sessions on a Redis or Valkey server, which several shops may share
   --store postgres://USER@HOST/DATABASE
                         sessions in PostgreSQL, which several shops may share, too
+  --store mysql://USER@HOST/DATABASE
+                        sessions in MySQL or MariaDB, the same
   --store memory        sessions in memory, gone when the shop closes
   --accounts FILE       who may sign in, with what password (default: in memory with `--store memory`, else
                         shop.accounts.db, beside the sessions if they are in a file)
@@ -87,7 +89,9 @@ impl Ledger {
         match store {
             Place::Memory => Self::Memory,
             Place::Sqlite(path) => Self::File(path.with_extension("accounts.db")),
-            Place::Redis(_) | Place::Postgres(_) => Self::File("shop.accounts.db".into()),
+            Place::Redis(_) | Place::Postgres(_) | Place::Mysql(_) => {
+                Self::File("shop.accounts.db".into())
+            }
         }
     }
 }

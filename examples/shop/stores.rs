@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use session_runtime::SessionLayer;
+#[cfg(feature = "mysql")]
+use session_runtime::store::MysqlStore;
 #[cfg(feature = "postgres")]
 use session_runtime::store::PostgresStore;
 #[cfg(feature = "redis")]
@@ -16,7 +18,7 @@ use session_runtime::store::{MemoryStore, SqliteStore};
 const PREFIX: &str = "shop:";
 
 /// The shop's table, in a database that others use too.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 const TABLE: &str = "shop_sessions";
 
 /// A store, as the command line names it.
@@ -26,6 +28,7 @@ pub(crate) enum Place {
     Sqlite(PathBuf),
     Redis(Url),
     Postgres(Url),
+    Mysql(Url),
 }
 
 /// A server's address, which may hold a password.
@@ -34,7 +37,10 @@ pub(crate) struct Url(String);
 
 impl Url {
     /// All of it, for whoever connects.
-    #[cfg_attr(not(any(feature = "redis", feature = "postgres")), expect(dead_code))]
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "postgres", feature = "mysql")),
+        expect(dead_code)
+    )]
     fn expose(&self) -> &str {
         &self.0
     }
@@ -77,19 +83,20 @@ impl Place {
             "postgres" | "postgresql" if rest.starts_with("//") => {
                 Ok(Self::Postgres(Url(text.to_owned())))
             }
-            "redis" | "postgres" | "postgresql" => Err(format!(
+            "mysql" if rest.starts_with("//") => Ok(Self::Mysql(Url(text.to_owned()))),
+            "redis" | "postgres" | "postgresql" | "mysql" => Err(format!(
                 "`--store {scheme}` lacks the server's address, as in `{scheme}://127.0.0.1`"
             )),
             _ => Err(format!(
-                "`{scheme}` is no store: `memory` is one, `sqlite:` followed by a path, and `redis://` or `postgres://` \
-                 followed by a server"
+                "`{scheme}` is no store: `memory` is one, `sqlite:` followed by a path, and `redis://`, `postgres://` \
+                 or `mysql://` followed by a server"
             )),
         }
     }
 
     /// Opens it, or connects to it.
     #[cfg_attr(
-        not(any(feature = "redis", feature = "postgres")),
+        not(any(feature = "redis", feature = "postgres", feature = "mysql")),
         expect(clippy::unused_async)
     )]
     pub(crate) async fn open(&self) -> Result<SessionLayer, String> {
@@ -115,6 +122,15 @@ impl Place {
             Self::Postgres(_) => {
                 Err("this shop was built without the feature `postgres`".to_owned())
             }
+            #[cfg(feature = "mysql")]
+            Self::Mysql(url) => {
+                let options = MysqlStore::options().table(TABLE);
+                let store = options.connect(url.expose()).map_err(told)?;
+                store.migrate().await.map_err(told)?;
+                Ok(SessionLayer::new(store))
+            }
+            #[cfg(not(feature = "mysql"))]
+            Self::Mysql(_) => Err("this shop was built without the feature `mysql`".to_owned()),
         }
     }
 }
@@ -140,6 +156,7 @@ impl fmt::Display for Place {
             Self::Sqlite(path) => write!(f, "the file {}", path.display()),
             Self::Redis(url) => write!(f, "Redis at {url}"),
             Self::Postgres(url) => write!(f, "PostgreSQL at {url}"),
+            Self::Mysql(url) => write!(f, "MySQL at {url}"),
         }
     }
 }
@@ -164,6 +181,7 @@ mod tests {
         assert!(refusal("sqlite:").contains("path"));
         assert!(refusal("redis:127.0.0.1").contains("`redis://"));
         assert!(refusal("postgres").contains("`postgres://"));
+        assert!(refusal("mysql:127.0.0.1").contains("`mysql://"));
     }
 
     #[test]
@@ -183,7 +201,7 @@ mod tests {
             let place = Place::parse(url).unwrap();
             assert_eq!(place.to_string(), format!("PostgreSQL at {shown}"));
         }
-        for text in ["redis:ada:heron@db", "mysql://ada:heron@db"] {
+        for text in ["redis:ada:heron@db", "mariadb://ada:heron@db"] {
             assert!(!Place::parse(text).unwrap_err().contains("heron"));
         }
     }
@@ -199,6 +217,7 @@ mod tests {
         for (scheme, here) in [
             ("redis", cfg!(feature = "redis")),
             ("postgres", cfg!(feature = "postgres")),
+            ("mysql", cfg!(feature = "mysql")),
         ] {
             let nobody = refusal(&format!("{scheme}://ada:heron@127.0.0.1:1/0")).await;
             let reason = if here {

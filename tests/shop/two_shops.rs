@@ -188,6 +188,15 @@ macro_rules! on_each_shared_store {
                 }
             })*
         }
+
+        mod on_mysql {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(server) = session_tests::MysqlServer::shared() {
+                    super::$walk(&server.url()).await;
+                }
+            })*
+        }
     };
 }
 
