@@ -23,6 +23,8 @@ use session_runtime::{Clock, Key, SessionId, SystemClock};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+#[path = "stores/mysql.rs"]
+mod mysql;
 #[path = "stores/postgres.rs"]
 mod postgres;
 #[path = "stores/redis.rs"]
@@ -96,6 +98,11 @@ fn main() {
         && let Some((_server, store, raw)) = runtime.block_on(postgres::contenders())
     {
         compare(&runtime, "postgres", &Ours(store), Some(&raw));
+    }
+    if wanted("mysql")
+        && let Some((_server, store, raw)) = runtime.block_on(mysql::contenders())
+    {
+        compare(&runtime, "mysql", &Ours(store), Some(&raw));
     }
 }
 

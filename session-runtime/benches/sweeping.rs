@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use session_runtime::store::{Record, Slot, SqliteStore, Store, Swapped};
 use session_runtime::{Clock, Key, SessionId, SystemClock};
-use session_tests::{PostgresServer, multiply_in_postgres, multiply_in_sqlite};
+use session_tests::{
+    MysqlServer, PostgresServer, multiply_in_mysql, multiply_in_postgres, multiply_in_sqlite,
+};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -70,6 +72,16 @@ async fn main() {
         let key = create(&store, Duration::from_millis(1)).await;
         multiply_in_postgres(&server.client().await, "sweeping", &key, expired).await;
         compare("postgres", expired, &store).await;
+    }
+    if wanted("mysql")
+        && let Some(server) = MysqlServer::start_with(&[])
+    {
+        let options = server.options(SystemClock::default()).database("sweeping");
+        let store = options.connect(&server.url()).expect("the URL is fine");
+        store.migrate().await.expect("the tables can be made");
+        let key = create(&store, Duration::from_millis(1)).await;
+        multiply_in_mysql(&mut server.client().await, "sweeping", &key, expired).await;
+        compare("mysql", expired, &store).await;
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use session_runtime::Key;
 use tokio_postgres::Client;
 
@@ -20,6 +22,21 @@ pub async fn multiply_in_postgres(client: &Client, schema: &str, key: &Key, many
     );
     let key = key.to_string().into_bytes();
     let made = client.execute(&copy, &[&key, &number(many)]).await;
+    made.expect("they are made");
+}
+
+/// The same in MariaDB.
+///
+/// # Panics
+///
+/// If the server does not let them be made.
+pub async fn multiply_in_mysql(client: &mut Conn, database: &str, key: &Key, many: usize) {
+    let copy = format!(
+        "INSERT INTO {database}.sessions (`key`, name, due, expires, version, payload)
+             SELECT CONCAT('user:{{', MD5(n.seq), n.seq, '}}'), r.name, r.due, r.expires, r.version, r.payload
+             FROM seq_2_to_{many} n, {database}.sessions r WHERE r.`key` = ?"
+    );
+    let made = client.exec_drop(copy, (key.to_string(),)).await;
     made.expect("they are made");
 }
 

@@ -23,7 +23,7 @@ mod tools;
 
 pub use browser::{Browser, Reply};
 pub use chrome::{Chrome, Screen};
-pub use expired::{multiply_in_postgres, multiply_in_sqlite};
+pub use expired::{multiply_in_mysql, multiply_in_postgres, multiply_in_sqlite};
 pub use faults::{Fault, FaultStore};
 pub use logs::Logs;
 pub use mysql::{MYSQL_PASSWORD, MysqlServer};
