@@ -9,6 +9,7 @@ mod memory;
 mod mysql;
 mod own_store;
 mod postgres;
+mod records;
 mod redis;
 mod shared;
 mod sqlite;

@@ -1,7 +1,7 @@
 //! A server that restarts, dies, refuses, or has transactions in each other's way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use session_runtime::store::{PostgresStore, Record, Store, Swapped};
@@ -10,7 +10,7 @@ use session_tests::{PostgresServer, wait_for};
 use tokio_postgres::Client;
 
 use super::{
-    ISOLATIONS, bytes, create, increment, insist, loaded, noise, number, pause, put, race, record,
+    ISOLATIONS, Traffic, bytes, create, insist, loaded, noise, number, put, race, record,
     session_key, slot, somebody_waits_for, store_in, store_with, text_of, with,
 };
 
@@ -226,61 +226,6 @@ async fn a_deadlock_is_tried_again_and_applied_once_whatever_the_isolation() {
             deadlocks().await > before
         })
         .await;
-    }
-}
-
-/// Writers that go on until told otherwise, and what they have been told is written.
-struct Traffic {
-    key: Key,
-    acknowledged: Arc<AtomicUsize>,
-    going_on: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Traffic {
-    async fn start(store: &PostgresStore) -> Self {
-        let (key, _) = create(store, [slot("n", "0")]).await;
-        let (acknowledged, going_on) = (
-            Arc::new(AtomicUsize::new(0)),
-            Arc::new(AtomicBool::new(true)),
-        );
-        let tasks = (0..8)
-            .map(|task| {
-                let (store, key) = (store.clone(), key.clone());
-                let (acknowledged, going_on) = (acknowledged.clone(), going_on.clone());
-                tokio::spawn(async move {
-                    while going_on.load(Ordering::Relaxed) {
-                        increment(&store, &key, &format!("task-{task}")).await;
-                        acknowledged.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        Self {
-            key,
-            acknowledged,
-            going_on,
-            tasks,
-        }
-    }
-
-    /// Waits until so many more are acknowledged.
-    async fn flows(&self, more: usize) {
-        let goal = self.acknowledged.load(Ordering::Relaxed) + more;
-        while self.acknowledged.load(Ordering::Relaxed) < goal {
-            pause().await;
-        }
-    }
-
-    /// Ends it, and checks that each increment is there once.
-    async fn end(self, store: &PostgresStore) {
-        self.going_on.store(false, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.expect("every increment is applied");
-        }
-        let record = loaded(store, &self.key).await.expect("it lives");
-        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
-        assert_eq!(number(&record, "n"), acknowledged);
     }
 }
 

@@ -132,17 +132,25 @@ impl MysqlError {
     /// password.
     pub(super) fn url(error: UrlError) -> Self {
         match error {
-            UrlError::FeatureRequired { .. } => Self(Kind::Tls),
+            UrlError::FeatureRequired { .. } => Self::tls(),
             UrlError::UnknownParameter { param } => match instead(&param) {
                 Some(instead) => Self(Kind::Parameter {
                     name: param,
                     instead,
                 }),
-                None if param.starts_with("ssl") => Self(Kind::Tls),
-                None => Self(Kind::Url),
+                None if param.starts_with("ssl") => Self::tls(),
+                None => Self::no_url(),
             },
-            _ => Self(Kind::Url),
+            _ => Self::no_url(),
         }
+    }
+
+    pub(super) fn tls() -> Self {
+        Self(Kind::Tls)
+    }
+
+    pub(super) fn no_url() -> Self {
+        Self(Kind::Url)
     }
 
     pub(super) fn database() -> Self {

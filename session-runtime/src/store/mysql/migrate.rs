@@ -28,22 +28,28 @@ pub(super) async fn migrate(store: &Inner) -> Result<(), Fault> {
 }
 
 async fn make(names: &Names, conn: &mut Conn) -> Result<(), Error> {
+    conn.query_drop(format!(
+        "SET SESSION lock_wait_timeout = {LOCK_TIMEOUT}, innodb_lock_wait_timeout = {LOCK_TIMEOUT}"
+    ))
+    .await?;
+    let made = make_tables(names, conn).await;
+    // Both go with the connection at the latest.
+    let lock = names.lock();
+    let left = conn.query_drop(format!(
+        "DO RELEASE_LOCK('{lock}'); SET SESSION lock_wait_timeout = DEFAULT, innodb_lock_wait_timeout = DEFAULT"
+    ));
+    made.and(left.await)
+}
+
+async fn make_tables(names: &Names, conn: &mut Conn) -> Result<(), Error> {
     if is_current(names, conn).await? {
         return Ok(());
     }
-    // One makes them; the others wait, and find them made. It goes with the connection at the latest.
-    let lock = names.lock();
-    let wait = LONGEST.as_secs();
-    conn.query_drop(format!(
-        "DO GET_LOCK('{lock}', {wait}); SET SESSION lock_wait_timeout = {LOCK_TIMEOUT}"
-    ))
-    .await?;
-    let made = conn.query_drop(names.sql()).await;
-    conn.query_drop(format!(
-        "SET SESSION lock_wait_timeout = DEFAULT; DO RELEASE_LOCK('{lock}')"
-    ))
-    .await?;
-    made
+    // One makes them; the others wait, and find them made.
+    let (lock, wait) = (names.lock(), LONGEST.as_secs());
+    conn.query_drop(format!("DO GET_LOCK('{lock}', {wait})"))
+        .await?;
+    conn.query_drop(names.sql()).await
 }
 
 /// Returns `true` if this version's are there, or a later one's.

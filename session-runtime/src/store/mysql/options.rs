@@ -137,10 +137,17 @@ impl MysqlOptions {
     ///
     /// # Errors
     ///
-    /// If the URL or a name cannot be used, the URL asks for TLS that was not built in, or no database is named. Whether the server is up,
+    /// If the URL or a name cannot be used, the URL asks for TLS, or no database is named. Whether the server is up,
     /// [`migrate`](MysqlStore::migrate) is the first to tell.
     pub fn connect(self, url: &str) -> Result<MysqlStore, MysqlError> {
         let opts = Opts::from_url(url).map_err(MysqlError::url)?;
+        // Where none was built in, the client panics.
+        if opts.ssl_opts().is_some() {
+            return Err(MysqlError::tls());
+        }
+        if !has_host(url) && opts.socket().is_none() {
+            return Err(MysqlError::no_url());
+        }
         if opts.db_name().is_none() && self.database.is_none() {
             return Err(MysqlError::database());
         }
@@ -200,6 +207,14 @@ impl MysqlOptions {
             }),
         })
     }
+}
+
+/// Returns `true` if a URL names a host: without, the client takes this machine for it, and what may be a part of the
+/// password for a database.
+fn has_host(url: &str) -> bool {
+    let (_, server) = url.split_once("://").unwrap_or_default();
+    let server = server.split(['/', '?', '#']).next().unwrap_or_default();
+    !server.is_empty() && !server.ends_with('@')
 }
 
 impl fmt::Debug for MysqlOptions {

@@ -1,0 +1,205 @@
+//! Records, and what the tests of a store in tables do with them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use session_runtime::store::{Record, Slot, Store, StoreError, Swapped};
+use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
+
+pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
+
+pub(crate) fn now() -> Timestamp {
+    SystemClock::default().now()
+}
+
+pub(crate) fn session_key() -> Key {
+    Key::from(&SessionId::generate().expect("random bytes"))
+}
+
+pub(crate) fn bytes(key: &Key) -> Vec<u8> {
+    key.to_string().into_bytes()
+}
+
+pub(crate) fn slot(name: &str, payload: impl Into<Vec<u8>>) -> Arc<Slot> {
+    Arc::new(Slot::new(name, payload.into(), None))
+}
+
+/// So many bytes that compression makes nothing of.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    (0..length).map(|_| rand::random()).collect()
+}
+
+/// A record that lives for an hour.
+pub(crate) fn record(slots: impl IntoIterator<Item = Arc<Slot>>) -> Arc<Record> {
+    Arc::new(Record::new(now(), now() + HOUR).with_slots(slots))
+}
+
+/// The next of `before`, with one slot set.
+pub(crate) fn with(before: &Record, slot: Arc<Slot>) -> Arc<Record> {
+    Arc::new(before.next().with_slots([slot]))
+}
+
+pub(crate) async fn put(
+    store: &impl Store,
+    key: &Key,
+    before: Option<&Arc<Record>>,
+    after: &Arc<Record>,
+) {
+    let swapped = store.swap(key, before, after).await.expect("an answer");
+    assert_eq!(swapped, Swapped::Done);
+}
+
+pub(crate) async fn create(
+    store: &impl Store,
+    slots: impl IntoIterator<Item = Arc<Slot>>,
+) -> (Key, Arc<Record>) {
+    let (key, record) = (session_key(), record(slots));
+    put(store, &key, None, &record).await;
+    (key, record)
+}
+
+/// Asks for the same swap again while the answer is that it may succeed then, as the layer does.
+pub(crate) async fn insist(
+    store: &impl Store,
+    key: &Key,
+    before: Option<&Arc<Record>>,
+    after: &Arc<Record>,
+) -> Swapped {
+    loop {
+        match store.swap(key, before, after).await {
+            Err(error) if error.is_transient() => pause().await,
+            answer => return answer.expect("nothing but what passes"),
+        }
+    }
+}
+
+pub(crate) async fn loaded(store: &impl Store, key: &Key) -> Option<Arc<Record>> {
+    loop {
+        match store.load(key).await {
+            Err(error) if error.is_transient() => pause().await,
+            answer => return answer.expect("nothing but what passes"),
+        }
+    }
+}
+
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
+pub(crate) fn number(record: &Record, name: &str) -> usize {
+    let Some(slot) = record.slot(name) else {
+        return 0;
+    };
+    let text = std::str::from_utf8(slot.payload()).expect("text");
+    text.parse().expect("a number")
+}
+
+/// Adds one to slot `n`, and to the slot `mine` that nobody else writes: so whoever finds another record there knows
+/// whether a swap without an answer was applied.
+pub(crate) async fn increment(store: &impl Store, key: &Key, mine: &str) {
+    let mut before = loaded(store, key).await.expect("a record");
+    loop {
+        let of_mine = number(&before, mine) + 1;
+        let n = (number(&before, "n") + 1).to_string();
+        let after = with(
+            &with(&before, slot("n", n)),
+            slot(mine, of_mine.to_string()),
+        );
+        match insist(store, key, Some(&before), &after).await {
+            Swapped::Done => return,
+            Swapped::Stale(there) => before = there.expect("it lives"),
+        }
+        if number(&before, mine) == of_mine {
+            return;
+        }
+    }
+}
+
+/// Has so many tasks increment one record so often each, and checks that each increment is there once.
+pub(crate) async fn race(store: &(impl Store + Clone), tasks: usize, each: usize) {
+    let (key, _) = create(store, [slot("n", "0")]).await;
+    let tasks: Vec<_> = (0..tasks)
+        .map(|task| {
+            let (store, key) = (store.clone(), key.clone());
+            tokio::spawn(async move {
+                for _ in 0..each {
+                    increment(&store, &key, &format!("task-{task}")).await;
+                }
+                each
+            })
+        })
+        .collect();
+    let mut all = 0;
+    for task in tasks {
+        all += task.await.expect("every increment is applied");
+    }
+    let record = loaded(store, &key).await.expect("it lives");
+    assert_eq!(number(&record, "n"), all);
+}
+
+/// What the error says, and what it comes from.
+pub(crate) fn text_of(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Writers that go on until told otherwise, and what they have been told is written.
+pub(crate) struct Traffic {
+    key: Key,
+    acknowledged: Arc<AtomicUsize>,
+    going_on: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Traffic {
+    pub(crate) async fn start(store: &(impl Store + Clone)) -> Self {
+        let (key, _) = create(store, [slot("n", "0")]).await;
+        let (acknowledged, going_on) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(true)),
+        );
+        let tasks = (0..8)
+            .map(|task| {
+                let (store, key) = (store.clone(), key.clone());
+                let (acknowledged, going_on) = (acknowledged.clone(), going_on.clone());
+                tokio::spawn(async move {
+                    while going_on.load(Ordering::Relaxed) {
+                        increment(&store, &key, &format!("task-{task}")).await;
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Self {
+            key,
+            acknowledged,
+            going_on,
+            tasks,
+        }
+    }
+
+    /// Waits until so many more are acknowledged.
+    pub(crate) async fn flows(&self, more: usize) {
+        let goal = self.acknowledged.load(Ordering::Relaxed) + more;
+        while self.acknowledged.load(Ordering::Relaxed) < goal {
+            pause().await;
+        }
+    }
+
+    /// Ends it, and checks that each increment is there once.
+    pub(crate) async fn end(self, store: &(impl Store + Clone)) {
+        self.going_on.store(false, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.expect("every increment is applied");
+        }
+        let record = loaded(store, &self.key).await.expect("it lives");
+        let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+        assert_eq!(number(&record, "n"), acknowledged);
+    }
+}
