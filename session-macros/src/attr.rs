@@ -42,6 +42,7 @@ pub(crate) struct FieldOptions {
     /// The flag that says that the field stays with the browser, though it has a rule.
     pub(crate) browser: Option<Ident>,
     pub(crate) guest: Option<Given<()>>,
+    pub(crate) ordered: Option<Given<()>>,
     pub(crate) with: Option<Given<Path>>,
 }
 
@@ -122,6 +123,7 @@ impl FieldOptions {
     fn set(&mut self, key: &Ident, input: ParseStream<'_>) -> Result<()> {
         match key.to_string().as_str() {
             keys::GUEST => put(&mut self.guest, key, ()),
+            keys::ORDERED => put(&mut self.ordered, key, ()),
             keys::RENAME => put(&mut self.rename, key, value::name(key, input)?),
             keys::ALIAS => value::name(key, input).map(|alias| self.aliases.push(alias)),
             keys::DEFAULT => put(&mut self.default, key, value::expression(key, input)?),

@@ -157,6 +157,7 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
         aliases(field),
         expire(field),
         flash(field),
+        ordered(field),
         merge(field, rule),
         upgrade(field),
     ];
@@ -209,6 +210,11 @@ fn expire(field: &Field<'_>) -> Option<TokenStream> {
 /// `flash()`
 fn flash(field: &Field<'_>) -> Option<TokenStream> {
     field.is_flash().then(|| quote! { flash() })
+}
+
+/// `ordered()`
+fn ordered(field: &Field<'_>) -> Option<TokenStream> {
+    field.options.ordered.as_ref().map(|_| quote! { ordered() })
 }
 
 /// `merge(__session::rules::sum::<BTreeMap<String, u32>>)`, `merge_in_browser(…)`, or `reject()`

@@ -24,6 +24,7 @@ pub(crate) const ALIAS: &str = "alias";
 pub(crate) const DEFAULT: &str = "default";
 pub(crate) const UPGRADE: &str = "upgrade";
 pub(crate) const GUEST: &str = "guest";
+pub(crate) const ORDERED: &str = "ordered";
 
 // Keys of `upgrade(…)`; `with` is a rule and a key of a field, too.
 pub(crate) const FROM: &str = "from";
@@ -86,7 +87,7 @@ pub(crate) const ON_STRUCT: Place = Place {
 pub(crate) const ON_FIELD: Place = Place {
     kind: "key of a field",
     example: RENAME,
-    known: &[RENAME, ALIAS, DEFAULT, UPGRADE, GUEST, WITH],
+    known: &[RENAME, ALIAS, DEFAULT, UPGRADE, GUEST, WITH, ORDERED],
     elsewhere: &[
         (
             TTL,
@@ -318,6 +319,7 @@ pub(crate) fn usage(word: &str) -> &'static str {
         DEFAULT => "default = expression",
         UPGRADE => "upgrade(from = OldType, with = function)",
         GUEST => "#[session(guest)]",
+        ORDERED => "#[session(ordered)]",
         FROM => "from = OldType",
         BY_KEY => "by_key = field",
         WITH => "with = function",

@@ -55,7 +55,7 @@ fn every_option() {
             page_size: u32,
             #[session(default = HashMap::<Sku, u8>::new(), upgrade(from = Vec<Sku>, with = counted))]
             ratings: HashMap<Sku, u8>,
-            #[session(with = session_runtime::base64)]
+            #[session(with = session_runtime::base64, ordered)]
             picture: Vec<u8>,
         }
     }));

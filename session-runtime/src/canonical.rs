@@ -1,7 +1,7 @@
 //! Canonical JSON: equal values give equal bytes.
 //!
 //! It is `serde_json`'s compact form with two differences. The entries of a map are sorted by key, so that
-//! the seed of a `HashMap` does not show; struct fields keep their order and cost nothing extra. And NaN and
+//! the seed of a `HashMap` does not show, unless the field is said to be ordered; struct fields keep their order and cost nothing extra. And NaN and
 //! the infinities are errors, where `serde_json` writes `null`; so is what it could not read back, since it is nested too
 //! deep.
 
@@ -17,26 +17,75 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    value.serialize(Canonical::new(out))
+    value.serialize(Canonical::new(out, Form::SORTED))
 }
 
-/// The same for a value that stands within `depth` brackets.
-fn nested<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>, depth: usize) -> Encoded {
-    value.serialize(Canonical { out, depth })
+/// The same for a value that stands within brackets.
+fn nested<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>, form: Form) -> Encoded {
+    value.serialize(Canonical { out, form })
+}
+
+/// Returns `true` if both say the same but for the order of lists and maps, which a set of another seed has.
+pub(crate) fn same_but_for_order(one: &[u8], other: &[u8]) -> bool {
+    let sorted = |json| serde_json::from_slice(json).map(sorted);
+    one == other || matches!((sorted(one), sorted(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The value with its lists sorted; of maps the order does not count.
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+
+    match value {
+        Value::Array(items) => {
+            let mut items: Vec<_> = items.into_iter().map(sorted).collect();
+            items.sort_by_cached_key(ToString::to_string);
+            Value::Array(items)
+        }
+        Value::Object(entries) => {
+            let entries = entries.into_iter().map(|(key, value)| (key, sorted(value)));
+            Value::Object(
+                entries
+                    .collect::<std::collections::BTreeMap<_, _>>()
+                    .into_iter()
+                    .collect(),
+            )
+        }
+        scalar => scalar,
+    }
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    /// The entries of maps stay in the order that they come in.
+    pub(crate) ordered: bool,
+    /// `Some` is written, too, so that `Some(None)` is not `None`. Nobody reads it back.
+    pub(crate) shows_some: bool,
+    /// How many brackets are open.
+    pub(crate) depth: usize,
+}
+
+impl Form {
+    /// Canonical.
+    pub(crate) const SORTED: Self = Self {
+        ordered: false,
+        shows_some: false,
+        depth: 0,
+    };
 }
 
 /// How many brackets `serde_json` reads within each other.
 const DEEPEST: usize = 127;
 
-/// Writes brackets that open, and returns how many are open then.
-fn open(out: &mut Vec<u8>, brackets: &str, depth: usize) -> Result<usize, EncodeError> {
-    let depth = depth + brackets.len();
+/// Writes brackets that open, and returns the form of what stands within them.
+fn open(out: &mut Vec<u8>, brackets: &str, form: Form) -> Result<Form, EncodeError> {
+    let depth = form.depth + brackets.len();
     if depth > DEEPEST {
         let fault = format!("it is nested deeper than {DEEPEST} levels: it could not be read back");
         return Err(EncodeError(fault.into()));
     }
     out.extend_from_slice(brackets.as_bytes());
-    Ok(depth)
+    Ok(Form { depth, ..form })
 }
 
 type Encoded = Result<(), EncodeError>;
@@ -58,8 +107,7 @@ impl From<serde_json::Error> for EncodeError {
 #[derive(Debug)]
 pub struct Canonical<'a> {
     out: &'a mut Vec<u8>,
-    /// How many brackets are open.
-    depth: usize,
+    form: Form,
 }
 
 /// What `serde_json` calls a number or raw value that carries its own text, when one of its features that
@@ -71,8 +119,8 @@ const OWN_TEXT: [&str; 2] = [
 
 impl<'a> Canonical<'a> {
     /// Appends to `out`.
-    pub(crate) fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, depth: 0 }
+    pub(crate) fn new(out: &'a mut Vec<u8>, form: Form) -> Self {
+        Self { out, form }
     }
 
     fn scalar<T: Serialize + ?Sized>(self, value: &T) -> Encoded {
@@ -87,12 +135,12 @@ impl<'a> Canonical<'a> {
     }
 }
 
-/// Writes `{"variant":`, and returns how many brackets are open then.
-fn open_variant(out: &mut Vec<u8>, variant: &str, depth: usize) -> Result<usize, EncodeError> {
-    let depth = open(out, "{", depth)?;
+/// Writes `{"variant":`, and returns the form of what comes after it.
+fn open_variant(out: &mut Vec<u8>, variant: &str, form: Form) -> Result<Form, EncodeError> {
+    let form = open(out, "{", form)?;
     serde_json::to_writer(&mut *out, variant)?;
     out.push(b':');
-    Ok(depth)
+    Ok(form)
 }
 
 macro_rules! scalars {
@@ -133,6 +181,12 @@ impl<'a> ser::Serializer for Canonical<'a> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Encoded {
+        if self.form.shows_some {
+            self.out.extend_from_slice(b"{\"Some\":");
+            nested(value, self.out, self.form)?;
+            self.out.push(b'}');
+            return Ok(());
+        }
         value.serialize(self)
     }
 
@@ -164,22 +218,22 @@ impl<'a> ser::Serializer for Canonical<'a> {
         variant: &'static str,
         value: &T,
     ) -> Encoded {
-        let depth = open_variant(self.out, variant, self.depth)?;
-        nested(value, self.out, depth)?;
+        let form = open_variant(self.out, variant, self.form)?;
+        nested(value, self.out, form)?;
         self.out.push(b'}');
         Ok(())
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<List<'a>, EncodeError> {
-        List::open(self.out, "]", self.depth)
+        List::open(self.out, "]", self.form)
     }
 
     fn serialize_tuple(self, _: usize) -> Result<List<'a>, EncodeError> {
-        List::open(self.out, "]", self.depth)
+        List::open(self.out, "]", self.form)
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<List<'a>, EncodeError> {
-        List::open(self.out, "]", self.depth)
+        List::open(self.out, "]", self.form)
     }
 
     fn serialize_tuple_variant(
@@ -189,19 +243,19 @@ impl<'a> ser::Serializer for Canonical<'a> {
         variant: &'static str,
         _: usize,
     ) -> Result<List<'a>, EncodeError> {
-        let depth = open_variant(self.out, variant, self.depth)?;
-        List::open(self.out, "]}", depth)
+        let form = open_variant(self.out, variant, self.form)?;
+        List::open(self.out, "]}", form)
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Map<'a>, EncodeError> {
-        Map::open(self.out, self.depth)
+        Map::open(self.out, self.form)
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Struct<'a>, EncodeError> {
         if OWN_TEXT.contains(&name) {
             return Ok(Struct::of_own_text(self.out));
         }
-        Struct::open(self.out, "}", self.depth)
+        Struct::open(self.out, "}", self.form)
     }
 
     fn serialize_struct_variant(
@@ -211,8 +265,8 @@ impl<'a> ser::Serializer for Canonical<'a> {
         variant: &'static str,
         _: usize,
     ) -> Result<Struct<'a>, EncodeError> {
-        let depth = open_variant(self.out, variant, self.depth)?;
-        Struct::open(self.out, "}}", depth)
+        let form = open_variant(self.out, variant, self.form)?;
+        Struct::open(self.out, "}}", form)
     }
 }
 
@@ -220,15 +274,15 @@ impl<'a> ser::Serializer for Canonical<'a> {
 #[derive(Debug)]
 pub struct List<'a> {
     out: &'a mut Vec<u8>,
-    depth: usize,
+    form: Form,
     first: bool,
     close: &'static str,
 }
 
 impl<'a> List<'a> {
-    fn open(out: &'a mut Vec<u8>, close: &'static str, depth: usize) -> Result<Self, EncodeError> {
+    fn open(out: &'a mut Vec<u8>, close: &'static str, form: Form) -> Result<Self, EncodeError> {
         Ok(Self {
-            depth: open(out, "[", depth)?,
+            form: open(out, "[", form)?,
             out,
             first: true,
             close,
@@ -239,7 +293,7 @@ impl<'a> List<'a> {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        nested(value, self.out, self.depth)
+        nested(value, self.out, self.form)
     }
 
     fn close(self) {
@@ -276,7 +330,7 @@ list! {
 #[derive(Debug)]
 pub struct Struct<'a> {
     out: &'a mut Vec<u8>,
-    depth: usize,
+    form: Form,
     first: bool,
     close: &'static str,
     /// The one field is the text of the whole, to be written as it is.
@@ -284,9 +338,9 @@ pub struct Struct<'a> {
 }
 
 impl<'a> Struct<'a> {
-    fn open(out: &'a mut Vec<u8>, close: &'static str, depth: usize) -> Result<Self, EncodeError> {
+    fn open(out: &'a mut Vec<u8>, close: &'static str, form: Form) -> Result<Self, EncodeError> {
         Ok(Self {
-            depth: open(out, "{", depth)?,
+            form: open(out, "{", form)?,
             out,
             first: true,
             close,
@@ -297,7 +351,7 @@ impl<'a> Struct<'a> {
     fn of_own_text(out: &'a mut Vec<u8>) -> Self {
         Self {
             out,
-            depth: 0,
+            form: Form::SORTED,
             first: true,
             close: "",
             own_text: true,
@@ -313,7 +367,7 @@ impl<'a> Struct<'a> {
         }
         serde_json::to_writer(&mut *self.out, name)?;
         self.out.push(b':');
-        nested(value, self.out, self.depth)
+        nested(value, self.out, self.form)
     }
 
     fn text<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
@@ -361,7 +415,7 @@ impl ser::SerializeStructVariant for Struct<'_> {
 #[derive(Debug)]
 pub struct Map<'a> {
     out: &'a mut Vec<u8>,
-    depth: usize,
+    form: Form,
     /// Where the first entry begins.
     start: usize,
     entries: Vec<Entry>,
@@ -375,9 +429,9 @@ struct Entry {
 }
 
 impl<'a> Map<'a> {
-    fn open(out: &'a mut Vec<u8>, depth: usize) -> Result<Self, EncodeError> {
+    fn open(out: &'a mut Vec<u8>, form: Form) -> Result<Self, EncodeError> {
         Ok(Self {
-            depth: open(out, "{", depth)?,
+            form: open(out, "{", form)?,
             start: out.len(),
             out,
             entries: Vec::new(),
@@ -386,7 +440,7 @@ impl<'a> Map<'a> {
     }
 
     fn in_order(mut self) -> Self {
-        if self.sorted {
+        if self.sorted || self.form.ordered {
             return self;
         }
         let written = self.out.split_off(self.start);
@@ -424,7 +478,7 @@ impl ser::SerializeMap for Map<'_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Encoded {
-        nested(value, self.out, self.depth)?;
+        nested(value, self.out, self.form)?;
         if let Some(entry) = self.entries.last_mut() {
             entry.end = self.out.len();
         }

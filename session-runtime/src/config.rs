@@ -49,6 +49,7 @@ pub(crate) struct BoundTo {
 }
 
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools)] // settings that are on or off, each by itself
 pub(crate) struct Config {
     pub(crate) store: Arc<dyn AnyStore>,
     pub(crate) transport: Transport,
@@ -66,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) max_sessions: (usize, WhenFull),
     /// Whether each request looks into the record of the user who is logged in.
     pub(crate) always_check_user: bool,
+    /// Whether values are looked at that handlers have written or read.
+    pub(crate) check_values: bool,
     pub(crate) events: EventSink,
     pub(crate) address_of: Option<Arc<AddressOf>>,
     pub(crate) bound_to: BoundTo,
@@ -103,6 +106,7 @@ impl Config {
             migrate: true,
             max_sessions: MAX_SESSIONS,
             always_check_user: false,
+            check_values: cfg!(debug_assertions),
             address_of: None,
             bound_to: BoundTo::default(),
             commit_if: None,

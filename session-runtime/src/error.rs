@@ -218,8 +218,8 @@ impl Error {
         self.0.kind == Kind::Revoked
     }
 
-    /// Returns `true` if a field's value cannot be written as JSON: NaN, a map whose keys are not text, or what is nested
-    /// so deep that it could not be read back.
+    /// Returns `true` if a field's value cannot be stored: NaN, a map whose keys are not text, what is nested so deep that
+    /// it could not be read back, or what [`SessionLayer::check_values`](crate::SessionLayer::check_values) has found.
     pub fn is_encode(&self) -> bool {
         matches!(self.0.kind, Kind::Encode { .. })
     }
@@ -276,7 +276,7 @@ impl fmt::Display for Error {
             Kind::TooLarge { what, size, limit, advice } => {
                 write!(f, "{what} takes {size} bytes, and {limit} is the limit: {advice}")
             }
-            Kind::Encode { field } => write!(f, "the value of `{field}` cannot be written as JSON"),
+            Kind::Encode { field } => write!(f, "the value of `{field}` cannot be stored"),
             Kind::Undecodable { field } => {
                 write!(f, "a stored value of `{field}` does not fit its type, so it is kept and not merged")
             }
@@ -505,6 +505,32 @@ impl StdError for DecodeError {}
 /// Says why a value cannot be written as JSON. The message never quotes the value.
 #[derive(Debug)]
 pub struct EncodeError(pub(crate) Cow<'static, str>);
+
+impl EncodeError {
+    /// The type cannot read what it has written.
+    pub(crate) fn unreadable(error: &serde_json::Error) -> Self {
+        // Others of serde's messages quote the value.
+        let message = error.to_string();
+        let quotable = ["missing field", "duplicate field"];
+        let why = if quotable.iter().any(|known| message.starts_with(known)) {
+            message
+        } else {
+            format!("at line {} column {}", error.line(), error.column())
+        };
+        let fault = format!(
+            "its type cannot read what it has written ({why}): see that `Serialize` and `Deserialize` say the same"
+        );
+        Self(fault.into())
+    }
+
+    pub(crate) fn reads_otherwise() -> Self {
+        Self("it is read back as another value than was written: a name or a part that only one of `Serialize` and `Deserialize` knows, or `Some(None)`, which is written as `None` is".into())
+    }
+
+    pub(crate) fn changed_unseen() -> Self {
+        Self("it was changed through `get`, which nobody notices: change it through `get_mut`, or `set` it".into())
+    }
+}
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -370,6 +370,19 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
         }
         Ok(())
     }
+
+    fn check(&self) -> Result<(), Error> {
+        let Some(opened) = self.value.get() else {
+            return Ok(());
+        };
+        let checked = if self.marks.has(Marks::SET | Marks::BORROWED) {
+            self.row.check_written(&opened.value)
+        } else {
+            let stored = self.stored().map(AsRef::as_ref);
+            self.row.check_read(&opened.value, stored)
+        };
+        checked.map_err(|error| Error::encode(self.row.name(), error))
+    }
 }
 
 impl<T: Send + Sync + 'static> Field<T> {

@@ -199,6 +199,18 @@ impl SessionLayer {
         self
     }
 
+    /// Has each value that a handler writes read back at once, or not: in debug builds it is, by default, in release builds
+    /// not. If the field's type cannot read it, or reads another value, or if a handler has changed a value that it had only
+    /// read, through an atomic say, nothing is written, and the client gets a 500; the log names the field.
+    ///
+    /// Such faults (`skip_serializing_if` without `default`, a rename for one direction, `Some(None)`) are otherwise found when
+    /// the value is read, and what was there is gone. It costs writing each value that was used three times more, and
+    /// reading it once or twice. In sets and lists the order is not looked at.
+    pub fn check_values(mut self, wanted: bool) -> Self {
+        self.config_mut().check_values = wanted;
+        self
+    }
+
     /// Limits the sessions that one user may have, and says what a login does that would be one too many. By default a
     /// user has a hundred, and the next login ends the oldest.
     ///

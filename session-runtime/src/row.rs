@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::canonical::Canonical;
+use crate::canonical::{Canonical, Form, same_but_for_order};
 use crate::clock::Timestamp;
 use crate::error::EncodeError;
 use crate::merge::{self, Sides};
@@ -67,6 +67,7 @@ pub struct Row<T> {
     sliding: bool,
     flash: bool,
     follows: bool,
+    form: Form,
     default: fn() -> T,
     decode: fn(&[u8]) -> Result<T, serde_json::Error>,
     /// How a value is read that was stored as the older type.
@@ -137,6 +138,7 @@ impl<T> Row<T> {
             sliding: false,
             flash: false,
             follows: false,
+            form: Form::SORTED,
             default,
             decode,
             upgrade: |_| None,
@@ -159,6 +161,16 @@ impl<T> Row<T> {
             sliding,
             ..self
         }
+    }
+
+    /// Its maps are stored in the order that they have.
+    #[must_use]
+    pub const fn ordered(self) -> Self {
+        let form = Form {
+            ordered: true,
+            ..self.form
+        };
+        Self { form, ..self }
     }
 
     /// Used up by being read.
@@ -282,7 +294,7 @@ impl<T> Row<T> {
     pub(crate) fn encode_value(&self, value: &T, about: usize) -> Result<Bytes, EncodeError> {
         let mut payload = SCRATCH.take();
         payload.reserve(about);
-        (self.encode)(value, Canonical::new(&mut payload))?;
+        (self.encode)(value, Canonical::new(&mut payload, self.form))?;
         if payload.len() > SCRATCHED {
             return Ok(payload.into_boxed_slice().into()); // else `Bytes` keeps a second allocation, for the spare room
         }
@@ -295,6 +307,49 @@ impl<T> Row<T> {
     /// Makes a slot of what this row has encoded, and which says so.
     pub(crate) fn own_slot(&'static self, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
         self.named_slot(FieldName::of_row(&self.name), payload, expiry)
+    }
+
+    fn encode_as(&self, value: &T, shows_some: bool) -> Result<Vec<u8>, EncodeError> {
+        let mut payload = Vec::new();
+        let form = Form {
+            shows_some,
+            ..self.form
+        };
+        (self.encode)(value, Canonical::new(&mut payload, form))?;
+        Ok(payload)
+    }
+
+    /// Returns what is wrong with a value that is written, if it does not read back as it is.
+    pub(crate) fn check_written(&self, value: &T) -> Result<(), EncodeError> {
+        let read = self.decode_payload(&self.encode_as(value, false)?);
+        let read = read.map_err(|error| EncodeError::unreadable(&error))?;
+        if self.is_same(value, &read)? {
+            Ok(())
+        } else {
+            Err(EncodeError::reads_otherwise())
+        }
+    }
+
+    /// Returns what is wrong with a value that a handler has only read, if it is not what it was handed: `stored`, or the
+    /// default.
+    pub(crate) fn check_read(&self, value: &T, stored: Option<&Slot>) -> Result<(), EncodeError> {
+        let handed_out = || {
+            let stored = stored.and_then(|slot| self.decode_payload(slot.payload()).ok());
+            stored.unwrap_or_else(|| self.default())
+        };
+        // A default may be another one each time.
+        let same =
+            self.is_same(value, &handed_out())? || !self.is_same(&handed_out(), &handed_out())?;
+        if same {
+            Ok(())
+        } else {
+            Err(EncodeError::changed_unseen())
+        }
+    }
+
+    fn is_same(&self, one: &T, other: &T) -> Result<bool, EncodeError> {
+        let (one, other) = (self.encode_as(one, true)?, self.encode_as(other, true)?);
+        Ok(same_but_for_order(&one, &other))
     }
 
     fn named_slot(&self, name: FieldName, payload: Bytes, expiry: Expiry) -> Arc<Slot> {

@@ -66,6 +66,13 @@ pub trait Cell {
         may_slide: MaySlide<'_>,
         edits: &mut Vec<CellEdit>,
     ) -> Result<(), Error>;
+
+    /// Looks whether its value reads back as it is, if it is written, and has not changed unseen, if it was read.
+    ///
+    /// # Errors
+    ///
+    /// If not.
+    fn check(&self) -> Result<(), Error>;
 }
 
 /// Whether using a field that slides lets it live on: not through a passive handle, nor by a clock that cannot be trusted.

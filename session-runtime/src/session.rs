@@ -137,7 +137,7 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If a value is too large or cannot be written as JSON (the handle keeps its changes, so that they can be mended), if
+    /// If a value is too large or cannot be stored (the handle keeps its changes, so that they can be mended), if
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. Once the response has left, a session that is not stored yet cannot be created any more.
     pub async fn save(&mut self) -> Result<Saved, Error> {
@@ -345,15 +345,23 @@ impl<S: Schema> Session<S> {
         if self.may_have_edits() {
             let may_slide = || self.touches && self.request.config.watch.is_steady();
             S::visit(&self.cells, &mut |cell| {
-                cell.edit(now, &may_slide, &mut edits)
+                cell.edit(now, &may_slide, &mut edits)?;
+                if self.request.config.check_values {
+                    cell.check()?;
+                }
+                Ok(())
             })?;
         }
         Ok(edits)
     }
 
-    /// Returns `false` if no cell can have an edit: none was borrowed mutably, and none that counts was read.
+    /// Returns `false` if no cell can have an edit, nor is to be checked: none was borrowed mutably, and none that counts
+    /// was read.
     fn may_have_edits(&self) -> bool {
-        self.borrowed || S::READING_COUNTS || self.request.has_read_flashes()
+        self.borrowed
+            || S::READING_COUNTS
+            || self.request.has_read_flashes()
+            || self.request.config.check_values
     }
 
     /// Folds what was changed into the request. `false` if the session was ended or replaced meanwhile,

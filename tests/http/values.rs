@@ -1,6 +1,9 @@
 //! How a field's value is stored.
 
+use std::collections::HashMap;
+
 use http::StatusCode;
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use session_runtime::Session;
 use session_tests::Site;
@@ -158,4 +161,291 @@ async fn bytes_that_are_too_large_as_a_list_are_told_of_base64() {
     });
     let error = reply.await.error.expect("the response has its error");
     assert!(!error.to_string().contains(advice), "{error}");
+}
+
+#[derive(Session)]
+struct Chosen {
+    #[session(ordered)]
+    in_order: IndexMap<String, u32>,
+    #[session(ordered)]
+    within: Vec<Option<IndexMap<u8, IndexMap<bool, u8>>>>,
+    sorted: IndexMap<String, u32>,
+    unordered: HashMap<u32, u32>,
+}
+
+fn in_order<K: Clone + Eq + std::hash::Hash>(keys: &[K]) -> IndexMap<K, u32> {
+    keys.iter().cloned().zip(1..).collect()
+}
+
+#[tokio::test]
+async fn an_ordered_field_keeps_the_order_of_its_maps_and_a_change_of_order_is_a_change() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let keys = ["pear", "apple", "fig"].map(str::to_owned);
+    visitor
+        .visit(|mut s: Session<Chosen>| async move {
+            s.in_order.set(in_order(&keys));
+            s.sorted.set(in_order(&keys));
+            let inner = IndexMap::from([(true, 1), (false, 2)]);
+            s.within.set(vec![Some(IndexMap::from([
+                (10, inner.clone()),
+                (9, inner),
+            ]))]);
+            s.unordered.set((0..50).zip(1..).collect());
+        })
+        .await;
+    for (name, stored) in [
+        ("in_order", r#"{"pear":1,"apple":2,"fig":3}"#),
+        (
+            "within",
+            r#"[{"10":{"true":1,"false":2},"9":{"true":1,"false":2}}]"#,
+        ),
+        ("sorted", r#"{"apple":2,"fig":3,"pear":1}"#),
+    ] {
+        assert_eq!(site.payload(&visitor, name).await.as_deref(), Some(stored));
+    }
+    site.store.round_trips();
+    visitor
+        .visit(|mut s: Session<Chosen>| async move {
+            s.sorted.get_mut().reverse();
+            // Another seed, another order.
+            *s.unordered.get_mut() = s.unordered.get().clone().into_iter().collect();
+            let _ = s.in_order.get_mut();
+            let _ = s.within.get_mut();
+        })
+        .await;
+    assert_eq!(site.store.round_trips(), (1, 0), "nothing has changed");
+    visitor
+        .visit(|mut s: Session<Chosen>| async move { s.in_order.get_mut().reverse() })
+        .await;
+    let stored = site.payload(&visitor, "in_order").await;
+    assert_eq!(stored.as_deref(), Some(r#"{"fig":3,"apple":2,"pear":1}"#));
+}
+
+/// Values that are written and cannot be read as they are: each a kind of slip.
+mod slips {
+    use super::{Deserialize, HashMap, Serialize};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub(super) struct Skips {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub(super) name: String,
+        pub(super) size: u32,
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub(super) struct Renames {
+        #[serde(rename(serialize = "firstName"), default)]
+        pub(super) first_name: String,
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub(super) struct Flattens {
+        #[serde(flatten)]
+        pub(super) inner: Inner,
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub(super) struct Inner {
+        pub(super) wide: u128,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    pub(super) enum Untagged {
+        Number(u32),
+        Small(u8),
+        Text(String),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(tag = "kind")]
+    pub(super) enum Tagged {
+        Wide { wide: u128 },
+        Keyed { by: HashMap<u8, u8> },
+    }
+
+    #[derive(Default, Serialize, Deserialize)]
+    pub(super) struct Counts {
+        count: AtomicU32,
+    }
+
+    impl Counts {
+        pub(super) fn one_more(&self) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[derive(Session)]
+struct Slips {
+    skips: slips::Skips,
+    renames: slips::Renames,
+    flattens: slips::Flattens,
+    #[allow(clippy::option_option)] // the very slip
+    twice: Option<Option<u32>>,
+    unit: Option<()>,
+    json: Option<serde_json::Value>,
+    untagged: Option<slips::Untagged>,
+    tagged: Option<slips::Tagged>,
+    counts: slips::Counts,
+    #[session(with = one_way)]
+    with: Vec<u32>,
+    // These are well.
+    sets: std::collections::HashSet<String>,
+    maps: HashMap<u32, std::collections::HashSet<u8>>,
+    wide: u128,
+    float: Option<f32>,
+    floats: Vec<f64>,
+    #[session(default = std::time::SystemTime::now())]
+    at: std::time::SystemTime,
+    #[flash]
+    #[allow(clippy::option_option)]
+    notice: Option<Option<String>>,
+}
+
+mod one_way {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &[u32], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&value.len())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
+        Vec::deserialize(from)
+    }
+}
+
+type Slip = (&'static str, fn(&mut Session<Slips>), &'static str);
+
+const SLIPS: &[Slip] = &[
+    (
+        "skips",
+        |s| s.skips.get_mut().size = 2,
+        "missing field `name`",
+    ),
+    (
+        "renames",
+        |s| s.renames.get_mut().first_name.push_str("Ada"),
+        "another value",
+    ),
+    (
+        "flattens",
+        |s| s.flattens.get_mut().inner.wide = u128::MAX,
+        "cannot read",
+    ),
+    ("twice", |s| s.twice.set(Some(None)), "another value"),
+    ("unit", |s| s.unit.set(Some(())), "another value"),
+    (
+        "json",
+        |s| s.json.set(Some(serde_json::Value::Null)),
+        "another value",
+    ),
+    (
+        "tagged",
+        |s| s.tagged.set(Some(slips::Tagged::Wide { wide: u128::MAX })),
+        "cannot read",
+    ),
+    ("with", |s| s.with.set(vec![7]), "cannot read"),
+    ("notice", |s| s.notice.set(Some(None)), "another value"),
+    ("notice", |s| s.notice.now(Some(None)), "another value"),
+    ("counts", |s| s.counts.get().one_more(), "through `get`"),
+];
+
+#[tokio::test]
+async fn what_would_not_be_read_back_as_it_is_fails_at_the_write_with_its_fields_name() {
+    for (name, slip, says) in SLIPS {
+        let site = Site::in_memory();
+        let mut visitor = site.visitor();
+        let reply = visitor.visit(move |mut s: Session<Slips>| async move {
+            s.wide.set(1);
+            slip(&mut s);
+        });
+        let reply = reply.await;
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{name}");
+        let error = reply.error.expect("the response has its error");
+        assert!(error.is_encode());
+        let source = std::error::Error::source(&error)
+            .expect("it has a cause")
+            .to_string();
+        assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+        assert!(source.contains(says), "{name}: {source}");
+        assert!(!source.contains("Ada"));
+        assert_eq!(visitor.id(), "", "nothing is written");
+        // Who saves is told, and can mend it.
+        let mut visitor = site.visitor();
+        visitor
+            .visit(move |mut s: Session<Slips>| async move {
+                slip(&mut s);
+                assert!(
+                    s.save().await.is_err_and(|error| error.is_encode()),
+                    "{name}"
+                );
+                mend(&mut s);
+                s.save().await.expect("it is mended");
+            })
+            .await;
+    }
+}
+
+fn mend(s: &mut Session<Slips>) {
+    let s = s.fields();
+    s.skips.clear();
+    s.renames.clear();
+    s.flattens.clear();
+    s.twice.clear();
+    s.unit.clear();
+    s.json.clear();
+    s.tagged.clear();
+    s.counts.clear();
+    s.with.clear();
+    s.notice.clear();
+}
+
+#[tokio::test]
+async fn what_is_read_back_as_it_is_passes() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    for _ in 0..3 {
+        let reply = visitor.visit(|mut s: Session<Slips>| async move {
+            let _ = (
+                s.sets.get(),
+                s.maps.get(),
+                s.floats.get(),
+                s.at.get(),
+                s.counts.get(),
+            );
+            s.sets.get_mut().insert("another".to_owned());
+            s.maps.get_mut().entry(100).or_default().insert(1);
+            s.floats
+                .set(vec![f64::MIN_POSITIVE, 1e300, -0.0, 0.1 + 0.2]);
+            s.wide.set(u128::MAX);
+            s.float.set(Some(0.1));
+            s.untagged.set(Some(slips::Untagged::Number(300)));
+            s.json
+                .set(Some(serde_json::json!({"b": [2.5, null, {}], "a": "x"})));
+            s.notice.set(Some(Some("x".to_owned())));
+        });
+        assert_eq!(reply.await.status, StatusCode::OK);
+    }
+    site.plant(&visitor, "skips", "no JSON").await;
+    let reply = visitor.visit(|s: Session<Slips>| async move { drop(s.skips.get().name.clone()) });
+    assert_eq!(
+        reply.await.status,
+        StatusCode::OK,
+        "what was unreadable before is another matter"
+    );
+}
+
+#[tokio::test]
+async fn the_check_is_a_setting() {
+    let site = Site::in_memory().with(|layer| layer.check_values(false));
+    let mut visitor = site.visitor();
+    let reply = visitor.visit(|mut s: Session<Slips>| async move { s.twice.set(Some(None)) });
+    assert_eq!(reply.await.status, StatusCode::OK);
+    assert_eq!(
+        site.payload(&visitor, "twice").await.as_deref(),
+        Some("null")
+    );
 }

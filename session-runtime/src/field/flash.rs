@@ -189,6 +189,10 @@ impl<T: Send + Sync + 'static> Cell for Flash<T> {
     ) -> Result<(), Error> {
         self.field.edit(now, may_slide, edits)
     }
+
+    fn check(&self) -> Result<(), Error> {
+        self.field.check()
+    }
 }
 
 impl<T> fmt::Debug for Flash<T> {
