@@ -1,8 +1,11 @@
 //! Shuttle drives the loop and the plans over a store that answers late, fails before or after the effect: every run
 //! takes other turns, and what is promised holds in each.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use shuttle::Runner;
@@ -19,6 +22,7 @@ use crate::id::SessionId;
 use crate::key::{Key, UserId};
 use crate::login::Login;
 use crate::plan::Plan;
+use crate::plan::claim;
 use crate::plan::edit::{Caps, SlotEdit};
 use crate::plan::end::{self, Ending};
 use crate::plan::lifetime::Lifetimes;
@@ -28,7 +32,7 @@ use crate::record::{Ended, Record, Slot};
 use crate::revoke::OfUser;
 use crate::row::{Row, RowOf};
 use crate::secret::{Opens, Secrets};
-use crate::store::{MemoryStore, Store, Swapped, Swept};
+use crate::store::{KEPT_AFTER_EXPIRY, MemoryStore, Store, Swapped, Swept};
 use crate::testing::TestClock;
 use crate::transport::CookieTransport;
 
@@ -101,6 +105,7 @@ impl Store for Slow {
 #[derive(Clone)]
 struct World {
     config: Arc<Config>,
+    clock: TestClock,
     left: Arc<AtomicUsize>,
     looks: Arc<AtomicUsize>,
 }
@@ -108,17 +113,19 @@ struct World {
 impl World {
     fn new(breaks: u32) -> Self {
         let looks = Arc::default();
+        let clock = TestClock::new();
         let store = Arc::new(Slow {
-            inner: MemoryStore::new(),
+            inner: MemoryStore::new().with_clock(clock.clone()),
             breaks,
             looks: Arc::clone(&looks),
         });
         let mut config = Config::new(store, CookieTransport::new().into());
-        config.set_clock(Arc::new(TestClock::new()));
+        config.set_clock(Arc::new(clock.clone()));
         config.deadline = Duration::from_secs(3_600);
         config.know(std::any::TypeId::of::<Self>(), &ROWS);
         Self {
             config: Arc::new(config),
+            clock,
             left: Arc::default(),
             looks,
         }
@@ -176,6 +183,24 @@ impl World {
 
     /// Changes the cart of a session as a request does that has loaded it.
     async fn put(&self, id: SessionId, record: Arc<Record>, units: u32) -> Option<Outcome> {
+        self.write(id, record, units, None).await
+    }
+
+    /// Gives a session another id, which is sent if this returns it.
+    async fn rotate(&self, id: SessionId, record: Arc<Record>) -> Option<SessionId> {
+        let next = SessionId::of(id.selector()).expect("random bytes");
+        let written = self.write(id, record, 0, Some(next)).await;
+        let issued = matches!(written, Some(Outcome::Saved { issued: true, .. }));
+        issued.then_some(next)
+    }
+
+    async fn write(
+        &self,
+        id: SessionId,
+        record: Arc<Record>,
+        units: u32,
+        next: Option<SessionId>,
+    ) -> Option<Outcome> {
         let base = record.slot("cart").cloned();
         let held = base.as_ref().map_or(0, |slot| number(slot));
         let ours = Slot::new("cart", (held + units).to_string(), None);
@@ -193,7 +218,7 @@ impl World {
             touch: true,
             lifetimes: LIFETIMES,
             caps: CAPS,
-            rotate: None,
+            rotate: next.map(|next| next.secret()),
             place: None,
             astray: &[],
         };
@@ -228,7 +253,8 @@ impl World {
             Ok(Amended { .. }) => return meant,
             Err(Failure { error, unknown }) => unknown.unwrap_or_else(|| panic!("{error}")),
         };
-        loop {
+        // What has been swept since stays in doubt for good.
+        for _ in 0..100 {
             match unknown.resolve(&self.config, key, self.deadline()).await {
                 Ok((_, applied)) => return meant.filter(|_| applied),
                 Err(Failure {
@@ -239,7 +265,22 @@ impl World {
                 }
             }
         }
+        None
     }
+}
+
+/// Does work in a process that is killed at any moment, or not. `None` if it was.
+async fn mortally<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut left = thread_rng().gen_range(1..40);
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        left -= 1;
+        match work.as_mut().poll(context) {
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            polled => polled.map(Some),
+        }
+    })
+    .await
 }
 
 fn number(slot: &Slot) -> u32 {
@@ -396,7 +437,7 @@ fn one_of_two_creations_of_a_key_succeeds() {
 
 #[test]
 fn what_a_guest_brings_is_credited_once_however_logins_and_requests_meet() {
-    explore(0, |world| async move {
+    explore(9, |world| async move {
         let (id, record) = world.guest().await;
         let user = UserId::new("ada");
         let logins: Vec<_> = (0..2)
@@ -440,7 +481,7 @@ fn what_a_guest_brings_is_credited_once_however_logins_and_requests_meet() {
 
 #[test]
 fn a_login_that_began_before_a_revocation_leaves_no_session_and_no_guest_without_one() {
-    explore(0, |world| async move {
+    explore(9, |world| async move {
         let user = UserId::new("ada");
         let (id, record) = world.guest().await;
         let login = {
@@ -466,6 +507,146 @@ fn a_login_that_began_before_a_revocation_leaves_no_session_and_no_guest_without
         assert_eq!(cart(&session), 3, "the guest has what was there");
         let opens = session.head.secrets.look_up(id.secret(), world.now());
         assert_eq!(opens, Opens::Current);
+    });
+}
+
+#[test]
+fn a_login_that_is_killed_anywhere_is_credited_once_by_the_next() {
+    explore(8, |world| async move {
+        let (id, record) = world.guest().await;
+        let user = UserId::new("ada");
+        let spawning = world.clone();
+        let killed: Vec<_> = (0..2)
+            .map(|_| {
+                let (world, user) = (world.clone(), user.clone());
+                let opened = world.opened(id, Arc::clone(&record));
+                let login = async move { log_in(&world, &user, id, opened).await };
+                spawning.spawn(mortally(login))
+            })
+            .collect();
+        let request = {
+            let (world, record) = (world.clone(), Arc::clone(&record));
+            world
+                .clone()
+                .spawn(async move { world.put(id, record, 1).await })
+        };
+        for login in killed {
+            let _ = login.await.expect("it ends well");
+        }
+        let put = request.await.expect("it ends well");
+        let put = matches!(put, Some(Outcome::Saved { .. } | Outcome::SetApart));
+        // The browser has had no answer.
+        log_in_again(&world, &user, id).await;
+        let account = world
+            .load(&Key::User(user))
+            .await
+            .expect("the user's record");
+        assert_eq!(cart(&account), 3 + u32::from(put));
+    });
+}
+
+#[test]
+fn of_three_claims_one_gets_what_is_there() {
+    explore(5, |world| async move {
+        let (id, record) = world.guest().await;
+        let key = Key::from(&id);
+        let claims: Vec<_> = (0..3)
+            .map(|_| {
+                let (world, key, record) = (world.clone(), key.clone(), Arc::clone(&record));
+                world.clone().spawn(async move {
+                    let claimed = world.surely(&key, Some(record), |there, now| {
+                        claim::take_out(there.expect("a session"), &CART, now)
+                    });
+                    claimed.await.flatten()
+                })
+            })
+            .collect();
+        let mut claimed = Vec::new();
+        for claim in claims {
+            claimed.extend(claim.await.expect("it ends well"));
+        }
+        let there = world.load(&key).await.expect("a session");
+        assert!(claimed.len() <= 1);
+        // One whose answer is lost for good has not taken it either.
+        assert_eq!(there.slot("cart").is_none(), claimed.len() == 1);
+    });
+}
+
+#[test]
+fn an_id_that_is_sent_opens_the_session_until_it_ends_and_then_none_is_issued() {
+    explore(5, |world| async move {
+        let (id, record) = world.guest().await;
+        let key = Key::from(&id);
+        let over = Arc::new(AtomicBool::new(false));
+        let rotations: Vec<_> = (0..2)
+            .map(|_| {
+                let (world, record) = (world.clone(), Arc::clone(&record));
+                let over = Arc::clone(&over);
+                world.clone().spawn(async move {
+                    let mut sent = Vec::new();
+                    for _ in 0..2 {
+                        let was_over = over.load(Ordering::SeqCst);
+                        let issued = world.rotate(id, Arc::clone(&record)).await;
+                        assert!(!was_over || issued.is_none(), "an ended session has an id");
+                        sent.extend(issued);
+                    }
+                    sent
+                })
+            })
+            .collect();
+        let end = {
+            let (world, key, over) = (world.clone(), key.clone(), Arc::clone(&over));
+            world.clone().spawn(async move {
+                if thread_rng().gen_ratio(1, 2) {
+                    return;
+                }
+                let ended = world.surely(&key, Some(record), |there, now| {
+                    end::by_holder(there, id.secret(), &Ended::LoggedOut, |_| false, now)
+                });
+                let ended = ended.await == Some(Ending::Done);
+                over.store(ended, Ordering::SeqCst);
+            })
+        };
+        let mut sent = Vec::new();
+        for rotation in rotations {
+            sent.extend(rotation.await.expect("it ends well"));
+        }
+        end.await.expect("it ends well");
+        let there = world.load(&key).await.expect("what is left of it");
+        assert_eq!(there.ended().is_some(), over.load(Ordering::SeqCst));
+        let opens = |id: &SessionId| there.head.secrets.look_up(id.secret(), world.now());
+        for id in sent.iter().chain([&id]).filter(|_| there.ended().is_none()) {
+            assert!(matches!(opens(id), Opens::Current | Opens::Retiring));
+        }
+    });
+}
+
+#[test]
+fn what_has_expired_stays_gone_whoever_writes_or_sweeps() {
+    explore(5, |world| async move {
+        let (id, record) = world.guest().await;
+        let key = Key::from(&id);
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let (world, record) = (world.clone(), Arc::clone(&record));
+                world
+                    .clone()
+                    .spawn(async move { world.put(id, record, 1).await })
+            })
+            .collect();
+        for _ in 0..thread_rng().gen_range(0..12) {
+            yield_now().await;
+        }
+        world.clock.advance(LIFETIMES.ttl + KEPT_AFTER_EXPIRY);
+        let is_live =
+            |there: Option<Arc<Record>>| there.is_some_and(|there| there.is_live(world.now()));
+        assert!(!is_live(world.load(&key).await));
+        let swept = world.config.store.sweep(10).await;
+        assert!(swept.expect("it does not break").deleted <= 1);
+        for writer in writers {
+            let _ = writer.await.expect("it ends well");
+        }
+        assert!(!is_live(world.load(&key).await), "it is revived");
     });
 }
 

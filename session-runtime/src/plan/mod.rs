@@ -2,6 +2,7 @@
 //! loop that carries them out is [`amend`](crate::amend).
 
 pub(crate) mod brought;
+pub(crate) mod claim;
 pub(crate) mod confirm;
 pub(crate) mod create;
 pub(crate) mod edit;

@@ -15,8 +15,9 @@ use crate::event::EventKind;
 use crate::id::SessionId;
 use crate::key::{Key, Selector};
 use crate::plan::Plan;
+use crate::plan::claim;
 use crate::plan::create::Create;
-use crate::plan::edit::{self, SlotEdit};
+use crate::plan::edit::SlotEdit;
 use crate::plan::place::Place;
 use crate::plan::save::{self, Access, FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
 use crate::record::{Ended, Record, Slot};
@@ -466,7 +467,7 @@ impl Request {
             let deadline = gate.deadline;
             let claimed = amend(&self.config, &key, Some(there), deadline, |there, now| {
                 let may = there.filter(|_| opened.access(there, now) == Access::Full);
-                Ok(may.map_or(Plan::Leave(None), |there| take_out(there, row, now)))
+                Ok(may.map_or(Plan::Leave(None), |there| claim::take_out(there, row, now)))
             });
             let claimed = claimed.await?;
             if let Some(record) = claimed.record.filter(|_| claimed.written) {
@@ -476,16 +477,4 @@ impl Request {
         })
         .await
     }
-}
-
-/// Takes a slot out, be it newer than the one that was seen.
-fn take_out(there: &Record, row: &dyn AnyRow, now: Timestamp) -> Plan<Option<Arc<Slot>>> {
-    let Some(slot) = edit::stored_under(row, there, now) else {
-        return Plan::Leave(None);
-    };
-    let mut after = there.next();
-    edit::replace(row, &mut after, None);
-    after.updated = after.updated.max(now);
-    after.seen = after.seen.max(now);
-    Plan::Write(Arc::new(after), Some(Arc::clone(slot)))
 }
