@@ -386,7 +386,8 @@ impl<T: Send + Sync + 'static> Cell for Field<T> {
 }
 
 impl<T: Send + Sync + 'static> Field<T> {
-    /// Returns what the handler did to it. By itself, since most cells are not touched.
+    /// Returns what the handler did to it.
+    #[inline(never)] // most cells are not touched, and not to pay for it
     fn edit_of_touched(
         &self,
         now: Timestamp,

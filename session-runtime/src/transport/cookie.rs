@@ -1,8 +1,8 @@
 //! The id in a cookie.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::net::Ipv4Addr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use cookie::{Cookie, Expiration, time};
@@ -15,9 +15,6 @@ use super::{Notice, Presented};
 use crate::id::SessionId;
 
 pub use cookie::SameSite;
-
-/// How long `Set-Cookie` usually is, at most.
-const USUAL: usize = 128;
 
 /// Browsers keep no cookie longer ([RFC 6265bis, 5.5](https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis#section-5.5)).
 const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
@@ -55,7 +52,27 @@ pub struct CookieTransport {
     /// The port is a part of the name, since plain http shares cookies across ports.
     by_port: bool,
     replaced: Vec<Self>,
+    formatted: Formatted,
 }
+
+/// What stands after the id, for the lifetime that was asked first: mostly there is but one. It takes no part in comparing
+/// settings, and no copy, which may be changed, has it.
+#[derive(Debug, Default)]
+struct Formatted(OnceLock<(Option<time::Duration>, Box<str>)>);
+
+impl Clone for Formatted {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Formatted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Formatted {}
 
 impl Default for CookieTransport {
     fn default() -> Self {
@@ -77,6 +94,7 @@ impl CookieTransport {
             partitioned: false,
             by_port: false,
             replaced: Vec::new(),
+            formatted: Formatted::default(),
         }
     }
 
@@ -277,19 +295,48 @@ impl CookieTransport {
     }
 
     fn write_own(&self, headers: &mut HeaderMap, notice: Notice, port: Option<u16>) {
-        let (value, expires, max_age) = match &notice {
-            Notice::Issue { id, longest, kept } => (
-                id.expose(),
-                None,
-                kept.unwrap_or(self.kept).then(|| seconds(*longest)),
-            ),
-            Notice::Remove => (
-                "",
-                Some(time::OffsetDateTime::UNIX_EPOCH),
-                Some(time::Duration::ZERO),
-            ),
+        let name = self.name_at(port);
+        let text = match &notice {
+            Notice::Issue { id, longest, kept } => {
+                let max_age = kept.unwrap_or(self.kept).then(|| seconds(*longest));
+                self.issue(&name, id, max_age)
+            }
+            Notice::Remove => {
+                let epoch = Some(time::OffsetDateTime::UNIX_EPOCH);
+                self.format(&name, "", Some(time::Duration::ZERO), epoch)
+            }
         };
-        let mut cookie = Cookie::build((self.name_at(port), value))
+        if let Ok(mut value) = HeaderValue::try_from(text) {
+            value.set_sensitive(true);
+            headers.append(SET_COOKIE, value);
+        }
+    }
+
+    fn issue(&self, name: &str, id: &SessionId, max_age: Option<time::Duration>) -> String {
+        let format = || self.format(name, id.expose(), max_age, None);
+        let before = name.len() + "=".len() + id.expose().len();
+        let (formatted, after) = self
+            .formatted
+            .0
+            .get_or_init(|| (max_age, format()[before..].into()));
+        if *formatted != max_age {
+            return format();
+        }
+        let mut text = String::with_capacity(before + after.len());
+        for part in [name, "=", id.expose(), after] {
+            text.push_str(part);
+        }
+        text
+    }
+
+    fn format(
+        &self,
+        name: &str,
+        value: &str,
+        max_age: Option<time::Duration>,
+        expires: Option<time::OffsetDateTime>,
+    ) -> String {
+        let mut cookie = Cookie::build((name, value))
             .secure(self.secure)
             .http_only(self.http_only)
             .same_site(self.same_site)
@@ -303,12 +350,7 @@ impl CookieTransport {
         if let Some(expires) = expires {
             cookie.set_expires(Expiration::DateTime(expires));
         }
-        let mut text = String::with_capacity(USUAL);
-        let _ = write!(text, "{cookie}"); // a `String` takes anything
-        if let Ok(mut value) = HeaderValue::try_from(text) {
-            value.set_sensitive(true);
-            headers.append(SET_COOKIE, value);
-        }
+        cookie.to_string()
     }
 
     /// What is wrong with the settings, in a sentence that says what to change.
@@ -541,6 +583,39 @@ mod tests {
             format!(
                 "s={}; HttpOnly; SameSite=Lax; Secure; Path=/shop; Domain=example.org",
                 "a".repeat(48)
+            )
+        );
+    }
+
+    #[test]
+    fn each_id_is_written_with_its_own_lifetime_and_settings() {
+        let of = |digit| SessionId::parse(&[digit; 48]).unwrap();
+        let issue = |digit, seconds, kept| Notice::Issue {
+            id: of(digit),
+            longest: Duration::from_secs(seconds),
+            kept,
+        };
+        let cookie = CookieTransport::new();
+        let attributes = "HttpOnly; SameSite=Lax; Secure; Path=/";
+        for (digit, seconds) in [(b'a', 60), (b'b', 60), (b'c', 90), (b'd', 60)] {
+            assert_eq!(
+                written(&cookie, issue(digit, seconds, None)),
+                format!(
+                    "__Host-id={}; {attributes}; Max-Age={seconds}",
+                    of(digit).expose()
+                )
+            );
+        }
+        assert_eq!(
+            written(&cookie, issue(b'e', 60, Some(false))),
+            format!("__Host-id={}; {attributes}", of(b'e').expose())
+        );
+        let other = cookie.clone().name("s").path("/shop");
+        assert_eq!(
+            written(&other, issue(b'f', 60, None)),
+            format!(
+                "s={}; HttpOnly; SameSite=Lax; Secure; Path=/shop; Max-Age=60",
+                of(b'f').expose()
             )
         );
     }
