@@ -1,4 +1,4 @@
-//! How many instructions and allocations a request takes beside plain axum: the guard that nothing gets slower unnoticed.
+//! How many instructions and allocations a request takes: the guard that nothing gets slower unnoticed.
 //!
 //! ```sh
 //! cargo bench -p session-runtime --bench instructions
@@ -23,8 +23,9 @@ struct Case {
     name: &'static str,
     paths: &'static [&'static str],
     cookies: Cookies,
-    /// What a turn takes beside plain axum.
+    /// What a turn takes, all in all.
     instructions: u64,
+    /// What it takes beside plain axum.
     allocations: u64,
 }
 
@@ -80,8 +81,11 @@ const CASES: [Case; 9] = [
 ];
 
 /// How many turns are taken before counting, and how many are counted.
-const BEFORE: u64 = 100;
-const COUNTED: u64 = 400;
+const BEFORE: u64 = 50;
+const COUNTED: u64 = 200;
+
+/// How often each is run: where the allocator happens to find room makes a difference of a few in a hundred.
+const RUNS: usize = 3;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -138,21 +142,23 @@ fn turn(client: &mut Client, case: &Case) {
 }
 
 fn compare() -> ExitCode {
-    println!("{:26} {:>12} {:>12}", "", "instructions", "allocations");
+    println!(
+        "{:26} {:>12} {:>12} {:>12} {:>12}",
+        "", "instructions", "of before", "plain", "allocations"
+    );
     let mut worse = false;
     for case in &CASES {
-        let instructions =
-            instructions("sessions", case).saturating_sub(instructions("plain", case));
+        let (ours, plain) = (instructions("sessions", case), instructions("plain", case));
         let allocations = allocations("sessions", case).saturating_sub(allocations("plain", case));
-        println!("{:26} {instructions:>12} {allocations:>12}", case.name);
-        if case.instructions > 0 && instructions > case.instructions + case.instructions / 10 {
-            println!(
-                "  a tenth more than the {} instructions of before",
-                case.instructions
-            );
+        println!(
+            "{:26} {ours:>12} {:>12} {plain:>12} {allocations:>12}",
+            case.name, case.instructions
+        );
+        if ours > case.instructions + case.instructions / 10 {
+            println!("  a tenth more instructions than before");
             worse = true;
         }
-        if case.instructions > 0 && allocations > case.allocations {
+        if allocations > case.allocations {
             println!("  more than the {} allocations of before", case.allocations);
             worse = true;
         }
@@ -164,13 +170,16 @@ fn compare() -> ExitCode {
     }
 }
 
-/// How many instructions a turn takes: so many more turns, so many more instructions.
+/// How many instructions a turn takes at least: so many more turns, so many more instructions.
 fn instructions(side: &str, case: &Case) -> u64 {
-    let (few, many) = (
-        total(side, case, BEFORE),
-        total(side, case, BEFORE + COUNTED),
-    );
-    many.saturating_sub(few) / COUNTED
+    let counted = (0..RUNS).map(|_| {
+        let (few, many) = (
+            total(side, case, BEFORE),
+            total(side, case, BEFORE + COUNTED),
+        );
+        many.saturating_sub(few) / COUNTED
+    });
+    counted.min().unwrap_or(0)
 }
 
 fn total(side: &str, case: &Case, turns: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! A shop's session of 22 fields behind a router, beside 500 others, and a client of it.
+//! A shop's session of 22 fields behind a router, beside 200 others, and a client of it.
 
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 
 /// How many other sessions are alive.
-const OTHERS: usize = 500;
+const OTHERS: usize = 200;
 
 #[derive(Session)]
 struct Shop {
