@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, StoreError};
+use crate::health::Call;
 use crate::key::Key;
 use crate::observe;
 use crate::plan::Plan;
@@ -195,7 +196,9 @@ async fn swap(
             });
         }
         let next = Instant::now() + jittered(AGAIN);
+        // Where nobody listens, only what is in doubt is asked again.
         let again = error.is_transient()
+            && (unknown.is_some() || !error.is_refused())
             && config.store.at_once().is_none()
             && next < deadline
             && is_wanted(before, after, config.now());
@@ -217,7 +220,10 @@ async fn swap_once(
 ) -> Result<Swapped, StoreError> {
     match config.store.at_once() {
         Some(store) => store.swap(key, before, after),
-        None => in_time(deadline, config.store.swap(key, before, after)).await,
+        None => {
+            let answer = config.store.swap(key, before, after);
+            in_time(config, Call::Swap, deadline, answer).await
+        }
     }
 }
 
@@ -278,7 +284,10 @@ impl UnknownOutcome {
             {
                 Ok(Settled::Stale(Some(there)))
             }
-            _ => Err(self.still(StoreError::unavailable(LOST))),
+            _ => {
+                tracing::error!("{LOST}");
+                Err(self.still(StoreError::unavailable(LOST)))
+            }
         }
     }
 
@@ -313,11 +322,19 @@ pub(crate) async fn load(
         Freshness::Near => config.store.load(key),
         Freshness::Latest => config.store.load_latest(key),
     };
-    in_time(deadline, answer).await
+    in_time(config, Call::Load, deadline, answer).await
 }
 
-/// Waits for a store, until the deadline.
-async fn in_time<T>(deadline: Instant, answer: Answer<'_, T>) -> Result<T, StoreError> {
-    let answered = Box::pin(timeout_at(deadline, answer)).await;
-    answered.unwrap_or_else(|_| Err(StoreError::timeout()))
+/// Waits for a store, until the deadline, and has it noted what came of that.
+async fn in_time<T>(
+    config: &Config,
+    call: Call,
+    deadline: Instant,
+    answer: Answer<'_, T>,
+) -> Result<T, StoreError> {
+    let begun = Instant::now();
+    let answer = Box::pin(timeout_at(deadline, answer)).await;
+    let answer = answer.unwrap_or_else(|_| Err(StoreError::timeout()));
+    config.health.answered(call, begun, &answer);
+    answer
 }

@@ -11,6 +11,7 @@ use http::response;
 
 use crate::clock::{Clock, SystemClock, Timestamp, Watch};
 use crate::event::{EventKind, EventSink};
+use crate::health::Health;
 use crate::key::{Key, UserId};
 use crate::observe::Hints;
 use crate::plan::confirm::WhenFull;
@@ -78,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) queues: Arc<Queues>,
     pub(crate) underway: Underway,
     pub(crate) traffic: Arc<Traffic>,
+    /// Whether the store answers.
+    pub(crate) health: Arc<Health>,
     /// What is said once.
     pub(crate) hints: Arc<Hints>,
     /// The rows of all schemas that were extracted so far.
@@ -88,6 +91,7 @@ impl Config {
     pub(crate) fn new(store: Arc<dyn AnyStore>, transport: Transport) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         Self {
+            health: Arc::new(Health::new(store.name())),
             store,
             transport,
             insecure: false,

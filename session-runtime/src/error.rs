@@ -3,11 +3,16 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::io;
 use std::sync::Arc;
 
 use axum_core::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
+
+use crate::key::LONGEST_NAME;
+use crate::observe;
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -64,6 +69,9 @@ enum Kind {
     },
     Undecodable {
         field: String,
+    },
+    UserName {
+        size: usize,
     },
     Random,
     TooLate,
@@ -150,6 +158,10 @@ impl Error {
         Self::new(kind, None)
     }
 
+    pub(crate) fn user_name(size: usize) -> Self {
+        Self::new(Kind::UserName { size }, None)
+    }
+
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
         let field = own_name(field).to_owned();
         Self::new(Kind::Encode { field }, Some(Box::new(source)))
@@ -201,9 +213,14 @@ impl Error {
         matches!(self.0.kind, Kind::Rejected { .. } | Kind::Unsettled)
     }
 
-    /// Returns `true` if a field or the session is over its limit.
+    /// Returns `true` if a field, the session or a user's name is over its limit.
     pub fn is_too_large(&self) -> bool {
-        matches!(self.0.kind, Kind::TooLarge { .. })
+        matches!(self.0.kind, Kind::TooLarge { .. } | Kind::UserName { .. })
+    }
+
+    /// Returns `true` if there is no [`SessionLayer`](crate::SessionLayer) around whatever has asked for the session.
+    pub fn is_missing_layer(&self) -> bool {
+        self.0.kind == Kind::MissingLayer
     }
 
     /// Returns `true` if a login was refused because the user has as many sessions as
@@ -248,13 +265,34 @@ impl Error {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "This is more than a session can hold.",
             ),
-            Kind::MissingLayer | Kind::Encode { .. } | Kind::Undecodable { .. } | Kind::TooLate => {
-                (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "Something went wrong with the session.",
-                )
-            }
+            Kind::MissingLayer
+            | Kind::Encode { .. }
+            | Kind::Undecodable { .. }
+            | Kind::UserName { .. }
+            | Kind::TooLate => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something went wrong with the session.",
+            ),
         }
+    }
+
+    /// Returns what a 503 is counted as.
+    fn label(&self) -> &'static str {
+        match self.0.kind {
+            Kind::Timeout => "timeout",
+            Kind::Full => "full",
+            Kind::Unsettled => "unsettled",
+            Kind::Random => "random",
+            Kind::Revoked => "revoked",
+            _ => "unavailable",
+        }
+    }
+
+    /// Returns `true` if it is of an outage, of which the log tells already.
+    fn is_known(&self) -> bool {
+        let source = self.0.source.as_ref();
+        let store = source.and_then(|source| source.downcast_ref::<StoreError>());
+        store.is_some_and(StoreError::is_away)
     }
 }
 
@@ -262,7 +300,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.kind {
             Kind::MissingLayer => f.write_str(
-                "this route has no session layer: add `.layer(SessionLayer::new(store))` to the router, after the routes that use sessions",
+                "there is no session layer around this: add `.layer(SessionLayer::new(store))` to the router, after the routes and after the middleware that use sessions, since what is added last runs first",
             ),
             Kind::Unavailable => f.write_str("the session store is not available"),
             Kind::Timeout => f.write_str("the session store did not answer before the deadline"),
@@ -276,6 +314,10 @@ impl fmt::Display for Error {
             Kind::TooLarge { what, size, limit, advice } => {
                 write!(f, "{what} takes {size} bytes, and {limit} is the limit: {advice}")
             }
+            Kind::UserName { size } => write!(
+                f,
+                "the user's name takes {size} bytes, and {LONGEST_NAME} is the limit: name users by a number, or by a hash of what names them"
+            ),
             Kind::Encode { field } => write!(f, "the value of `{field}` cannot be stored"),
             Kind::Undecodable { field } => {
                 write!(f, "a stored value of `{field}` does not fit its type, so it is kept and not merged")
@@ -303,9 +345,10 @@ impl StdError for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let kind = match error.kind {
-            StoreErrorKind::Unavailable | StoreErrorKind::Contended | StoreErrorKind::Broken => {
-                Kind::Unavailable
-            }
+            StoreErrorKind::Unavailable
+            | StoreErrorKind::Refused
+            | StoreErrorKind::Contended
+            | StoreErrorKind::Broken => Kind::Unavailable,
             StoreErrorKind::Timeout => Kind::Timeout,
             StoreErrorKind::Full => Kind::Full,
         };
@@ -318,7 +361,12 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, body) = self.answer();
         let error = Causes(&self);
-        if status.is_server_error() {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            observe::unavailable(self.label());
+        }
+        if self.is_known() {
+            tracing::debug!(%error, status = status.as_u16(), "session error");
+        } else if status.is_server_error() {
             tracing::error!(%error, status = status.as_u16(), "session error");
         } else {
             tracing::warn!(%error, status = status.as_u16(), "session error");
@@ -366,6 +414,7 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StoreErrorKind {
     Unavailable,
+    Refused,
     Contended,
     Timeout,
     Full,
@@ -378,6 +427,15 @@ impl StoreError {
     pub fn unavailable(source: impl Into<Cause>) -> Self {
         Self {
             kind: StoreErrorKind::Unavailable,
+            source: Some(source.into()),
+        }
+    }
+
+    /// Says that there is no connection to be had, since nobody listens there: nothing was asked, so nothing was written.
+    /// The client is told at once.
+    pub fn refused(source: impl Into<Cause>) -> Self {
+        Self {
+            kind: StoreErrorKind::Refused,
             source: Some(source.into()),
         }
     }
@@ -428,16 +486,49 @@ impl StoreError {
         )
     }
 
+    /// Returns `true` if no connection was to be had.
+    pub fn is_refused(&self) -> bool {
+        self.kind == StoreErrorKind::Refused
+    }
+
+    /// Returns `true` if the store does not answer, whatever it is asked.
+    pub(crate) fn is_away(&self) -> bool {
+        self.is_unknown() || self.is_refused()
+    }
+
+    /// Returns what it is counted as.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn label(&self) -> &'static str {
+        match self.kind {
+            StoreErrorKind::Unavailable => "unavailable",
+            StoreErrorKind::Refused => "refused",
+            StoreErrorKind::Contended => "contended",
+            StoreErrorKind::Timeout => "timeout",
+            StoreErrorKind::Full => "full",
+            StoreErrorKind::Broken => "broken",
+        }
+    }
+
     /// Returns `true` if the store had no room.
     pub fn is_full(&self) -> bool {
         self.kind == StoreErrorKind::Full
     }
 }
 
+/// Returns `true` if nobody listens there, at an address or a socket.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             StoreErrorKind::Unavailable => "the store cannot be reached",
+            StoreErrorKind::Refused => "the store takes no connections",
             StoreErrorKind::Contended => "others were in the way in the store",
             StoreErrorKind::Timeout => "the store did not answer in time",
             StoreErrorKind::Full => "the store has no room",

@@ -9,6 +9,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::error::Error;
+
 /// The name of a record in a store.
 ///
 /// The two kinds are different types of name, so no id that a client sends can name a user's record.
@@ -56,7 +58,10 @@ impl Selector {
     }
 }
 
-/// An app's own name for one of its users.
+/// How many bytes a user's name may have: what every store can hold in a key.
+pub(crate) const LONGEST_NAME: usize = 1024;
+
+/// An app's own name for one of its users: up to 1,024 bytes.
 ///
 /// ```
 /// use session_runtime::UserId;
@@ -66,6 +71,16 @@ impl Selector {
 pub struct UserId(Box<str>);
 
 impl UserId {
+    /// Refuses a name that stores cannot hold.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let size = self.0.len();
+        if size > LONGEST_NAME {
+            Err(Error::user_name(size))
+        } else {
+            Ok(())
+        }
+    }
+
     /// Makes the id of the user of that name; whatever text the app identifies users by.
     pub fn new(name: impl Into<Box<str>>) -> Self {
         Self(name.into())

@@ -37,6 +37,7 @@ mod queue;
 
 mod config;
 mod event;
+mod health;
 mod traffic;
 
 mod plan;

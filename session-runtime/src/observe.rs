@@ -1,15 +1,59 @@
 //! What operators see: one log line and one counter for each thing that should not go unnoticed.
 //!
 //! Neither ever carries an id or a value. With the feature `metrics` the counters go to the `metrics` facade
-//! as `session_<event>_total`.
+//! as `session_<event>_total`, and what calls of the store take as `session_store_seconds`.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Causes, StoreError};
+use crate::health::Call;
 
 macro_rules! count {
     ($name:literal) => {
         #[cfg(feature = "metrics")]
         metrics::counter!(concat!("session_", $name, "_total")).increment(1);
     };
+}
+
+/// The store has answered, or not.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+pub(crate) fn store_call(store: &str, call: Call, begun: Instant, error: Option<&StoreError>) {
+    #[cfg(feature = "metrics")]
+    {
+        let (store, call) = (store.to_owned(), call.name());
+        metrics::histogram!("session_store_seconds", "store" => store.clone(), "call" => call)
+            .record(begun.elapsed());
+        if let Some(error) = error {
+            let cause = error.label();
+            metrics::counter!("session_store_errors_total", "store" => store, "call" => call, "cause" => cause)
+                .increment(1);
+        }
+    }
+}
+
+/// The store does not answer any more.
+pub(crate) fn unreachable(store: &str, error: &Causes<'_>) {
+    tracing::error!(store, %error, "the session store is not reachable: nothing more is said until it is");
+}
+
+/// The store answers again.
+pub(crate) fn reachable(store: &str, after: Duration, failed: usize) {
+    let after = Duration::from_millis(after.as_millis().try_into().unwrap_or(u64::MAX));
+    tracing::warn!(
+        store,
+        failed,
+        "the session store is reachable again after {after:?}"
+    );
+}
+
+/// A client is told to come back later.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+pub(crate) fn unavailable(cause: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("session_unavailable_total", "cause" => cause).increment(1);
 }
 
 /// A stored value does not fit its field's type.
@@ -63,7 +107,7 @@ pub(crate) fn gone() {
 /// A lifetime could not be extended; nothing is lost yet.
 pub(crate) fn untouched(error: &crate::error::Error) {
     count!("untouched");
-    tracing::warn!(error = %crate::error::Causes(error), "the session's lifetime could not be extended");
+    tracing::warn!(error = %Causes(error), "the session's lifetime could not be extended");
 }
 
 /// The client presented something that is no session id, or two of them.

@@ -97,13 +97,14 @@ pub(crate) struct OfUser {
 }
 
 impl OfUser {
-    pub(crate) fn new(config: &Arc<Config>, user: &UserId) -> Self {
-        Self {
+    pub(crate) fn new(config: &Arc<Config>, user: &UserId) -> Result<Self, Error> {
+        user.check()?;
+        Ok(Self {
             config: Arc::clone(config),
             user: user.clone(),
             key: Key::User(user.clone()),
             deadline: Instant::now() + config.deadline,
-        }
+        })
     }
 
     async fn load(&self) -> Result<Option<Arc<Record>>, Error> {

@@ -219,7 +219,7 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline, if the user's sessions were all revoked meanwhile, or this one was ended
+    /// If the user's name has more than 1,024 bytes, if the store does not answer before the deadline, if the user's sessions were all revoked meanwhile, or this one was ended
     /// by another request after it had been opened, if the user has [as many as are allowed](crate::SessionLayer::max_sessions) and is refused one more
     /// ([`is_too_many_sessions`](Error::is_too_many_sessions)), if what this request has changed is too
     /// large ([`is_too_large`](Error::is_too_large)), or once the response has left. Nothing of the guest is lost;

@@ -55,7 +55,7 @@ impl Sessions {
         Self { config }
     }
 
-    fn of(&self, user: &UserId) -> OfUser {
+    fn of(&self, user: &UserId) -> Result<OfUser, Error> {
         OfUser::new(&self.config, user)
     }
 
@@ -72,7 +72,7 @@ impl Sessions {
     ///
     /// If the store fails.
     pub async fn list(&self, user: &UserId) -> Result<Vec<Device>, Error> {
-        self.of(user).list().await
+        self.of(user)?.list().await
     }
 
     /// Calls a session of the user by a name of the user's own; `None` takes it away. Returns `false` if the user has
@@ -87,7 +87,7 @@ impl Sessions {
         device: &str,
         label: Option<String>,
     ) -> Result<bool, Error> {
-        let (user, device) = (self.of(user), device.to_owned());
+        let (user, device) = (self.of(user)?, device.to_owned());
         self.to_its_end(async move { user.label(&device, label.as_deref()).await })
             .await
     }
@@ -101,7 +101,7 @@ impl Sessions {
     ///
     /// If the store fails. The session may or may not be there still.
     pub async fn revoke(&self, user: &UserId, device: &str) -> Result<bool, Error> {
-        let (user, device) = (self.of(user), device.to_owned());
+        let (user, device) = (self.of(user)?, device.to_owned());
         self.to_its_end(async move { user.revoke(&device).await })
             .await
     }
@@ -113,7 +113,7 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn revoke_others(&self, user: &UserId, device: &str) -> Result<usize, Error> {
-        let (user, device) = (self.of(user), device.to_owned());
+        let (user, device) = (self.of(user)?, device.to_owned());
         self.to_its_end(async move { user.revoke_all(Some(&device)).await })
             .await
     }
@@ -125,7 +125,7 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn revoke_all(&self, user: &UserId) -> Result<usize, Error> {
-        let user = self.of(user);
+        let user = self.of(user)?;
         self.to_its_end(async move { user.revoke_all(None).await })
             .await
     }
@@ -140,7 +140,7 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub async fn delete(&self, user: &UserId) -> Result<(), Error> {
-        let user = self.of(user);
+        let user = self.of(user)?;
         self.to_its_end(async move { user.delete().await }).await
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use crate::config::Config;
 use crate::error::{Causes, StoreError};
 use crate::event::{EventKind, EventSink};
+use crate::health::{Call, Health};
 use crate::record::Ended;
 use crate::store::{AnyStore, Swept};
 use crate::traffic::Traffic;
@@ -101,6 +102,7 @@ pub(crate) fn start(config: &Config) {
         store: Arc::downgrade(&config.store),
         events: config.events.clone(),
         traffic: Arc::clone(&config.traffic),
+        health: Arc::clone(&config.health),
     };
     config
         .sweeping
@@ -111,6 +113,7 @@ struct Sweeper {
     store: Weak<dyn AnyStore>,
     events: EventSink,
     traffic: Arc<Traffic>,
+    health: Arc<Health>,
 }
 
 impl Sweeper {
@@ -133,7 +136,9 @@ impl Sweeper {
         loop {
             let begun = Instant::now();
             let swept = timeout(LONGEST, store.sweep(batch)).await;
-            match swept.unwrap_or_else(|_| Err(StoreError::timeout())) {
+            let swept = swept.unwrap_or_else(|_| Err(StoreError::timeout()));
+            self.health.answered(Call::Sweep, begun, &swept);
+            match swept {
                 Ok(swept) => {
                     self.emit(&swept);
                     tracing::debug!(swept = swept.deleted, "expired sessions are swept");
@@ -150,7 +155,9 @@ impl Sweeper {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = %Causes(&error), "expired sessions could not be swept");
+                    if !error.is_away() {
+                        tracing::warn!(error = %Causes(&error), "expired sessions could not be swept");
+                    }
                     return;
                 }
             }

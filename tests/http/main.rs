@@ -21,6 +21,7 @@ mod guarantees;
 mod guest;
 mod hot_key;
 mod in_doubt;
+mod outages;
 mod rotation;
 mod schemas;
 mod sharing;

@@ -200,6 +200,10 @@ impl<S: Store> FaultStore<S> {
 }
 
 impl<S: Store> Store for FaultStore<S> {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         self.call(self.inner.load(key)).await

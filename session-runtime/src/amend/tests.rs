@@ -494,7 +494,7 @@ fn a_login_that_began_before_a_revocation_leaves_no_session_and_no_guest_without
         while world.looks.load(Ordering::SeqCst) == 0 {
             yield_now().await;
         }
-        let of_user = OfUser::new(&world.config, &user);
+        let of_user = OfUser::new(&world.config, &user).expect("a short name");
         of_user.revoke_all(None).await.expect("nothing breaks");
         let logged_in = login.await.expect("it ends well");
         let left = of_user.list().await.expect("nothing breaks");

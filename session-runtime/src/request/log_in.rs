@@ -57,6 +57,7 @@ impl Start {
 impl Request {
     /// Logs `user` in. See [`Session::login`](crate::Session::login).
     pub(crate) async fn login(self: Arc<Self>, user: UserId) -> Result<(), Error> {
+        user.check()?;
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             self.log_in(&user, gate.deadline).await

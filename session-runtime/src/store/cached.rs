@@ -161,6 +161,10 @@ impl CachedStore<RedisStore> {
 }
 
 impl Store for CachedStore<RedisStore> {
+    fn name(&self) -> String {
+        self.store.name()
+    }
+
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         match self.near.get(key) {
             Some(record) => Ok(Some(record)),

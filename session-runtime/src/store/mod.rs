@@ -4,6 +4,7 @@
 //! implements [`Store`] over anything that has a conditional write, some sixty lines, and runs the conformance suite
 //! (`session_runtime::testing::conformance`, feature `testing`) over it.
 
+use std::any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,6 +60,14 @@ pub(crate) const KEPT_AFTER_EXPIRY: std::time::Duration = std::time::Duration::f
 /// Keeps records. A store compares one version, and knows nothing else: what expires, ends, conflicts or
 /// merges is decided elsewhere.
 pub trait Store: Send + Sync + 'static {
+    /// Returns what logs and metrics call the store: for a server where it is, and nothing secret. By default the name of
+    /// the type.
+    fn name(&self) -> String {
+        let path = any::type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path).to_owned()
+    }
+
     /// Loads the record under a key: live, expired but not swept yet, or the tombstone that is left of it. Sees every
     /// swap that has returned, or a near cache's age of it.
     ///
@@ -171,6 +180,10 @@ impl Swept {
 }
 
 impl<S: Store> Store for Arc<S> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
     fn load(
         &self,
         key: &Key,
@@ -211,6 +224,7 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError
 
 /// [`Store`] behind one box, so that the extractor is not generic over it.
 pub(crate) trait AnyStore: Send + Sync + 'static {
+    fn name(&self) -> String;
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
     fn load_latest<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>>;
     fn is_cached(&self) -> bool;
@@ -225,6 +239,10 @@ pub(crate) trait AnyStore: Send + Sync + 'static {
 }
 
 impl<S: Store> AnyStore for S {
+    fn name(&self) -> String {
+        Store::name(self)
+    }
+
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Arc<Record>>> {
         Box::pin(Store::load(self, key))
     }

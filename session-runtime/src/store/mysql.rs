@@ -65,6 +65,8 @@ pub struct MysqlStore {
 }
 
 struct Inner {
+    /// Where it is, as logs have it.
+    server: String,
     names: Names,
     statements: Arc<Statements>,
     links: Links,
@@ -195,6 +197,10 @@ impl fmt::Debug for MysqlStore {
 }
 
 impl Store for MysqlStore {
+    fn name(&self) -> String {
+        format!("MySQL {}", self.inner.server)
+    }
+
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         self.inner.load(&rows::key_bytes(key, NAME)?).await
     }

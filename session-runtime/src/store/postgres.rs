@@ -67,6 +67,8 @@ pub struct PostgresStore {
 }
 
 struct Inner {
+    /// Where it is, as logs have it.
+    server: String,
     names: Names,
     statements: Statements,
     links: Links,
@@ -177,6 +179,10 @@ impl fmt::Debug for PostgresStore {
 }
 
 impl Store for PostgresStore {
+    fn name(&self) -> String {
+        format!("PostgreSQL {}", self.inner.server)
+    }
+
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         self.inner.load(&rows::key_bytes(key, NAME)?).await
     }

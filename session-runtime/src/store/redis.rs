@@ -160,6 +160,10 @@ impl fmt::Debug for RedisStore {
 }
 
 impl Store for RedisStore {
+    fn name(&self) -> String {
+        self.link.name()
+    }
+
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         let load = wire::load(&self.name(key));
         wire::record(self.link.read(&load).await?)

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::StoreError;
 use crate::frame::{self, Delta};
-use crate::key::Key;
+use crate::key::{Key, LONGEST_NAME};
 use crate::record::{Record, Version};
 use crate::store::Swept;
 
@@ -17,9 +17,6 @@ pub(super) const HEAD: &[u8] = b"\xff";
 
 /// The most bytes of a slot's name that stand in an index; of a longer one, a hash does.
 const LONGEST_SLOT: usize = 255;
-
-/// The most bytes of a user's name: databases limit what goes into an index.
-const LONGEST_USER: usize = 1024;
 
 /// How many bytes of small payloads stand in the record's own row.
 const ROOM: usize = 2 << 10;
@@ -73,9 +70,9 @@ fn number(version: Version) -> i64 {
 pub(super) fn key_bytes(key: &Key, store: &str) -> Result<Vec<u8>, StoreError> {
     if let Key::User(user) = key {
         let size = user.as_str().len();
-        if size > LONGEST_USER {
+        if size > LONGEST_NAME {
             return Err(StoreError::broken(format!(
-                "a user's name of {size} bytes: {store} takes {LONGEST_USER} at most"
+                "a user's name of {size} bytes: {store} takes {LONGEST_NAME} at most"
             )));
         }
     }

@@ -5,7 +5,7 @@
 //! for the file.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -63,6 +63,7 @@ pub struct SqliteStore {
 }
 
 struct Inner {
+    path: PathBuf,
     writes: Jobs,
     reads: Jobs,
     guard: SweepGuard,
@@ -192,6 +193,7 @@ impl SqliteOptions {
             .map_err(|error| OpenError::thread(&file.path, error))?;
         Ok(SqliteStore {
             inner: Arc::new(Inner {
+                path: file.path,
                 writes,
                 reads,
                 guard: self.guard,
@@ -236,6 +238,10 @@ impl fmt::Debug for SqliteStore {
 }
 
 impl Store for SqliteStore {
+    fn name(&self) -> String {
+        format!("SQLite in {}", self.inner.path.display())
+    }
+
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         let key = key.clone();
         ask(&self.inner.reads, move |connection| {

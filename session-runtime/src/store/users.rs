@@ -102,6 +102,10 @@ pub(crate) struct WithUsers<U> {
 }
 
 impl<U: UserStore> Store for WithUsers<U> {
+    fn name(&self) -> String {
+        self.sessions.name()
+    }
+
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         match key {
             Key::User(user) => self.load_user(user).await,

@@ -88,6 +88,32 @@ async fn a_store_that_is_down_or_slow_at_commit_is_503_in_time<S: Server>(stand:
     }
 }
 
+/// Once the connections that were open are known to be none, nobody waits for the deadline.
+async fn a_refused_connection_is_answered_at_once_also_to_who_comes_without_a_cookie<S: Server>(
+    stand: Stand<S>,
+) {
+    let site = stand
+        .site
+        .with(|layer| layer.deadline(Duration::from_secs(2)));
+    let mut customer = site.visitor();
+    insist(&mut customer, add_one).await;
+    stand.proxy.set(Wire::Refused);
+    for (mut visitor, asks) in [(site.visitor(), (0, 1)), (customer, (1, 0))] {
+        wait_for("one call is all it takes", async || {
+            site.store.round_trips();
+            refusal(&mut visitor, add_one).await;
+            site.store.round_trips() == asks
+        })
+        .await;
+        let reply = visitor.visit(add_one).await;
+        assert!(
+            reply
+                .error
+                .is_some_and(|error| error.is_unavailable() && !error.is_timeout())
+        );
+    }
+}
+
 async fn a_commit_that_is_cut_is_repeated_and_applied_once<S: Server>(stand: Stand<S>) {
     for (cut, _) in CUTS {
         let mut customer = stand.customer().await;
@@ -403,6 +429,7 @@ async fn two_connections_serve_two_hundred_clients_and_a_silent_server_hangs_non
 on_each_server! {
     a_store_that_is_down_or_slow_at_load_is_503_in_time_and_costs_nothing,
     a_store_that_is_down_or_slow_at_commit_is_503_in_time,
+    a_refused_connection_is_answered_at_once_also_to_who_comes_without_a_cookie,
     a_commit_that_is_cut_is_repeated_and_applied_once,
     a_commit_that_is_cut_off_is_503_and_applied_once_at_most,
     a_save_that_is_cut_off_counts_once_with_what_follows,

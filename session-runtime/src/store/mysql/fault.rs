@@ -3,9 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use mysql_async::{DriverError, Error, ServerError, UrlError};
+use mysql_async::{DriverError, Error, IoError, ServerError, UrlError};
 
-use crate::error::{Causes, StoreError};
+use crate::error::{Causes, StoreError, is_refusal};
 use crate::store::tries::Fault;
 
 /// A row has the key that a new one was to have.
@@ -86,6 +86,11 @@ fn is_transient(code: u16) -> bool {
 
 /// Says why there is no connection. Nothing was asked yet.
 pub(super) fn unconnected(error: Error) -> Fault {
+    if let Error::Io(IoError::Io(io)) = &error
+        && is_refusal(io)
+    {
+        return Fault::Other(StoreError::refused(error.to_string()));
+    }
     match Fault::from(error) {
         Fault::Lost(error) | Fault::Undone(error) | Fault::Other(error) => Fault::Other(error),
     }

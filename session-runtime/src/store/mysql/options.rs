@@ -157,6 +157,10 @@ impl MysqlOptions {
             // Nobody else leaves anything on its connections, and they are to know the statements.
             .with_reset_connection(false);
         let host = opts.ip_or_hostname().trim_matches(['[', ']']).to_owned();
+        let server = match opts.socket() {
+            Some(socket) => format!("at {socket}"),
+            None => format!("at {host}:{}", opts.tcp_port()),
+        };
         let opts = OptsBuilder::from_opts(opts)
             .ip_or_hostname(host)
             // A path that the server tells is that of another one, if there is a tunnel in between.
@@ -164,7 +168,7 @@ impl MysqlOptions {
             .setup(vec![SETUP])
             .pool_opts(pool);
         let links = Links::own(Pool::new(opts), self.pool_size, self.wait);
-        self.store(links)
+        self.store(links, server)
     }
 
     /// Makes a store that uses the app's own pool: with TLS, with settings of its own, shared with the rest of the app.
@@ -190,13 +194,14 @@ impl MysqlOptions {
     /// If a name cannot be used.
     pub fn pool(self, pool: Pool) -> Result<MysqlStore, MysqlError> {
         let links = Links::shared(pool, self.wait);
-        self.store(links)
+        self.store(links, "in the app's pool".to_owned())
     }
 
-    fn store(self, links: Links) -> Result<MysqlStore, MysqlError> {
+    fn store(self, links: Links, server: String) -> Result<MysqlStore, MysqlError> {
         let names = Names::new(self.database.as_deref(), &self.table)?;
         Ok(MysqlStore {
             inner: Arc::new(Inner {
+                server,
                 // That of one machine may be wrong, and what it deletes is gone for all.
                 statements: Arc::new(Statements::new(&names, self.guard.is_none())),
                 names,

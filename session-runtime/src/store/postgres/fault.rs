@@ -2,13 +2,14 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error as PgError;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::error::{Causes, StoreError};
+use crate::error::{Causes, StoreError, is_refusal};
 use crate::store::tries::Fault;
 
 impl From<PgError> for Fault {
@@ -57,6 +58,14 @@ fn is_transient(code: &SqlState) -> bool {
     CLASSES.iter().any(|class| code.code().starts_with(class))
 }
 
+/// Returns `true` if nobody listens there, at the address or socket.
+fn is_refused(error: &PgError) -> bool {
+    let io = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(is_refusal)
+}
+
 /// Joins an error's text and that of what it came from. None of them has the password.
 fn cause(error: &PgError) -> String {
     let mut text = error.to_string();
@@ -75,6 +84,9 @@ fn cause(error: &PgError) -> String {
 pub(super) fn unconnected(error: PoolError, wait: Duration) -> Fault {
     let unavailable = |text: String| Fault::Other(StoreError::unavailable(text));
     match error {
+        PoolError::Backend(error) if is_refused(&error) => {
+            Fault::Other(StoreError::refused(cause(&error)))
+        }
         PoolError::Backend(error) => match Fault::from(error) {
             Fault::Lost(error) | Fault::Undone(error) | Fault::Other(error) => Fault::Other(error),
         },

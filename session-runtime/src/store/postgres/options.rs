@@ -152,6 +152,7 @@ impl PostgresOptions {
         if config.get_application_name().is_none() {
             config.application_name("session-runtime");
         }
+        let server = url::server(&config);
         let how = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
@@ -160,7 +161,7 @@ impl PostgresOptions {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(PostgresError::pool)?;
-        self.pool(pool)
+        self.store(pool, server)
     }
 
     /// Makes a store that uses the app's own pool: with TLS, with settings of its own, shared with the rest of the app.
@@ -183,9 +184,14 @@ impl PostgresOptions {
     ///
     /// If a name cannot be used.
     pub fn pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
+        self.store(pool, "in the app's pool".to_owned())
+    }
+
+    fn store(self, pool: Pool, server: String) -> Result<PostgresStore, PostgresError> {
         let names = Names::new(&self.schema, &self.table)?;
         Ok(PostgresStore {
             inner: Arc::new(Inner {
+                server,
                 // That of one machine may be wrong, and what it deletes is gone for all.
                 statements: Statements::new(&names, self.guard.is_none()),
                 names,

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode};
 
 use super::fault::PostgresError;
 
@@ -28,6 +28,22 @@ pub(super) fn read(url: &str) -> Result<Config, PostgresError> {
         return Err(PostgresError::url());
     }
     Ok(config)
+}
+
+/// Returns where the server is, for logs: not who asks it.
+pub(super) fn server(config: &Config) -> String {
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        #[cfg(unix)]
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let ports = config.get_ports();
+    let at = |(n, host): (usize, String)| match ports.get(n).or(ports.first()) {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    };
+    let servers: Vec<_> = hosts.enumerate().map(at).collect();
+    format!("at {}", servers.join(", "))
 }
 
 /// Returns the parameters of a URL: what is behind a `?` that is no part of the password.

@@ -16,11 +16,21 @@ pub(super) const FOREIGN_KEY: &str =
 pub(super) enum Failure {
     /// The server, or the way to it, says so.
     Redis(RedisError),
+    /// Nobody listens there: nothing was sent.
+    Refused(RedisError),
     /// Nobody has answered in time.
     TimedOut,
 }
 
 impl Failure {
+    /// Tells apart what was never sent. Not of a Cluster, which may have sent it to another node before.
+    pub(super) fn of_server(self) -> Self {
+        match self {
+            Self::Redis(error) if error.is_connection_refusal() => Self::Refused(error),
+            other => other,
+        }
+    }
+
     /// The server has not been told the script.
     pub(super) fn is_no_script(&self) -> bool {
         matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
@@ -31,6 +41,7 @@ impl Failure {
     pub(super) fn leads_nowhere(&self) -> bool {
         match self {
             Self::TimedOut => true,
+            Self::Refused(_) => false,
             Self::Redis(error) if error.is_io_error() => false,
             Self::Redis(error) => error.code().is_none_or(|code| {
                 ["ERR", "READONLY", "NOAUTH", "NOPERM", "WRONGPASS"].contains(&code)
@@ -43,6 +54,7 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::TimedOut => Self::timeout(),
+            Failure::Refused(error) => Self::refused(error),
             Failure::Redis(error) => store_error(error),
         }
     }
@@ -165,7 +177,7 @@ impl RedisConnectError {
 
     pub(super) fn at(server: String, failure: Failure) -> Self {
         let (kind, source) = match failure {
-            Failure::Redis(error) => (kind(&error), Some(error)),
+            Failure::Redis(error) | Failure::Refused(error) => (kind(&error), Some(error)),
             Failure::TimedOut => (Kind::Silent, None),
         };
         Self {

@@ -78,6 +78,11 @@ impl Link {
         }
     }
 
+    /// Returns where the server is, and nothing else of what it was opened with.
+    pub(super) fn name(&self) -> String {
+        format!("Redis at {self:?}")
+    }
+
     /// Asks what may be asked twice, as long as that may help.
     pub(super) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
         let mut tries = 1;
@@ -98,7 +103,8 @@ impl Link {
             To::Server(server) => {
                 let mut manager = server.manager();
                 let answer = extracted(manager.req_packed_command(command));
-                server.heed(self.wait(answer).await)
+                let answer = self.wait(answer).await.map_err(Failure::of_server);
+                server.heed(answer)
             }
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => self.wait(cluster.ask(command)).await,

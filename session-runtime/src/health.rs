@@ -1,0 +1,76 @@
+//! Whether the store answers: what its calls take and fail with, and since when it is away.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::error::{Causes, StoreError};
+use crate::observe;
+
+/// One store, as seen by the layers that have it.
+pub(crate) struct Health {
+    /// What logs and metrics call it.
+    name: String,
+    outage: Mutex<Option<Outage>>,
+}
+
+/// The store has not answered for some time.
+struct Outage {
+    since: Instant,
+    failed: usize,
+}
+
+/// What is asked of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Load,
+    Swap,
+    Sweep,
+}
+
+impl Call {
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "a label"))]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Swap => "swap",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+impl Health {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            outage: Mutex::default(),
+        }
+    }
+
+    /// Takes note of an answer, or that none came: the first that fails is logged, and the first that does not again.
+    pub(crate) fn answered<T>(&self, call: Call, begun: Instant, answer: &Result<T, StoreError>) {
+        observe::store_call(&self.name, call, begun, answer.as_ref().err());
+        let mut outage = self.outage();
+        match answer {
+            Ok(_) => {
+                let Some(over) = outage.take() else { return };
+                drop(outage);
+                observe::reachable(&self.name, over.since.elapsed(), over.failed);
+            }
+            Err(error) if error.is_away() => match &mut *outage {
+                Some(outage) => outage.failed += 1,
+                None => {
+                    let (since, failed) = (begun, 1);
+                    *outage = Some(Outage { since, failed });
+                    drop(outage);
+                    observe::unreachable(&self.name, &Causes(error));
+                }
+            },
+            Err(_) => {}
+        }
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
