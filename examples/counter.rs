@@ -1,4 +1,4 @@
-//! The smallest app with a session: a page that counts its visits. `cargo run --example counter`
+//! The smallest app with a session: a page that counts its visits. `cargo run -p session-examples --example counter`
 #![expect(clippy::print_stdout, reason = "it says where it is")]
 
 use axum::{Router, routing::get};

@@ -1,4 +1,4 @@
-//! What follows a user, in the app's own table of users. `cargo run --example members`, and then
+//! What follows a user, in the app's own table of users. `cargo run -p session-examples --example members`, and then
 //!
 //! ```text
 //! curl -c jar -b jar -d title=Dune  http://127.0.0.1:3000/list     # a guest's list

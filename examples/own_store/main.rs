@@ -1,7 +1,7 @@
 //! A store of one's own, for a database that the library has no store for: `store.rs`, some sixty lines.
 //!
 //! ```sh
-//! cargo run --example own_store
+//! cargo run -p session-examples --example own_store
 //! ```
 //!
 //! `tests/stores/own_store` runs the conformance suite over it, as you should over yours.

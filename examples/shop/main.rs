@@ -1,4 +1,4 @@
-//! A small web shop: a typed session in an app of several pages. `cargo run --example shop`
+//! A small web shop: a typed session in an app of several pages. `cargo run -p session-examples --example shop`
 //!
 //! Begin with `shop.rs`, where the session is declared; the pages are in `browse.rs`, `cart.rs`, `checkout.rs`,
 //! `sign_in.rs`,

@@ -110,7 +110,9 @@ impl Place {
                 Ok(SessionLayer::new(store))
             }
             #[cfg(not(feature = "redis"))]
-            Self::Redis(_) => Err("this shop was built without the feature `redis`".to_owned()),
+            Self::Redis(_) => {
+                Err("this shop knows no such server: run it with `--features redis`".to_owned())
+            }
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => {
                 let options = PostgresStore::options().table(TABLE);
@@ -120,7 +122,7 @@ impl Place {
             }
             #[cfg(not(feature = "postgres"))]
             Self::Postgres(_) => {
-                Err("this shop was built without the feature `postgres`".to_owned())
+                Err("this shop knows no such server: run it with `--features postgres`".to_owned())
             }
             #[cfg(feature = "mysql")]
             Self::Mysql(url) => {
@@ -130,7 +132,9 @@ impl Place {
                 Ok(SessionLayer::new(store))
             }
             #[cfg(not(feature = "mysql"))]
-            Self::Mysql(_) => Err("this shop was built without the feature `mysql`".to_owned()),
+            Self::Mysql(_) => {
+                Err("this shop knows no such server: run it with `--features mysql`".to_owned())
+            }
         }
     }
 }

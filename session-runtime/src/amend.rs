@@ -218,13 +218,11 @@ async fn swap_once(
     after: &Arc<Record>,
     deadline: Instant,
 ) -> Result<Swapped, StoreError> {
-    match config.store.at_once() {
-        Some(store) => store.swap(key, before, after),
-        None => {
-            let answer = config.store.swap(key, before, after);
-            in_time(config, Call::Swap, deadline, answer).await
-        }
+    if let Some(store) = config.store.at_once() {
+        return store.swap(key, before, after);
     }
+    let answer = config.store.swap(key, before, after);
+    in_time(config, Call::Swap, deadline, answer).await
 }
 
 /// What is said of a swap of which nobody can tell any more.

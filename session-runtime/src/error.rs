@@ -473,9 +473,9 @@ impl StoreError {
         }
     }
 
-    /// Returns `true` if the same call may succeed if it is made again at once.
+    /// Returns `true` if the same call may succeed if it is made again soon.
     pub fn is_transient(&self) -> bool {
-        self.is_unknown() || self.kind == StoreErrorKind::Contended
+        self.is_away() || self.kind == StoreErrorKind::Contended
     }
 
     /// Returns `true` if it is not known whether the swap happened that ended so.

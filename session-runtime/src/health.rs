@@ -51,22 +51,21 @@ impl Health {
     pub(crate) fn answered<T>(&self, call: Call, begun: Instant, answer: &Result<T, StoreError>) {
         observe::store_call(&self.name, call, begun, answer.as_ref().err());
         let mut outage = self.outage();
-        match answer {
-            Ok(_) => {
-                let Some(over) = outage.take() else { return };
+        match (answer, &mut *outage) {
+            (Ok(_), Some(over)) => {
+                let (lasted, failed) = (over.since.elapsed(), over.failed);
+                *outage = None;
                 drop(outage);
-                observe::reachable(&self.name, over.since.elapsed(), over.failed);
+                observe::reachable(&self.name, lasted, failed);
             }
-            Err(error) if error.is_away() => match &mut *outage {
-                Some(outage) => outage.failed += 1,
-                None => {
-                    let (since, failed) = (begun, 1);
-                    *outage = Some(Outage { since, failed });
-                    drop(outage);
-                    observe::unreachable(&self.name, &Causes(error));
-                }
-            },
-            Err(_) => {}
+            (Err(error), Some(outage)) if error.is_away() => outage.failed += 1,
+            (Err(error), none @ None) if error.is_away() => {
+                let (since, failed) = (begun, 1);
+                *none = Some(Outage { since, failed });
+                drop(outage);
+                observe::unreachable(&self.name, &Causes(error));
+            }
+            _ => {}
         }
     }
 

@@ -1,19 +1,34 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(doctest)]
-#[doc = include_str!("../docs/users.md")]
-struct Users;
+/// What does not fit on the front page.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/users.md")]
+    pub mod users {}
 
-#[cfg(all(
-    doctest,
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "sqlite",
-    feature = "tower-sessions"
-))]
-#[doc = include_str!("../docs/stores.md")]
-struct Stores;
+    #[doc = include_str!("../docs/stores.md")]
+    #[cfg(any(
+        doc,
+        all(
+            feature = "mysql",
+            feature = "postgres",
+            feature = "redis",
+            feature = "sqlite",
+            feature = "tower-sessions"
+        )
+    ))]
+    pub mod stores {}
+
+    #[doc = include_str!("../docs/guarantees.md")]
+    pub mod guarantees {}
+
+    #[doc = include_str!("../docs/ARCHITECTURE.md")]
+    pub mod architecture {}
+
+    #[doc = include_str!("../docs/DESIGN.md")]
+    pub mod design {}
+}
 
 mod layer;
 mod service;
@@ -94,10 +109,8 @@ pub use service::{ResponseFuture, SessionService};
 pub use session::{PassiveSession, Session};
 pub use sessions::Sessions;
 
-/// Turns a struct into a typed session. See the crate's front page.
 #[cfg(feature = "derive")]
 pub use session_macros::Session;
 
-/// Merges a struct field by field. See the crate's front page.
 #[cfg(feature = "derive")]
 pub use session_macros::Merge;

@@ -22,6 +22,7 @@ mod guest;
 mod hot_key;
 mod in_doubt;
 mod outages;
+mod packages;
 mod rotation;
 mod schemas;
 mod sharing;

@@ -140,6 +140,10 @@ fn binary() -> &'static Path {
         build
             // All of the workspace, so that features are those of `cargo test`, and no dependency is built twice.
             .args(["build", "--workspace", "--example", "shop"])
+            .args([
+                "--features",
+                "session-examples/mysql,session-examples/postgres,session-examples/redis",
+            ])
             .args(["--message-format", "json-render-diagnostics"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .stderr(Stdio::inherit());

@@ -88,7 +88,7 @@ impl Link {
         let mut tries = 1;
         loop {
             match self.ask(command).await.map_err(StoreError::from) {
-                Err(error) if error.is_transient() && tries < READS => {
+                Err(error) if error.is_transient() && !error.is_refused() && tries < READS => {
                     tokio::time::sleep((PAUSE * tries).mul_f64(rand::random())).await;
                     tries += 1;
                 }

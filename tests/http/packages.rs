@@ -1,0 +1,98 @@
+//! What is published: whose files, what the manifests say, and where the links of the front page lead.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const PUBLISHED: [&str; 2] = ["session-macros", "session-runtime"];
+
+/// What cargo writes when it is called so, at the workspace's root.
+fn cargo(arguments: &[&str]) -> String {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(arguments)
+        .args(["--offline", "--locked"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).expect("cargo writes UTF-8")
+}
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    fs::read_to_string(root.join(path)).expect(path)
+}
+
+#[test]
+fn a_package_has_its_own_files_and_the_licences() {
+    let own = [
+        "src/",
+        "docs/",
+        "README.md",
+        "LICENSE-",
+        "Cargo.",
+        ".cargo_vcs_info.json",
+    ];
+    for package in PUBLISHED {
+        let list = cargo(&["package", "--list", "--allow-dirty", "-p", package]);
+        let files: Vec<_> = list.lines().collect();
+        let foreign = |file: &&&str| !own.iter().any(|own| file.starts_with(own));
+        let foreign: Vec<_> = files.iter().filter(foreign).collect();
+        assert!(foreign.is_empty(), "{package}: {foreign:?}");
+        for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+            assert!(files.contains(&licence), "{package} lacks {licence}");
+            assert_eq!(read(&format!("{package}/{licence}")), read(licence));
+        }
+        let snapshots = files.iter().filter(|file| file.contains("tests/"));
+        assert!(package != "session-macros" || snapshots.count() == 0);
+    }
+}
+
+#[test]
+fn a_manifest_says_what_a_registry_shows() {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    for package in PUBLISHED {
+        let manifest = packages.iter().find(|found| found["name"] == package);
+        let manifest = manifest.expect(package);
+        for key in ["description", "license", "documentation", "rust_version"] {
+            assert!(manifest[key].is_string(), "{package} has no {key}");
+        }
+        for key in ["keywords", "categories"] {
+            assert!(
+                !manifest[key].as_array().expect(key).is_empty(),
+                "{package} has no {key}"
+            );
+        }
+    }
+}
+
+/// A relative link leads nowhere from a registry's page, and somewhere else from rustdoc's.
+#[test]
+fn links_in_the_docs_lead_there_from_wherever_they_are_read() {
+    const GUIDE: &str = "https://docs.rs/session-runtime/latest/session_runtime/guide/";
+    let chapters = read("session-runtime/src/lib.rs");
+    let mut to_guide = 0;
+    let docs = ["users", "stores", "guarantees", "ARCHITECTURE", "DESIGN"];
+    let docs = docs.map(|name| format!("docs/{name}.md"));
+    for file in docs.iter().map(String::as_str).chain(["README.md"]) {
+        let text = read(file);
+        for target in text.split("](").skip(1) {
+            let target = target.split(')').next().unwrap_or_default();
+            let stays = target.starts_with('#') || target.starts_with("https://");
+            assert!(stays, "{file}: {target}");
+            if let Some(chapter) = target.strip_prefix(GUIDE) {
+                let module = format!("pub mod {} {{}}", chapter.trim_end_matches('/'));
+                assert!(chapters.contains(&module), "{file}: {target}");
+                to_guide += 1;
+            }
+        }
+    }
+    assert!(to_guide >= 2);
+}
