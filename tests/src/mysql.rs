@@ -95,8 +95,9 @@ impl MysqlServer {
         let output = command.output().expect("it runs");
         assert!(
             output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
         );
         let users = format!(
             "CREATE DATABASE IF NOT EXISTS test;\n\
@@ -115,6 +116,8 @@ impl MysqlServer {
             // It does not run as root unless it is told to.
             command.arg("--user=root");
         }
+        // Another that starts removes what it finds in a folder for temporary tables, whosever they are.
+        command.env("TMPDIR", &self.folder);
         command.current_dir(&self.folder);
         command
     }
