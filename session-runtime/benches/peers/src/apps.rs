@@ -1,0 +1,77 @@
+//! The contenders: the same routes over each library, and over none.
+
+mod ours;
+mod peers;
+mod plain;
+
+use axum::Router;
+use axum_session::{SessionConfig, SessionLayer, SessionNullPool, SessionStore};
+use axum_session_redispool::SessionRedisPool;
+use session_runtime::store::{MemoryStore, RedisStore, SqliteStore};
+use tower_sessions_redis_store::fred::prelude::{ClientLike, Config, Pool};
+
+/// What every other contender is measured against: the routes without sessions.
+pub(crate) const PLAIN: &str = "plain";
+pub(crate) const OURS: &str = "session-runtime";
+pub(crate) const TOWER: &str = "tower-sessions";
+pub(crate) const AXUM_SESSION: &str = "axum_session";
+pub(crate) const ALL: [&str; 4] = [PLAIN, OURS, TOWER, AXUM_SESSION];
+
+/// Makes the app of `contender`. Its sessions are kept in `memory`, in the Redis of a `redis://…`, or in the SQLite file of
+/// that path.
+pub(crate) async fn app(contender: &str, place: &str) -> Router {
+    let redis = place.starts_with("redis://");
+    match contender {
+        PLAIN => plain::app(),
+        OURS if redis => ours::app(RedisStore::connect(place).await.expect("Redis")),
+        // More than the default: a million sessions, and none is to be thrown out.
+        OURS if place == "memory" => ours::app(MemoryStore::new().with_capacity_bytes(8 << 30)),
+        OURS => ours::app(SqliteStore::open(place).expect("a file")),
+        TOWER if redis => {
+            let config = Config::from_url(place).expect("a URL");
+            let pool = Pool::new(config, None, None, None, 6).expect("a pool");
+            drop(pool.connect());
+            pool.wait_for_connect().await.expect("Redis");
+            let store = tower_sessions_redis_store::RedisStore::new(pool);
+            let layer = tower_sessions_0_14::SessionManagerLayer::new(store);
+            peers::routes::<tower_sessions_0_14::Session>()
+                .layer(layer)
+                .with_state(())
+        }
+        TOWER => {
+            let store = tower_sessions::MemoryStore::default();
+            peers::routes::<tower_sessions::Session>()
+                .layer(tower_sessions::SessionManagerLayer::new(store))
+                .with_state(())
+        }
+        AXUM_SESSION if redis => {
+            let client = redis::Client::open(place).expect("a URL");
+            let pool = SessionRedisPool::from(redis_pool::RedisPool::from(client));
+            let store = SessionStore::new(Some(pool), SessionConfig::default());
+            peers::routes::<axum_session::Session<SessionRedisPool>>()
+                .layer(SessionLayer::new(store.await.expect("Redis")))
+                .with_state(())
+        }
+        AXUM_SESSION => {
+            let store = SessionStore::<SessionNullPool>::new(None, SessionConfig::default());
+            peers::routes::<axum_session::Session<SessionNullPool>>()
+                .layer(SessionLayer::new(store.await.expect("memory")))
+                .with_state(())
+        }
+        _ => panic!("no contender is called {contender}"),
+    }
+}
+
+/// A value of so many bytes, another one each time.
+fn text(size: usize) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static TIMES: AtomicU32 = AtomicU32::new(0);
+    let mut text = format!("{:08x}", TIMES.fetch_add(1, Ordering::Relaxed));
+    text.extend(std::iter::repeat_n('x', size.saturating_sub(text.len())));
+    text
+}
+
+/// The number that is a request's query.
+fn number(query: Option<String>) -> usize {
+    query.and_then(|query| query.parse().ok()).unwrap_or(0)
+}

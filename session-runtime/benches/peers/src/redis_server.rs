@@ -1,0 +1,79 @@
+//! A Redis of this run's own, which ends with it.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use redis::{Connection, cmd};
+use tempfile::TempDir;
+
+pub(crate) struct RedisServer {
+    process: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts one on a free port that keeps nothing on disk; `None` if this machine has no Redis.
+    pub(crate) fn start() -> Option<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .spawn();
+        let Ok(process) = process else {
+            println!("\nNo `redis-server` on this machine: nothing is measured on Redis.");
+            return None;
+        };
+        let server = Self {
+            process,
+            port,
+            _folder: folder,
+        };
+        while server.connection().is_err() {
+            sleep(Duration::from_millis(20));
+        }
+        Some(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn connection(&self) -> redis::RedisResult<Connection> {
+        redis::Client::open(self.url())?.get_connection()
+    }
+
+    /// Returns which commands the server counts while `work` sends `requests`, and how many for each.
+    pub(crate) fn commands(&self, requests: usize, work: impl FnOnce()) -> String {
+        let mut connection = self.connection().expect("Redis");
+        let reset: redis::RedisResult<()> = cmd("CONFIG").arg("RESETSTAT").query(&mut connection);
+        reset.expect("counters");
+        work();
+        let stats: String = cmd("INFO")
+            .arg("commandstats")
+            .query(&mut connection)
+            .expect("counters");
+        let counted = stats.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let calls: f64 = rest.split(',').next()?.parse().ok()?;
+            let each = calls / requests as f64;
+            (each >= 0.1 && name != "info").then(|| format!("{name} {each:.1}"))
+        });
+        let counted: Vec<String> = counted.collect();
+        counted.join(", ")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
