@@ -177,4 +177,22 @@ mod tests {
             refused(text, "a hundred years");
         }
     }
+
+    /// The corpus of `fuzz/targets/duration.rs`.
+    #[test]
+    fn each_text_of_the_corpus_is_a_duration_or_refused() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/duration");
+        let mut read = 0;
+        for entry in std::fs::read_dir(corpus).expect("a corpus") {
+            let bytes = std::fs::read(entry.expect("an entry").path()).expect("bytes");
+            let Ok(text) = std::str::from_utf8(&bytes) else {
+                continue;
+            };
+            if let Ok(millis) = parse(text) {
+                assert!((1..=LONGEST).contains(&millis), "{text}");
+            }
+            read += 1;
+        }
+        assert!(read > 3, "{read}");
+    }
 }

@@ -8,6 +8,7 @@ mod cancellation;
 mod composition;
 mod conflicts;
 mod cookies;
+mod corpora;
 mod costs;
 mod deadlines;
 // Public, so that the lints on public items see what the derive makes.

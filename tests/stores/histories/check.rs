@@ -48,7 +48,9 @@ impl Event {
     /// Where it has written: its session, and its user.
     fn place(&self) -> (Option<&str>, Option<&str>) {
         let Some(told) = &self.told else {
-            return (self.aims_at(), None);
+            // An answer that is an error tells an id, too, if one was issued before.
+            let issued = self.set.as_deref().map(selector);
+            return (self.aims_at().or(issued), None);
         };
         let session = told.loaded.as_deref().or(told.session.as_deref());
         (session, told.user.as_deref())
