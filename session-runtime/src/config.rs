@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
 
+use axum_core::response::Response;
 use http::request;
 use http::response;
 
@@ -40,6 +41,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const MAX_SESSIONS: (usize, WhenFull) = (100, WhenFull::EndOldest);
 
 type AddressOf = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
+type WhenLoggedOut = dyn Fn(&request::Parts) -> Response + Send + Sync;
 type CommitIf = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 /// What a session is bound to.
@@ -72,6 +74,7 @@ pub(crate) struct Config {
     pub(crate) check_values: bool,
     pub(crate) events: EventSink,
     pub(crate) address_of: Option<Arc<AddressOf>>,
+    pub(crate) when_logged_out: Option<Arc<WhenLoggedOut>>,
     pub(crate) bound_to: BoundTo,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
     /// Whether the sweeping task has been started.
@@ -112,6 +115,7 @@ impl Config {
             always_check_user: false,
             check_values: cfg!(debug_assertions),
             address_of: None,
+            when_logged_out: None,
             bound_to: BoundTo::default(),
             commit_if: None,
             sweeping: Arc::new(Once::new()),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum_core::response::IntoResponse;
 use http::{request, response};
 use tower_layer::Layer;
 
@@ -208,6 +209,26 @@ impl SessionLayer {
     /// reading it once or twice. In sets and lists the order is not looked at.
     pub fn check_values(mut self, wanted: bool) -> Self {
         self.config_mut().check_values = wanted;
+        self
+    }
+
+    /// Says what a route that takes [`LoggedIn`](crate::LoggedIn) answers to somebody who is not: a 401 by default.
+    ///
+    /// ```
+    /// use axum::response::Redirect;
+    /// use session_runtime::{SessionLayer, store::MemoryStore};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new()).when_logged_out(|request| {
+    ///     Redirect::to(&format!("/login?next={}", request.uri.path()))
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn when_logged_out<R: IntoResponse>(
+        mut self,
+        answer: impl Fn(&request::Parts) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let answer = move |parts: &request::Parts| answer(parts).into_response();
+        self.config_mut().when_logged_out = Some(Arc::new(answer));
         self
     }
 

@@ -35,6 +35,7 @@ mod service;
 mod sweep;
 
 mod extract;
+mod logged_in;
 mod session;
 mod sessions;
 
@@ -99,6 +100,7 @@ pub use for_tower_sessions::ForTowerSessions;
 pub use id::SessionId;
 pub use key::{IntoUserId, Key, Selector, UserId};
 pub use layer::SessionLayer;
+pub use logged_in::{LoggedIn, NotLoggedIn};
 pub use merge::{Append, Merge, Occasion, Sides, Sum, Union};
 pub use plan::confirm::WhenFull;
 pub use record::Ended;
@@ -106,7 +108,7 @@ pub use request::Saved;
 pub use revoke::Device;
 pub use schema::Schema;
 pub use service::{ResponseFuture, SessionService};
-pub use session::{PassiveSession, Session};
+pub use session::{FieldFacts, PassiveSession, Session};
 pub use sessions::Sessions;
 
 #[cfg(feature = "derive")]

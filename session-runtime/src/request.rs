@@ -126,6 +126,19 @@ impl Request {
         self.state().facts.kept = Some(wanted);
     }
 
+    /// Returns `true` if something was changed that is not written yet.
+    pub(crate) fn is_changed(&self) -> bool {
+        let state = self.state();
+        let user = state.user.iter().flat_map(|user| &user.record.edits);
+        let mut edits = state.session.edits.iter().chain(user);
+        state.facts.is_any() || edits.any(|edit| !edit.used_up && edit.is_change())
+    }
+
+    /// Forgets what was changed and is not written yet.
+    pub(crate) fn forget_changes(&self) {
+        self.state().forget_changes();
+    }
+
     /// Lifts the binding to address and user agent.
     pub(crate) fn unbind(&self) {
         self.state().facts.unbound = true;

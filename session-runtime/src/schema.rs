@@ -55,6 +55,9 @@ pub trait Cell {
     /// Returns whether its field has a value, and when that expires.
     fn facts(&self) -> (bool, Option<Timestamp>);
 
+    /// Holds it for one more request, if it is a flash.
+    fn keep(&self) {}
+
     /// Adds to `edits` what the handler did to it, if that comes to a change.
     ///
     /// # Errors

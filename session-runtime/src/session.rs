@@ -15,7 +15,7 @@ use crate::key::{IntoUserId, UserId};
 use crate::plan::confirm::Fate;
 use crate::record::Ended;
 use crate::request::{Request, Saved};
-use crate::row::CellEdit;
+use crate::row::{CellEdit, EditKind};
 use crate::schema::{Opener, Schema};
 
 /// The session of a request, as the struct `S` sees it.
@@ -124,6 +124,60 @@ impl<S: Schema> Session<S> {
     /// ```
     pub fn fields(&mut self) -> &mut S::Cells {
         self
+    }
+
+    /// Returns what there is of each field, sorted by name: whether it has a value, and when that expires. Reads no value and uses up no
+    /// flash.
+    ///
+    /// ```
+    /// # use session_runtime::Session;
+    /// # #[derive(Session)]
+    /// # struct Shop { cart: Vec<String>, #[flash] notice: Option<String> }
+    /// async fn debug(session: Session<Shop>) -> String {
+    ///     let facts = session.field_facts();
+    ///     let present = facts.iter().filter(|field| field.is_present);
+    ///     present.map(|field| field.name).collect::<Vec<_>>().join(", ")
+    /// }
+    /// # let _ = debug;
+    /// ```
+    pub fn field_facts(&self) -> Vec<FieldFacts> {
+        let mut all = Vec::with_capacity(S::ROWS.len());
+        let shown = S::visit(&self.cells, &mut |cell| {
+            let (is_present, expires) = cell.facts();
+            all.push(FieldFacts {
+                name: own_name(cell.name()),
+                is_present,
+                expires_at: expires.map(Into::into),
+            });
+            Ok(())
+        });
+        debug_assert!(shown.is_ok(), "nothing here fails");
+        all.sort_by_key(|facts| facts.name);
+        all
+    }
+
+    /// Holds all flashes for one more request, though they are read in this one: for a page that redirects on.
+    pub fn keep_flashes(&mut self) {
+        let kept = S::visit(&self.cells, &mut |cell| {
+            cell.keep();
+            Ok(())
+        });
+        debug_assert!(kept.is_ok(), "nothing here fails");
+    }
+
+    /// Returns `true` if this request has changed something, through this handle or one that was dropped, that is not written
+    /// yet. A value that was set to what it was before is no change, nor is a flash that was read.
+    pub fn is_changed(&self) -> bool {
+        let edits = self.edits(self.request.config.now());
+        let is_change = |edit: &CellEdit| matches!(edit.kind, EditKind::Changed);
+        edits.map_or(true, |edits| edits.iter().any(is_change)) || self.request.is_changed()
+    }
+
+    /// Forgets what this request has changed, through this handle and those that were dropped, and sees the session as it was. What
+    /// was [saved](Self::save) stays.
+    pub fn forget_changes(&mut self) {
+        self.request.forget_changes();
+        self.reopen();
     }
 
     /// Sets every field at once.
@@ -446,6 +500,18 @@ impl<S: Schema> fmt::Debug for Session<S> {
         shown.map_err(|_| fmt::Error)?;
         fields.finish_non_exhaustive()
     }
+}
+
+/// Says what there is of a field; from [`Session::field_facts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FieldFacts {
+    /// Its stored name.
+    pub name: &'static str,
+    /// Whether it has a value.
+    pub is_present: bool,
+    /// When that expires, if it does before the session.
+    pub expires_at: Option<SystemTime>,
 }
 
 /// The session of a request that does not count as use: it does not extend the session's lifetime.

@@ -23,6 +23,7 @@ mod guest;
 mod hot_key;
 mod in_doubt;
 mod outages;
+mod overview;
 mod packages;
 mod rotation;
 mod schemas;

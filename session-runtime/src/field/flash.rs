@@ -181,6 +181,10 @@ impl<T: Send + Sync + 'static> Cell for Flash<T> {
         self.field.facts()
     }
 
+    fn keep(&self) {
+        self.field.marks.raise(Marks::KEPT);
+    }
+
     fn edit(
         &self,
         now: Timestamp,

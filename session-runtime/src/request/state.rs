@@ -301,6 +301,16 @@ impl State {
         self.flashes.keep(row);
     }
 
+    /// Forgets what handlers have changed; what is in doubt stays so.
+    pub(super) fn forget_changes(&mut self) {
+        self.facts = FactEdits::default();
+        self.flashes = Flashes::default();
+        self.session.edits.clear();
+        if let Some(user) = &mut self.user {
+            user.record.edits.clear();
+        }
+    }
+
     /// Nothing of what handlers have changed is to be written.
     pub(super) fn drop_edits(&mut self) {
         self.facts = FactEdits::default();
