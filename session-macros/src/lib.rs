@@ -158,6 +158,64 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `storage_precedent` | the one that can hold more, an object before an array before a scalar; an array takes a scalar in; of two scalars the left |
 /// | `retainment_precedent` | both: in an object if either is one, with items under their own text; else in an array |
 ///
+/// # Deploys
+///
+/// While a new version of the app replaces an older one, both read and write. So a field is renamed in two deploys: the
+/// first knows the newer name, and writes the older; the second the other way round. A type is changed the same way: the
+/// first reads both forms, and writes the older.
+///
+/// ```
+/// # use session_runtime::Session;
+/// # #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+/// # struct Price { cents: u32 }
+/// # fn of_cents(cents: u32) -> Price { Price { cents } }
+/// # mod older_form {
+/// #     use serde::{Deserialize, Deserializer, Serialize, Serializer};
+/// #     use super::{Price, of_cents};
+/// #     #[derive(Deserialize)]
+/// #     #[serde(untagged)]
+/// #     enum Form { Older(u32), Newer(Price) }
+/// #     pub fn serialize<S: Serializer>(price: &Price, to: S) -> Result<S::Ok, S::Error> { price.cents.serialize(to) }
+/// #     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Price, D::Error> {
+/// #         Ok(match Form::deserialize(from)? { Form::Older(cents) => of_cents(cents), Form::Newer(price) => price })
+/// #     }
+/// # }
+/// mod running {
+/// #   use super::*;
+///     #[derive(Session)]
+///     struct Shop {
+///         colour: String,
+///         price: u32,
+///     }
+/// }
+///
+/// mod first_deploy {
+/// #   use super::*;
+///     #[derive(Session)]
+///     struct Shop {
+///         #[session(rename = "colour", alias = "color")]
+///         color: String,
+///         #[session(with = older_form)] // `deserialize` reads both, `serialize` writes a number
+///         price: Price,
+///     }
+/// }
+///
+/// mod second_deploy {
+/// #   use super::*;
+///     #[derive(Session)]
+///     struct Shop {
+///         #[session(alias = "colour")]
+///         color: String,
+///         #[session(upgrade(from = u32, with = of_cents))]
+///         price: Price,
+///     }
+/// }
+/// # fn main() {}
+/// ```
+///
+/// With one deploy alone, the older version would not see what the newer has written under the new name or as the new
+/// type, and what it writes itself would be older than that and stand beside it.
+///
 /// # Durations
 ///
 /// Whole numbers with their units, longest first or not: `"90s"`, `"15m"`, `"2h 30m"`, `"7 days"`, `"500ms"`.

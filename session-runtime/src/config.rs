@@ -11,6 +11,7 @@ use http::request;
 use http::response;
 
 use crate::clock::{Clock, SystemClock, Timestamp, Watch};
+use crate::error::Error;
 use crate::event::{EventKind, EventSink};
 use crate::health::Health;
 use crate::key::{Key, UserId};
@@ -178,17 +179,28 @@ impl Config {
     }
 
     /// Takes note of a schema's rows: a login sets apart and credits the fields of all that are known.
-    pub(crate) fn know(&self, schema: TypeId, rows: &'static [RowOf]) {
-        let known = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        if known.schemas.contains(&schema) {
-            return;
+    ///
+    /// # Errors
+    ///
+    /// If it stores something under the name of a field that another schema stores as another type.
+    pub(crate) fn know(
+        &self,
+        id: TypeId,
+        name: &'static str,
+        rows: &'static [RowOf],
+    ) -> Result<(), Error> {
+        let has_it = |known: &Known| known.schemas.iter().any(|schema| schema.id == id);
+        if has_it(&self.rows.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(());
         }
-        drop(known);
         let mut known = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        if !known.schemas.contains(&schema) {
-            known.schemas.push(schema);
-            known.rows = [&*known.rows, rows].concat().into();
+        if has_it(&known) {
+            return Ok(());
         }
+        known.check(name, rows)?;
+        known.schemas.push(KnownSchema { id, name, rows });
+        known.rows = [&*known.rows, rows].concat().into();
+        Ok(())
     }
 
     /// Returns the rows of all schemas that were extracted so far.
@@ -201,8 +213,34 @@ impl Config {
 /// The schemas that were extracted so far, and their rows together.
 #[derive(Default)]
 struct Known {
-    schemas: Vec<TypeId>,
+    schemas: Vec<KnownSchema>,
     rows: Arc<[RowOf]>,
+}
+
+struct KnownSchema {
+    id: TypeId,
+    name: &'static str,
+    rows: &'static [RowOf],
+}
+
+impl Known {
+    /// Refuses rows of another type than those of the same name that are known: each would destroy what the other stores.
+    fn check(&self, name: &'static str, rows: &[RowOf]) -> Result<(), Error> {
+        for RowOf(row) in rows {
+            for schema in &self.schemas {
+                let same_name = |other: &&RowOf| other.0.name() == row.name();
+                let Some(RowOf(other)) = schema.rows.iter().find(same_name) else {
+                    continue;
+                };
+                let (ours, theirs) = (row.type_of(), other.type_of());
+                if ours.0 != theirs.0 {
+                    let sides = [(schema.name, theirs.1), (name, ours.1)];
+                    return Err(Error::claimed_twice(row.name(), sides));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Config {

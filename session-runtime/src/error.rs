@@ -73,6 +73,12 @@ enum Kind {
     UserName {
         size: usize,
     },
+    /// Two structs store something under one name.
+    ClaimedTwice {
+        field: String,
+        /// Each struct, and the type that the field has there.
+        sides: [(&'static str, &'static str); 2],
+    },
     Random,
     TooLate,
     Revoked,
@@ -172,6 +178,11 @@ impl Error {
         Self::new(Kind::Undecodable { field }, None)
     }
 
+    pub(crate) fn claimed_twice(field: &str, sides: [(&'static str, &'static str); 2]) -> Self {
+        let field = own_name(field).to_owned();
+        Self::new(Kind::ClaimedTwice { field, sides }, None)
+    }
+
     pub(crate) fn random(source: impl Into<Cause>) -> Self {
         Self::new(Kind::Random, Some(source.into()))
     }
@@ -269,6 +280,7 @@ impl Error {
             | Kind::Encode { .. }
             | Kind::Undecodable { .. }
             | Kind::UserName { .. }
+            | Kind::ClaimedTwice { .. }
             | Kind::TooLate => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong with the session.",
@@ -322,6 +334,10 @@ impl fmt::Display for Error {
             Kind::Undecodable { field } => {
                 write!(f, "a stored value of `{field}` does not fit its type, so it is kept and not merged")
             }
+            Kind::ClaimedTwice { field, sides: [(one, as_one), (other, as_other)] } => write!(
+                f,
+                "`{one}` stores `{field}` as `{as_one}`, and `{other}` as `{as_other}`: each would destroy what the other stores; write `#[session(prefix = \"…\")]` above one of them"
+            ),
             Kind::Random => f.write_str("the operating system's random generator failed"),
             Kind::Revoked => f.write_str(
                 "the session was ended, all sessions of the user were revoked, or the user was deleted, while the login was under way",

@@ -1,12 +1,13 @@
 //! Extractors: from a request to a typed handle.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
 
 use crate::error::Error;
+use crate::observe;
 use crate::request::Request;
 use crate::schema::Schema;
 use crate::session::{PassiveSession, Session};
@@ -23,7 +24,11 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     let deadline = request.deadline();
     request.load(parts, deadline).await?;
     request.uses(S::LIFETIME, touch);
-    request.config.know(TypeId::of::<S>(), S::ROWS);
+    let config = &request.config;
+    config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;
+    if request.has_open_changes() {
+        observe::unseen(type_name::<S>());
+    }
     let opened = Session::open(Arc::clone(request), touch, deadline).await;
     if opened.is_err() {
         request.spare_the_store();

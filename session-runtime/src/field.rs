@@ -403,7 +403,9 @@ impl<T: Send + Sync + 'static> Field<T> {
         let kind = match same {
             true if self.marks.has(Marks::KEPT) => EditKind::Kept,
             true => return Ok(None),
-            false if self.marks.has(Marks::PASSING) => EditKind::Passing,
+            false if self.marks.has(Marks::PASSING) && !self.marks.has(Marks::KEPT) => {
+                EditKind::Passing
+            }
             false if ours.is_none() && !self.marks.has(Marks::CLEARED) => EditKind::UsedUp,
             false if self.only_slid(ours.as_ref()) => EditKind::Slid,
             false => EditKind::Changed,

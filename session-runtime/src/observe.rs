@@ -86,6 +86,24 @@ pub(crate) fn outdated(fields: usize) {
     );
 }
 
+/// A handle was opened while another of its request holds changes that it does not see.
+pub(crate) fn unseen(schema: &'static str) {
+    count!("unseen");
+    tracing::warn!(
+        schema,
+        "a session handle is opened while another one of the same request is open and changed: what that changed is not seen; drop it before, in a middleware before `next.run`"
+    );
+}
+
+/// Two handles of one request changed a field that has no rule.
+pub(crate) fn overwritten(field: &str) {
+    count!("overwritten");
+    tracing::warn!(
+        field = crate::error::own_name(field),
+        "two session handles of one request changed the same field, and the one that was dropped last counts: drop the first before the second is opened, or give the field a rule, such as `#[merge(append, browser)]` for notices"
+    );
+}
+
 /// Two requests wrote the same slot, and it is being settled.
 pub(crate) fn conflict() {
     count!("conflict");

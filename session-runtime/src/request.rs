@@ -4,7 +4,7 @@
 //! handles fold in when they drop only takes the lock on the state, for a moment.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(crate) struct Request {
     state: Mutex<State>,
     /// A flash was read.
     reads_flash: AtomicBool,
+    /// How many handles are open whose cells were borrowed mutably.
+    open_changes: AtomicU32,
 }
 
 /// The right to load and write, and until when the store may take its time.
@@ -58,6 +60,7 @@ impl Request {
             gate: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             reads_flash: AtomicBool::new(false),
+            open_changes: AtomicU32::new(0),
         }
     }
 
@@ -109,6 +112,21 @@ impl Request {
     /// Takes note that a flash was read: handles that changed nothing have to tell of that.
     pub(crate) fn reads_flash(&self) {
         self.reads_flash.store(true, Ordering::Relaxed);
+    }
+
+    /// A handle's cells are borrowed mutably.
+    pub(crate) fn opens_changes(&self) {
+        self.open_changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was changed through it is folded in.
+    pub(crate) fn closes_changes(&self) {
+        self.open_changes.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns `true` if some handle may hold changes that no other sees.
+    pub(crate) fn has_open_changes(&self) -> bool {
+        self.open_changes.load(Ordering::Relaxed) > 0
     }
 
     /// Returns `true` if any was.

@@ -3,6 +3,7 @@
 //! A [`Row`] says everything about one field. All code that acts on a row is here, compiled once; macro
 //! output is data.
 
+use std::any::{TypeId, type_name};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
@@ -398,6 +399,9 @@ pub(crate) trait AnyRow: Send + Sync {
     /// Returns `true` if the field is used up by being read.
     fn is_flash(&self) -> bool;
 
+    /// Returns the field's type, and what it is called.
+    fn type_of(&self) -> (TypeId, &'static str);
+
     /// Returns `true` if it is the field's name, or an older one.
     fn knows(&self, name: &str) -> bool {
         self.name() == name || self.aliases().contains(&name)
@@ -438,6 +442,10 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
 
     fn is_flash(&self) -> bool {
         self.flash
+    }
+
+    fn type_of(&self) -> (TypeId, &'static str) {
+        (TypeId::of::<T>(), type_name::<T>())
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {

@@ -1,6 +1,7 @@
 //! The typed handle: a handler's view of the session.
 
 use std::fmt;
+use std::mem::take;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,6 +23,29 @@ use crate::schema::{Opener, Schema};
 ///
 /// It derefs to the cells that `#[derive(Session)]` made of the fields of `S`: `session.cart.get()`. What a
 /// handler changes is folded into the request when the handle drops, and written before the response leaves.
+///
+/// Several handles of one request, of one struct or of several, each see what those that were dropped before them have
+/// changed. Of two that are open at once neither sees the other's changes, and if both change one field without a rule, the
+/// one that is dropped last counts; the log warns of both. So a middleware drops its handle before it goes on:
+///
+/// ```
+/// use axum::extract::Request;
+/// use axum::middleware::Next;
+/// use axum::response::Response;
+/// use session_runtime::Session;
+///
+/// #[derive(Session)]
+/// struct Visits {
+///     count: u32,
+/// }
+///
+/// async fn count(mut session: Session<Visits>, request: Request, next: Next) -> Response {
+///     *session.count.get_mut() += 1;
+///     drop(session); // the handler sees it
+///     next.run(request).await
+/// }
+/// # let _ = count;
+/// ```
 ///
 /// A handle that outlives the request (in a stream, a spawned task, a websocket) must [`save`](Self::save).
 ///
@@ -236,7 +260,7 @@ impl<S: Schema> Session<S> {
     }
 
     /// Ends the session, here and in the store. What was changed of the user's is written, as by
-    /// [`logout`](Self::logout); the rest goes with the session.
+    /// [`logout`](Self::logout); the rest goes with the session, notices that were set before this, too.
     ///
     /// For a day, whoever presents its id is told `reason` by [`ended`](Self::ended). What is set after this
     /// begins a new session. Under an id from before a login it ends nothing but this request's view.
@@ -287,7 +311,8 @@ impl<S: Schema> Session<S> {
     }
 
     /// Ends the browser's session. What was changed of the user's is written before, and kept for the next login. What is
-    /// set after this begins a new session. For a guest it does nothing.
+    /// set after this begins a new session, and so does a flash that this request has set before. For a guest it does
+    /// nothing.
     ///
     /// Under an id from before a login it ends the session only while nobody has presented the new id. Once that has
     /// arrived, it ends nothing: whoever planted the old id could log users out.
@@ -432,7 +457,9 @@ impl<S: Schema> Session<S> {
     /// Opens the cells anew, on what the request knows by now.
     fn reopen(&mut self) {
         (self.cells, self.generation) = open::<S>(&self.request);
-        self.borrowed = false;
+        if take(&mut self.borrowed) {
+            self.request.closes_changes();
+        }
     }
 }
 
@@ -453,7 +480,10 @@ impl<S: Schema> Deref for Session<S> {
 
 impl<S: Schema> DerefMut for Session<S> {
     fn deref_mut(&mut self) -> &mut S::Cells {
-        self.borrowed = true;
+        if !self.borrowed {
+            self.borrowed = true;
+            self.request.opens_changes();
+        }
         &mut self.cells
     }
 }
@@ -465,6 +495,9 @@ impl<S: Schema> Drop for Session<S> {
             let now = self.request.config.now();
             self.request
                 .fold_dropped(self.generation, self.edits(now), now);
+        }
+        if self.borrowed {
+            self.request.closes_changes();
         }
     }
 }

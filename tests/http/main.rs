@@ -20,6 +20,7 @@ mod failures;
 mod flash;
 mod guarantees;
 mod guest;
+mod handles;
 mod hot_key;
 mod in_doubt;
 mod outages;

@@ -101,9 +101,9 @@ async fn cost<T: 'static>(
     site.store.round_trips()
 }
 
-/// Somebody who has been to the app as it was.
+/// Somebody who has been to the app as it was, in a process of its own.
 async fn regular(site: &Site<impl Store>) -> Visitor {
-    let mut visitor = site.visitor();
+    let mut visitor = Visitor::of(site.other_process());
     let was_here = async |mut session: Session<old::App>| {
         session.assign(old::App {
             visits: 1,
@@ -114,7 +114,7 @@ async fn regular(site: &Site<impl Store>) -> Visitor {
         });
     };
     visit(&mut visitor, was_here).await;
-    visitor
+    visitor.moved_to(&site.layer)
 }
 
 on_each_store!(
@@ -155,7 +155,7 @@ async fn slots_that_a_struct_does_not_know_are_kept_as_they_are(site: Site<impl 
     let with_expiry = async |mut session: Session<old::App>| {
         session.only_old.expire_in(Duration::from_secs(60));
     };
-    visit(&mut visitor, with_expiry).await;
+    visit(&mut visitor.moved_to(&site.other_process()), with_expiry).await;
     let kept = site
         .record(&visitor)
         .await
@@ -191,6 +191,7 @@ fn everything() -> new::App {
 
 async fn an_old_and_a_new_struct_take_turns_and_lose_nothing(site: Site<impl Store>) {
     let mut visitor = regular(&site).await;
+    let mut at_older = visitor.moved_to(&site.other_process());
     for _ in 0..10 {
         let old = async |mut session: Session<old::App>| {
             assert_eq!(session.only_old.get(), "kept");
@@ -204,7 +205,7 @@ async fn an_old_and_a_new_struct_take_turns_and_lose_nothing(site: Site<impl Sto
             *session.visits.get_mut() += 1;
             *session.page_size.get_mut() += 1;
         };
-        visit(&mut visitor, old).await;
+        visit(&mut at_older, old).await;
         visit(&mut visitor, new).await;
     }
     assert_eq!(site.payload(&visitor, "visits").await.unwrap(), "21");

@@ -122,7 +122,8 @@ impl World {
         let mut config = Config::new(store, CookieTransport::new().into());
         config.set_clock(Arc::new(clock.clone()));
         config.deadline = Duration::from_secs(3_600);
-        config.know(std::any::TypeId::of::<Self>(), &ROWS);
+        let known = config.know(std::any::TypeId::of::<Self>(), "World", &ROWS);
+        known.expect("it is the only one");
         Self {
             config: Arc::new(config),
             clock,

@@ -87,7 +87,7 @@ impl<T> Flash<T> {
         self.field.marks.raise(Marks::PASSING);
     }
 
-    /// Holds it for one more request, though it is read in this one.
+    /// Holds it for one more request, though it is read in this one; a value for [`now`](Self::now), too.
     pub fn keep(&mut self) {
         self.field.marks.raise(Marks::KEPT);
     }

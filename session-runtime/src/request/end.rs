@@ -62,8 +62,14 @@ impl Request {
         let ending = self
             .end_in_store(selector, &opened, &reason, deadline)
             .await?;
+        let rows = self.config.known_rows();
         let mut state = self.state();
+        // A goodbye is a notice.
+        let goodbye = (reason == Ended::LoggedOut).then(|| state.take_notices(&rows));
         state.forget();
+        if let Some(notices) = goodbye {
+            state.put_notices(notices, self.config.now())?;
+        }
         if ending == Ending::Done {
             state.cookie = Some(CookieAction::Remove);
             // It was superseded at most: what comes now may begin anew.

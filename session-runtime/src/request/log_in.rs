@@ -106,7 +106,9 @@ impl Request {
     /// Turns the request to the user's session. Unless that `starts_clean`, what handles have done during the login, and
     /// what they have read of flashes, goes along.
     fn logged_in(&self, user: &UserId, done: LoggedIn, starts_clean: bool) -> Result<(), Error> {
+        let rows = self.config.known_rows();
         let mut state = self.state();
+        let notices = starts_clean.then(|| state.take_notices(&rows));
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
         let (unsent, flashes) = (state.session.take_unsent(), take(&mut state.flashes));
         state.forget();
@@ -120,8 +122,8 @@ impl Request {
             presents: false,
         });
         state.issue(done.id);
-        if starts_clean {
-            return Ok(());
+        if let Some(notices) = notices {
+            return state.put_notices(notices, self.config.now());
         }
         state.flashes = flashes;
         state.take_over(&unsent, self.config.now())

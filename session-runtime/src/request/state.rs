@@ -1,5 +1,6 @@
 //! What a request knows and has changed so far. Nothing here waits or calls a store.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use super::client::Client;
@@ -16,7 +17,7 @@ use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Place, Places};
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::{Ended, FieldName, Record, Slot};
-use crate::row::{AnyRow, CellEdit, EditKind, GUEST, Lifetime};
+use crate::row::{AnyRow, CellEdit, EditKind, GUEST, Lifetime, Rows};
 use crate::secret::SecretHash;
 
 #[derive(Default)]
@@ -83,6 +84,12 @@ pub(super) struct Flashes {
     pub(super) passing: Vec<Arc<Slot>>,
     /// Those that survive being read by it: they were set or kept.
     kept: Vec<FieldName>,
+}
+
+/// The flashes of a request whose session is over.
+pub(super) struct Notices {
+    edits: Vec<SlotEdit>,
+    flashes: Flashes,
 }
 
 /// Why a request writes nothing any more.
@@ -236,7 +243,9 @@ impl State {
     fn resolve(&mut self, edit: &mut CellEdit, now: Timestamp) -> Result<(), Error> {
         let passing = &self.flashes.passing;
         let shown = |base: &mut Arc<Slot>| passing.iter().any(|slot| Arc::ptr_eq(slot, base));
-        edit.base.take_if(shown);
+        if edit.base.take_if(shown).is_some() && edit.kind == EditKind::Kept {
+            edit.kind = EditKind::Changed; // it was for this request alone
+        }
         let row = edit.row;
         let used_up = edit.kind == EditKind::UsedUp;
         match edit.kind {
@@ -293,6 +302,35 @@ impl State {
             tracked.replace(folded);
             Ok(())
         })
+    }
+
+    /// Takes the flashes that this request has set, keeps, or shows itself: those outlive its session.
+    pub(super) fn take_notices(&mut self, rows: &Rows) -> Notices {
+        let (session, flashes) = (&self.session, take(&mut self.flashes));
+        let slot = |row: &'static dyn AnyRow| match session.edit_of(row) {
+            Some(edit) => edit.ours.clone(),
+            None => session.stored.as_ref()?.slot(row.name()).cloned(),
+        };
+        let kept = rows.iter().map(|row| row.0);
+        let kept = kept.filter(|row| row.is_flash() && flashes.keeps(*row));
+        let edits = kept.filter_map(|row| {
+            Some(SlotEdit {
+                row,
+                base: None,
+                ours: Some(slot(row)?),
+                used_up: false,
+            })
+        });
+        Notices {
+            edits: edits.collect(),
+            flashes,
+        }
+    }
+
+    /// Puts them into the session that there is now.
+    pub(super) fn put_notices(&mut self, notices: Notices, now: Timestamp) -> Result<(), Error> {
+        self.flashes = notices.flashes;
+        self.take_over(&notices.edits, now)
     }
 
     fn keep(&mut self, row: &dyn AnyRow) {

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::merge::Occasion;
+use crate::observe;
 use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, same_slot, stored_under};
 use crate::record::{Record, Slot};
 use crate::row::AnyRow;
@@ -75,6 +76,10 @@ impl TrackedRecord {
         let ours = if same_slot(base, current) {
             ours
         } else {
+            let both_changed = !same_payload(base, current) && !same_payload(base, ours.as_ref());
+            if earlier.is_some() && both_changed && !row.has_rule() && !used_up {
+                observe::overwritten(row.name());
+            }
             merge3(row, base, ours.as_ref(), current, Occasion::Conflict)?
         };
         Ok(SlotEdit {
