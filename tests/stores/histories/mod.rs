@@ -30,7 +30,7 @@ const SECONDS: f64 = 6.0;
 const ROUNDS: u64 = 3;
 
 /// How many rounds a flaw has until it is noticed.
-const PATIENT_ROUNDS: u64 = 200;
+const PATIENT_ROUNDS: u64 = 2_000;
 
 fn asked_for<T: FromStr>(name: &str) -> Option<T> {
     let text = env::var(name).ok()?;

@@ -29,7 +29,7 @@ const KINDS: [(Kind, usize); 13] = [
     (Kind::Code, 3),
     (Kind::Rotate, 5),
     (Kind::Login, 8),
-    (Kind::Logout, 4),
+    (Kind::Logout, 8),
     (Kind::RevokeAll, 1),
     (Kind::RevokeOthers, 1),
 ];
@@ -205,9 +205,12 @@ impl Round {
         for _ in 0..REQUESTS {
             let (instance, pause) = (dice.below(2), [0, 1, 2, 8][dice.below(4)]);
             let old = {
+                // The latest more often than others: somebody may have brought its session back.
                 let past = &locked(&self.jars[browser]).past;
-                (dice.below(8) == 0 && !past.is_empty())
-                    .then(|| past[dice.below(past.len())].clone())
+                let first = past.len().saturating_sub(1) * dice.below(2);
+                let old = past.get(first..).filter(|old| !old.is_empty());
+                old.filter(|_| dice.below(5) == 0)
+                    .map(|old| old[dice.below(old.len())].clone())
             };
             let kind = match &old {
                 Some(_) => GHOSTS[dice.below(GHOSTS.len())],
