@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::join_all;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::apps::{self, PLAIN};
@@ -122,7 +123,7 @@ pub(crate) async fn crowd(app: &Router, sessions: usize, begin: &str) {
     while left > 0 {
         let now = left.min(256);
         let begin = |_| async { Client::new(app).begin(begin).await };
-        futures_util::future::join_all((0..now).map(begin)).await;
+        join_all((0..now).map(begin)).await;
         left -= now;
     }
 }

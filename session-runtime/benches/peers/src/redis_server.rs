@@ -66,7 +66,11 @@ impl RedisServer {
             let each = calls / requests as f64;
             (each >= 0.1 && name != "info").then(|| format!("{name} {each:.1}"))
         });
-        let counted: Vec<String> = counted.collect();
+        let mut counted: Vec<String> = counted.collect();
+        counted.sort();
+        if counted.is_empty() {
+            return "none".to_owned();
+        }
         counted.join(", ")
     }
 }
