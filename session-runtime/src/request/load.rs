@@ -165,8 +165,8 @@ impl Request {
         if matches!(found, Found::Live(_)) || !self.config.store.is_cached() {
             return Ok(found);
         }
-        let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
-        Ok(judge(latest, secret, now))
+        let latest = load(&self.config, &key, Freshness::Latest, deadline);
+        Ok(judge(Box::pin(latest).await?, secret, now)) // rare
     }
 
     /// Ends a session that someone else than its owner seems to hold.
