@@ -151,6 +151,13 @@ from_numbers!(
     i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize
 );
 
+#[cfg(feature = "uuid")]
+impl From<uuid::Uuid> for UserId {
+    fn from(id: uuid::Uuid) -> Self {
+        Self::new(id.to_string())
+    }
+}
+
 impl From<&Self> for UserId {
     fn from(user: &Self) -> Self {
         user.clone()
@@ -305,6 +312,15 @@ mod tests {
 
     fn session(number: u64) -> Key {
         Key::Session(Selector::from_bytes(number.to_be_bytes()))
+    }
+
+    #[cfg(feature = "uuid")]
+    #[test]
+    fn a_uuid_names_a_user_and_parses_back() {
+        let id = uuid::Uuid::from_u128(0x1234_5678 << 96 | 0x2a);
+        let user = id.into_user_id();
+        assert_eq!(user.as_str(), "12345678-0000-0000-0000-00000000002a");
+        assert_eq!(user.parse::<uuid::Uuid>(), Ok(id));
     }
 
     #[test]
