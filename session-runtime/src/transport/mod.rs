@@ -54,6 +54,10 @@ pub(crate) enum Presented {
     Malformed(&'static str),
     Id(SessionId),
     /// Several ids, each of which may be the session's: see [`Transport::ids`].
+    #[cfg_attr(
+        not(feature = "cookie"),
+        expect(dead_code, reason = "of cookies alone")
+    )]
     Several,
 }
 
