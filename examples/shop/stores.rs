@@ -224,11 +224,7 @@ mod tests {
             ("mysql", cfg!(feature = "mysql")),
         ] {
             let nobody = refusal(&format!("{scheme}://ada:heron@127.0.0.1:1/0")).await;
-            let reason = if here {
-                "refused"
-            } else {
-                "without the feature"
-            };
+            let reason = if here { "refused" } else { "--features" };
             assert!(nobody.contains(reason), "{nobody}");
             assert!(!nobody.contains("heron"), "{nobody}");
         }

@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::fmt;
 use std::net::IpAddr;
+use std::ptr;
 use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -163,6 +164,16 @@ impl Config {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Returns `true` if a layer with these settings, within one with `outer`'s, would serve the same sessions: it leaves them
+    /// to that one.
+    pub(crate) fn is_within(&self, outer: &Self) -> bool {
+        let is_same = self.transport.carries_as(&outer.transport);
+        if is_same && !ptr::addr_eq(Arc::as_ptr(&self.store), Arc::as_ptr(&outer.store)) {
+            self.hints.within();
+        }
+        is_same
     }
 
     /// Tells the app what has happened to a session.

@@ -23,6 +23,10 @@ use crate::transport::Transport;
 /// So that nothing is written where a handler panics and something inside the layer answers for it, the layer sets a panic
 /// hook, which counts and then calls the one that was set before.
 ///
+/// A nested router may bring the layer along, also where it stands within another: there it leaves the session to the outer one,
+/// if both have a cookie of the same name. Of layers with different cookies, a handler has the innermost one's session, and a middleware
+/// between the two the outer one's.
+///
 /// ```
 /// use axum::{Router, routing::get};
 /// use session_runtime::{SessionLayer, store::MemoryStore};

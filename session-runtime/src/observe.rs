@@ -142,6 +142,7 @@ pub(crate) fn malformed(why: &'static str) {
 pub(crate) struct Hints {
     refused: AtomicUsize,
     cross_site: AtomicBool,
+    within: AtomicBool,
 }
 
 impl Hints {
@@ -151,6 +152,15 @@ impl Hints {
         if self.refused.fetch_add(1, Ordering::Relaxed) == 1 {
             tracing::warn!(
                 "browsers visit over plain http and come without a cookie: there they drop one that is `Secure`. Serve https; for development, call `SessionLayer::insecure()`"
+            );
+        }
+    }
+
+    /// A layer stands within another, of the same cookie and another store.
+    pub(crate) fn within(&self) {
+        if !self.within.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "two session layers of one cookie and different stores stand around a route: the outer one's sessions are used. Take one away, or give one of them a cookie of another name"
             );
         }
     }

@@ -57,11 +57,17 @@ where
 
     fn call(&mut self, mut request: HttpRequest<B>) -> Self::Future {
         sweep::start(&self.config);
-        let state = Arc::new(Request::new(Arc::clone(&self.config)));
-        request.extensions_mut().insert(Arc::clone(&state));
+        let outer = request.extensions().get::<Arc<Request>>();
+        let own = if outer.is_some_and(|outer| self.config.is_within(&outer.config)) {
+            None
+        } else {
+            let own = Arc::new(Request::new(Arc::clone(&self.config)));
+            request.extensions_mut().insert(Arc::clone(&own));
+            Some(own)
+        };
         ResponseFuture {
             handler: self.inner.call(request),
-            request: state,
+            request: own,
             finishing: None,
         }
     }
@@ -72,13 +78,16 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         handler: F,
-        request: Arc<Request>,
+        // None where a layer around this one has the session.
+        request: Option<Arc<Request>>,
         finishing: Option<Finishing>,
     }
 
     impl<F> PinnedDrop for ResponseFuture<F> {
         fn drop(this: Pin<&mut Self>) {
-            this.request.cancel();
+            if let Some(request) = &this.project().request {
+                request.cancel();
+            }
         }
     }
 }
@@ -108,12 +117,16 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let Some(request) = this.request else {
+            let response = ready!(this.handler.poll(context))?;
+            return Poll::Ready(Ok(response.map(Body::new)));
+        };
         if this.finishing.is_none() {
-            let running = this.request.run();
+            let running = request.run();
             let response = ready!(this.handler.poll(context))?;
             drop(running);
-            match close(this.request, response.map(Body::new), context) {
-                Step::Leave(response) => return Poll::Ready(Ok(leave(this.request, response))),
+            match close(request, response.map(Body::new), context) {
+                Step::Leave(response) => return Poll::Ready(Ok(leave(request, response))),
                 Step::Wait(finishing) => *this.finishing = Some(finishing),
             }
         }
@@ -126,7 +139,7 @@ where
             return Poll::Pending;
         };
         let response = finish_response(finishing.response, committed, finishing.touches);
-        Poll::Ready(Ok(leave(this.request, response)))
+        Poll::Ready(Ok(leave(request, response)))
     }
 }
 

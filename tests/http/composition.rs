@@ -5,11 +5,14 @@ use std::io;
 
 use axum::Router;
 use axum::body::Body;
+use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
+use axum::routing::get;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use session_runtime::transport::CookieTransport;
 use session_runtime::{Session, SessionLayer};
 use session_tests::{Browser, Fault, Reply, Site};
 use tower::{Layer, Service, ServiceBuilder};
@@ -132,4 +135,59 @@ async fn sessions_at_the_top_or_the_bottom_of_one_service_builder_are_written() 
     for [_, second, _] in [top.await, bottom.await] {
         assert_eq!(second.headers[CONTENT_ENCODING], "gzip");
     }
+}
+
+/// A nested router that brings the layer along, and a middleware that has the session, too.
+#[tokio::test]
+async fn a_layer_within_another_of_the_same_cookie_leaves_the_session_to_it() {
+    let site = Site::in_memory();
+    let add_ten = async |mut session: Session<Visits>, request: Request<Body>, next: Next| {
+        *session.count.get_mut() += 10;
+        drop(session);
+        next.run(request).await
+    };
+    let enter = async |mut session: Session<Visits>| session.login("ada").await;
+    let nested = Router::new()
+        .route("/count", get(count))
+        .route("/login", get(enter))
+        .layer(site.layer.clone());
+    let app = Router::new()
+        .nest("/app", nested)
+        .route(
+            "/user",
+            get(async |session: Session<Visits>| session.user().is_some().to_string()),
+        )
+        .layer(from_fn(add_ten))
+        .layer(site.layer.clone());
+    let mut visitor = site.visitor();
+    visitor.browser = Browser::new(app);
+    let first = visitor.browser.get("/app/count").await;
+    assert_eq!((first.body.trim(), first.set_cookies().len()), ("11", 1));
+    let second = visitor.browser.get("/app/count").await;
+    assert_eq!((second.body.trim(), second.set_cookies().len()), ("22", 0));
+    let login = visitor.browser.get("/app/login").await;
+    assert_eq!(
+        (login.status, login.set_cookies().len()),
+        (StatusCode::OK, 1)
+    );
+    assert_eq!(visitor.browser.get("/user").await.body, "true");
+    assert_eq!(site.payload(&visitor, "count").await.as_deref(), Some("42"));
+}
+
+#[tokio::test]
+async fn a_layer_within_another_of_a_different_cookie_has_a_session_of_its_own() {
+    let (outer, inner) = (Site::in_memory(), Site::in_memory());
+    let own = CookieTransport::new().name("__Host-own");
+    let nested = Router::new()
+        .route("/count", get(count))
+        .layer(inner.layer.clone().transport(own));
+    let app = nested
+        .route("/plain", get(count))
+        .layer(outer.layer.clone());
+    let mut visitor = outer.visitor();
+    visitor.browser = Browser::new(app);
+    for number in ["1", "2"] {
+        assert_eq!(visitor.browser.get("/count").await.body.trim(), number);
+    }
+    assert_eq!(visitor.browser.get("/plain").await.body.trim(), "1");
 }

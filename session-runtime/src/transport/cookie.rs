@@ -201,6 +201,10 @@ impl CookieTransport {
         self.replaced.iter_mut().for_each(Self::insecure);
     }
 
+    pub(super) fn has_name_of(&self, other: &Self) -> bool {
+        (&self.name, self.by_port) == (&other.name, other.by_port)
+    }
+
     /// Returns the port that the browser has asked, if the name depends on it.
     pub(super) fn port(&self, parts: &Parts) -> Option<u16> {
         let authority = || parts.uri.authority().cloned().or_else(|| host(parts));

@@ -97,6 +97,19 @@ impl Transport {
         }
     }
 
+    /// Returns `true` if ids travel in the cookie, or header, of the same name.
+    pub(crate) fn carries_as(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            #[cfg(feature = "cookie")]
+            (By::Cookie(cookie), By::Cookie(other)) => cookie.has_name_of(other),
+            (By::Header(header), By::Header(other)) => {
+                header.request_header() == other.request_header()
+            }
+            #[cfg(feature = "cookie")]
+            _ => false,
+        }
+    }
+
     /// Returns `true` if the client is a browser that will not keep what it is told.
     #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
     pub(crate) fn is_refused_by(&self, parts: &Parts) -> bool {
