@@ -144,13 +144,13 @@ fn unsettled() -> Error {
     Error::unsettled()
 }
 
-/// Puts a new record under a key. `None` if there is another.
+/// Puts a new record under a key. The outcome is `false` if there is another.
 pub(crate) async fn create(
     config: &Config,
     key: &Key,
     deadline: Instant,
     make: impl Fn(Timestamp) -> Result<Record, Error> + Send + Sync,
-) -> Result<Option<Arc<Record>>, Failure> {
+) -> Result<Amended<bool>, Failure> {
     let plan = |there: Option<&Arc<Record>>, now| {
         Ok(match there {
             None => Plan::Write(Arc::new(make(now)?), true),
@@ -158,8 +158,7 @@ pub(crate) async fn create(
         })
     };
     // Awaited where it is made: a future that is moved is kept twice.
-    let created = amend(config, key, None, deadline, plan).await?;
-    Ok(created.record.filter(|_| created.outcome))
+    amend(config, key, None, deadline, plan).await
 }
 
 /// What a swap came to, for certain.

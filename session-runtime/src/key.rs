@@ -247,10 +247,8 @@ impl Key {
         match self {
             Self::Session(selector) => selector.0,
             Self::User(UserId(name)) => {
-                // FNV-1a: short names that differ little still spread.
-                name.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-                    (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-                })
+                // Short names that differ little still spread.
+                fnv_1a(name)
             }
         }
     }
@@ -270,6 +268,13 @@ impl<'de> Deserialize<'de> for Selector {
             _ => Err(D::Error::custom("not the key of a session")),
         }
     }
+}
+
+/// Returns the FNV-1a hash of a text: the same in every process and version.
+pub(crate) fn fnv_1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn ascii(digits: &[u8]) -> &str {

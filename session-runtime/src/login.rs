@@ -354,7 +354,8 @@ impl Login<'_> {
             let (key, open) = (Key::from(&id), self.opening(id));
             let created = create(self.config, &key, self.deadline, |now| open.create(now));
             // Another record of that selector: one in 2^64, or a generator that repeats itself.
-            if let Some(record) = created.await.map_err(|failure| failure.error)? {
+            let created = created.await.map_err(|failure| failure.error)?;
+            if let Some(record) = created.record.filter(|_| created.outcome) {
                 return Ok(OpenedSession {
                     id,
                     record,

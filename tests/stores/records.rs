@@ -203,3 +203,42 @@ impl Traffic {
         assert_eq!(number(&record, "n"), acknowledged);
     }
 }
+
+/// Finds that whoever loads a record while it is swapped again and again finds one version of it, whole.
+pub(crate) async fn assert_no_load_tears<S: Store + Clone>(store: &S) {
+    // All in one record say the same; what stands beside it comes and goes.
+    let slots = |n: usize| {
+        let text = format!("{n:04}").repeat(100);
+        let beside = ["b", "c", "d"].map(|name| slot(name, text.as_bytes()));
+        let beside = beside.into_iter().take(1 + n % 3);
+        beside.chain([slot("a", format!("{n:04}"))])
+    };
+    let (key, mut before) = create(store, slots(0)).await;
+    let writing = Arc::new(AtomicBool::new(true));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, key, writing) = (store.clone(), key.clone(), writing.clone());
+            tokio::spawn(async move {
+                while writing.load(Ordering::Relaxed) {
+                    let found = store.load(&key).await.expect("it is whole");
+                    let found = found.expect("it lives");
+                    let n = number(&found, "a");
+                    assert_eq!(found.slots(), record(slots(n)).slots());
+                }
+            })
+        })
+        .collect();
+    for n in 1..300 {
+        let mut after = before.next();
+        for name in ["b", "c", "d"] {
+            after.remove(name);
+        }
+        let after = Arc::new(after.with_slots(slots(n)));
+        put(store, &key, Some(&before), &after).await;
+        before = after;
+    }
+    writing.store(false, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.expect("all that is read is whole");
+    }
+}

@@ -169,7 +169,8 @@ impl World {
             record.head_mut().secrets = Secrets::first(id.secret(), now);
             Ok(record)
         });
-        let record = record.await.ok().flatten();
+        let created = record.await.ok();
+        let record = created.and_then(|created| created.record.filter(|_| created.outcome));
         (id, record.expect("nothing else has its selector"))
     }
 

@@ -1,8 +1,5 @@
 //! Creating a guest's session.
 
-use std::sync::Arc;
-
-use super::Plan;
 use super::edit::{self, Caps, SlotEdit};
 use super::lifetime::Lifetimes;
 use super::open::ClientFacts;
@@ -23,21 +20,8 @@ pub(crate) struct Create<'a> {
 }
 
 impl Create<'_> {
-    /// Plans to put the record where nothing is. `false` where something is.
-    pub(crate) fn plan(
-        &self,
-        secret: SecretHash,
-        there: Option<&Arc<Record>>,
-        now: Timestamp,
-    ) -> Result<Plan<bool>, Error> {
-        Ok(match there {
-            None => Plan::Write(Arc::new(self.record(secret, now)?), true),
-            Some(_) => Plan::Leave(false),
-        })
-    }
-
     /// Makes the record, which `secret` opens.
-    fn record(&self, secret: SecretHash, now: Timestamp) -> Result<Record, Error> {
+    pub(crate) fn record(&self, secret: SecretHash, now: Timestamp) -> Result<Record, Error> {
         let mut record = Record::new(now, now);
         edit::apply(self.edits, &mut record, now)?;
         let head = record.head_mut();

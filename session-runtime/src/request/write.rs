@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Request;
 use super::client::Client;
 use super::state::{Claim, Phase, State, TrackedUser};
-use crate::amend::{Amended, Failure, amend};
+use crate::amend::{Amended, Failure, amend, create};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::Error;
@@ -290,9 +290,8 @@ impl Request {
             let id = SessionId::generate()?;
             let key = Key::from(&id);
             let secret = id.secret();
-            let plan = |there: Option<&Arc<Record>>, now| new.plan(secret, there, now);
-            // Awaited where it is made: a future that is moved is kept twice.
-            match amend(&self.config, &key, None, deadline, plan).await {
+            let make = |now| new.record(secret, now);
+            match create(&self.config, &key, deadline, make).await {
                 Ok(Amended {
                     outcome: true,
                     record: Some(record),

@@ -122,11 +122,3 @@ pub(super) fn is_plain(name: &str, longest: usize) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     !name.is_empty() && name.len() <= longest && name.chars().all(plain)
 }
-
-/// Returns the number of the lock under which a table is made: the same in every process and version.
-pub(super) fn lock_number(table: &str) -> u64 {
-    // FNV-1a.
-    table.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}

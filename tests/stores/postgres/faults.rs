@@ -1,7 +1,6 @@
 //! A server that restarts, dies, refuses, or has transactions in each other's way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use session_runtime::store::{PostgresStore, Record, Store, Swapped};
@@ -9,9 +8,11 @@ use session_runtime::{Key, UserId};
 use session_tests::{PostgresServer, wait_for};
 use tokio_postgres::Client;
 
+use crate::records::assert_no_load_tears;
+
 use super::{
-    ISOLATIONS, Traffic, bytes, create, insist, loaded, noise, number, put, race, record,
-    session_key, slot, somebody_waits_for, store_in, store_with, text_of, with,
+    ISOLATIONS, Traffic, bytes, create, insist, loaded, noise, put, race, record, session_key,
+    slot, somebody_waits_for, store_in, store_with, text_of, with,
 };
 
 /// Has the server do as `body` says before it writes a record.
@@ -393,39 +394,5 @@ async fn a_load_never_tears() {
         return;
     };
     let store = store_in(server, "tearing").await;
-    // All in one record say the same; what stands beside it comes and goes.
-    let slots = |n: usize| {
-        let text = format!("{n:04}").repeat(100);
-        let beside = ["b", "c", "d"].map(|name| slot(name, text.as_bytes()));
-        let beside = beside.into_iter().take(1 + n % 3);
-        beside.chain([slot("a", format!("{n:04}"))])
-    };
-    let (key, mut before) = create(&store, slots(0)).await;
-    let writing = Arc::new(AtomicBool::new(true));
-    let readers: Vec<_> = (0..4)
-        .map(|_| {
-            let (store, key, writing) = (store.clone(), key.clone(), writing.clone());
-            tokio::spawn(async move {
-                while writing.load(Ordering::Relaxed) {
-                    let record = store.load(&key).await.expect("it is whole");
-                    let record = record.expect("it lives");
-                    let n = number(&record, "a");
-                    assert_eq!(record.slots(), super::record(slots(n)).slots());
-                }
-            })
-        })
-        .collect();
-    for n in 1..300 {
-        let mut after = before.next();
-        for name in ["b", "c", "d"] {
-            after.remove(name);
-        }
-        let after = Arc::new(after.with_slots(slots(n)));
-        put(&store, &key, Some(&before), &after).await;
-        before = after;
-    }
-    writing.store(false, Ordering::Relaxed);
-    for reader in readers {
-        reader.await.expect("all that is read is whole");
-    }
+    assert_no_load_tears(&store).await;
 }

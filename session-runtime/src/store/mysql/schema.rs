@@ -1,6 +1,7 @@
 //! What is in the database: the names of tables, and the text that makes them.
 
 use super::fault::MysqlError;
+use crate::key::fnv_1a;
 use crate::store::rows;
 
 /// The version of [`TEXT`]. What the binary before cannot work with needs tables of a new name beside the old ones, so
@@ -64,7 +65,7 @@ impl Names {
 
     /// Returns the name of the lock under which these are made.
     pub(super) fn lock(&self) -> String {
-        format!("session-runtime {:x}", rows::lock_number(&self.records()))
+        format!("session-runtime {:x}", fnv_1a(&self.records()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is in the database: the names of tables, and the text that makes them.
 
 use super::fault::PostgresError;
+use crate::key::fnv_1a;
 use crate::store::rows;
 
 /// The version of [`TEXT`]. What the binary before cannot work with needs tables of a new name beside the old ones, so
@@ -65,7 +66,7 @@ impl Names {
 
     /// Returns the number of the lock under which these are made: the same in every process and version.
     pub(super) fn lock(&self) -> i64 {
-        rows::lock_number(&self.records()).cast_signed()
+        fnv_1a(&self.records()).cast_signed()
     }
 }
 
