@@ -11,7 +11,6 @@ use axum_core::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
-use crate::key::LONGEST_NAME;
 use crate::observe;
 
 type Cause = Box<dyn StdError + Send + Sync>;
@@ -72,6 +71,7 @@ enum Kind {
     },
     UserName {
         size: usize,
+        limit: usize,
     },
     /// Two structs store something under one name.
     ClaimedTwice {
@@ -164,8 +164,8 @@ impl Error {
         Self::new(kind, None)
     }
 
-    pub(crate) fn user_name(size: usize) -> Self {
-        Self::new(Kind::UserName { size }, None)
+    pub(crate) fn user_name(size: usize, limit: usize) -> Self {
+        Self::new(Kind::UserName { size, limit }, None)
     }
 
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
@@ -326,9 +326,9 @@ impl fmt::Display for Error {
             Kind::TooLarge { what, size, limit, advice } => {
                 write!(f, "{what} takes {size} bytes, and {limit} is the limit: {advice}")
             }
-            Kind::UserName { size } => write!(
+            Kind::UserName { size, limit } => write!(
                 f,
-                "the user's name takes {size} bytes, and {LONGEST_NAME} is the limit: name users by a number, or by a hash of what names them"
+                "the user's name takes {size} bytes, and {limit} is the limit: name users by a number, or by a hash of what names them"
             ),
             Kind::Encode { field } => write!(f, "the value of `{field}` cannot be stored"),
             Kind::Undecodable { field } => {
@@ -513,7 +513,6 @@ impl StoreError {
     }
 
     /// Returns what it is counted as.
-    #[cfg(feature = "metrics")]
     pub(crate) fn label(&self) -> &'static str {
         match self.kind {
             StoreErrorKind::Unavailable => "unavailable",

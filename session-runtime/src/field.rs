@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Timestamp;
-use crate::error::{DecodeError, Error};
+use crate::error::{DecodeError, Error, own_name};
 use crate::observe;
 use crate::plan::edit::{same_payload, same_slot};
 use crate::record::{Expiry, Slot};
@@ -251,7 +251,7 @@ impl<T> Field<T> {
             .map(|slot| self.row.decode_payload(slot.payload()));
         if matches!(decoded, Some(Err(_))) {
             self.marks.raise(Marks::FAILED);
-            observe::undecodable(self.row.name());
+            observe::undecodable(own_name(self.row.name()));
         }
         let value = decoded
             .and_then(Result::ok)

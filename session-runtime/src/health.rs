@@ -29,8 +29,7 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "a label"))]
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Load => "load",
             Self::Swap => "swap",
@@ -49,7 +48,8 @@ impl Health {
 
     /// Takes note of an answer, or that none came: the first that fails is logged, and the first that does not again.
     pub(crate) fn answered<T>(&self, call: Call, begun: Instant, answer: &Result<T, StoreError>) {
-        observe::store_call(&self.name, call, begun, answer.as_ref().err());
+        let cause = answer.as_ref().err().map(StoreError::label);
+        observe::store_call(&self.name, call.name(), begun, cause);
         let mut outage = self.outage();
         match (answer, &mut *outage) {
             (Ok(_), Some(over)) => {
@@ -63,7 +63,7 @@ impl Health {
                 let (since, failed) = (begun, 1);
                 *none = Some(Outage { since, failed });
                 drop(outage);
-                observe::unreachable(&self.name, &Causes(error));
+                observe::unreachable(&self.name, Causes(error));
             }
             _ => {}
         }

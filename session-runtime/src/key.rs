@@ -75,7 +75,7 @@ impl UserId {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let size = self.0.len();
         if size > LONGEST_NAME {
-            Err(Error::user_name(size))
+            Err(Error::user_name(size, LONGEST_NAME))
         } else {
             Ok(())
         }

@@ -3,13 +3,11 @@
 //! Neither ever carries an id or a value. With the feature `metrics` the counters go to the `metrics` facade
 //! as `session_<event>_total`, and what calls of the store take as `session_store_seconds`.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use crate::error::{Causes, StoreError};
-use crate::health::Call;
 
 macro_rules! count {
     ($name:literal) => {
@@ -20,14 +18,18 @@ macro_rules! count {
 
 /// The store has answered, or not.
 #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
-pub(crate) fn store_call(store: &str, call: Call, begun: Instant, error: Option<&StoreError>) {
+pub(crate) fn store_call(
+    store: &str,
+    call: &'static str,
+    begun: Instant,
+    cause: Option<&'static str>,
+) {
     #[cfg(feature = "metrics")]
     {
-        let (store, call) = (store.to_owned(), call.name());
+        let store = store.to_owned();
         metrics::histogram!("session_store_seconds", "store" => store.clone(), "call" => call)
             .record(begun.elapsed());
-        if let Some(error) = error {
-            let cause = error.label();
+        if let Some(cause) = cause {
             metrics::counter!("session_store_errors_total", "store" => store, "call" => call, "cause" => cause)
                 .increment(1);
         }
@@ -35,7 +37,7 @@ pub(crate) fn store_call(store: &str, call: Call, begun: Instant, error: Option<
 }
 
 /// The store does not answer any more.
-pub(crate) fn unreachable(store: &str, error: &Causes<'_>) {
+pub(crate) fn unreachable(store: &str, error: impl fmt::Display) {
     tracing::error!(store, %error, "the session store is not reachable: nothing more is said until it is");
 }
 
@@ -60,7 +62,7 @@ pub(crate) fn unavailable(cause: &'static str) {
 pub(crate) fn undecodable(field: &str) {
     count!("undecodable");
     tracing::warn!(
-        field = crate::error::own_name(field),
+        field,
         "a stored value does not fit its field's type: the default is served, the bytes are kept"
     );
 }
@@ -99,7 +101,7 @@ pub(crate) fn unseen(schema: &'static str) {
 pub(crate) fn overwritten(field: &str) {
     count!("overwritten");
     tracing::warn!(
-        field = crate::error::own_name(field),
+        field,
         "two session handles of one request changed the same field, and the one that was dropped last counts: drop the first before the second is opened, or give the field a rule, such as `#[merge(append, browser)]` for notices"
     );
 }
@@ -123,9 +125,9 @@ pub(crate) fn gone() {
 }
 
 /// A lifetime could not be extended; nothing is lost yet.
-pub(crate) fn untouched(error: &crate::error::Error) {
+pub(crate) fn untouched(error: impl fmt::Display) {
     count!("untouched");
-    tracing::warn!(error = %Causes(error), "the session's lifetime could not be extended");
+    tracing::warn!(%error, "the session's lifetime could not be extended");
 }
 
 /// The client presented something that is no session id, or two of them.

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tower_service::Service;
 
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Causes, Error};
 use crate::observe;
 use crate::request::{Closing, Request};
 use crate::sweep;
@@ -194,7 +194,7 @@ fn finish_response(
     match committed {
         Ok(()) => response,
         Err(error) if touches => {
-            observe::untouched(&error);
+            observe::untouched(Causes(&error));
             response
         }
         Err(error) => error.into_response(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::amend::UnknownOutcome;
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, own_name};
 use crate::id::SessionId;
 use crate::merge::Occasion;
 use crate::observe;
@@ -78,7 +78,7 @@ impl TrackedRecord {
         } else {
             let both_changed = !same_payload(base, current) && !same_payload(base, ours.as_ref());
             if earlier.is_some() && both_changed && !row.has_rule() && !used_up {
-                observe::overwritten(row.name());
+                observe::overwritten(own_name(row.name()));
             }
             merge3(row, base, ours.as_ref(), current, Occasion::Conflict)?
         };
