@@ -25,6 +25,8 @@ use crate::row::{Lifetime, RowOf};
 use crate::store::AnyStore;
 use crate::task::Underway;
 use crate::traffic::Traffic;
+#[cfg(feature = "cookie")]
+use crate::transport::CookieTransport;
 use crate::transport::Transport;
 
 /// Idle lifetime: Catalyst's default, two hours.
@@ -44,6 +46,8 @@ const MAX_SESSIONS: (usize, WhenFull) = (100, WhenFull::EndOldest);
 
 type AddressOf = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
 type WhenLoggedOut = dyn Fn(&request::Parts) -> Response + Send + Sync;
+#[cfg(feature = "cookie")]
+type CookieBy = dyn Fn(&request::Parts, CookieTransport) -> CookieTransport + Send + Sync;
 type CommitIf = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 /// What a session is bound to.
@@ -60,6 +64,9 @@ pub(crate) struct Config {
     pub(crate) transport: Transport,
     /// Whether plain http is allowed.
     insecure: bool,
+    /// What a request's own cookie is, where the app says so.
+    #[cfg(feature = "cookie")]
+    pub(crate) cookie_by: Option<Arc<CookieBy>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) ttl: Duration,
@@ -100,6 +107,8 @@ impl Config {
             store,
             transport,
             insecure: false,
+            #[cfg(feature = "cookie")]
+            cookie_by: None,
             hints: Arc::default(),
             events: EventSink::new(Arc::clone(&clock)),
             watch: Arc::new(Watch::new(Arc::clone(&clock))),
@@ -146,7 +155,7 @@ impl Config {
         self.insecure = true;
         #[cfg(feature = "cookie")]
         if let Some(cookie) = self.transport.cookie_mut() {
-            cookie.insecure();
+            cookie.allow_insecure();
         }
     }
 
@@ -159,7 +168,36 @@ impl Config {
                 ));
             }
         }
+        #[cfg(feature = "cookie")]
+        if self.cookie_by.is_some() && self.transport.cookie().is_none() {
+            return Err(
+                "`cookie_by` is of cookies, and the id travels in a header: leave one of the two"
+                    .to_owned(),
+            );
+        }
         self.transport.check(self.absolute)
+    }
+
+    /// Returns the transport of this one request, if the app says by request what its cookie is.
+    ///
+    /// # Errors
+    ///
+    /// If browsers would refuse that cookie.
+    #[cfg(feature = "cookie")]
+    pub(crate) fn transport_of(
+        &self,
+        parts: &request::Parts,
+    ) -> Result<Option<Arc<Transport>>, Error> {
+        let (Some(cookie_by), Some(cookie)) = (&self.cookie_by, self.transport.cookie()) else {
+            return Ok(None);
+        };
+        let mut cookie = cookie_by(parts, cookie.clone());
+        if self.insecure {
+            cookie.allow_insecure();
+        }
+        let transport = Transport::from(cookie);
+        transport.check(self.absolute).map_err(Error::cookie)?;
+        Ok(Some(Arc::new(transport)))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -169,11 +207,23 @@ impl Config {
     /// Returns `true` if a layer with these settings, within one with `outer`'s, would serve the same sessions: it leaves them
     /// to that one.
     pub(crate) fn is_within(&self, outer: &Self) -> bool {
-        let is_same = self.transport.carries_as(&outer.transport);
+        let is_same = self.chooses_as(outer) && self.transport.carries_as(&outer.transport);
         if is_same && !ptr::addr_eq(Arc::as_ptr(&self.store), Arc::as_ptr(&outer.store)) {
             self.hints.within();
         }
         is_same
+    }
+
+    /// Returns `true` if neither has its cookie by request, or both have by the same function.
+    #[cfg_attr(not(feature = "cookie"), expect(clippy::unused_self, unused_variables))]
+    fn chooses_as(&self, other: &Self) -> bool {
+        #[cfg(feature = "cookie")]
+        match (&self.cookie_by, &other.cookie_by) {
+            (None, None) => {}
+            (Some(own), Some(other)) => return Arc::ptr_eq(own, other),
+            _ => return false,
+        }
+        true
     }
 
     /// Tells the app what has happened to a session.

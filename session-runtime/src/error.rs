@@ -79,6 +79,10 @@ enum Kind {
         /// Each struct, and the type that the field has there.
         sides: [(&'static str, &'static str); 2],
     },
+    /// Browsers would refuse the cookie that the app gives a request.
+    Cookie {
+        refusal: String,
+    },
     Random,
     TooLate,
     Revoked,
@@ -183,6 +187,11 @@ impl Error {
         Self::new(Kind::ClaimedTwice { field, sides }, None)
     }
 
+    #[cfg(feature = "cookie")]
+    pub(crate) fn cookie(refusal: String) -> Self {
+        Self::new(Kind::Cookie { refusal }, None)
+    }
+
     pub(crate) fn random(source: impl Into<Cause>) -> Self {
         Self::new(Kind::Random, Some(source.into()))
     }
@@ -281,6 +290,7 @@ impl Error {
             | Kind::Undecodable { .. }
             | Kind::UserName { .. }
             | Kind::ClaimedTwice { .. }
+            | Kind::Cookie { .. }
             | Kind::TooLate => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong with the session.",
@@ -338,6 +348,9 @@ impl fmt::Display for Error {
                 f,
                 "`{one}` stores `{field}` as `{as_one}`, and `{other}` as `{as_other}`: each would destroy what the other stores; write `#[session(prefix = \"…\")]` above one of them"
             ),
+            Kind::Cookie { refusal } => {
+                write!(f, "what `SessionLayer::cookie_by` has returned for this request works in no browser: {refusal}")
+            }
             Kind::Random => f.write_str("the operating system's random generator failed"),
             Kind::Revoked => f.write_str(
                 "the session was ended, all sessions of the user were revoked, or the user was deleted, while the login was under way",

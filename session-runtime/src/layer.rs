@@ -16,6 +16,8 @@ use crate::request::count_panics;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
 use crate::store::{Store, UserStore, WithUsers};
+#[cfg(feature = "cookie")]
+use crate::transport::CookieTransport;
 use crate::transport::Transport;
 
 /// Sessions for every route below it.
@@ -46,7 +48,7 @@ impl SessionLayer {
     /// Keeps sessions in `store`, and their ids in a cookie. See [`CookieTransport`](crate::transport::CookieTransport).
     #[cfg(feature = "cookie")]
     pub fn new(store: impl Store) -> Self {
-        Self::with_transport(store, crate::transport::CookieTransport::new())
+        Self::with_transport(store, CookieTransport::new())
     }
 
     /// Keeps sessions in `store`, and has their ids travel otherwise than by default.
@@ -74,6 +76,37 @@ impl SessionLayer {
     #[cfg(feature = "cookie")]
     pub fn insecure(mut self) -> Self {
         self.config_mut().allow_insecure();
+        self
+    }
+
+    /// Says by request what the cookie is: `Secure` or not in an app that serves both https and plain http, the domain or
+    /// the name where each host has its own. `cookie_by` is given the request, as the first extractor of a session sees it, and the
+    /// settings of the [`transport`](Self::transport), which it changes or not. A request keeps to what it is told: the
+    /// same cookie is read, set, and removed at a logout.
+    ///
+    /// A cookie that browsers would refuse is an error where the session is extracted, with a 500 and a log line that says
+    /// what to change. What a client can make up, such as `Host`, chooses among what the app lists; a
+    /// domain that is copied from it is the client's. Two layers have the same cookie if one is a clone of the other.
+    ///
+    /// ```
+    /// use session_runtime::{SessionLayer, store::MemoryStore};
+    ///
+    /// let layer = SessionLayer::new(MemoryStore::new()).cookie_by(|request, cookie| {
+    ///     // Written by the proxy in front, which serves both.
+    ///     let scheme = request.headers.get("x-forwarded-proto");
+    ///     match scheme.is_some_and(|scheme| scheme == "http") {
+    ///         true => cookie.insecure(),
+    ///         false => cookie,
+    ///     }
+    /// });
+    /// # let _ = layer;
+    /// ```
+    #[cfg(feature = "cookie")]
+    pub fn cookie_by(
+        mut self,
+        cookie_by: impl Fn(&request::Parts, CookieTransport) -> CookieTransport + Send + Sync + 'static,
+    ) -> Self {
+        self.config_mut().cookie_by = Some(Arc::new(cookie_by));
         self
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{StatusCode, response};
+use http::{HeaderMap, StatusCode, response};
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
@@ -278,9 +278,15 @@ impl Request {
         (notice, state.client.is_some())
     }
 
-    /// Returns the port that the client has asked, if the cookie's name goes by that.
-    pub(crate) fn port(&self) -> Option<u16> {
-        self.state().client.as_ref()?.port
+    /// Writes what the client is to be told into a response's headers.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, notice: Notice) {
+        let state = self.state();
+        match &state.client {
+            Some(client) => client
+                .transport(&self.config)
+                .write(headers, notice, client.port),
+            None => self.config.transport.write(headers, notice, None),
+        }
     }
 }
 

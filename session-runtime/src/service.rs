@@ -204,16 +204,15 @@ fn finish_response(
 /// Tells the client about its id, and caches about the client.
 fn leave(request: &Request, mut response: Response<Body>) -> Response<Body> {
     let (notice, depends) = request.notice();
-    let transport = &request.config.transport;
     let headers = response.headers_mut();
     if let Some(notice) = notice {
-        transport.write(headers, notice, request.port());
+        request.tell(headers, notice);
         if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
     }
     if depends {
-        vary(headers, transport.varies_by());
+        vary(headers, request.config.transport.varies_by());
     }
     response
 }

@@ -203,6 +203,130 @@ async fn a_session_says_itself_whether_its_cookie_ends_with_the_browser(site: Si
     }
 }
 
+/// A shop that serves two tenants over https, each under a domain of its own, and an office over plain http.
+fn by_host(site: &Site<impl Store>) -> SessionLayer {
+    let layer = site.layer.clone();
+    layer.cookie_by(
+        |request, cookie| match request.headers[HOST].to_str().expect("a host") {
+            "shop.example.org" => cookie.name("shop").domain("example.org"),
+            "shop.example.com" => cookie
+                .name("__Secure-shop")
+                .domain("example.com")
+                .same_site(SameSite::None),
+            "office:8080" => cookie.insecure(),
+            "misled.test" => cookie.name("shop").domain("localhost"),
+            "kept" => cookie.name("shop").secure(false).partitioned(true),
+            _ => cookie,
+        },
+    )
+}
+
+fn at(host: &'static str) -> Request<Body> {
+    let request = Request::get("/").header(HOST, host);
+    request.body(Body::empty()).expect("it is one")
+}
+
+async fn each_request_has_the_cookie_that_it_is_given_until_that_is_removed(
+    site: Site<impl Store>,
+) {
+    let out = async |mut session: Session<Shop>| {
+        session.login("ada").await?;
+        session.logout().await
+    };
+    let rotate = async |mut session: Session<Shop>| session.rotate().await;
+    for (host, name, attributes) in [
+        (
+            "shop.example.org",
+            "shop",
+            "HttpOnly; SameSite=Lax; Secure; Path=/; Domain=example.org",
+        ),
+        (
+            "shop.example.com",
+            "__Secure-shop",
+            "HttpOnly; SameSite=None; Secure; Path=/; Domain=example.com",
+        ),
+        ("office:8080", "id-8080", "HttpOnly; SameSite=Lax; Path=/"),
+        (
+            "elsewhere.test",
+            "__Host-id",
+            "HttpOnly; SameSite=Lax; Secure; Path=/",
+        ),
+    ] {
+        let mut visitor = Visitor::of(by_host(&site));
+        let set = async |reply: Reply, rest: &str| {
+            let cookies = reply.set_cookies();
+            assert_eq!(cookies.len(), 1, "{host}");
+            assert!(cookies[0].starts_with(&format!("{name}=")), "{cookies:?}");
+            assert!(
+                cookies[0].ends_with(&format!("; {attributes}; {rest}")),
+                "{cookies:?}"
+            );
+        };
+        set(visitor.send(at(host), visit).await, "Max-Age=2592000").await;
+        assert_eq!(visitor.send(at(host), visits).await.body, "1", "{host}");
+        set(visitor.send(at(host), rotate).await, "Max-Age=2592000").await;
+        assert_eq!(visitor.send(at(host), visits).await.body, "1", "{host}");
+        let removed = "Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+        set(visitor.send(at(host), out).await, removed).await;
+        assert!(visitor.browser.cookies.is_empty(), "{host}");
+        // What another host's visitors have is no cookie of this one's.
+        let other = if host == "office:8080" {
+            "elsewhere.test"
+        } else {
+            "office:8080"
+        };
+        visitor.send(at(host), visit).await;
+        assert_eq!(visitor.send(at(other), visits).await.body, "0", "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_cookie_browsers_would_refuse_is_a_500_and_the_log_says_what_to_write() {
+    let site = Site::in_memory();
+    let mut visitor = Visitor::of(by_host(&site));
+    for (host, hint) in [
+        (
+            "misled.test",
+            "all hosts below \"localhost\": leave the domain",
+        ),
+        ("kept", "refuse `Partitioned` without `Secure`"),
+    ] {
+        let logs = Logs::capture();
+        let reply = visitor.send(at(host), visit).await;
+        assert_eq!((reply.status.as_u16(), reply.set_cookies().len()), (500, 0));
+        assert_eq!(
+            logs.lines("ERROR", "`SessionLayer::cookie_by` has returned"),
+            1
+        );
+        assert_eq!(logs.lines("ERROR", hint), 1, "{}", logs.text());
+    }
+    assert_eq!(visitor.send(at("elsewhere.test"), visit).await.status, 200);
+    // Lifetimes, too: a cookie that lasts is kept for 400 days at most.
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    let layer = site.layer.clone();
+    let lasting = layer
+        .transport(CookieTransport::new().ends_with_browser())
+        .absolute(2 * year)
+        .cookie_by(|_, _| CookieTransport::new());
+    let logs = Logs::capture();
+    let reply = Visitor::of(lasting).visit(visit).await;
+    assert_eq!(reply.status, 500);
+    assert_eq!(logs.lines("ERROR", "more than 400 days"), 1);
+}
+
+#[tokio::test]
+async fn insecure_holds_for_what_a_request_is_given_and_a_clone_has_the_same_cookie() {
+    let site = Site::in_memory();
+    let layer = site.layer.clone().insecure();
+    let layer = layer.cookie_by(|_, _| CookieTransport::new().name("__Host-shop"));
+    let nested = Router::new().route("/", get(visit)).layer(layer.clone());
+    let mut browser = Browser::new(nested.layer(layer));
+    let reply = browser.send(at("localhost:3000")).await;
+    let cookies = reply.set_cookies();
+    assert_eq!(cookies.len(), 1, "{cookies:?}");
+    assert!(cookies[0].starts_with("shop-3000=") && !cookies[0].contains("Secure"));
+}
+
 async fn cookies_of_the_app_are_left_alone(site: Site<impl Store>) {
     let handler = async |mut session: Session<Shop>| {
         session.visits.set(1);
@@ -275,7 +399,11 @@ fn what_browsers_would_refuse_panics_when_the_layer_is_applied_and_says_what_to_
     for layer in fine {
         drop(Router::<()>::new().route("/", get(visits)).layer(layer));
     }
-    for (layer, hint) in cookies.into_iter().chain(lifetimes) {
+    let by_request = layer()
+        .transport(HeaderTransport::bearer())
+        .cookie_by(|_, cookie| cookie);
+    let settings = [(by_request, "`cookie_by` is of cookies")];
+    for (layer, hint) in cookies.into_iter().chain(lifetimes).chain(settings) {
         let applied = AssertUnwindSafe(|| Router::<()>::new().route("/", get(visits)).layer(layer));
         let panic = catch_unwind(applied).expect_err(hint);
         let message = panic.downcast_ref::<String>().expect("it is formatted");
@@ -723,6 +851,7 @@ async fn a_selector_that_is_taken_makes_another_id_and_opens_nobody_elses_sessio
 }
 
 on_each_store! {
+    each_request_has_the_cookie_that_it_is_given_until_that_is_removed,
     a_session_says_itself_whether_its_cookie_ends_with_the_browser,
     cookies_of_the_app_are_left_alone,
     of_several_cookies_the_one_that_is_live_counts_if_exactly_one_is,

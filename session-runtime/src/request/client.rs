@@ -1,14 +1,17 @@
 //! Who is asking: what sessions may be bound to, and what a user is told of a device.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::Config;
+use crate::error::Error;
 use crate::plan::open::ClientFacts;
 use crate::record::{Ended, Record};
+use crate::transport::Transport;
 
 /// How much of a `User-Agent` is kept, in bytes.
 const AGENT: usize = 512;
@@ -22,20 +25,38 @@ pub(super) struct Client {
     pub(super) looks: bool,
     /// The port that it has asked, if the cookie's name goes by that.
     pub(super) port: Option<u16>,
+    /// Where its id travels, if the app says so by request.
+    transport: Option<Arc<Transport>>,
     /// It is a browser that will not keep the cookie.
     pub(super) refuses: bool,
 }
 
 impl Client {
-    pub(super) fn of(parts: &Parts, config: &Config) -> Self {
+    /// # Errors
+    ///
+    /// If the app gives this request a cookie that browsers would refuse.
+    pub(super) fn of(parts: &Parts, config: &Config) -> Result<Self, Error> {
         let address_of = config.address_of.as_ref();
-        Self {
+        #[cfg(feature = "cookie")]
+        let transport = config.transport_of(parts)?;
+        #[cfg(not(feature = "cookie"))]
+        let transport: Option<Arc<Transport>> = None;
+        Ok(Self {
             address: address_of.and_then(|address_of| address_of(parts)),
             agent: parts.headers.get(USER_AGENT).cloned(),
             looks: parts.method != Method::HEAD && !is_prefetch(parts),
-            port: config.transport.port(parts),
+            port: transport
+                .as_deref()
+                .unwrap_or(&config.transport)
+                .port(parts),
+            transport,
             refuses: false,
-        }
+        })
+    }
+
+    /// Returns where its id travels.
+    pub(super) fn transport<'a>(&'a self, config: &'a Config) -> &'a Transport {
+        self.transport.as_deref().unwrap_or(&config.transport)
     }
 
     /// Returns why this client must not have `record`, if there is a reason.

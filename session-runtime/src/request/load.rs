@@ -49,15 +49,15 @@ impl Request {
         if self.state().client.is_some() {
             return Ok(());
         }
-        let (mut client, now) = (Client::of(parts, &self.config), self.config.now());
-        let transport = &self.config.transport;
+        let (mut client, now) = (Client::of(parts, &self.config)?, self.config.now());
+        let transport = client.transport(&self.config);
         self.state().at = now;
         match transport.read(&parts.headers, client.port) {
             Presented::Nothing => {
-                client.refuses = transport.is_refused_by(parts);
                 if transport.is_kept_back() && is_cross_site(parts) {
                     self.state().block = Some(WriteBlock::CrossSite);
                 }
+                client.refuses = transport.is_refused_by(parts);
             }
             Presented::Malformed(why) => {
                 observe::malformed(why);

@@ -190,15 +190,24 @@ impl CookieTransport {
         self
     }
 
-    /// Allows plain http: another name, with the port in it, and no `Secure`.
-    pub(crate) fn insecure(&mut self) {
+    /// Allows plain http: the cookie loses `Secure` and its `__Host-` prefix, and has the port in its name, since plain http
+    /// shares cookies across the ports of a host. Whoever listens on the network has the session. For requests that come so, see
+    /// [`SessionLayer::cookie_by`](crate::SessionLayer::cookie_by); for an app that knows nothing else,
+    /// [`SessionLayer::insecure`](crate::SessionLayer::insecure) is shorter.
+    #[must_use]
+    pub fn insecure(mut self) -> Self {
+        self.allow_insecure();
+        self
+    }
+
+    pub(crate) fn allow_insecure(&mut self) {
         for prefix in ["__Host-", "__Secure-"] {
             if let Some(name) = self.name.strip_prefix(prefix) {
                 self.name = name.to_owned();
             }
         }
         (self.secure, self.partitioned, self.by_port) = (false, false, true);
-        self.replaced.iter_mut().for_each(Self::insecure);
+        self.replaced.iter_mut().for_each(Self::allow_insecure);
     }
 
     pub(super) fn has_name_of(&self, other: &Self) -> bool {
@@ -290,6 +299,7 @@ impl CookieTransport {
             None => self.name.as_str().into(),
         }
     }
+
     /// Adds the cookie, or its removal, and before that the removal of those that it replaces.
     pub(super) fn write(&self, headers: &mut HeaderMap, notice: Notice, port: Option<u16>) {
         for older in &self.replaced {
@@ -378,7 +388,7 @@ impl CookieTransport {
         }
         if prefixed && !self.secure {
             return Err(format!(
-                "browsers refuse `{name}` without `Secure`: for plain http in development, call `SessionLayer::insecure()`"
+                "browsers refuse `{name}` without `Secure`: for plain http in development, call `SessionLayer::insecure()`; for requests that come over plain http, `CookieTransport::insecure()`"
             ));
         }
         if host && self.path != "/" {
@@ -663,8 +673,6 @@ mod tests {
         }
         assert_eq!(new().check(), Ok(()));
         assert_eq!(new().name("s").domain(".shop.example.org").check(), Ok(()));
-        let mut insecure = new();
-        insecure.insecure();
-        assert_eq!(insecure.check(), Ok(()));
+        assert_eq!(new().insecure().check(), Ok(()));
     }
 }

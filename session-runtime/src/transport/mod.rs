@@ -179,6 +179,15 @@ impl Transport {
 
     /// Returns the cookie's settings, if it is one.
     #[cfg(feature = "cookie")]
+    pub(crate) fn cookie(&self) -> Option<&CookieTransport> {
+        match &self.0 {
+            By::Cookie(cookie) => Some(cookie),
+            By::Header(_) => None,
+        }
+    }
+
+    /// Returns the cookie's settings, if it is one.
+    #[cfg(feature = "cookie")]
     pub(crate) fn cookie_mut(&mut self) -> Option<&mut CookieTransport> {
         match &mut self.0 {
             By::Cookie(cookie) => Some(cookie),
