@@ -1,6 +1,6 @@
 //! The layer's settings, as every part below it reads them.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::net::IpAddr;
 use std::ptr;
@@ -57,6 +57,22 @@ pub(crate) struct BoundTo {
     pub(crate) user_agent: bool,
 }
 
+/// A struct that a layer answers for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StructName {
+    id: TypeId,
+    pub(crate) name: &'static str,
+}
+
+impl StructName {
+    pub(crate) fn of<S: 'static>() -> Self {
+        Self {
+            id: TypeId::of::<S>(),
+            name: type_name::<S>(),
+        }
+    }
+}
+
 #[derive(Clone)]
 #[allow(clippy::struct_excessive_bools)] // settings that are on or off, each by itself
 pub(crate) struct Config {
@@ -64,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) transport: Transport,
     /// Whether plain http is allowed.
     insecure: bool,
+    /// The structs that the layer answers for; all, if there is no such list.
+    pub(crate) only_for: Option<Arc<[StructName]>>,
     /// What a request's own cookie is, where the app says so.
     #[cfg(feature = "cookie")]
     pub(crate) cookie_by: Option<Arc<CookieBy>>,
@@ -107,6 +125,7 @@ impl Config {
             store,
             transport,
             insecure: false,
+            only_for: None,
             #[cfg(feature = "cookie")]
             cookie_by: None,
             hints: Arc::default(),

@@ -49,6 +49,12 @@ struct Inner {
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     MissingLayer,
+    /// The layers answer for other structs.
+    OnlyFor {
+        named: String,
+        /// What is asked for, and what to do.
+        advice: String,
+    },
     Unavailable,
     Timeout,
     Full,
@@ -119,6 +125,11 @@ pub(crate) fn own_name(field: &str) -> &str {
     })
 }
 
+/// Returns a type's name without its path.
+fn short_name(name: &str) -> &str {
+    name.rsplit_once("::").map_or(name, |(_, own)| own)
+}
+
 impl Error {
     fn new(kind: Kind, source: Option<Cause>) -> Self {
         Self(Arc::new(Inner { kind, source }))
@@ -126,6 +137,23 @@ impl Error {
 
     pub(crate) fn missing_layer() -> Self {
         Self::new(Kind::MissingLayer, None)
+    }
+
+    /// No layer answers for `asked`, but for what is `named`.
+    pub(crate) fn only_for(asked: &str, named: &str) -> Self {
+        let advice = format!(
+            "none answers for `{asked}`: call `.only_for::<{}>()` of the layer that has its session, too, or leave `only_for` out of one of them",
+            short_name(asked)
+        );
+        let named = named.to_owned();
+        Self::new(Kind::OnlyFor { named, advice }, None)
+    }
+
+    /// `Sessions` was asked for, and each layer answers for what is `named` alone.
+    pub(crate) fn only_for_structs(named: &str) -> Self {
+        let advice = "`Sessions` is extracted of a layer that is `only_for` nothing: hand what `SessionLayer::sessions` returns to the handler, in the app's state say".to_owned();
+        let named = named.to_owned();
+        Self::new(Kind::OnlyFor { named, advice }, None)
     }
 
     pub(crate) fn timeout() -> Self {
@@ -238,9 +266,10 @@ impl Error {
         matches!(self.0.kind, Kind::TooLarge { .. } | Kind::UserName { .. })
     }
 
-    /// Returns `true` if there is no [`SessionLayer`](crate::SessionLayer) around whatever has asked for the session.
+    /// Returns `true` if there is no [`SessionLayer`](crate::SessionLayer) around whatever has asked for the session, or none
+    /// that [answers](crate::SessionLayer::only_for) for it.
     pub fn is_missing_layer(&self) -> bool {
-        self.0.kind == Kind::MissingLayer
+        matches!(self.0.kind, Kind::MissingLayer | Kind::OnlyFor { .. })
     }
 
     /// Returns `true` if a login was refused because the user has as many sessions as
@@ -286,6 +315,7 @@ impl Error {
                 "This is more than a session can hold.",
             ),
             Kind::MissingLayer
+            | Kind::OnlyFor { .. }
             | Kind::Encode { .. }
             | Kind::Undecodable { .. }
             | Kind::UserName { .. }
@@ -324,6 +354,9 @@ impl fmt::Display for Error {
             Kind::MissingLayer => f.write_str(
                 "there is no session layer around this: add `.layer(SessionLayer::new(store))` to the router, after the routes and after the middleware that use sessions, since what is added last runs first",
             ),
+            Kind::OnlyFor { named, advice } => {
+                write!(f, "the session layers around this are `only_for` {named}, and {advice}")
+            }
             Kind::Unavailable => f.write_str("the session store is not available"),
             Kind::Timeout => f.write_str("the session store did not answer before the deadline"),
             Kind::Full => f.write_str("the session store is full"),

@@ -6,21 +6,17 @@ use std::sync::Arc;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
 
+use crate::config::StructName;
 use crate::error::Error;
+use crate::layers::Layers;
 use crate::observe;
-use crate::request::Request;
 use crate::schema::Schema;
 use crate::session::{PassiveSession, Session};
 use crate::sessions::Sessions;
 
-/// Returns what the layer has put into the request.
-fn request_of(parts: &Parts) -> Result<&Arc<Request>, Error> {
-    parts.extensions.get().ok_or_else(Error::missing_layer)
-}
-
 /// Loads the session, once per request, and opens it as `S`.
 async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Error> {
-    let request = request_of(parts)?;
+    let request = Layers::of(&parts.extensions, StructName::of::<S>())?;
     let deadline = request.deadline();
     request.load(parts, deadline).await?;
     request.uses(S::LIFETIME, touch);
@@ -58,7 +54,7 @@ impl<A: Sync> FromRequestParts<A> for Sessions {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Self, Error> {
-        let request = request_of(parts)?;
+        let request = Layers::general(&parts.extensions)?;
         Ok(Self::new(Arc::clone(&request.config)))
     }
 }

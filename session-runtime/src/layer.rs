@@ -9,10 +9,11 @@ use http::{request, response};
 use tower_layer::Layer;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StructName};
 use crate::event::Event;
 use crate::plan::confirm::WhenFull;
 use crate::request::count_panics;
+use crate::schema::Schema;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
 use crate::store::{Store, UserStore, WithUsers};
@@ -27,7 +28,7 @@ use crate::transport::Transport;
 ///
 /// A nested router may bring the layer along, also where it stands within another: there it leaves the session to the outer one,
 /// if both have a cookie of the same name. Of layers with different cookies, a handler has the innermost one's session, and a middleware
-/// between the two the outer one's.
+/// between the two the outer one's; with [`only_for`](Self::only_for) it has both.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -127,6 +128,45 @@ impl SessionLayer {
     /// Two seconds by default. After that the client gets a 503.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.config_mut().deadline = deadline;
+        self
+    }
+
+    /// Answers for the struct `S` alone, and for those of further calls: where several layers stand around a handler, each
+    /// with a cookie of its own, it has each struct's session by the layer that names it, and all others' by the innermost layer that names
+    /// none. By default a layer answers for whatever it is asked.
+    ///
+    /// Sessions of different layers have nothing in common: each has its own logins and logouts. [`Sessions`] is extracted of
+    /// a layer that names no struct; for one that does, hand what [`sessions`](Self::sessions) returns to the handlers.
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use session_runtime::transport::CookieTransport;
+    /// use session_runtime::{Session, SessionLayer, store::MemoryStore};
+    ///
+    /// #[derive(Session)]
+    /// struct Shop {
+    ///     cart: Vec<String>,
+    /// }
+    ///
+    /// #[derive(Session)]
+    /// struct Admin {
+    ///     may_refund: bool,
+    /// }
+    ///
+    /// async fn refund(shop: Session<Shop>, admin: Session<Admin>) -> String {
+    ///     format!("{} items, {}", shop.cart.get().len(), admin.may_refund.get())
+    /// }
+    ///
+    /// let shop = SessionLayer::new(MemoryStore::new());
+    /// let cookie = CookieTransport::new().name("__Host-admin");
+    /// let admin = shop.clone().transport(cookie).only_for::<Admin>();
+    /// let app: Router = Router::new().route("/refund", get(refund)).layer(shop).layer(admin);
+    /// # let _ = app;
+    /// ```
+    pub fn only_for<S: Schema>(mut self) -> Self {
+        let named = self.config.only_for.as_deref().unwrap_or_default();
+        let named = [named, &[StructName::of::<S>()]].concat();
+        self.config_mut().only_for = Some(named.into());
         self
     }
 

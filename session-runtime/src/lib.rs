@@ -42,6 +42,8 @@ mod sessions;
 mod field;
 mod schema;
 
+mod layers;
+
 mod request;
 
 mod credit;

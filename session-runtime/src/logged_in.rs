@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
+use crate::config::StructName;
 use crate::error::Error;
 use crate::key::UserId;
-use crate::request::Request;
+use crate::layers::Layers;
 use crate::schema::Schema;
 use crate::session::Session;
 
@@ -122,14 +122,14 @@ impl<S: Schema, A: Sync> FromRequestParts<A> for LoggedIn<S> {
         let session = <Session<S> as FromRequestParts<A>>::from_request_parts(parts, app).await?;
         match session.user() {
             Some(user) => Ok(Self { session, user }),
-            None => Err(NotLoggedIn(Why::Nobody(Box::new(answer(parts))))),
+            None => Err(NotLoggedIn(Why::Nobody(Box::new(answer::<S>(parts))))),
         }
     }
 }
 
 /// Returns what somebody is answered who is not logged in.
-fn answer(parts: &Parts) -> Response {
-    let request = parts.extensions.get::<Arc<Request>>();
+fn answer<S: Schema>(parts: &Parts) -> Response {
+    let request = Layers::of(&parts.extensions, StructName::of::<S>()).ok();
     let app = request.and_then(|request| request.config.when_logged_out.clone());
     match app {
         Some(app) => app(parts),

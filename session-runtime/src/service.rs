@@ -21,6 +21,7 @@ use tower_service::Service;
 
 use crate::config::Config;
 use crate::error::{Causes, Error};
+use crate::layers::Layers;
 use crate::observe;
 use crate::request::{Closing, Request};
 use crate::sweep;
@@ -57,14 +58,7 @@ where
 
     fn call(&mut self, mut request: HttpRequest<B>) -> Self::Future {
         sweep::start(&self.config);
-        let outer = request.extensions().get::<Arc<Request>>();
-        let own = if outer.is_some_and(|outer| self.config.is_within(&outer.config)) {
-            None
-        } else {
-            let own = Arc::new(Request::new(Arc::clone(&self.config)));
-            request.extensions_mut().insert(Arc::clone(&own));
-            Some(own)
-        };
+        let own = Layers::enter(request.extensions_mut(), &self.config);
         ResponseFuture {
             handler: self.inner.call(request),
             request: own,

@@ -13,8 +13,8 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use session_runtime::transport::CookieTransport;
-use session_runtime::{Session, SessionLayer};
-use session_tests::{Browser, Fault, Reply, Site};
+use session_runtime::{Error, LoggedIn, Session, SessionLayer, Sessions};
+use session_tests::{Browser, Fault, Logs, Reply, Site};
 use tower::{Layer, Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -190,4 +190,144 @@ async fn a_layer_within_another_of_a_different_cookie_has_a_session_of_its_own()
         assert_eq!(visitor.browser.get("/count").await.body.trim(), number);
     }
     assert_eq!(visitor.browser.get("/plain").await.body.trim(), "1");
+}
+
+#[derive(Session)]
+struct Admin {
+    clicks: u32,
+}
+
+#[derive(Session)]
+struct AdminNotice {
+    text: Option<String>,
+}
+
+/// Counts in both sessions, and shows who is logged in where.
+async fn count_both(mut shop: Session<Visits>, mut admin: Session<Admin>) -> String {
+    *shop.count.get_mut() += 1;
+    *admin.clicks.get_mut() += 10;
+    let user = |user: Option<session_runtime::UserId>| user.map(|user| user.to_string());
+    let (shop_user, admin_user) = (user(shop.user()), user(admin.user()));
+    format!(
+        "{} {} {shop_user:?} {admin_user:?}",
+        shop.count.get(),
+        admin.clicks.get()
+    )
+}
+
+#[tokio::test]
+async fn a_handler_has_the_sessions_of_two_layers_with_different_cookies_each_by_its_struct() {
+    let (shops, admins) = (Site::in_memory(), Site::in_memory());
+    let cookie = CookieTransport::new().name("__Host-admin");
+    let shop = shops.layer.clone();
+    let admin = admins.layer.clone().transport(cookie);
+    let admin = admin.only_for::<Admin>().only_for::<AdminNotice>();
+    let admin = admin.when_logged_out(|_| "administrators only");
+    let routes = || {
+        Router::new()
+            .route("/", get(count_both))
+            .route(
+                "/in",
+                get(async |mut admin: Session<Admin>| admin.login("root").await),
+            )
+            .route(
+                "/out",
+                get(async |mut admin: Session<Admin>| admin.logout().await),
+            )
+            .route(
+                "/shop-in",
+                get(async |mut shop: Session<Visits>| shop.login("ada").await),
+            )
+            .route("/office", get(async |_: LoggedIn<Admin>| "welcome"))
+            .route(
+                "/notice",
+                get(
+                    async |mut notice: Session<AdminNotice>, admin: Session<Admin>| {
+                        notice.text.set(Some("hello".to_owned()));
+                        format!("{} {:?}", admin.clicks.get(), notice.text.get())
+                    },
+                ),
+            )
+    };
+    for app in [
+        routes().layer(shop.clone()).layer(admin.clone()),
+        routes().layer(admin.clone()).layer(shop.clone()),
+        // Once more within: each finds the one of its cookie, however far out.
+        routes()
+            .layer(shop.clone())
+            .layer(admin.clone())
+            .layer(shop.clone()),
+        routes().layer(admin.clone()).layer(shop).layer(admin),
+    ] {
+        let mut browser = Browser::new(app);
+        let first = browser.get("/").await;
+        assert_eq!(first.body, "1 10 None None");
+        let names = |reply: &Reply| {
+            let cookies = reply.set_cookies();
+            let names = cookies.iter().filter_map(|set| set.split('=').next());
+            let mut names: Vec<_> = names.map(str::to_owned).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&first), ["__Host-admin", "__Host-id"]);
+        assert_eq!(browser.get("/office").await.body, "administrators only");
+        assert_eq!(names(&browser.get("/in").await), ["__Host-admin"]);
+        assert_eq!(browser.get("/office").await.body, "welcome");
+        assert_eq!(browser.get("/").await.body, "2 20 None Some(\"root\")");
+        // The layer answers for this one, too: it is the same session.
+        assert_eq!(browser.get("/notice").await.body, "20 Some(\"hello\")");
+        assert_eq!(names(&browser.get("/shop-in").await), ["__Host-id"]);
+        assert_eq!(
+            browser.get("/").await.body,
+            "3 30 Some(\"ada\") Some(\"root\")"
+        );
+        assert_eq!(names(&browser.get("/out").await), ["__Host-admin"]);
+        assert_eq!(browser.get("/").await.body, "4 10 Some(\"ada\") None");
+    }
+}
+
+#[tokio::test]
+async fn what_no_layer_answers_for_is_a_500_that_names_it_and_those_that_are_answered_for() {
+    let site = Site::in_memory();
+    let sessions = async |_: Sessions| "sessions";
+    let app = Router::new()
+        .route("/visits", get(count))
+        .route("/sessions", get(sessions))
+        .route("/admin", get(async |_: Session<Admin>| "admin"))
+        .layer(
+            site.layer
+                .clone()
+                .only_for::<Admin>()
+                .only_for::<AdminNotice>(),
+        );
+    let mut browser = Browser::new(app.clone());
+    assert_eq!(browser.get("/admin").await.body, "admin");
+    for (path, hint) in [
+        (
+            "/visits",
+            "call `.only_for::<Visits>()` of the layer that has its session",
+        ),
+        (
+            "/sessions",
+            "hand what `SessionLayer::sessions` returns to the handler",
+        ),
+    ] {
+        let logs = Logs::capture();
+        let reply = browser.get(path).await;
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(reply.error.as_ref().is_some_and(Error::is_missing_layer));
+        let named = "composition::Admin`, `";
+        assert_eq!(logs.lines("ERROR", named), 1, "{}", logs.text());
+        assert_eq!(logs.lines("ERROR", hint), 1, "{}", logs.text());
+    }
+    // With a general one around, that answers.
+    let mut browser = Browser::new(
+        app.layer(
+            site.layer
+                .clone()
+                .transport(CookieTransport::new().name("__Host-shop")),
+        ),
+    );
+    assert_eq!(browser.get("/visits").await.body.trim(), "1");
+    assert_eq!(browser.get("/sessions").await.body, "sessions");
 }
