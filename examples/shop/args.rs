@@ -13,6 +13,8 @@ Usage: shop [--store STORE] [--accounts FILE] [--address HOST:PORT] [--deadline 
 
   --store sqlite:PATH   sessions in a file, kept across restarts (default: sqlite:shop.db)
   --store redis://HOST  sessions on a Redis or Valkey server, which several shops may share
+  --store redis+sentinel://HOST,HOST/SERVICE
+                        the same on the primary that Redis sentinels name
   --store postgres://USER@HOST/DATABASE
                         sessions in PostgreSQL, which several shops may share, too
   --store mysql://USER@HOST/DATABASE

@@ -79,12 +79,14 @@ impl Place {
                 Err("`--store sqlite:` lacks the path of its file".to_owned())
             }
             "sqlite" => Ok(Self::Sqlite(rest.into())),
-            "redis" if rest.starts_with("//") => Ok(Self::Redis(Url(text.to_owned()))),
+            "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" if rest.starts_with("//") => {
+                Ok(Self::Redis(Url(text.to_owned())))
+            }
             "postgres" | "postgresql" if rest.starts_with("//") => {
                 Ok(Self::Postgres(Url(text.to_owned())))
             }
             "mysql" if rest.starts_with("//") => Ok(Self::Mysql(Url(text.to_owned()))),
-            "redis" | "postgres" | "postgresql" | "mysql" => Err(format!(
+            "redis" | "rediss" | "postgres" | "postgresql" | "mysql" => Err(format!(
                 "`--store {scheme}` lacks the server's address, as in `{scheme}://127.0.0.1`"
             )),
             _ => Err(format!(
@@ -175,6 +177,8 @@ mod tests {
         assert_eq!(Place::parse("memory"), Ok(Place::Memory));
         assert_eq!(shown("sqlite:a:b.db"), "the file a:b.db");
         assert_eq!(shown("redis://127.0.0.1/3"), "Redis at redis://127.0.0.1/3");
+        let sentinels = shown("redis+sentinel://:heron@a,b/tea?sentinel_password=heron");
+        assert_eq!(sentinels, "Redis at redis+sentinel://a,b/tea");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use port::Port;
 pub use postgres::{POSTGRES_PASSWORD, Pgbouncer, PostgresServer};
 pub use process::{Guest, Page, Shop};
 pub use proxy::{Cut, Proxy, Traffic, Wire};
-pub use redis::{RedisCluster, RedisServer};
+pub use redis::{RedisCluster, RedisSentinels, RedisServer};
 pub use schedule::{Choices, Held, in_each_order};
 pub use site::{Handles, Site, Visitor};
 pub use tempfile::TempDir;

@@ -1,5 +1,7 @@
-//! Redis servers of a test's own: one, a primary with its replica, or a Cluster. None outlives the test.
+//! Redis servers of a test's own: one, a primary with its replica, those that sentinels watch over, or a Cluster. None
+//! outlives the test.
 
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -32,6 +34,8 @@ const KEEPER: &str = r#"
 pub struct RedisServer {
     program: PathBuf,
     port: Port,
+    /// The file of its configuration, if it has one, in its folder.
+    file: Option<&'static str>,
     options: Vec<String>,
     folder: Folder,
     running: Mutex<Option<Running>>,
@@ -93,9 +97,14 @@ impl RedisServer {
     }
 
     fn start_in(folder: Folder, options: &[&str]) -> Option<Self> {
+        Self::start_with(folder, None, options)
+    }
+
+    fn start_with(folder: Folder, file: Option<&'static str>, options: &[&str]) -> Option<Self> {
         let server = Self {
             program: program()?,
             port: Port::free(),
+            file,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             folder,
             running: Mutex::default(),
@@ -120,6 +129,7 @@ impl RedisServer {
             .args(["-c", KEEPER, "keeper"])
             .args([self.folder.path(), Path::new(then)])
             .arg(&self.program)
+            .args(self.file)
             .args(["--port", &port, "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
             // A replica need not wait for others that might come.
@@ -367,6 +377,183 @@ impl RedisCluster {
         let store = fresh().connect_cluster(&urls).await;
         store.expect("the Cluster answers")
     }
+}
+
+/// A primary, its replica, and three sentinels that watch over them.
+#[derive(Debug)]
+pub struct RedisSentinels {
+    servers: [RedisServer; 2],
+    sentinels: Vec<RedisServer>,
+}
+
+/// What the sentinels call the primary.
+const SERVICE: &str = "shop";
+
+/// The file that a sentinel keeps its configuration in.
+const SENTINEL_FILE: &str = "sentinel.conf";
+
+impl RedisSentinels {
+    /// Starts them, the servers with these options besides. `None` if this machine has no Redis.
+    ///
+    /// The sentinels take no server for dead by themselves: a busy machine is not to bring that about.
+    ///
+    /// # Panics
+    ///
+    /// If they do not start.
+    #[must_use = "without Redis the test is to return"]
+    pub fn start(options: &[&str]) -> Option<Self> {
+        let folder = || Folder::Mine(tempfile::tempdir().expect("a scratch folder"));
+        let sentinels = Self::start_in(folder, options)?;
+        wait_until("the sentinels know each other, and the replica", || {
+            let knows = |sentinel: &RedisServer| {
+                let about: HashMap<String, String> =
+                    sentinel.command(&["SENTINEL", "MASTER", SERVICE]);
+                about["num-slaves"] == "1" && about["num-other-sentinels"] == "2"
+            };
+            sentinels.sentinels.iter().all(knows)
+        });
+        Some(sentinels)
+    }
+
+    /// Those that all tests of this process share. Each has its own prefix.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[must_use = "without Redis the test is to return"]
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<RedisSentinels>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| RedisSentinels::start_in(lasting_folder, &[]))
+            .as_ref()
+    }
+
+    fn start_in(folder: impl Fn() -> Folder, options: &[&str]) -> Option<Self> {
+        let primary = RedisServer::start_in(folder(), options)?;
+        let replica = RedisServer::start_in(folder(), options)?;
+        replica.follow(&primary);
+        let mut sentinels = Vec::new();
+        for _ in 0..3 {
+            let folder = folder();
+            fs::write(folder.path().join(SENTINEL_FILE), "").expect("it can be written");
+            let sentinel = RedisServer::start_with(folder, Some(SENTINEL_FILE), &["--sentinel"])?;
+            monitor(&sentinel, &primary);
+            sentinels.push(sentinel);
+        }
+        Some(Self {
+            servers: [primary, replica],
+            sentinels,
+        })
+    }
+
+    /// `redis+sentinel://…`
+    pub fn url(&self) -> String {
+        let addresses = self
+            .sentinels
+            .iter()
+            .map(|sentinel| sentinel.port.address());
+        let addresses = addresses.collect::<Vec<_>>().join(",");
+        format!("redis+sentinel://{addresses}/{SERVICE}")
+    }
+
+    /// The sentinels.
+    pub fn sentinels(&self) -> &[RedisServer] {
+        &self.sentinels
+    }
+
+    /// The server that was the primary when they were started, and the other one.
+    pub fn servers(&self) -> [&RedisServer; 2] {
+        self.servers.each_ref()
+    }
+
+    /// A store of its own on the primary: nothing is in it.
+    ///
+    /// # Panics
+    ///
+    /// If nobody answers.
+    pub async fn store(&self) -> RedisStore {
+        let store = fresh().connect(&self.url()).await;
+        store.expect("the primary answers")
+    }
+
+    /// Has all sentinels take another server for the primary, without a word to the servers.
+    ///
+    /// # Panics
+    ///
+    /// If they do not.
+    pub fn name(&self, primary: &RedisServer) {
+        for sentinel in &self.sentinels {
+            let () = sentinel.command(&["SENTINEL", "REMOVE", SERVICE]);
+            monitor(sentinel, primary);
+        }
+    }
+
+    /// Has the sentinels make the replica the primary, and waits until they all call it so.
+    ///
+    /// # Panics
+    ///
+    /// If they do not.
+    pub fn fail_over(&self) {
+        wait_until("a sentinel begins", || {
+            let failover = ["SENTINEL", "FAILOVER", SERVICE];
+            let begun: redis::RedisResult<()> = self.sentinels[0].try_command(&failover);
+            begun.is_ok() || self.is_over()
+        });
+        self.is_failed_over();
+    }
+
+    /// From now on, the sentinels take a server for dead that does not answer for a moment.
+    ///
+    /// # Panics
+    ///
+    /// If they refuse.
+    pub fn hurry(&self) {
+        for sentinel in &self.sentinels {
+            let () = sentinel.command(&[
+                "SENTINEL",
+                "SET",
+                SERVICE,
+                "down-after-milliseconds",
+                "500",
+                "failover-timeout",
+                "3000",
+            ]);
+        }
+    }
+
+    /// Waits until all sentinels call the second server the primary.
+    ///
+    /// # Panics
+    ///
+    /// If they do not.
+    pub fn is_failed_over(&self) {
+        wait_until("all sentinels call it the primary", || self.is_over());
+    }
+
+    fn is_over(&self) -> bool {
+        let named = |sentinel: &RedisServer| {
+            let address: (String, u16) =
+                sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+            address.1
+        };
+        let primary = self.servers[1].port();
+        self.sentinels
+            .iter()
+            .all(|sentinel| named(sentinel) == primary)
+    }
+}
+
+/// Has a sentinel watch over a primary and its replicas.
+fn monitor(sentinel: &RedisServer, primary: &RedisServer) {
+    let port = primary.port().to_string();
+    let () = sentinel.command(&["SENTINEL", "MONITOR", SERVICE, "127.0.0.1", &port, "2"]);
+    let () = sentinel.command(&[
+        "SENTINEL",
+        "SET",
+        SERVICE,
+        "down-after-milliseconds",
+        NODE_TIMEOUT,
+    ]);
 }
 
 /// Options with a prefix that nobody has had.

@@ -18,7 +18,9 @@ use session_runtime::testing::TestClock;
 use session_runtime::{Clock, Key, Schema, Session, SessionId, SessionLayer, Timestamp, UserId};
 use tempfile::TempDir;
 
-use crate::{Browser, FaultStore, MysqlServer, PATIENCE, PostgresServer, RedisServer, Reply};
+use crate::{
+    Browser, FaultStore, MysqlServer, PATIENCE, PostgresServer, RedisSentinels, RedisServer, Reply,
+};
 
 /// A store whose calls are counted, a clock that stands still, and the layer over both.
 #[derive(Debug)]
@@ -69,6 +71,12 @@ impl Site<RedisStore> {
     /// A site on the Redis that the tests of this process share. `None` if this machine has none.
     pub async fn on_redis() -> Option<Self> {
         let store = RedisServer::shared()?.store().await;
+        Some(Self::new(|_| store))
+    }
+
+    /// The same on the primary that sentinels name.
+    pub async fn on_sentinel() -> Option<Self> {
+        let store = RedisSentinels::shared()?.store().await;
         Some(Self::new(|_| store))
     }
 }
@@ -268,8 +276,8 @@ impl<A: Send + Sync> FromRequestParts<A> for Handles {
     }
 }
 
-/// Runs each `async fn test(site: Site<impl Store>)` on a site of each store: in memory, in a file, on Redis, on
-/// PostgreSQL and on MariaDB. On a machine that has no such server, the test says so and is over.
+/// Runs each `async fn test(site: Site<impl Store>)` on a site of each store: in memory, in a file, on Redis, on a
+/// primary that Redis sentinels name, on PostgreSQL and on MariaDB. On a machine that has no such server, the test says so and is over.
 #[macro_export]
 macro_rules! on_each_store {
     ($($test:ident),* $(,)?) => {
@@ -291,6 +299,15 @@ macro_rules! on_each_store {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
                 if let Some(site) = $crate::Site::on_redis().await {
+                    super::$test(site).await;
+                }
+            })*
+        }
+
+        mod on_sentinel {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                if let Some(site) = $crate::Site::on_sentinel().await {
                     super::$test(site).await;
                 }
             })*

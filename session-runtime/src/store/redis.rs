@@ -1,4 +1,4 @@
-//! Records on a Redis or Valkey server, a primary with replicas, or a Cluster.
+//! Records on a Redis or Valkey server, a primary with replicas, one that sentinels name, or a Cluster.
 //!
 //! A record is a hash. Loading one is one command. A swap is one script, which compares the version and writes what has
 //! changed.
@@ -17,7 +17,9 @@ use crate::store::{Store, Swapped, Swept};
 mod fault;
 mod link;
 mod options;
+mod primary;
 mod script;
+mod sentinel;
 mod wire;
 
 pub use fault::RedisConnectError;
@@ -29,8 +31,8 @@ use script::Form;
 
 /// Records on a Redis or Valkey server: for many machines.
 ///
-/// Redis 7.0 or later, or Valkey, without modules: one server, a primary with replicas under one address, or
-/// a Cluster (feature `redis-cluster`). One connection serves all requests, and is made anew when it breaks. Expired
+/// Redis 7.0 or later, or Valkey, without modules: one server, a primary with replicas under one address, one that
+/// sentinels name (`redis+sentinel://…`), or a Cluster (feature `redis-cluster`). One connection serves all requests, and is made anew when it breaks. Expired
 /// sessions are dropped by the server itself.
 ///
 /// What a swap that was answered survives is the server's setting: with `appendonly yes` and
@@ -70,10 +72,14 @@ impl RedisStore {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use session_runtime::store::RedisStore;
     /// let store = RedisStore::connect("redis://user:password@redis.internal:6379/0").await?;
+    /// let sentinels = "redis+sentinel://user:password@10.0.0.1,10.0.0.2,10.0.0.3/service/0";
+    /// let store = RedisStore::connect(sentinels).await?;
     /// # let _ = store;
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// [`RedisOptions::connect`] says what URLs there are.
     ///
     /// # Errors
     ///

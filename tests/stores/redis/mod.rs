@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use session_runtime::store::{CachedStore, Record, RedisStore, Slot, Store, StoreError, Swapped};
 use session_runtime::testing::{CASES, SWEEPER_CASES, conformance_case};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
-use session_tests::{PATIENCE, RedisCluster, RedisServer};
+use session_tests::{PATIENCE, RedisCluster, RedisSentinels, RedisServer};
 
 mod cached;
 mod cluster;
@@ -15,6 +15,7 @@ mod faults;
 mod http_room;
 mod open;
 mod room;
+mod sentinel;
 mod wire;
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);
@@ -42,6 +43,16 @@ async fn a_cluster_keeps_every_promise() {
     };
     for case in cases() {
         conformance_case(case, |_| cluster.store()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_sentinels_name_keeps_every_promise() {
+    let Some(sentinels) = RedisSentinels::shared() else {
+        return;
+    };
+    for case in cases() {
+        conformance_case(case, |_| sentinels.store()).await;
     }
 }
 

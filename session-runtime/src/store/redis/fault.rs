@@ -5,6 +5,7 @@ use std::fmt;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::sentinel::Unnamed;
 use crate::error::{Causes, StoreError};
 
 /// What is wrong where a key holds something else than a record.
@@ -12,7 +13,7 @@ pub(super) const FOREIGN_KEY: &str =
     "a key of another program is in the way: set another prefix with `RedisOptions::prefix`";
 
 /// Why a command has no answer that could be used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Failure {
     /// The server, or the way to it, says so.
     Redis(RedisError),
@@ -20,6 +21,16 @@ pub(super) enum Failure {
     Refused(RedisError),
     /// Nobody has answered in time.
     TimedOut,
+    /// No sentinel has named a primary: nothing was sent.
+    Unnamed(Unnamed),
+    /// What the sentinels call the primary is a replica: nothing was sent.
+    Demoted,
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
 }
 
 impl Failure {
@@ -41,7 +52,7 @@ impl Failure {
     pub(super) fn leads_nowhere(&self) -> bool {
         match self {
             Self::TimedOut => true,
-            Self::Refused(_) => false,
+            Self::Refused(_) | Self::Unnamed(_) | Self::Demoted => false,
             Self::Redis(error) if error.is_io_error() => false,
             Self::Redis(error) => error.code().is_none_or(|code| {
                 ["ERR", "READONLY", "NOAUTH", "NOPERM", "WRONGPASS"].contains(&code)
@@ -56,6 +67,22 @@ impl From<Failure> for StoreError {
             Failure::TimedOut => Self::timeout(),
             Failure::Refused(error) => Self::refused(error),
             Failure::Redis(error) => store_error(error),
+            Failure::Unnamed(Unnamed::Away(error)) => Self::refused(Fault {
+                hint: Some("no sentinel answers"),
+                error,
+            }),
+            Failure::Unnamed(Unnamed::Denied(error)) => Self::broken(Fault {
+                hint: Some(
+                    "the sentinels do not accept `sentinel_username` and `sentinel_password` in the URL",
+                ),
+                error,
+            }),
+            Failure::Unnamed(Unnamed::Unknown) => {
+                Self::unavailable("the sentinels know no service of that name")
+            }
+            Failure::Demoted => {
+                Self::unavailable("what the sentinels call the primary is a replica")
+            }
         }
     }
 }
@@ -146,6 +173,7 @@ pub struct RedisConnectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Url,
+    SentinelUrl,
     Tls,
     Untold,
     Denied,
@@ -153,6 +181,10 @@ enum Kind {
     Silent,
     Unreachable,
     Refused,
+    NoSentinel,
+    DeniedBySentinels,
+    UnknownService,
+    Demoted,
 }
 
 impl RedisConnectError {
@@ -171,6 +203,18 @@ impl RedisConnectError {
         Self::new(if tls { Kind::Tls } else { Kind::Url })
     }
 
+    pub(super) fn sentinel_url() -> Self {
+        Self::new(Kind::SentinelUrl)
+    }
+
+    /// As [`url`](Self::url), of one that names sentinels.
+    pub(super) fn of_sentinel_url(error: &RedisError) -> Self {
+        match Self::url(error).kind {
+            Kind::Url => Self::sentinel_url(),
+            kind => Self::new(kind),
+        }
+    }
+
     pub(in crate::store) fn untold() -> Self {
         Self::new(Kind::Untold)
     }
@@ -179,6 +223,10 @@ impl RedisConnectError {
         let (kind, source) = match failure {
             Failure::Redis(error) | Failure::Refused(error) => (kind(&error), Some(error)),
             Failure::TimedOut => (Kind::Silent, None),
+            Failure::Unnamed(Unnamed::Away(error)) => (Kind::NoSentinel, Some(error)),
+            Failure::Unnamed(Unnamed::Denied(error)) => (Kind::DeniedBySentinels, Some(error)),
+            Failure::Unnamed(Unnamed::Unknown) => (Kind::UnknownService, None),
+            Failure::Demoted => (Kind::Demoted, None),
         };
         Self {
             kind,
@@ -188,11 +236,16 @@ impl RedisConnectError {
     }
 }
 
-fn kind(error: &RedisError) -> Kind {
+/// Returns `true` if the server does not let this client in, or do this.
+pub(super) fn is_denied(error: &RedisError) -> bool {
     let denied = ["NOAUTH", "WRONGPASS", "NOPERM"];
+    error.kind() == ErrorKind::AuthenticationFailed
+        || error.code().is_some_and(|code| denied.contains(&code))
+}
+
+fn kind(error: &RedisError) -> Kind {
     match error.kind() {
-        ErrorKind::AuthenticationFailed => Kind::Denied,
-        _ if error.code().is_some_and(|code| denied.contains(&code)) => Kind::Denied,
+        _ if is_denied(error) => Kind::Denied,
         _ if error.is_timeout() => Kind::Silent,
         ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Kind::Unreachable,
         ErrorKind::RESP3NotSupported => Kind::Old,
@@ -208,6 +261,9 @@ impl fmt::Display for RedisConnectError {
         match self.kind {
             Kind::Url => f.write_str(
                 "this is no URL of a Redis server: write `redis://user:password@host:6379/0`",
+            ),
+            Kind::SentinelUrl => f.write_str(
+                "this is no URL of Redis sentinels: write `redis+sentinel://user:password@host:26379,host:26379/service/0`",
             ),
             Kind::Tls => f.write_str(
                 "the URL asks for TLS: depend on `redis` with its feature `tokio-rustls-comp` or `tokio-native-tls-comp`",
@@ -228,6 +284,25 @@ impl fmt::Display for RedisConnectError {
                 write!(f, "cannot connect to {at}: check that it runs and listens there")
             }
             Kind::Refused => write!(f, "{at} is of no use here"),
+            Kind::NoSentinel => write!(
+                f,
+                "cannot ask for the primary of {}: check that the sentinels run and listen there",
+                self.server
+            ),
+            Kind::DeniedBySentinels => write!(
+                f,
+                "cannot ask for the primary of {}: they deny access; check `sentinel_username` and `sentinel_password` behind the `?` of the URL, and the user's ACL",
+                self.server
+            ),
+            Kind::UnknownService => write!(
+                f,
+                "no service is called {}: write the name that stands behind `sentinel monitor` in their configuration",
+                self.server
+            ),
+            Kind::Demoted => write!(
+                f,
+                "{at} is a replica: a failover may be under way, so try again"
+            ),
         }
     }
 }

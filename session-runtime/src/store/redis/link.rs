@@ -11,10 +11,11 @@ use redis::{Client, Cmd, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
 use super::fault::Failure;
+use super::primary::Primary;
 use crate::error::StoreError;
 
 /// How often a connection may be given up for a new one.
-const RENEWAL: Duration = Duration::from_secs(1);
+pub(super) const RENEWAL: Duration = Duration::from_secs(1);
 
 /// How often a read is tried that has failed for a reason which may pass. Reading twice does no harm.
 const READS: u32 = 3;
@@ -33,6 +34,7 @@ pub(super) struct Link {
 #[derive(Clone)]
 enum To {
     Server(Arc<Server>),
+    Primary(Arc<Primary>),
     #[cfg(feature = "redis-cluster")]
     Cluster(Cluster),
 }
@@ -57,6 +59,13 @@ impl Link {
         }
     }
 
+    pub(super) fn to_primary(primary: Arc<Primary>, patience: Duration) -> Self {
+        Self {
+            to: To::Primary(primary),
+            patience,
+        }
+    }
+
     #[cfg(feature = "redis-cluster")]
     pub(super) fn to_cluster(cluster: Cluster, patience: Duration) -> Self {
         Self {
@@ -73,6 +82,7 @@ impl Link {
     pub(super) fn client(&self) -> Option<&Client> {
         match &self.to {
             To::Server(server) => server.client.as_ref(),
+            To::Primary(_) => None,
             #[cfg(feature = "redis-cluster")]
             To::Cluster(_) => None,
         }
@@ -106,6 +116,13 @@ impl Link {
                 let answer = self.wait(answer).await.map_err(Failure::of_server);
                 server.heed(answer)
             }
+            To::Primary(primary) => {
+                let answer = self.wait(primary.ask(command)).await;
+                if answer.as_ref().is_err_and(Failure::leads_nowhere) {
+                    primary.renew();
+                }
+                answer
+            }
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => self.wait(cluster.ask(command)).await,
         }
@@ -114,23 +131,28 @@ impl Link {
     /// Sends a command once, if it can, and waits for its answer.
     pub(super) async fn ask_once(&self, command: &Cmd) -> Result<(Value, Asked), Failure> {
         match &self.to {
-            To::Server(_) => Ok((self.ask(command).await?, Asked::Once)),
+            To::Server(_) | To::Primary(_) => Ok((self.ask(command).await?, Asked::Once)),
             #[cfg(feature = "redis-cluster")]
             To::Cluster(cluster) => self.wait(cluster.ask_once(command)).await,
         }
     }
 
     /// Waits for an answer, no longer than there is patience.
-    async fn wait<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Failure> {
+    async fn wait<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+    where
+        Failure: From<E>,
+    {
         match timeout(self.patience, answer).await {
-            Ok(answer) => answer.map_err(Failure::Redis),
+            Ok(answer) => Ok(answer?),
             Err(_) => Err(Failure::TimedOut),
         }
     }
 }
 
 /// Tells what the server calls an error from an answer. Within one there are none.
-async fn extracted(answer: impl Future<Output = RedisResult<Value>>) -> RedisResult<Value> {
+pub(super) async fn extracted(
+    answer: impl Future<Output = RedisResult<Value>>,
+) -> RedisResult<Value> {
     match answer.await? {
         Value::ServerError(error) => Err(error.into()),
         value => Ok(value),
@@ -145,6 +167,7 @@ impl fmt::Debug for Link {
                 Some(client) => write!(f, "{}", client.get_connection_info().addr()),
                 None => f.write_str("the app's own connection"),
             },
+            To::Primary(primary) => write!(f, "the primary of {primary}"),
             #[cfg(feature = "redis-cluster")]
             To::Cluster(_) => f.write_str("a Cluster"),
         }

@@ -1,5 +1,6 @@
 //! How a store comes to its connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -16,6 +17,8 @@ use super::fault::{Failure, RedisConnectError};
 #[cfg(feature = "redis-cluster")]
 use super::link::Cluster;
 use super::link::{Link, Server};
+use super::primary::Primary;
+use super::sentinel::{SentinelUrl, Sentinels};
 
 /// Half of the time that the layer allows a store by default, so that a second try fits in.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -90,6 +93,10 @@ impl RedisOptions {
     /// Connects to one server, or to the primary of several: `redis://user:password@host:6379/0`, or
     /// `unix:///path/to/socket`. For `rediss://`, depend on `redis` with one of its TLS features.
     ///
+    /// Sentinels are named by `redis+sentinel://user:password@host:26379,host:26379/service/0`, or `rediss+sentinel://…`: they are
+    /// asked for the primary, now and after each failover. The password is the primary's; if the sentinels have one,
+    /// `?sentinel_password=…` follows, and `&sentinel_username=…` if it is not that of their default user.
+    ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -104,6 +111,14 @@ impl RedisOptions {
     ///
     /// If the URL is none, or the server cannot be reached, denies access or is too old.
     pub async fn connect(self, url: &str) -> Result<RedisStore, RedisConnectError> {
+        match SentinelUrl::parse(url) {
+            Some(Ok(url)) => self.connect_sentinels(url).await,
+            Some(Err(())) => Err(RedisConnectError::sentinel_url()),
+            None => self.connect_server(url).await,
+        }
+    }
+
+    async fn connect_server(self, url: &str) -> Result<RedisStore, RedisConnectError> {
         let client = connection_info(url)
             .and_then(Client::open)
             .map_err(|error| RedisConnectError::url(&error))?;
@@ -115,6 +130,21 @@ impl RedisOptions {
             .map_err(|error| at(Failure::Redis(error)))?;
         let link = Link::to_server(Server::new(manager, Some(client), settings), self.patience);
         self.store(link).prepared().await.map_err(at)
+    }
+
+    async fn connect_sentinels(self, url: SentinelUrl) -> Result<RedisStore, RedisConnectError> {
+        let fault = |error| RedisConnectError::of_sentinel_url(&error);
+        let sentinels = url.sentinels.iter().map(|url| connection_info(url));
+        let sentinels = sentinels.collect::<Result<_, _>>().map_err(fault)?;
+        let sentinels = Sentinels::new(sentinels, url.service, self.patience).map_err(fault)?;
+        let primary = connection_info(&url.primary).map_err(fault)?;
+        let primary = Arc::new(Primary::new(sentinels, primary, self.patience));
+
+        let link = Link::to_primary(Arc::clone(&primary), self.patience);
+        let store = self.store(link).prepared().await;
+        let store = store.map_err(|failure| RedisConnectError::at(primary.address(), failure))?;
+        tokio::spawn(Primary::follow(Arc::downgrade(&primary), primary.changed()));
+        Ok(store)
     }
 
     /// Uses a connection that the app has already. If nobody answers on it, it is not given up for another:
