@@ -1,6 +1,7 @@
 //! Private PostgreSQL servers, and what stands between them and a store.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -63,23 +64,77 @@ impl PostgresServer {
     ///
     /// If it does not start.
     pub fn start_with(settings: &str) -> Option<Self> {
+        let server = Self::prepare()?;
+        server.make(settings);
+        server.restart();
+        Some(server)
+    }
+
+    /// Starts one that lets in only who comes over TLS, with the password. Its certificate is of an authority that nobody knows, and for the host
+    /// `localhost`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn start_with_tls() -> Option<Self> {
+        let openssl = require("openssl")?;
+        let server = Self::prepare()?;
+        server.make(&format!("{CARELESS}ssl = on\n"));
+        server.certify(&openssl);
+        let hosts = "hostssl all all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(server.data().join("pg_hba.conf"), hosts).expect("a file");
+        let mut single = server.unprivileged(&server.binaries.join("postgres"));
+        single.arg("--single").arg("-D").arg(server.data());
+        single.arg("postgres");
+        let password = format!("ALTER ROLE postgres PASSWORD '{POSTGRES_PASSWORD}'\n");
+        feed(single, &password);
+        server.restart();
+        Some(server)
+    }
+
+    /// The certificate of the authority that a server with TLS has its own of.
+    pub fn authority(&self) -> PathBuf {
+        self.data().join("authority.crt")
+    }
+
+    /// Makes an authority, and the server's certificate.
+    fn certify(&self, openssl: &Path) {
+        let make = |name: &str, subject: &str, more: &[&str]| {
+            let mut command = self.unprivileged(openssl);
+            command.current_dir(self.data());
+            command.args(["req", "-x509", "-nodes", "-days", "2", "-subj", subject]);
+            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+            let files = (format!("{name}.key"), format!("{name}.crt"));
+            command.args(["-keyout", &files.0, "-out", &files.1]);
+            run(command.args(more));
+        };
+        make("authority", "/CN=authority", &[]);
+        let by = ["-CA", "authority.crt", "-CAkey", "authority.key"];
+        let name = ["-addext", "subjectAltName=DNS:localhost"];
+        let leaf = ["-addext", "basicConstraints=critical,CA:FALSE"];
+        make(
+            "server",
+            "/CN=localhost",
+            &[by.as_slice(), &name, &leaf].concat(),
+        );
+    }
+
+    /// A folder, and a guard over it. `None` if this machine has no PostgreSQL; see [`require`].
+    fn prepare() -> Option<Self> {
         let initdb = require("initdb")?.canonicalize().expect("it was found");
         let folder = tempfile::Builder::new()
             .prefix("session-postgres-")
             .tempdir();
         let folder = folder.expect("a scratch folder").keep();
         let mut guard = guard(&folder);
-        let server = Self {
+        Some(Self {
             binaries: initdb.parent().expect("it lies in a folder").to_owned(),
             lifeline: guard.stdin.take(),
             guard,
             port: Port::free(),
             schemas: AtomicUsize::new(0),
             folder,
-        };
-        server.make(settings);
-        server.restart();
-        Some(server)
+        })
     }
 
     fn make(&self, settings: &str) {
@@ -345,6 +400,16 @@ fn group_of(user: &str) -> String {
         .output()
         .expect("id runs");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Runs a command with that on its standard input.
+fn feed(mut command: Command, input: &str) {
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().expect("the command is there");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success(), "{command:?}");
 }
 
 fn run(command: &mut Command) {

@@ -23,6 +23,8 @@ mod migrate;
 mod options;
 mod schema;
 mod statements;
+#[cfg(feature = "postgres-tls")]
+mod tls;
 mod url;
 mod wire;
 
@@ -39,8 +41,8 @@ const NAME: &str = "PostgresStore";
 /// Records in PostgreSQL, 13 or later: for many machines, with SQL at hand.
 ///
 /// Of two swaps of one version the server lets one through, at every isolation level. What was acknowledged is as
-/// durable as the server's `synchronous_commit` says. It connects through a pool of its own, without TLS, or through the app's
-/// ([`PostgresOptions::pool`]). The tables have to be made first, with [`migrate`](Self::migrate) or with
+/// durable as the server's `synchronous_commit` says. It connects through a pool of its own, with the feature `postgres-tls`
+/// [encrypted](Self::connect), or through the app's ([`PostgresOptions::pool`]). The tables have to be made first, with [`migrate`](Self::migrate) or with
 /// [`schema_sql`](Self::schema_sql).
 ///
 /// A call waits for whoever has locked the record or the table, as long as its caller does. A `lock_timeout` of the
@@ -76,8 +78,22 @@ struct Inner {
 }
 
 impl PostgresStore {
-    /// Makes a store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: see
-    /// [`PostgresOptions::pool`] for TLS.
+    /// Makes a store with a pool of its own, which connects when it is first used.
+    ///
+    /// Without the feature `postgres-tls` connections are **not encrypted**. With it, `sslmode` in the URL has the meaning that it has for
+    /// PostgreSQL's own client:
+    ///
+    /// | `sslmode` | connections | the server's certificate |
+    /// |---|---|---|
+    /// | `disable` | not encrypted | |
+    /// | `prefer`, or none | encrypted if the server can | not looked at |
+    /// | `require` | encrypted | not looked at; as for `verify-ca`, if `sslrootcert` names a file |
+    /// | `verify-ca` | encrypted | from an authority that is known |
+    /// | `verify-full` | encrypted | that, and for the host's name |
+    ///
+    /// Only `verify-full` keeps out whoever can put a server of their own in between. `sslrootcert` names a file with the certificates of the
+    /// authorities that are known (PEM); without it, or with `sslrootcert=system`, they are the system's. For certificates of the client's own,
+    /// see [`PostgresOptions::pool`].
     ///
     /// ```
     /// use session_runtime::store::PostgresStore;
@@ -89,7 +105,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// If the URL cannot be used, or asks for TLS (`sslmode=require`). Whether the server is up, [`migrate`](Self::migrate) is the first to tell.
+    /// If the URL cannot be used, or asks for TLS (`sslmode=require`) without the feature `postgres-tls`. Whether the server is up,
+    /// [`migrate`](Self::migrate) is the first to tell.
     pub fn connect(url: &str) -> Result<Self, PostgresError> {
         Self::options().connect(url)
     }

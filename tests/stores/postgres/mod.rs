@@ -17,6 +17,7 @@ mod pgbouncer;
 mod pool;
 mod setup;
 mod sweeping;
+mod tls;
 mod wire;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -202,7 +202,7 @@ impl fmt::Display for MysqlError {
                 write!(f, "the URL has a parameter `{name}`: {instead}")
             }
             Kind::Tls => f.write_str(
-                "the URL asks for TLS, and `connect` makes connections without: hand a pool with TLS to `MysqlOptions::pool`",
+                "the URL asks for TLS, and `connect` makes connections without: depend on `mysql_async` with its feature `rustls-tls-ring` or `native-tls-tls`, and hand a pool with TLS to `MysqlOptions::pool`",
             ),
             Kind::Database => f.write_str(
                 "no database is named: write `mysql://host/database`, or call `MysqlOptions::database`",

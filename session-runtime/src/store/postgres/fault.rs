@@ -125,7 +125,10 @@ enum Kind {
         name: String,
         instead: &'static str,
     },
+    #[cfg(not(feature = "postgres-tls"))]
     Tls,
+    #[cfg(feature = "postgres-tls")]
+    Authorities(String),
     Pool(String),
     Migration(StoreError),
 }
@@ -148,8 +151,14 @@ impl PostgresError {
         Self(Kind::Parameter { name, instead })
     }
 
+    #[cfg(not(feature = "postgres-tls"))]
     pub(super) fn tls() -> Self {
         Self(Kind::Tls)
+    }
+
+    #[cfg(feature = "postgres-tls")]
+    pub(super) fn authorities(why: impl fmt::Display) -> Self {
+        Self(Kind::Authorities(why.to_string()))
     }
 
     pub(super) fn pool(error: impl fmt::Display) -> Self {
@@ -174,8 +183,14 @@ impl fmt::Display for PostgresError {
             Kind::Parameter { name, instead } => {
                 write!(f, "the URL has a parameter `{name}`: {instead}")
             }
+            #[cfg(not(feature = "postgres-tls"))]
             Kind::Tls => f.write_str(
-                "the URL asks for TLS, and `connect` makes connections without: hand a pool with TLS to `PostgresOptions::pool`, or write `sslmode=disable` where the network can be trusted",
+                "the URL asks for TLS, and `connect` makes connections without: turn on the feature `postgres-tls`, hand a pool with TLS to `PostgresOptions::pool`, or write `sslmode=disable` where the network can be trusted",
+            ),
+            #[cfg(feature = "postgres-tls")]
+            Kind::Authorities(why) => write!(
+                f,
+                "the certificates of the authorities that the URL goes by cannot be read: {why}"
             ),
             Kind::Pool(why) => write!(f, "the pool of connections cannot be made: {why}"),
             Kind::Migration(_) => f.write_str("the tables could not be made or brought up to date"),

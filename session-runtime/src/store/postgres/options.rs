@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::NoTls;
+#[cfg(feature = "postgres-tls")]
+use tokio_postgres::config::SslMode;
 
 use super::fault::PostgresError;
 use super::link::Links;
 use super::schema::Names;
 use super::statements::Statements;
-use super::url;
+use super::url::{self, Database};
 use super::{Inner, PostgresStore};
 use crate::clock::{Clock, SystemClock};
 use crate::store::SweepGuard;
@@ -129,9 +131,9 @@ impl PostgresOptions {
         self
     }
 
-    /// Makes a store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: for
-    /// a server that is reached through anything but the machine or network one trusts, hand a pool with TLS to
-    /// [`pool`](Self::pool).
+    /// Makes a store with a pool of its own, which connects when it is first used. Without the feature `postgres-tls` connections
+    /// are **not encrypted**: turn it on for a server that is reached through anything but the machine or network one trusts. What the URL
+    /// may say then, [`PostgresStore::connect`] tells.
     ///
     /// ```
     /// use session_runtime::store::PostgresStore;
@@ -145,18 +147,15 @@ impl PostgresOptions {
     ///
     /// # Errors
     ///
-    /// If the URL or a name cannot be used, or the URL asks for TLS (`sslmode=require`). Whether the server is up,
-    /// [`migrate`](PostgresStore::migrate) is the first to tell.
+    /// If the URL or a name cannot be used, or the URL asks for TLS (`sslmode=require`) without the feature, or for authorities whose
+    /// certificates cannot be read. Whether the server is up, [`migrate`](PostgresStore::migrate) is the first to tell.
     pub fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
-        let mut config = url::read(url)?;
-        if config.get_application_name().is_none() {
-            config.application_name("session-runtime");
+        let mut database = url::read(url)?;
+        if database.config.get_application_name().is_none() {
+            database.config.application_name("session-runtime");
         }
-        let server = url::server(&config);
-        let how = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, how))
+        let server = url::server(&database.config);
+        let pool = Pool::builder(manager(database)?)
             .max_size(self.pool_size)
             .runtime(Runtime::Tokio1)
             .build()
@@ -202,6 +201,20 @@ impl PostgresOptions {
             }),
         })
     }
+}
+
+/// Returns what makes the pool's connections.
+fn manager(database: Database) -> Result<Manager, PostgresError> {
+    let how = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let config = database.config;
+    #[cfg(feature = "postgres-tls")]
+    if config.get_ssl_mode() != SslMode::Disable {
+        let tls = database.tls.connector()?;
+        return Ok(Manager::from_config(config, tls, how));
+    }
+    Ok(Manager::from_config(config, NoTls, how))
 }
 
 impl fmt::Debug for PostgresOptions {

@@ -3,22 +3,34 @@
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, Host, SslMode};
+use tokio_postgres::config::Host;
+#[cfg(not(feature = "postgres-tls"))]
+use tokio_postgres::config::{ChannelBinding, SslMode};
 
 use super::fault::PostgresError;
+#[cfg(feature = "postgres-tls")]
+use super::tls::{Check, Tls};
+
+/// A database, and how it is reached.
+#[derive(Debug)]
+pub(super) struct Database {
+    pub(super) config: Config,
+    #[cfg(feature = "postgres-tls")]
+    pub(super) tls: Tls,
+}
 
 /// Reads a URL, or `key=value` pairs. An error quotes names that stand below, and no value.
-pub(super) fn read(url: &str) -> Result<Config, PostgresError> {
+pub(super) fn read(url: &str) -> Result<Database, PostgresError> {
     for (name, value) in parameters(url) {
-        if let Some(instead) = instead(name) {
+        if let Some(instead) = instead(name, value) {
             return Err(PostgresError::parameter(name, instead));
         }
-        if name == "sslmode" && value.starts_with("verify-") {
-            return Err(PostgresError::tls());
-        }
     }
+    #[cfg(feature = "postgres-tls")]
+    let (url, tls) = (&*without_tls(url), tls(url)?);
     // Its own error quotes what it takes for the host, and that may be a part of the password.
     let config = Config::from_str(url).map_err(|_| PostgresError::url())?;
+    #[cfg(not(feature = "postgres-tls"))]
     if config.get_ssl_mode() == SslMode::Require
         || config.get_channel_binding() == ChannelBinding::Require
     {
@@ -27,7 +39,64 @@ pub(super) fn read(url: &str) -> Result<Config, PostgresError> {
     if config.get_hosts().is_empty() {
         return Err(PostgresError::url());
     }
-    Ok(config)
+    Ok(Database {
+        config,
+        #[cfg(feature = "postgres-tls")]
+        tls,
+    })
+}
+
+/// Returns what a URL says of the server's certificate.
+#[cfg(feature = "postgres-tls")]
+fn tls(url: &str) -> Result<Tls, PostgresError> {
+    let value =
+        |wanted| parameters(url).find_map(|(name, value)| (name == wanted).then_some(value));
+    let mode = value("sslmode").unwrap_or("prefer");
+    let (roots, is_file) = match value("sslrootcert") {
+        None => (None, false),
+        Some("system") if mode == "verify-full" => (None, false),
+        Some("system") => return Err(PostgresError::parameter("sslrootcert", FULL)),
+        Some(path) => (Some(plain(path)?.into()), true),
+    };
+    let check = match mode {
+        "verify-full" => Check::Name,
+        "verify-ca" => Check::Authority,
+        "require" if is_file => Check::Authority,
+        _ if is_file => return Err(PostgresError::parameter("sslrootcert", FULL)),
+        _ => Check::Nothing,
+    };
+    Ok(Tls { check, roots })
+}
+
+/// Where authorities are named, they are to be asked.
+#[cfg(feature = "postgres-tls")]
+const FULL: &str = "it goes with `sslmode=verify-full`, which checks the server by it";
+
+/// Returns a URL without what [`tls`] reads, as the driver knows it.
+#[cfg(feature = "postgres-tls")]
+fn without_tls(url: &str) -> String {
+    let (server, query) = split(url);
+    let known = query.split('&').filter_map(|pair| match pair {
+        "sslmode=verify-ca" | "sslmode=verify-full" => Some("sslmode=require"),
+        "" => None,
+        pair => (!pair.starts_with("sslrootcert=")).then_some(pair),
+    });
+    let known: Vec<_> = known.collect();
+    if known.is_empty() {
+        return server.to_owned();
+    }
+    format!("{server}?{}", known.join("&"))
+}
+
+/// Returns a parameter's value as it was before it was encoded for the URL. The driver knows how.
+#[cfg(feature = "postgres-tls")]
+fn plain(value: &str) -> Result<String, PostgresError> {
+    let decoded = Config::from_str(&format!("postgres://host?application_name={value}"));
+    let decoded = decoded.map_err(|_| PostgresError::url())?;
+    Ok(decoded
+        .get_application_name()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// Returns where the server is, for logs: not who asks it.
@@ -46,17 +115,26 @@ pub(super) fn server(config: &Config) -> String {
     format!("at {}", servers.join(", "))
 }
 
-/// Returns the parameters of a URL: what is behind a `?` that is no part of the password.
-fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
+/// Splits a URL where its parameters begin: at a `?` that is no part of the password.
+fn split(url: &str) -> (&str, &str) {
     let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    let server = url.split_once('@').map_or(url, |(_, server)| server);
-    let query = server.split_once('?').filter(|_| is_url);
-    let (_, query) = query.unwrap_or_default();
+    let server = url.find('@').filter(|_| is_url).unwrap_or(0);
+    match url[server..].find('?').filter(|_| is_url) {
+        Some(at) => (&url[..server + at], &url[server + at + 1..]),
+        None => (url, ""),
+    }
+}
+
+/// Returns the parameters of a URL.
+fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
+    let (_, query) = split(url);
     query.split('&').filter_map(|pair| pair.split_once('='))
 }
 
 /// Returns what to write instead of a parameter that PostgreSQL does not know, and others do.
-fn instead(name: &str) -> Option<&'static str> {
+fn instead(name: &str, value: &str) -> Option<&'static str> {
+    const TLS: bool = cfg!(feature = "postgres-tls");
+    const MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
     Some(match name {
         "schema" | "currentSchema" | "search_path" => {
             "leave it out, and name the schema by `PostgresOptions::schema`"
@@ -68,18 +146,31 @@ fn instead(name: &str) -> Option<&'static str> {
             "leave it out, and limit connections by `PostgresOptions::pool_size`"
         }
         "pool_timeout" => "leave it out, and limit the wait by `PostgresOptions::wait`",
-        "ssl" | "sslrootcert" | "sslcert" | "sslkey" | "sslcrl" | "sslpassword" | "sslsni"
-        | "sslaccept" | "sslidentity" => {
-            "`connect` makes connections without TLS: hand a pool with TLS to `PostgresOptions::pool`"
+        "sslmode" if !MODES.contains(&value) => {
+            "it is one of `disable`, `prefer`, `require`, `verify-ca` and `verify-full`"
         }
+        "sslmode" if value.starts_with("verify-") && !TLS => WITHOUT,
+        "sslrootcert" if !TLS => WITHOUT,
+        "ssl" | "sslaccept" | "sslsni" if TLS => {
+            "leave it out, and write `sslmode=verify-full` or another `sslmode`"
+        }
+        "sslcert" | "sslkey" | "sslcrl" | "sslpassword" | "sslidentity" if TLS => {
+            "a client that has a certificate hands a pool with it to `PostgresOptions::pool`"
+        }
+        "ssl" | "sslaccept" | "sslsni" | "sslcert" | "sslkey" | "sslcrl" | "sslpassword"
+        | "sslidentity" => WITHOUT,
         _ => return None,
     })
 }
+
+/// What to do about TLS without the feature.
+const WITHOUT: &str = "it asks for TLS, and `connect` makes connections without: turn on the feature `postgres-tls`, or hand a pool with TLS to `PostgresOptions::pool`";
 
 #[cfg(test)]
 mod tests {
     use super::read;
 
+    const TLS: bool = cfg!(feature = "postgres-tls");
     const SERVER: &str = "postgres://shop:secret@db.example.org:5432/shop";
 
     fn refusal(url: &str) -> String {
@@ -98,9 +189,9 @@ mod tests {
             "?keepalives_idle=60&target_session_attrs=read-write",
             "?options=-c%20search_path%3Dshop",
         ] {
-            read(&format!("{SERVER}{parameters}")).expect(parameters);
+            drop(read(&format!("{SERVER}{parameters}")).expect(parameters));
         }
-        read("host=db user=shop password=a?b=c&schema=d").expect("pairs have no parameters");
+        drop(read("host=db user=shop password=a?b=c&schema=d").expect("pairs have no parameters"));
     }
 
     #[test]
@@ -120,10 +211,12 @@ mod tests {
             ),
             ("connection_limit=5", "`connection_limit`", "pool_size"),
             ("pool_timeout=5", "`pool_timeout`", "PostgresOptions::wait"),
+            ("sslcert=/own.pem", "`sslcert`", "PostgresOptions::pool"),
+            ("sslmode=allow", "`sslmode`", "`verify-full`"),
             (
-                "sslrootcert=/ca.pem",
-                "`sslrootcert`",
-                "PostgresOptions::pool",
+                "ssl=true",
+                "`ssl`",
+                if TLS { "sslmode=" } else { "postgres-tls" },
             ),
         ] {
             let said = refusal(&format!("{SERVER}?{parameters}"));
@@ -131,17 +224,19 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "postgres-tls"))]
     #[test]
     fn a_url_that_asks_for_tls_is_told_where_to_get_it() {
         for url in [
             &format!("{SERVER}?sslmode=require"),
             &format!("{SERVER}?sslmode=verify-full"),
+            &format!("{SERVER}?sslrootcert=/ca.pem"),
             &format!("{SERVER}?channel_binding=require"),
             "host=db user=shop password=secret sslmode=require",
         ] {
             let said = refusal(url);
             assert!(
-                said.contains("asks for TLS") && said.contains("PostgresOptions::pool"),
+                said.contains("asks for TLS") && said.contains("the feature `postgres-tls`"),
                 "{said}"
             );
         }
@@ -149,8 +244,72 @@ mod tests {
 
     #[test]
     fn a_question_mark_in_the_password_begins_no_parameters() {
-        let config = read("postgres://shop:pa?schema=secret@db/shop").expect("it is a password");
-        assert_eq!(config.get_password(), Some(&b"pa?schema=secret"[..]));
+        let database = read("postgres://shop:pa?schema=secret@db/shop").expect("it is a password");
+        assert_eq!(
+            database.config.get_password(),
+            Some(&b"pa?schema=secret"[..])
+        );
         assert!(refusal(&format!("{SERVER}?nobody_knows=secret")).contains("this is no URL"));
+    }
+
+    #[cfg(feature = "postgres-tls")]
+    #[test]
+    fn what_a_url_says_of_tls_means_what_it_means_to_postgresql() {
+        use super::{Check, Tls};
+        use tokio_postgres::config::SslMode;
+        let tls = |check, roots: Option<&str>| Tls {
+            check,
+            roots: roots.map(Into::into),
+        };
+        for (parameters, mode, expected) in [
+            ("", SslMode::Prefer, tls(Check::Nothing, None)),
+            (
+                "?sslmode=disable",
+                SslMode::Disable,
+                tls(Check::Nothing, None),
+            ),
+            (
+                "?sslmode=require",
+                SslMode::Require,
+                tls(Check::Nothing, None),
+            ),
+            (
+                "?sslmode=require&channel_binding=require",
+                SslMode::Require,
+                tls(Check::Nothing, None),
+            ),
+            (
+                "?sslrootcert=%2Fca%20s.pem&sslmode=require",
+                SslMode::Require,
+                tls(Check::Authority, Some("/ca s.pem")),
+            ),
+            (
+                "?sslmode=verify-ca",
+                SslMode::Require,
+                tls(Check::Authority, None),
+            ),
+            (
+                "?sslmode=verify-full&sslrootcert=system",
+                SslMode::Require,
+                tls(Check::Name, None),
+            ),
+            (
+                "?connect_timeout=5&sslmode=verify-full&sslrootcert=/ca.pem",
+                SslMode::Require,
+                tls(Check::Name, Some("/ca.pem")),
+            ),
+        ] {
+            let database = read(&format!("{SERVER}{parameters}")).expect(parameters);
+            assert_eq!(database.config.get_ssl_mode(), mode, "{parameters}");
+            assert_eq!(database.tls, expected, "{parameters}");
+        }
+        for parameters in [
+            "sslrootcert=/ca.pem",
+            "sslmode=prefer&sslrootcert=/ca.pem",
+            "sslmode=require&sslrootcert=system",
+        ] {
+            let said = refusal(&format!("{SERVER}?{parameters}"));
+            assert!(said.contains("`sslmode=verify-full`"), "{said}");
+        }
     }
 }
