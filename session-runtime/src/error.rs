@@ -89,6 +89,10 @@ enum Kind {
     Cookie {
         refusal: String,
     },
+    /// A struct's own lifetime is longer than browsers keep its cookie.
+    Lifetime {
+        refusal: String,
+    },
     Random,
     TooLate,
     Revoked,
@@ -220,6 +224,10 @@ impl Error {
         Self::new(Kind::Cookie { refusal }, None)
     }
 
+    pub(crate) fn lifetime(refusal: String) -> Self {
+        Self::new(Kind::Lifetime { refusal }, None)
+    }
+
     pub(crate) fn random(source: impl Into<Cause>) -> Self {
         Self::new(Kind::Random, Some(source.into()))
     }
@@ -321,6 +329,7 @@ impl Error {
             | Kind::UserName { .. }
             | Kind::ClaimedTwice { .. }
             | Kind::Cookie { .. }
+            | Kind::Lifetime { .. }
             | Kind::TooLate => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong with the session.",
@@ -383,6 +392,9 @@ impl fmt::Display for Error {
             ),
             Kind::Cookie { refusal } => {
                 write!(f, "what `SessionLayer::cookie_by` has returned for this request works in no browser: {refusal}")
+            }
+            Kind::Lifetime { refusal } => {
+                write!(f, "the `absolute` of the struct that was asked for cannot be had: {refusal}")
             }
             Kind::Random => f.write_str("the operating system's random generator failed"),
             Kind::Revoked => f.write_str(

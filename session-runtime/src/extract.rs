@@ -19,7 +19,7 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     let request = Layers::of(&parts.extensions, StructName::of::<S>())?;
     let deadline = request.deadline();
     request.load(parts, deadline).await?;
-    request.uses(S::LIFETIME, touch);
+    request.uses(S::LIFETIME, touch)?;
     let config = &request.config;
     config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;
     if request.has_open_changes() {

@@ -149,6 +149,7 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         head.undo.is_some(),
         head.kept.is_some(),
         head.kept == Some(true),
+        head.ends.is_some(),
     ];
     let mut flags = 0_u16;
     for (at, member) in members.into_iter().enumerate() {
@@ -160,7 +161,10 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         frame.extend_from_slice(&millis.to_le_bytes());
     }
-    for time in [head.limit, head.authenticated].into_iter().flatten() {
+    for time in [head.limit, head.authenticated, head.ends]
+        .into_iter()
+        .flatten()
+    {
         put_time(frame, time);
     }
     let user = head.user.as_ref().map(UserId::as_str);
@@ -330,13 +334,14 @@ impl<'a> Reader<'a> {
     fn head(&mut self, nested: bool) -> Result<Head, Fault> {
         let flags = u16::from_le_bytes(self.array()?);
         let has = |at: u32| flags & 1 << at != 0;
-        if flags >> 12 != 0 || nested && has(9) || has(11) && !has(10) {
+        if flags >> 13 != 0 || nested && has(9) || has(11) && !has(10) {
             return Err(Fault::Flag);
         }
         let created = self.time()?;
         let ttl = self.if_there(has(0), Self::duration)?;
         let limit = self.if_there(has(1), Self::time)?;
         let authenticated = self.if_there(has(3), Self::time)?;
+        let ends = self.if_there(has(12), Self::time)?;
         let user = self.if_there(has(2), Self::text)?.map(UserId::from);
         let address = self.if_there(has(4), Self::text)?.map(Box::from);
         let user_agent = self.if_there(has(5), Self::text)?.map(Box::from);
@@ -351,6 +356,7 @@ impl<'a> Reader<'a> {
             created,
             ttl,
             limit,
+            ends,
             secrets: Secrets(secrets),
             user,
             authenticated,

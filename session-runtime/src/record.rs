@@ -332,6 +332,8 @@ pub(crate) struct Head {
     pub(crate) ttl: Option<Duration>,
     /// What nothing extends the session beyond, from a login on.
     pub(crate) limit: Option<Timestamp>,
+    /// When it ends at the latest, if somebody has said so.
+    pub(crate) ends: Option<Timestamp>,
     /// Which ids open it.
     pub(crate) secrets: Secrets,
     /// Who is logged in.
@@ -361,6 +363,7 @@ impl fmt::Debug for Head {
             .field("created", &self.created)
             .field("ttl", &self.ttl)
             .field("limit", &self.limit)
+            .field("ends", &self.ends)
             .field("secrets", &self.secrets)
             .field("user", &self.user)
             .field("authenticated", &self.authenticated)

@@ -18,7 +18,7 @@ use crate::id::SessionId;
 use crate::key::UserId;
 use crate::observe;
 use crate::plan::edit::SlotEdit;
-use crate::record::Ended;
+use crate::record::{Ended, Record};
 use crate::row::{CellEdit, EditKind, Lifetime};
 use crate::transport::Notice;
 
@@ -93,8 +93,16 @@ impl Request {
     }
 
     /// Takes note that a schema with these lifetimes is in use; `touch` if that counts as use of the session.
-    pub(crate) fn uses(&self, lifetime: Lifetime, touch: bool) {
+    ///
+    /// # Errors
+    ///
+    /// If no browser keeps a cookie for as long as the schema says.
+    pub(crate) fn uses(&self, lifetime: Lifetime, touch: bool) -> Result<(), Error> {
         let mut state = self.state();
+        if let (Some(longest), Some(client)) = (lifetime.absolute, &state.client) {
+            let checked = client.transport(&self.config).check_lifetime(longest);
+            checked.map_err(Error::lifetime)?;
+        }
         let lifetimes = self.config.lifetimes(lifetime);
         let asked = Lifetime {
             ttl: Some(lifetimes.ttl),
@@ -102,6 +110,7 @@ impl Request {
         };
         state.lifetime = state.lifetime.longest(asked);
         state.touch |= touch;
+        Ok(())
     }
 
     /// Takes note that the store has failed to answer: nobody waits for it once more only to extend the session.
@@ -137,6 +146,11 @@ impl Request {
     /// Asks for another idle lifetime for this one session.
     pub(crate) fn set_ttl(&self, ttl: Duration) {
         self.state().facts.ttl = Some(ttl);
+    }
+
+    /// Asks for the session to end then, if not before.
+    pub(crate) fn set_end(&self, at: Timestamp) {
+        self.state().facts.ends = Some(at);
     }
 
     /// Asks the browser to keep the cookie when it is closed, or not to.
@@ -182,9 +196,11 @@ impl Request {
         let state = self.state();
         let record = state.session.stored.as_deref()?;
         let lifetimes = state.lifetimes(&self.config);
-        let wish = state.facts.ttl.filter(|ttl| record.head.ttl != Some(*ttl));
-        if let Some(ttl) = wish {
-            return Some((state.at + ttl).min(lifetimes.limit(&record.head)));
+        if state.facts.is_of_time() {
+            let mut wanted = Record::clone(record);
+            if state.facts.apply(&mut wanted) {
+                return Some(lifetimes.extended(&wanted.head, state.at));
+            }
         }
         let touches = state.touch && state.block.is_none() && self.config.watch.is_steady();
         let extends = touches && lifetimes.is_due(record, state.at);

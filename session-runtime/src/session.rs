@@ -390,6 +390,24 @@ impl<S: Schema> Session<S> {
         self.request.set_ttl(ttl);
     }
 
+    /// Ends this one session at that time, however much it is used until then: at midnight, or when an exam is over. It is kept
+    /// across requests, rotations and logins; a logout ends it with the session. Said again, it moves, earlier or later. Never past the absolute limit;
+    /// a time that is past ends the session with this request.
+    ///
+    /// ```
+    /// # use session_runtime::Session;
+    /// # use std::time::{Duration, SystemTime};
+    /// # #[derive(Session)]
+    /// # struct Exam { answers: Vec<String> }
+    /// async fn begin(mut session: Session<Exam>) {
+    ///     session.set_end(SystemTime::now() + Duration::from_secs(90 * 60));
+    /// }
+    /// # let _ = begin;
+    /// ```
+    pub fn set_end(&mut self, at: SystemTime) {
+        self.request.set_end(at.into());
+    }
+
     /// Has the browser keep the cookie when it is closed (`true`), or end it then (`false`): the box "remember me". For this
     /// one session, and kept across requests; [`CookieTransport`](crate::transport::CookieTransport::ends_with_browser) says
     /// what holds for the others. For how long the server keeps the session is [`set_ttl`](Self::set_ttl)'s.

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use axum::handler::Handler;
 use axum::routing::any;
 use session_runtime::store::Store;
+use session_runtime::transport::{CookieTransport, HeaderTransport, Transport};
 use session_runtime::{PassiveSession, Saved, Session, SessionLayer};
-use session_tests::{Handles, Site, Visitor, on_each_store};
+use session_tests::{Handles, Logs, Site, Visitor, on_each_store};
 
 const MS: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -112,6 +113,8 @@ on_each_store!(
     a_field_does_not_outlive_its_session,
     a_longer_or_shorter_ttl_is_kept_across_requests,
     no_ttl_goes_past_the_absolute_limit,
+    a_session_ends_at_the_time_that_was_said_whatever_is_done_with_it,
+    a_session_that_was_told_when_to_end_can_be_told_otherwise,
     the_extension_counts_from_loading_also_where_the_handler_is_slow_or_the_session_lapses_amid_it,
     what_has_lapsed_for_more_than_ten_minutes_is_not_revived,
     a_slower_request_never_moves_the_expiry_earlier,
@@ -443,6 +446,99 @@ async fn no_ttl_goes_past_the_absolute_limit(site: Site<impl Store>) {
     old.visit(long).await;
     till(&mut old, |till| till.total.set(2)).await;
     assert_eq!(around(&site, &old, there, DAY - HOUR / 2).await, LAPSES);
+}
+
+async fn a_session_ends_at_the_time_that_was_said_whatever_is_done_with_it(site: Site<impl Store>) {
+    let rotate = async |mut session: Session<Till>| session.rotate().await;
+    let login = async |mut session: Session<Till>| session.login("ada").await;
+    let longer = async |mut session: Session<Till>| session.set_ttl(9 * HOUR);
+    for begins in [true, false] {
+        let end: SystemTime = (site.now() + 3 * HOUR).into();
+        let bounded = async move |mut session: Session<Till>| {
+            session.total.set(1);
+            session.set_end(end);
+        };
+        let mut visitor = if begins {
+            site.visitor()
+        } else {
+            cashier(&site).await
+        };
+        assert_eq!(visitor.visit(bounded).await.status, 200);
+        site.clock.advance(HOUR - MS);
+        visitor.visit(rotate).await;
+        site.clock.advance(HOUR - MS);
+        visitor.visit(login).await;
+        visitor.visit(longer).await;
+        let shown = async move |session: Session<Till>| {
+            assert_eq!(session.expires_at(), Some(end));
+        };
+        assert_eq!(visitor.visit(shown).await.status, 200);
+        assert_eq!(around(&site, &visitor, there, HOUR + 2 * MS).await, LAPSES);
+        // It was of that session alone.
+        visitor.visit(login).await;
+        assert_eq!(around(&site, &visitor, there, HOUR).await, LAPSES);
+    }
+}
+
+async fn a_session_that_was_told_when_to_end_can_be_told_otherwise(site: Site<impl Store>) {
+    let end_after = |after: Duration| {
+        let end: SystemTime = (site.now() + after).into();
+        async move |mut session: Session<Till>| {
+            session.set_end(end);
+            let expires = session.expires_at().expect("it is stored");
+            assert!(expires <= end);
+        }
+    };
+    for (first, then, gone) in [
+        (HOUR / 2, HOUR / 4, HOUR / 4),
+        (HOUR / 4, HOUR / 2, HOUR / 2),
+        (HOUR / 2, 2 * HOUR, HOUR),
+    ] {
+        let mut visitor = cashier(&site).await;
+        for after in [first, then] {
+            assert_eq!(visitor.visit(end_after(after)).await.status, 200);
+        }
+        assert_eq!(around(&site, &visitor, there, gone).await, LAPSES);
+    }
+    let mut visitor = cashier(&site).await;
+    visitor.visit(end_after(9 * DAY)).await;
+    for _ in 0..25 {
+        site.clock.advance(HOUR - 3 * MINUTE);
+        visitor.visit(async |_: Session<Till>| ()).await;
+    }
+    assert_eq!(
+        around(&site, &visitor, there, DAY - 25 * (HOUR - 3 * MINUTE)).await,
+        LAPSES
+    );
+    let mut visitor = cashier(&site).await;
+    let past: SystemTime = (site.now() - MS).into();
+    let over = async move |mut session: Session<Till>| session.set_end(past);
+    assert_eq!(visitor.visit(over).await.status, 200);
+    assert_eq!(visitor.visit(there).await.body, "gone");
+}
+
+/// Longer than any browser keeps a cookie.
+#[derive(Session)]
+#[session(absolute = "500 days", prefix = "archive")]
+struct Archive {
+    pages: u32,
+}
+
+#[tokio::test]
+async fn a_struct_that_lives_longer_than_its_cookie_is_refused_where_it_is_extracted() {
+    let site = Site::in_memory();
+    let visit = async |mut session: Session<Archive>| session.pages.set(1);
+    let logs = Logs::capture();
+    assert_eq!(site.visitor().visit(visit).await.status, 500);
+    let hint = "set `absolute` to no more than that, or let the cookie end with the browser";
+    assert_eq!(logs.lines("ERROR", hint), 1, "{}", logs.text());
+    for transport in [
+        Transport::from(CookieTransport::new().ends_with_browser()),
+        HeaderTransport::bearer().into(),
+    ] {
+        let layer = site.layer.clone().transport(transport);
+        assert_eq!(Visitor::of(layer).visit(visit).await.status, 200);
+    }
 }
 
 /// Loads the session, and goes on after that time.

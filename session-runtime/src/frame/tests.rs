@@ -90,6 +90,7 @@ fn golden_record() -> Record {
         created: at(-1),
         ttl: Some(std::time::Duration::from_millis(0x0708)),
         limit: Some(at(0x0102)),
+        ends: None,
         secrets: golden_secrets(),
         user: Some(UserId::new("ada")),
         authenticated: Some(at(0x0304)),

@@ -20,7 +20,8 @@ impl Lifetimes {
 
     /// Returns what nothing extends the session beyond.
     pub(crate) fn limit(self, head: &Head) -> Timestamp {
-        head.limit.unwrap_or(head.created + self.absolute)
+        let limit = head.limit.unwrap_or(head.created + self.absolute);
+        head.ends.map_or(limit, |ends| limit.min(ends))
     }
 
     /// Returns `true` if an extension is worth a round trip of its own: it is, once every tenth of the lifetime, and

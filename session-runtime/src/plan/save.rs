@@ -21,6 +21,8 @@ use crate::store::KEPT_AFTER_EXPIRY;
 pub(crate) struct FactEdits {
     /// Another idle lifetime for this one session.
     pub(crate) ttl: Option<Duration>,
+    /// When it ends at the latest.
+    pub(crate) ends: Option<Timestamp>,
     /// Bound to neither address nor user agent any more.
     pub(crate) unbound: bool,
     /// Whether the browser keeps the cookie when it is closed.
@@ -28,19 +30,26 @@ pub(crate) struct FactEdits {
 }
 
 impl FactEdits {
-    pub(super) fn apply(self, record: &mut Record) -> bool {
-        let before = (record.head.ttl, record.head.unbound, record.head.kept);
+    pub(crate) fn apply(self, record: &mut Record) -> bool {
+        let head = &record.head;
+        let before = (head.ttl, head.ends, head.unbound, head.kept);
         let after = (
             self.ttl.or(before.0),
-            self.unbound || before.1,
-            self.kept.or(before.2),
+            self.ends.or(before.1),
+            self.unbound || before.2,
+            self.kept.or(before.3),
         );
         if before == after {
             return false;
         }
         let head = record.head_mut();
-        (head.ttl, head.unbound, head.kept) = after;
+        (head.ttl, head.ends, head.unbound, head.kept) = after;
         true
+    }
+
+    /// Returns `true` if it says for how long the session lives.
+    pub(crate) fn is_of_time(self) -> bool {
+        self.ttl.is_some() || self.ends.is_some()
     }
 
     pub(crate) fn is_any(self) -> bool {
@@ -190,7 +199,7 @@ impl Save<'_> {
     fn extend(&self, after: &mut Record, retimed: bool, now: Timestamp) -> bool {
         let used = self.opened.at.max(now - KEPT_AFTER_EXPIRY).min(now);
         let to = self.lifetimes.extended(&after.head, used);
-        if retimed && self.facts.ttl.is_some() {
+        if retimed && self.facts.is_of_time() {
             let timed = after.expires != to;
             after.expires = to;
             return timed;

@@ -68,18 +68,20 @@ fn head() -> impl Strategy<Value = Head> {
 /// A head that has none in it.
 fn flat_head() -> impl Strategy<Value = Head> {
     let ttl = option::of(any::<u64>().prop_map(Duration::from_millis));
-    let times = (time(), ttl, option::of(time()), option::of(time()));
+    let later = (option::of(time()), option::of(time()), option::of(time()));
+    let times = (time(), ttl, later);
     let texts = (option::of(text()), boxed_text(), boxed_text(), boxed_text());
     let flags = (any::<bool>(), any::<Option<bool>>());
     let rest = (vec(secret(), 0..6), flags, any::<u32>());
     (times, texts, rest).prop_map(|(times, texts, rest)| {
-        let (created, ttl, limit, authenticated) = times;
+        let (created, ttl, (limit, ends, authenticated)) = times;
         let (user, address, user_agent, label) = texts;
         let (secrets, (unbound, kept), brought) = rest;
         Head {
             created,
             ttl,
             limit,
+            ends,
             secrets: Secrets(secrets),
             user: user.map(UserId::from),
             authenticated,

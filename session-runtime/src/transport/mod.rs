@@ -168,11 +168,21 @@ impl Transport {
     }
 
     /// Returns what is wrong with the settings for sessions that live for `longest`, if anything is.
-    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
     pub(crate) fn check(&self, longest: Duration) -> Result<(), String> {
         match &self.0 {
             #[cfg(feature = "cookie")]
-            By::Cookie(cookie) => cookie.check().and_then(|()| cookie.check_lifetime(longest)),
+            By::Cookie(cookie) => cookie.check()?,
+            By::Header(_) => {}
+        }
+        self.check_lifetime(longest)
+    }
+
+    /// Returns what is wrong with sessions that live for `longest`, if anything is.
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn check_lifetime(&self, longest: Duration) -> Result<(), String> {
+        match &self.0 {
+            #[cfg(feature = "cookie")]
+            By::Cookie(cookie) => cookie.check_lifetime(longest),
             By::Header(_) => Ok(()),
         }
     }

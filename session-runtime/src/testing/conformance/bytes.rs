@@ -147,6 +147,7 @@ fn full_head() -> Head {
         created: Timestamp::from_millis(1_793_491_200_001),
         ttl: Some(Duration::from_millis(1_234_567)),
         limit: Some(Timestamp::from_millis(1_793_491_200_002)),
+        ends: Some(Timestamp::from_millis(1_793_491_200_007)),
         secrets: secrets(Timestamp::from_millis(1_793_491_200_003), 7),
         user: Some(UserId::new(odd_text(200))),
         authenticated: Some(Timestamp::from_millis(1_793_491_200_004)),
@@ -207,10 +208,11 @@ pub(super) async fn every_member_of_a_head_comes_back<S: Store>(trial: &Trial<S>
 
 pub(super) async fn each_member_of_a_head_comes_back_alone<S: Store>(trial: &Trial<S>) {
     let full = full_head();
-    let take: [fn(&mut Head, Head); 11] = [
+    let take: [fn(&mut Head, Head); 12] = [
         |head, full| head.created = full.created,
         |head, full| head.ttl = full.ttl,
         |head, full| head.limit = full.limit,
+        |head, full| head.ends = full.ends,
         |head, full| head.secrets = full.secrets,
         |head, full| head.user = full.user,
         |head, full| head.authenticated = full.authenticated,
