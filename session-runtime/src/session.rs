@@ -310,8 +310,8 @@ impl<S: Schema> Session<S> {
         login
     }
 
-    /// Ends the browser's session. What was changed of the user's is written before, and kept for the next login. What is
-    /// set after this begins a new session, and so does a flash that this request has set before. For a guest it does
+    /// Ends the browser's session. What was changed of the user's is written before, and kept for the next login. What this request
+    /// sets after this begins a new session, and so does a flash that this request has set before. For a guest it does
     /// nothing.
     ///
     /// Under an id from before a login it ends the session only while nobody has presented the new id. Once that has
