@@ -218,7 +218,9 @@ async fn swap_once(
     deadline: Instant,
 ) -> Result<Swapped, StoreError> {
     if let Some(store) = config.store.at_once() {
-        return store.swap(key, before, after);
+        let answer = store.swap(key, before, after);
+        config.health.answered_at_once(Call::Swap, &answer);
+        return answer;
     }
     let answer = config.store.swap(key, before, after);
     in_time(config, Call::Swap, deadline, answer).await
@@ -313,7 +315,9 @@ pub(crate) async fn load(
     deadline: Instant,
 ) -> Result<Option<Arc<Record>>, StoreError> {
     if let Some(store) = config.store.at_once() {
-        return store.load(key);
+        let answer = store.load(key);
+        config.health.answered_at_once(Call::Load, &answer);
+        return answer;
     }
     let answer = match freshness {
         Freshness::Near => config.store.load(key),

@@ -1,5 +1,6 @@
 //! Whether the store answers: what its calls take and fail with, and since when it is away.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -12,6 +13,8 @@ pub(crate) struct Health {
     /// What logs and metrics call it.
     name: String,
     outage: Mutex<Option<Outage>>,
+    /// Whether there is one: what answers at once has no time for more.
+    is_away: AtomicBool,
 }
 
 /// The store has not answered for some time.
@@ -43,18 +46,33 @@ impl Health {
         Self {
             name,
             outage: Mutex::default(),
+            is_away: AtomicBool::new(false),
         }
     }
 
     /// Takes note of an answer, or that none came: the first that fails is logged, and the first that does not again.
     pub(crate) fn answered<T>(&self, call: Call, begun: Instant, answer: &Result<T, StoreError>) {
-        let cause = answer.as_ref().err().map(StoreError::label);
-        observe::store_call(&self.name, call.name(), begun, cause);
+        observe::store_call(&self.name, call.name(), begun);
+        self.note(call, begun, answer);
+    }
+
+    /// Does the same for a store that answers at once: it costs nothing while all is well, so nothing is measured.
+    pub(crate) fn answered_at_once<T>(&self, call: Call, answer: &Result<T, StoreError>) {
+        if answer.is_err() || self.is_away.load(Ordering::Relaxed) {
+            self.note(call, Instant::now(), answer);
+        }
+    }
+
+    fn note<T>(&self, call: Call, begun: Instant, answer: &Result<T, StoreError>) {
+        if let Err(error) = answer {
+            observe::store_error(&self.name, call.name(), error.label());
+        }
         let mut outage = self.outage();
         match (answer, &mut *outage) {
             (Ok(_), Some(over)) => {
                 let (lasted, failed) = (over.since.elapsed(), over.failed);
                 *outage = None;
+                self.is_away.store(false, Ordering::Relaxed);
                 drop(outage);
                 observe::reachable(&self.name, lasted, failed);
             }
@@ -62,6 +80,7 @@ impl Health {
             (Err(error), none @ None) if error.is_away() => {
                 let (since, failed) = (begun, 1);
                 *none = Some(Outage { since, failed });
+                self.is_away.store(true, Ordering::Relaxed);
                 drop(outage);
                 observe::unreachable(&self.name, Causes(error));
             }

@@ -16,24 +16,20 @@ macro_rules! count {
     };
 }
 
-/// The store has answered, or not.
+/// A store outside of the process has answered, or not.
 #[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
-pub(crate) fn store_call(
-    store: &str,
-    call: &'static str,
-    begun: Instant,
-    cause: Option<&'static str>,
-) {
+pub(crate) fn store_call(store: &str, call: &'static str, begun: Instant) {
     #[cfg(feature = "metrics")]
-    {
-        let store = store.to_owned();
-        metrics::histogram!("session_store_seconds", "store" => store.clone(), "call" => call)
-            .record(begun.elapsed());
-        if let Some(cause) = cause {
-            metrics::counter!("session_store_errors_total", "store" => store, "call" => call, "cause" => cause)
-                .increment(1);
-        }
-    }
+    metrics::histogram!("session_store_seconds", "store" => store.to_owned(), "call" => call)
+        .record(begun.elapsed());
+}
+
+/// A call of the store has failed.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables))]
+pub(crate) fn store_error(store: &str, call: &'static str, cause: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("session_store_errors_total", "store" => store.to_owned(), "call" => call, "cause" => cause)
+        .increment(1);
 }
 
 /// The store does not answer any more.

@@ -1,5 +1,7 @@
 //! An outage of the store, as whoever operates the app sees it: one line at its start, one at its end, and metrics that move.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,9 +11,9 @@ use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use http::{Request, StatusCode};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use session_runtime::store::Store;
-use session_runtime::{Error, Session, UserId};
-use session_tests::{Browser, Fault, Logs, Site, on_each_store};
+use session_runtime::store::{AtOnce, MemoryStore, Record, Store, StoreError, Swapped, Swept};
+use session_runtime::{Error, Key, Session, SessionLayer, UserId};
+use session_tests::{Browser, Fault, Logs, Site, Visitor, on_each_store};
 
 #[derive(Session)]
 struct Shop {
@@ -116,6 +118,114 @@ async fn an_outage_is_one_line_at_its_start_and_one_at_its_end_and_moves_metrics
     site.store.plan([Fault::Before]);
     visitor.visit(visit).await;
     assert_eq!(logs.lines("ERROR", "session"), 2);
+}
+
+/// Answers at once, or not at all.
+struct Moody {
+    inner: MemoryStore,
+    is_away: AtomicBool,
+}
+
+impl Moody {
+    fn is_there(&self) -> Result<(), StoreError> {
+        let is_away = self.is_away.load(Ordering::SeqCst);
+        (!is_away)
+            .then_some(())
+            .ok_or_else(|| StoreError::unavailable("planned"))
+    }
+}
+
+impl AtOnce for Moody {
+    fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        self.is_there()?;
+        Store::at_once(&self.inner).expect("it does").load(key)
+    }
+
+    fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        self.is_there()?;
+        let inner = Store::at_once(&self.inner).expect("it does");
+        inner.swap(key, before, after)
+    }
+}
+
+impl Store for Moody {
+    fn name(&self) -> String {
+        "Moody".to_owned()
+    }
+
+    fn at_once(&self) -> Option<&dyn AtOnce> {
+        Some(self)
+    }
+
+    async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        AtOnce::load(self, key)
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        before: Option<&Arc<Record>>,
+        after: &Arc<Record>,
+    ) -> Result<Swapped, StoreError> {
+        AtOnce::swap(self, key, before, after)
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
+        self.inner.sweep(limit).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_a_store_that_answers_at_once_is_told_of_in_the_same_way() {
+    let recorder = DebuggingRecorder::new();
+    let counters = recorder.snapshotter();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let logs = Logs::capture();
+    let store = Arc::new(Moody {
+        inner: MemoryStore::new(),
+        is_away: AtomicBool::new(false),
+    });
+    let layer = SessionLayer::new(Arc::clone(&store)).sweep_every(None);
+    let mut visitor = Visitor::of(layer);
+    visitor.visit(visit).await;
+    visitor.visit(visit).await;
+    assert_eq!(
+        taken(&counters),
+        [],
+        "nothing is measured while all is well"
+    );
+
+    store.is_away.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let reply = visitor.visit(visit).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let mut newcomer = Visitor::of(SessionLayer::new(Arc::clone(&store)).sweep_every(None));
+    newcomer.visit(visit).await;
+    let down = taken(&counters);
+    for (name, expected) in [
+        ("session_store_errors_total Moody load unavailable", 3),
+        ("session_store_errors_total Moody swap unavailable", 1),
+        ("session_unavailable_total unavailable", 4),
+    ] {
+        assert_eq!(count(&down, name), expected, "{down:?}");
+    }
+    // One for each layer that sees it.
+    assert_eq!(logs.lines("ERROR", "not reachable"), 2, "{}", logs.text());
+
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    store.is_away.store(false, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(visitor.visit(visit).await.status, StatusCode::OK);
+    }
+    let end = "is reachable again after 12s store=\"Moody\" failed=3";
+    assert_eq!(logs.lines("WARN", "reachable again"), 1, "{}", logs.text());
+    assert_eq!(logs.lines("WARN", end), 1, "{}", logs.text());
 }
 
 #[tokio::test]
