@@ -73,6 +73,51 @@ fn a_manifest_says_what_a_registry_shows() {
     }
 }
 
+/// Returns a version's first two numbers.
+fn numbers(version: &str) -> (u32, u32) {
+    let mut numbers = version
+        .split('.')
+        .map(|number| number.parse().expect(version));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// That what is called of std is as old, clippy's `incompatible_msrv` checks.
+#[test]
+fn no_dependency_asks_for_a_newer_compiler_than_is_promised() {
+    let about = cargo(&["-vV"]);
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.expect("cargo says where it runs");
+    // What other systems need is not there, offline.
+    let all = [
+        "metadata",
+        "--format-version",
+        "1",
+        "--all-features",
+        "--filter-platform",
+        host,
+    ];
+    let metadata: Value = serde_json::from_str(&cargo(&all)).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let ours = packages
+        .iter()
+        .find(|package| package["name"] == PUBLISHED[1]);
+    let promised = ours.expect("it is there")["rust_version"]
+        .as_str()
+        .expect("a version");
+    let newer: Vec<_> = packages
+        .iter()
+        .filter(|package| {
+            let asked = package["rust_version"].as_str();
+            asked.is_some_and(|asked| numbers(asked) > numbers(promised))
+        })
+        .map(|package| format!("{} {}", package["name"], package["rust_version"]))
+        .collect();
+    assert!(
+        packages.len() > 100 && newer.is_empty(),
+        "newer than {promised}: {newer:?}"
+    );
+}
+
 /// A relative link leads nowhere from a registry's page, and somewhere else from rustdoc's.
 #[test]
 fn links_in_the_docs_lead_there_from_wherever_they_are_read() {
