@@ -302,6 +302,14 @@ const NODES: usize = 3;
 /// not to bring that about.
 const NODE_TIMEOUT: &str = "60000";
 
+/// What makes a server a node.
+const NODE: [&str; 4] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    NODE_TIMEOUT,
+];
+
 impl RedisCluster {
     /// Starts a Cluster. `None` if this machine has no Redis.
     ///
@@ -329,13 +337,7 @@ impl RedisCluster {
     fn start_in(folder: impl Fn() -> Folder) -> Option<Self> {
         let mut nodes = Vec::new();
         for _ in 0..NODES {
-            let options = [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                NODE_TIMEOUT,
-            ];
-            nodes.push(RedisServer::start_in(folder(), &options)?);
+            nodes.push(RedisServer::start_in(folder(), &NODE)?);
         }
         let cluster = Self { nodes };
         cluster.meet();
@@ -353,12 +355,21 @@ impl RedisCluster {
             let port = node.port().to_string();
             let () = self.nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port]);
         }
-        for node in &self.nodes {
-            wait_until("the nodes know each other", || {
-                let info: String = node.command(&["CLUSTER", "INFO"]);
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-            });
-        }
+        know_each_other(self.nodes.iter());
+    }
+
+    /// Has another node join, which has no slots yet.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[must_use = "it is killed when it drops"]
+    pub fn join(&self) -> RedisServer {
+        let node = RedisServer::start(&NODE).expect("what has three servers has four");
+        let port = node.port().to_string();
+        let () = self.nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+        know_each_other(self.nodes.iter().chain([&node]));
+        node
     }
 
     /// Its nodes.
@@ -376,6 +387,16 @@ impl RedisCluster {
         let urls: Vec<_> = urls.iter().map(String::as_str).collect();
         let store = fresh().connect_cluster(&urls).await;
         store.expect("the Cluster answers")
+    }
+}
+
+fn know_each_other<'a>(nodes: impl Iterator<Item = &'a RedisServer> + Clone) {
+    let known = format!("cluster_known_nodes:{}\r", nodes.clone().count());
+    for node in nodes {
+        wait_until("the nodes know each other", || {
+            let info: String = node.command(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok") && info.contains(&known)
+        });
     }
 }
 

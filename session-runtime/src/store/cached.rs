@@ -27,7 +27,8 @@ const CAPACITY: usize = 64 << 20;
 ///
 /// The server tells each instance of every change to a session (`CLIENT TRACKING` with `BCAST`), usually within a
 /// millisecond. Four times a second it is proven that these messages arrive; when they do not, loads go to the
-/// server. So whatever fails, a session that was revoked or changed by another instance is not read as it was for
+/// server. On a Cluster this goes for each primary, and where that is not proven of one, nothing is read from memory. So
+/// whatever fails, a session that was revoked or changed by another instance is not read as it was for
 /// longer than a second: [`with_staleness`](Self::with_staleness). What this instance writes it sees at once.
 ///
 /// Swaps are decided by the server as ever: what was read too early is stale, and is merged.
@@ -69,9 +70,9 @@ impl CachedStore<RedisStore> {
     ///
     /// # Errors
     ///
-    /// If the store is over a Cluster or over a connection of the app's own: nobody tells of changes there.
+    /// If the store is over a connection of the app's own: nobody tells of changes there.
     pub fn new(store: RedisStore) -> Result<Self, RedisConnectError> {
-        if store.client().is_none() {
+        if !store.has_shards() {
             return Err(RedisConnectError::untold());
         }
         Ok(Self {
@@ -128,9 +129,8 @@ impl CachedStore<RedisStore> {
     /// Starts watching with the first call, when a runtime is sure to be there.
     fn watch(&self) {
         self.watching.call_once(|| {
-            if let Some(watch) = Watch::new(&self.store, &self.near) {
-                tokio::spawn(watch.run());
-            }
+            let watch = Watch::new(&self.store, &self.near);
+            tokio::spawn(watch.run());
         });
     }
 }

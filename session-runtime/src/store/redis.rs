@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, Cmd};
+use redis::Cmd;
+use redis::aio::MultiplexedConnection;
 
 use crate::error::StoreError;
 use crate::key::Key;
@@ -20,10 +21,14 @@ mod options;
 mod primary;
 mod script;
 mod sentinel;
+mod shard;
+#[cfg(feature = "redis-cluster")]
+mod topology;
 mod wire;
 
 pub use fault::RedisConnectError;
 pub use options::RedisOptions;
+pub(super) use shard::Shard;
 
 use fault::Failure;
 use link::{Asked, Link};
@@ -111,9 +116,23 @@ impl RedisStore {
         Ok(self)
     }
 
-    /// Returns what another connection to its server is made with, if that is known.
-    pub(super) fn client(&self) -> Option<&Client> {
-        self.link.client()
+    /// Returns `true` if it is known how other connections to its servers are made.
+    pub(super) fn has_shards(&self) -> bool {
+        self.link.has_shards()
+    }
+
+    /// Returns the servers that have the records just now.
+    pub(super) async fn shards(&self) -> Result<Vec<Shard>, StoreError> {
+        Ok(self.link.shards().await?)
+    }
+
+    /// Returns `true` if these are still the servers that have the records; to each of them, there is one of the connections.
+    pub(super) async fn is_still(
+        &self,
+        shards: &[Shard],
+        connections: &mut [MultiplexedConnection],
+    ) -> Result<bool, StoreError> {
+        Ok(self.link.is_still(shards, connections).await?)
     }
 
     pub(super) fn prefix(&self) -> &str {

@@ -13,10 +13,10 @@ use super::{
 };
 
 /// A slot on its way from one node to another.
-struct Migration<'a> {
-    slot: String,
-    from: &'a RedisServer,
-    to: &'a RedisServer,
+pub(super) struct Migration<'a> {
+    pub(super) slot: String,
+    pub(super) from: &'a RedisServer,
+    pub(super) to: &'a RedisServer,
 }
 
 impl<'a> Migration<'a> {
@@ -36,7 +36,7 @@ impl<'a> Migration<'a> {
         (migration, name)
     }
 
-    fn begin(&self) {
+    pub(super) fn begin(&self) {
         let [from, to] =
             [self.from, self.to].map(|node| node.command::<String>(&["CLUSTER", "MYID"]));
         let () = self
@@ -47,7 +47,7 @@ impl<'a> Migration<'a> {
             .command(&["CLUSTER", "SETSLOT", &self.slot, "MIGRATING", &to]);
     }
 
-    fn migrate(&self, key: &str) {
+    pub(super) fn migrate(&self, key: &str) {
         let port = self.to.port().to_string();
         let () = self
             .from
@@ -59,7 +59,7 @@ impl<'a> Migration<'a> {
             .command(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "100"])
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         let to: String = self.to.command(&["CLUSTER", "MYID"]);
         for node in [self.to, self.from] {
             let () = node.command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &to]);

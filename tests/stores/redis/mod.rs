@@ -69,6 +69,19 @@ async fn a_cached_store_keeps_every_promise() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn so_does_one_on_a_cluster() {
+    let Some(cluster) = RedisCluster::shared() else {
+        return;
+    };
+    for case in cases() {
+        conformance_case(case, async |_| {
+            CachedStore::new(cluster.store().await).expect("it tells of changes")
+        })
+        .await;
+    }
+}
+
 /// Connects a store that waits for its server however busy this machine is.
 async fn connect(url: &str) -> RedisStore {
     let options = RedisStore::options().timeout(PATIENCE);

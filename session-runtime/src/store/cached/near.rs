@@ -18,9 +18,9 @@ const OUTSTANDING: usize = 16;
 
 /// Records of which every change has been told, as far as the last beat proves it.
 ///
-/// A *beat* is sent through the store and comes back on the connection that tells of changes. Then all that was
-/// changed before it was sent has been told, and is gone from here. So what is served is never older than the
-/// last beat.
+/// A *beat* is sent through the store, to each server that has records, and comes back on the connections on which these tell
+/// of changes. Then all that was changed before it was sent has been told, and is gone from here. So what is served is
+/// never older than the last beat.
 pub(super) struct Near {
     state: Mutex<State>,
     staleness: Duration,
@@ -34,10 +34,10 @@ struct State {
     older: Generation,
     /// The loads under way, and whether the record has changed meanwhile.
     loading: HashMap<Key, Loading>,
-    /// Which connection tells of changes; none has told of those before it.
+    /// Which connections tell of changes; none has told of those before them.
     watch: u64,
-    /// The last beats, and when they were sent.
-    beats: VecDeque<(u64, Instant)>,
+    /// The last beats.
+    beats: VecDeque<Beat>,
     beat: u64,
     /// When the last beat that came back was sent.
     proven: Option<Instant>,
@@ -61,6 +61,13 @@ impl Generation {
         self.used -= cost(&record);
         Some(record)
     }
+}
+
+struct Beat {
+    number: u64,
+    sent: Instant,
+    /// What has yet to come back.
+    awaited: Vec<usize>,
 }
 
 #[derive(Default)]
@@ -139,12 +146,16 @@ impl Near {
         state.beats.clear();
     }
 
-    /// The number of a beat that is sent now.
-    pub(super) fn beat(&self) -> u64 {
+    /// Returns the number of a beat that is sent now, and whose parts have these numbers.
+    pub(super) fn beat(&self, parts: impl IntoIterator<Item = usize>) -> u64 {
         let mut state = self.state();
         state.beat += 1;
         let number = state.beat;
-        state.beats.push_back((number, Instant::now()));
+        state.beats.push_back(Beat {
+            number,
+            sent: Instant::now(),
+            awaited: parts.into_iter().collect(),
+        });
         if state.beats.len() > OUTSTANDING {
             state.beats.pop_front();
         }
@@ -156,11 +167,16 @@ impl Near {
         self.state().proven
     }
 
-    /// A beat has come back.
-    pub(super) fn prove(&self, number: u64) {
+    /// Takes note that a part of a beat has come back; with the last one, it is proven.
+    pub(super) fn prove(&self, number: u64, part: usize) {
         let mut state = self.state();
-        let found = state.beats.iter().find(|(beat, _)| *beat == number);
-        if let Some((_, sent)) = found.copied() {
+        let mut beats = state.beats.iter_mut();
+        let Some(beat) = beats.find(|beat| beat.number == number) else {
+            return;
+        };
+        beat.awaited.retain(|awaited| *awaited != part);
+        if beat.awaited.is_empty() {
+            let sent = beat.sent;
             state.proven = state.proven.max(Some(sent));
         }
     }
@@ -261,7 +277,7 @@ mod tests {
     /// One that is told of changes, and has just been proven.
     fn proven(capacity: usize) -> Near {
         let near = Near::new(Duration::from_secs(60 * 60), capacity);
-        near.prove(near.beat());
+        near.prove(near.beat([0]), 0);
         near
     }
 
@@ -300,25 +316,37 @@ mod tests {
         for lose in [Near::forget_all, Near::end] {
             let load = near.load(&key);
             lose(&near);
-            near.prove(near.beat());
+            near.prove(near.beat([0]), 0);
             load.keep(&record(10));
             assert_eq!(near.get(&key), None);
         }
     }
 
+    #[test]
+    fn a_beat_is_proven_when_all_of_it_is_back() {
+        let near = Near::new(Duration::from_secs(60 * 60), 10_000);
+        let (first, second) = (near.beat([0, 1]), near.beat([0, 1]));
+        for (number, part) in [(first, 0), (first, 0), (second, 1), (first, 2)] {
+            near.prove(number, part);
+            assert_eq!(near.proven(), None);
+        }
+        near.prove(first, 1);
+        assert!(near.proven().is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_not_proven_is_not_served() {
         let near = Near::new(Duration::from_secs(1), 10_000);
-        let early = near.beat();
+        let early = near.beat([0]);
         tokio::time::advance(Duration::from_millis(600)).await;
-        near.prove(early);
+        near.prove(early, 0);
         keep(&near, 1, &record(10));
         assert!(near.get(&key(1)).is_some());
         tokio::time::advance(Duration::from_millis(400)).await;
         assert_eq!(near.get(&key(1)), None, "a second since it was sent");
-        near.prove(early + 1);
+        near.prove(early + 1, 0);
         assert_eq!(near.get(&key(1)), None, "that beat was never sent");
-        near.prove(near.beat());
+        near.prove(near.beat([0]), 0);
         assert!(near.get(&key(1)).is_some());
     }
 
@@ -328,14 +356,14 @@ mod tests {
         keep(&near, 1, &record(10));
         let key = key(1);
         let load = near.load(&key);
-        near.prove(near.beat());
+        near.prove(near.beat([0]), 0);
         load.keep(&record(10));
         assert_eq!(near.get(&key), None, "no beat had come back");
 
         let load = near.load(&key);
         tokio::time::advance(Duration::from_secs(1)).await;
         load.keep(&record(10));
-        near.prove(near.beat());
+        near.prove(near.beat([0]), 0);
         assert_eq!(near.get(&key), None, "the last beat was too old");
         keep(&near, 1, &record(10));
         assert!(near.get(&key).is_some());

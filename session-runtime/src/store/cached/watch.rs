@@ -1,4 +1,4 @@
-//! The connection on which the server tells of changes.
+//! The connections on which the servers tell of changes.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,41 +11,47 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::near::Near;
-use crate::store::redis::RedisStore;
+use crate::error::{Causes, StoreError};
+use crate::store::redis::{RedisStore, Shard};
 
 /// How many beats there are while a record may be served: some may be late, or get lost.
 const BEATS: u32 = 4;
 
-/// How long to wait before a new connection is made, at most; and how often that doubles if none can be.
+/// How long to wait before new connections are made, at most; and how often that doubles if none can be.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST: u32 = 5;
 
-/// Publishes a beat. It need not say what it writes, so that a server which is the primary no more refuses it,
-/// where it would take a mere `PUBLISH`; and it takes no room.
+/// Changes a key that is not there, and leaves none. A server that is the primary no more refuses it. It takes no room.
 const BEAT: &str = "#!lua flags=allow-oom
-return redis.call('PUBLISH', ARGV[1], ARGV[2])";
+redis.call('HSET', KEYS[1], 'n', 1)
+redis.call('HDEL', KEYS[1], 'n')";
 
 /// What is watched, and for whom.
 pub(super) struct Watch {
     store: RedisStore,
-    client: Client,
     near: Weak<Near>,
-    /// Where beats come back.
-    channel: String,
+    /// What the keys of its beats begin with, behind the prefix of the store.
+    beats: String,
+}
+
+/// A server that tells of changes: the number is that of its part of each beat.
+struct Teller {
+    part: usize,
+    near: Weak<Near>,
+    store: RedisStore,
+    /// What the keys of beats begin with.
+    beats: String,
+    /// Whom to tell that its connection is lost.
+    lost: Arc<Notify>,
 }
 
 impl Watch {
-    /// `None` if the store does not know the way to its server.
-    pub(super) fn new(store: &RedisStore, near: &Arc<Near>) -> Option<Self> {
-        let info = store.client()?.get_connection_info().clone();
-        let settings = info.redis_settings().clone();
-        let info = info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3));
-        Some(Self {
-            client: Client::open(info).ok()?,
+    pub(super) fn new(store: &RedisStore, near: &Arc<Near>) -> Self {
+        Self {
             near: Arc::downgrade(near),
-            channel: format!("{}beat:{:016x}", store.prefix(), rand::random::<u64>()),
+            beats: format!("beat:{:016x}:", rand::random::<u64>()),
             store: store.clone(),
-        })
+        }
     }
 
     /// Watches until nobody wants the records any more.
@@ -56,6 +62,7 @@ impl Watch {
                 Ok(()) => 0,
                 Err(error) => {
                     if failures == 0 {
+                        let error = Causes(&error);
                         tracing::warn!(%error, "sessions are not cached just now: Redis does not tell of changes");
                     }
                     failures + 1
@@ -69,22 +76,26 @@ impl Watch {
         }
     }
 
-    /// Until the connection is lost, or no beat comes back.
-    async fn connect_and_beat(&self, near: Arc<Near>) -> RedisResult<()> {
+    /// Until a connection is lost, no beat comes back, or other servers have the records.
+    async fn connect_and_beat(&self, near: Arc<Near>) -> Result<(), StoreError> {
         let (period, patience) = (near.staleness() / BEATS, self.store.patience());
         let lost = Arc::new(Notify::new());
-        let _connection = match timeout(patience * 2, self.connect(&near, &lost)).await {
-            Ok(connection) => connection?,
-            Err(_) => return Ok(()),
-        };
+        let shards = self.store.shards().await?;
+        let mut connections = Vec::new();
+        for (part, shard) in shards.iter().enumerate() {
+            let connection = timeout(patience * 2, self.connect(part, shard, &lost)).await;
+            let connection = connection.map_err(|_| StoreError::timeout())?;
+            connections.push(connection.map_err(StoreError::unavailable)?);
+        }
         let silence = near.staleness().max(patience) * 2;
         drop(near);
         let mut heard = Instant::now();
         while let Some(near) = self.near.upgrade() {
-            self.beat(&near).await;
+            let is_still = self.beat(&near, &shards, &mut connections).await?;
             heard = near.proven().unwrap_or(heard);
             drop(near);
-            if heard.elapsed() > silence || timeout(period, lost.notified()).await.is_ok() {
+            let is_over = !is_still || heard.elapsed() > silence;
+            if is_over || timeout(period, lost.notified()).await.is_ok() {
                 break;
             }
         }
@@ -93,27 +104,33 @@ impl Watch {
 
     async fn connect(
         &self,
-        near: &Arc<Near>,
+        part: usize,
+        shard: &Shard,
         lost: &Arc<Notify>,
     ) -> RedisResult<MultiplexedConnection> {
-        let (told, names, gone) = (Arc::downgrade(near), self.store.clone(), Arc::clone(lost));
+        let teller = Teller {
+            part,
+            near: Weak::clone(&self.near),
+            store: self.store.clone(),
+            beats: format!("{}{}", self.store.prefix(), self.beats),
+            lost: Arc::clone(lost),
+        };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.store.patience()))
+            .set_response_timeout(Some(self.store.patience()))
             .set_push_sender(move |push| {
-                match told.upgrade() {
-                    Some(near) => tell(&near, &names, push, &gone),
-                    None => gone.notify_one(),
-                }
+                teller.tell(push);
                 Ok::<_, SendError>(())
             });
-        let client = &self.client;
+        let settings = shard.info().redis_settings().clone();
+        let settings = settings.set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(shard.info().clone().set_redis_settings(settings))?;
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
-        connection.subscribe(&self.channel).await?;
         let mut track = cmd("CLIENT");
         track.arg("TRACKING").arg("ON").arg("BCAST");
-        for prefix in ["session:", "user:"] {
+        for prefix in ["session:", "user:", &self.beats] {
             track
                 .arg("PREFIX")
                 .arg(format!("{}{prefix}", self.store.prefix()));
@@ -122,37 +139,68 @@ impl Watch {
         Ok(connection)
     }
 
-    /// Sends a beat the way that loads and commits go. Without an answer it does not come back either.
-    async fn beat(&self, near: &Near) {
-        let number = near.beat();
-        let mut beat = cmd("EVAL");
-        beat.arg(BEAT).arg(0).arg(&self.channel).arg(number);
-        self.store.send(&beat).await;
+    /// Sends a beat the way that loads and commits go, to each server that may have a record; and asks whether they are still
+    /// the ones that have. Without an answer it does not come back either.
+    async fn beat(
+        &self,
+        near: &Near,
+        shards: &[Shard],
+        connections: &mut [MultiplexedConnection],
+    ) -> Result<bool, StoreError> {
+        let prefix = self.store.prefix();
+        let parts = (0..shards.len()).filter(|part| shards[*part].may_have(prefix));
+        // One part more: that these are the servers.
+        let number = near.beat(parts.clone().chain([shards.len()]));
+        for part in parts {
+            let key = shards[part].key(prefix, &format!("{}{number}:{part}", self.beats));
+            let mut beat = cmd("EVAL");
+            beat.arg(BEAT).arg(1).arg(key);
+            self.store.send(&beat).await;
+        }
+        let is_still = self.store.is_still(shards, connections).await?;
+        if is_still {
+            near.prove(number, shards.len());
+        }
+        Ok(is_still)
     }
 }
 
-/// Does what the server says. It is called in the order of its messages, by whoever reads the connection.
-fn tell(near: &Near, names: &RedisStore, push: PushInfo, lost: &Notify) {
-    match push.kind {
-        PushKind::Invalidate => match push.data.into_iter().next() {
-            Some(Value::Array(records)) => {
-                for record in &records {
-                    if let Some(key) = text(record).and_then(|record| names.key(record)) {
-                        near.forget(&key);
+impl Teller {
+    /// Does what the server says. It is called in the order of its messages, by whoever reads the connection.
+    fn tell(&self, push: PushInfo) {
+        let Some(near) = self.near.upgrade() else {
+            return self.lost.notify_one();
+        };
+        match push.kind {
+            PushKind::Invalidate => match push.data.into_iter().next() {
+                Some(Value::Array(keys)) => {
+                    for key in keys.iter().filter_map(text) {
+                        self.changed(&near, key);
                     }
                 }
-            }
-            // All that there was is gone.
-            _ => near.forget_all(),
-        },
-        PushKind::Message => {
-            let number = push.data.get(1).and_then(text);
-            if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                near.prove(number);
-            }
+                // All that there was is gone.
+                _ => near.forget_all(),
+            },
+            PushKind::Disconnection => self.lost.notify_one(),
+            _ => {}
         }
-        PushKind::Disconnection => lost.notify_one(),
-        _ => {}
+    }
+
+    /// Takes note of a key that has changed: of a record, or of a beat.
+    fn changed(&self, near: &Near, key: &str) {
+        if let Some(beat) = key.strip_prefix(&self.beats) {
+            // It may have come from where another one was expected.
+            let mut words = beat.split(':');
+            let (number, part) = (words.next(), words.next());
+            if let (Some(Ok(number)), Some(Ok(part))) =
+                (number.map(str::parse), part.map(str::parse))
+                && part == self.part
+            {
+                near.prove(number, part);
+            }
+        } else if let Some(key) = self.store.key(key) {
+            near.forget(&key);
+        }
     }
 }
 

@@ -269,7 +269,7 @@ impl fmt::Display for RedisConnectError {
                 "the URL asks for TLS: depend on `redis` with its feature `tokio-rustls-comp` or `tokio-native-tls-comp`",
             ),
             Kind::Untold => f.write_str(
-                "a Cluster, or a connection of the app's own, does not tell of changes: use the store without a cache",
+                "a connection of the app's own does not tell of changes: use the store without a cache, or let it connect by itself",
             ),
             Kind::Denied => write!(
                 f,

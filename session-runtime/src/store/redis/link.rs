@@ -4,14 +4,23 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+#[cfg(feature = "redis-cluster")]
+use redis::ConnectionInfo;
+use redis::aio::{
+    ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
+};
 #[cfg(feature = "redis-cluster")]
 use redis::cluster_async::ClusterConnection;
+#[cfg(feature = "redis-cluster")]
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Client, Cmd, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
 use super::fault::Failure;
 use super::primary::Primary;
+use super::shard::Shard;
+#[cfg(feature = "redis-cluster")]
+use super::topology;
 use crate::error::StoreError;
 
 /// How often a connection may be given up for a new one.
@@ -36,7 +45,7 @@ enum To {
     Server(Arc<Server>),
     Primary(Arc<Primary>),
     #[cfg(feature = "redis-cluster")]
-    Cluster(Cluster),
+    Cluster(Arc<Cluster>),
 }
 
 /// How often a server may have run a command.
@@ -69,7 +78,7 @@ impl Link {
     #[cfg(feature = "redis-cluster")]
     pub(super) fn to_cluster(cluster: Cluster, patience: Duration) -> Self {
         Self {
-            to: To::Cluster(cluster),
+            to: To::Cluster(Arc::new(cluster)),
             patience,
         }
     }
@@ -78,13 +87,53 @@ impl Link {
         self.patience
     }
 
-    /// Returns what another connection is made with, if that is known.
-    pub(super) fn client(&self) -> Option<&Client> {
+    /// Returns `true` if it is known how other connections to the servers are made.
+    pub(super) fn has_shards(&self) -> bool {
         match &self.to {
-            To::Server(server) => server.client.as_ref(),
-            To::Primary(_) => None,
+            To::Server(server) => server.client.is_some(),
+            To::Primary(_) => true,
             #[cfg(feature = "redis-cluster")]
-            To::Cluster(_) => None,
+            To::Cluster(cluster) => cluster.info.is_some(),
+        }
+    }
+
+    /// Returns the servers that have the records just now, in an order that stays.
+    pub(super) async fn shards(&self) -> Result<Vec<Shard>, Failure> {
+        match &self.to {
+            To::Server(server) => {
+                let info = server.client.iter().map(Client::get_connection_info);
+                Ok(info.cloned().map(Shard::whole).collect())
+            }
+            To::Primary(primary) => Ok(vec![Shard::whole(self.wait(primary.info()).await?)]),
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => self.wait(cluster.shards()).await,
+        }
+    }
+
+    /// Returns `true` if these are still the servers that have the records; to each of them, there is one of the
+    /// connections. On a Cluster all of them have to say so.
+    pub(super) async fn is_still(
+        &self,
+        shards: &[Shard],
+        connections: &mut [MultiplexedConnection],
+    ) -> Result<bool, Failure> {
+        match &self.to {
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => {
+                for connection in connections {
+                    let ask = topology::ask();
+                    let view = extracted(connection.req_packed_command(&ask));
+                    if cluster.read(self.wait(view).await?)? != shards {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            _ => {
+                #[cfg(not(feature = "redis-cluster"))]
+                let _ = connections;
+                Ok(self.shards().await? == shards)
+            }
         }
     }
 
@@ -176,8 +225,9 @@ impl fmt::Debug for Link {
 
 /// A Cluster.
 #[cfg(feature = "redis-cluster")]
-#[derive(Clone)]
 pub(super) struct Cluster {
+    /// How to be let in by a node. `None` if the connections are the app's own.
+    pub(super) info: Option<ConnectionInfo>,
     /// Asks once. `None` if the connections are the app's own.
     pub(super) once: Option<ClusterConnection>,
     /// Goes after slots that move, and repeats a command whose connection has broken, though it may have been run.
@@ -186,6 +236,20 @@ pub(super) struct Cluster {
 
 #[cfg(feature = "redis-cluster")]
 impl Cluster {
+    async fn shards(&self) -> RedisResult<Vec<Shard>> {
+        let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+        let mut following = self.following.clone();
+        let view = following.route_command(topology::ask(), any);
+        self.read(extracted(view).await?)
+    }
+
+    fn read(&self, view: Value) -> RedisResult<Vec<Shard>> {
+        match &self.info {
+            Some(info) => topology::read(view, info),
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
         extracted(self.following.clone().req_packed_command(command)).await
     }

@@ -200,6 +200,7 @@ impl RedisOptions {
         let (once, following) = (client(0)?, client(REDIRECTS)?);
         let connecting = async {
             Ok(Cluster {
+                info: nodes.first().cloned(),
                 once: Some(once.get_async_connection().await?),
                 following: following.get_async_connection().await?,
             })
@@ -231,6 +232,7 @@ impl RedisOptions {
     #[cfg(feature = "redis-cluster")]
     pub fn over_cluster(self, following: ClusterConnection) -> RedisStore {
         let cluster = Cluster {
+            info: None,
             once: None,
             following,
         };

@@ -65,6 +65,12 @@ impl Primary {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns what another connection to it is made with.
+    pub(super) async fn info(self: &Arc<Self>) -> Result<ConnectionInfo, Failure> {
+        let (host, port) = self.connected().await?.address;
+        Ok(sentinel::at(&self.info, host, port))
+    }
+
     /// Sends a command once, and waits for its answer.
     pub(super) async fn ask(self: &Arc<Self>, command: &Cmd) -> Result<Value, Failure> {
         let mut connected = self.connected().await?;

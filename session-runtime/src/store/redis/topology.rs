@@ -1,0 +1,89 @@
+//! Which nodes of a Cluster have which keys.
+
+use std::collections::HashMap;
+
+use redis::{
+    Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, RedisError, RedisResult, Value,
+    cmd, from_redis_value,
+};
+
+use super::sentinel::at;
+use super::shard::Shard;
+
+/// Builds the question, which each node answers as it sees the others.
+pub(super) fn ask() -> Cmd {
+    let mut shards = cmd("CLUSTER");
+    shards.arg("SHARDS");
+    shards
+}
+
+/// Reads the answer: each primary, with slots or without, but for those that have
+/// failed and have none.
+pub(super) fn read(view: Value, info: &ConnectionInfo) -> RedisResult<Vec<Shard>> {
+    let view: Vec<HashMap<String, Value>> = from_redis_value(view)?;
+    let mut shards = Vec::new();
+    for mut shard in view {
+        let slots: Vec<u16> = take(&mut shard, "slots")?.unwrap_or_default();
+        let ranges: Vec<_> = slots
+            .chunks(2)
+            .map(|range| (range[0], range[range.len() - 1]))
+            .collect();
+        let nodes: Vec<HashMap<String, Value>> = take(&mut shard, "nodes")?.unwrap_or_default();
+        let mut is_up = ranges.is_empty();
+        for node in nodes {
+            if let Some(info) = primary(node, info)? {
+                is_up = true;
+                shards.push(Shard::of(info, ranges.clone()));
+            }
+        }
+        if !is_up {
+            return Err((
+                ErrorKind::ClusterConnectionNotFound,
+                "a part of the Cluster is down",
+            )
+                .into());
+        }
+    }
+    shards.sort_by_key(|shard| shard.info().addr().to_string());
+    Ok(shards)
+}
+
+/// Returns how to connect to a node, if it is a primary that has not failed.
+fn primary(
+    mut node: HashMap<String, Value>,
+    info: &ConnectionInfo,
+) -> RedisResult<Option<ConnectionInfo>> {
+    let role: Option<String> = take(&mut node, "role")?;
+    let health: Option<String> = take(&mut node, "health")?;
+    if role.as_deref() != Some("master") || health.as_deref() == Some("fail") {
+        return Ok(None);
+    }
+    let has_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+    let port = take(&mut node, if has_tls { "tls-port" } else { "port" })?;
+    // Where the node does not say how it is reached, its address.
+    let endpoint: Option<String> = take(&mut node, "endpoint")?;
+    let endpoint = endpoint.filter(|endpoint| !["", "?"].contains(&endpoint.as_str()));
+    let host = match endpoint {
+        Some(host) => Some(host),
+        None => take(&mut node, "ip")?.filter(|ip: &String| !ip.is_empty()),
+    };
+    match (host, port) {
+        (Some(host), Some(port)) => Ok(Some(at(info, host, port))),
+        _ => Err(unknown()),
+    }
+}
+
+fn take<T: FromRedisValue>(map: &mut HashMap<String, Value>, name: &str) -> RedisResult<Option<T>> {
+    match map.remove(name) {
+        None | Some(Value::Nil) => Ok(None),
+        Some(value) => Ok(Some(from_redis_value(value)?)),
+    }
+}
+
+fn unknown() -> RedisError {
+    (
+        ErrorKind::UnexpectedReturnType,
+        "a node of the Cluster does not say where it is",
+    )
+        .into()
+}
