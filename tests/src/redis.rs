@@ -455,11 +455,7 @@ impl RedisSentinels {
         replica.follow(&primary);
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            let folder = folder();
-            fs::write(folder.path().join(SENTINEL_FILE), "").expect("it can be written");
-            let sentinel = RedisServer::start_with(folder, Some(SENTINEL_FILE), &["--sentinel"])?;
-            monitor(&sentinel, &primary);
-            sentinels.push(sentinel);
+            sentinels.push(start_sentinel(folder(), primary.port(), &[])?);
         }
         Some(Self {
             servers: [primary, replica],
@@ -497,6 +493,18 @@ impl RedisSentinels {
         store.expect("the primary answers")
     }
 
+    /// Starts one sentinel that calls whatever is at that port the primary, with these options besides. `None` if this machine
+    /// has no Redis.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use = "without Redis the test is to return"]
+    pub fn one(primary: u16, options: &[&str]) -> Option<RedisServer> {
+        let folder = Folder::Mine(tempfile::tempdir().expect("a scratch folder"));
+        start_sentinel(folder, primary, options)
+    }
+
     /// Has all sentinels take another server for the primary, without a word to the servers.
     ///
     /// # Panics
@@ -505,7 +513,7 @@ impl RedisSentinels {
     pub fn name(&self, primary: &RedisServer) {
         for sentinel in &self.sentinels {
             let () = sentinel.command(&["SENTINEL", "REMOVE", SERVICE]);
-            monitor(sentinel, primary);
+            monitor(sentinel, primary.port());
         }
     }
 
@@ -564,9 +572,17 @@ impl RedisSentinels {
     }
 }
 
+fn start_sentinel(folder: Folder, primary: u16, options: &[&str]) -> Option<RedisServer> {
+    fs::write(folder.path().join(SENTINEL_FILE), "").expect("it can be written");
+    let options = [&["--sentinel"], options].concat();
+    let sentinel = RedisServer::start_with(folder, Some(SENTINEL_FILE), &options)?;
+    monitor(&sentinel, primary);
+    Some(sentinel)
+}
+
 /// Has a sentinel watch over a primary and its replicas.
-fn monitor(sentinel: &RedisServer, primary: &RedisServer) {
-    let port = primary.port().to_string();
+fn monitor(sentinel: &RedisServer, primary: u16) {
+    let port = primary.to_string();
     let () = sentinel.command(&["SENTINEL", "MONITOR", SERVICE, "127.0.0.1", &port, "2"]);
     let () = sentinel.command(&[
         "SENTINEL",

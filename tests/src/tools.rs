@@ -12,12 +12,13 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The Debian package of each program that tests use.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
     ("initdb", "postgresql"),
     ("mariadb-install-db", "mariadb-server"),
     ("mariadbd", "mariadb-server"),
+    ("openssl", "openssl"),
     ("pgbouncer", "pgbouncer"),
     ("redis-server", "redis-server"),
 ];

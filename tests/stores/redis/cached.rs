@@ -49,7 +49,7 @@ fn hang_up(server: &RedisServer) {
 }
 
 /// Waits until the record is served without the server being asked.
-async fn warm(server: &RedisServer, store: &Cached, key: &Key) {
+pub(super) async fn warm(server: &RedisServer, store: &Cached, key: &Key) {
     warm_on(&[server], store, key).await;
 }
 

@@ -16,6 +16,7 @@ mod http_room;
 mod open;
 mod room;
 mod sentinel;
+mod tls;
 mod wire;
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);

@@ -39,8 +39,6 @@ async fn what_is_no_url_of_a_server_is_said_to_be_none() {
             "{url}"
         );
     }
-    let tls = refusal("rediss://:hunter2@127.0.0.1").await;
-    assert!(tls.contains("tokio-rustls-comp"), "{tls}");
 }
 
 #[tokio::test]

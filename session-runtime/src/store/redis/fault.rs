@@ -181,6 +181,8 @@ enum Kind {
     Silent,
     Unreachable,
     Refused,
+    Untrusted,
+    NoCertificate,
     NoSentinel,
     DeniedBySentinels,
     UnknownService,
@@ -247,11 +249,22 @@ fn kind(error: &RedisError) -> Kind {
     match error.kind() {
         _ if is_denied(error) => Kind::Denied,
         _ if error.is_timeout() => Kind::Silent,
-        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Kind::Unreachable,
+        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => unreachable(&error.to_string()),
         ErrorKind::RESP3NotSupported => Kind::Old,
         // What a server that does not know `#!lua` says of it.
         _ if error.to_string().contains("compiling script") => Kind::Old,
         _ => Kind::Refused,
+    }
+}
+
+/// Tells what came of TLS, as rustls has it, from a server that cannot be reached.
+fn unreachable(cause: &str) -> Kind {
+    if cause.contains("invalid peer certificate") {
+        Kind::Untrusted
+    } else if cause.contains("CertificateRequired") {
+        Kind::NoCertificate
+    } else {
+        Kind::Unreachable
     }
 }
 
@@ -266,7 +279,7 @@ impl fmt::Display for RedisConnectError {
                 "this is no URL of Redis sentinels: write `redis+sentinel://user:password@host:26379,host:26379/service/0`",
             ),
             Kind::Tls => f.write_str(
-                "the URL asks for TLS: depend on `redis` with its feature `tokio-rustls-comp` or `tokio-native-tls-comp`",
+                "the URL asks for TLS: turn on the feature `redis-tls` of `session-runtime`",
             ),
             Kind::Untold => f.write_str(
                 "a connection of the app's own does not tell of changes: use the store without a cache, or let it connect by itself",
@@ -284,6 +297,14 @@ impl fmt::Display for RedisConnectError {
                 write!(f, "cannot connect to {at}: check that it runs and listens there")
             }
             Kind::Refused => write!(f, "{at} is of no use here"),
+            Kind::Untrusted => write!(
+                f,
+                "the certificate of {at} is not trusted: check that it is for this host, and hand whoever signs it to `RedisOptions::certificates`"
+            ),
+            Kind::NoCertificate => write!(
+                f,
+                "{at} asks for a certificate of this client's: hand it to `RedisOptions::certificates`, or set `tls-auth-clients no` there"
+            ),
             Kind::NoSentinel => write!(
                 f,
                 "cannot ask for the primary of {}: check that the sentinels run and listen there",

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "redis-tls")]
+use redis::TlsCertificates;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 #[cfg(feature = "redis-cluster")]
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
@@ -47,6 +49,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub struct RedisOptions {
     prefix: String,
     patience: Duration,
+    #[cfg(feature = "redis-tls")]
+    certificates: Option<TlsCertificates>,
 }
 
 impl Default for RedisOptions {
@@ -54,6 +58,8 @@ impl Default for RedisOptions {
         Self {
             prefix: String::new(),
             patience: PATIENCE,
+            #[cfg(feature = "redis-tls")]
+            certificates: None,
         }
     }
 }
@@ -90,8 +96,29 @@ impl RedisOptions {
         self
     }
 
+    /// Sets which certificates count for `rediss://`, `rediss+sentinel://` and a Cluster over TLS: who signs those of the servers, in place of whom this
+    /// machine trusts, which is the default; and this client's own, for servers that ask for one (`tls-auth-clients`).
+    ///
+    /// ```no_run
+    /// # fn main() -> std::io::Result<()> {
+    /// use session_runtime::store::RedisStore;
+    /// let certificates = redis::TlsCertificates {
+    ///     root_cert: Some(std::fs::read("/etc/redis/authority.pem")?),
+    ///     client_tls: None,
+    /// };
+    /// let options = RedisStore::options().certificates(certificates);
+    /// # let _ = options;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "redis-tls")]
+    pub fn certificates(mut self, certificates: TlsCertificates) -> Self {
+        self.certificates = Some(certificates);
+        self
+    }
+
     /// Connects to one server, or to the primary of several: `redis://user:password@host:6379/0`, or
-    /// `unix:///path/to/socket`. For `rediss://`, depend on `redis` with one of its TLS features.
+    /// `unix:///path/to/socket`. `rediss://` is over TLS (feature `redis-tls`).
     ///
     /// Sentinels are named by `redis+sentinel://user:password@host:26379,host:26379/service/0`, or `rediss+sentinel://…`: they are
     /// asked for the primary, now and after each failover. The password is the primary's; if the sentinels have one,
@@ -119,7 +146,8 @@ impl RedisOptions {
     }
 
     async fn connect_server(self, url: &str) -> Result<RedisStore, RedisConnectError> {
-        let client = connection_info(url)
+        let client = self
+            .connection_info(url)
             .and_then(Client::open)
             .map_err(|error| RedisConnectError::url(&error))?;
         let server = client.get_connection_info().addr().to_string();
@@ -134,10 +162,10 @@ impl RedisOptions {
 
     async fn connect_sentinels(self, url: SentinelUrl) -> Result<RedisStore, RedisConnectError> {
         let fault = |error| RedisConnectError::of_sentinel_url(&error);
-        let sentinels = url.sentinels.iter().map(|url| connection_info(url));
+        let sentinels = url.sentinels.iter().map(|url| self.connection_info(url));
         let sentinels = sentinels.collect::<Result<_, _>>().map_err(fault)?;
         let sentinels = Sentinels::new(sentinels, url.service, self.patience).map_err(fault)?;
-        let primary = connection_info(&url.primary).map_err(fault)?;
+        let primary = self.connection_info(&url.primary).map_err(fault)?;
         let primary = Arc::new(Primary::new(sentinels, primary, self.patience));
 
         let link = Link::to_primary(Arc::clone(&primary), self.patience);
@@ -186,7 +214,7 @@ impl RedisOptions {
     /// If a URL is none, or no node can be reached, or they deny access or are too old.
     #[cfg(feature = "redis-cluster")]
     pub async fn connect_cluster(self, nodes: &[&str]) -> Result<RedisStore, RedisConnectError> {
-        let nodes = nodes.iter().map(|url| connection_info(url));
+        let nodes = nodes.iter().map(|url| self.connection_info(url));
         let nodes = nodes
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| RedisConnectError::url(&error))?;
@@ -194,7 +222,7 @@ impl RedisOptions {
         let at = |failure| RedisConnectError::at(names.join(", "), failure);
 
         let client = |retries| {
-            let client = cluster_client(&nodes, self.patience, retries);
+            let client = self.cluster_client(&nodes, retries);
             client.map_err(|error| RedisConnectError::url(&error))
         };
         let (once, following) = (client(0)?, client(REDIRECTS)?);
@@ -240,6 +268,59 @@ impl RedisOptions {
         self.store(link)
     }
 
+    #[cfg(feature = "redis-cluster")]
+    fn cluster_client(
+        &self,
+        nodes: &[ConnectionInfo],
+        retries: u32,
+    ) -> Result<ClusterClient, RedisError> {
+        let builder = ClusterClientBuilder::new(nodes.to_vec());
+        #[cfg(feature = "redis-tls")]
+        let builder = match (&self.certificates, nodes.iter().any(has_tls)) {
+            (Some(certificates), true) => builder.certs(certificates.clone()),
+            _ => builder,
+        };
+        builder
+            .use_protocol(ProtocolVersion::RESP3)
+            .tcp_settings(tcp_settings())
+            .connection_timeout(self.patience)
+            .response_timeout(self.patience)
+            .retries(retries)
+            .min_retry_wait(5)
+            .max_retry_wait(100)
+            .build()
+    }
+
+    /// Reads the URL. If it names no protocol, the newest one, in which the loss of a connection is noticed at
+    /// once and not by the next command.
+    fn connection_info(&self, url: &str) -> Result<ConnectionInfo, RedisError> {
+        let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
+        #[cfg(feature = "redis-tls")]
+        let info = self.over_tls(info)?;
+        if url.contains("protocol=") {
+            return Ok(info);
+        }
+        let settings = info.redis_settings().clone();
+        Ok(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))
+    }
+
+    /// Says which certificates count, where the URL asks for TLS.
+    #[cfg(feature = "redis-tls")]
+    fn over_tls(&self, info: ConnectionInfo) -> Result<ConnectionInfo, RedisError> {
+        if !has_tls(&info) {
+            return Ok(info);
+        }
+        // What the app has chosen stays.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        match self.certificates.clone() {
+            Some(certificates) => {
+                let client = Client::build_with_tls(info, certificates)?;
+                Ok(client.get_connection_info().clone())
+            }
+            None => Ok(info),
+        }
+    }
+
     fn store(self, link: Link) -> RedisStore {
         RedisStore {
             link,
@@ -248,32 +329,9 @@ impl RedisOptions {
     }
 }
 
-#[cfg(feature = "redis-cluster")]
-fn cluster_client(
-    nodes: &[ConnectionInfo],
-    patience: Duration,
-    retries: u32,
-) -> Result<ClusterClient, RedisError> {
-    ClusterClientBuilder::new(nodes.to_vec())
-        .use_protocol(ProtocolVersion::RESP3)
-        .tcp_settings(tcp_settings())
-        .connection_timeout(patience)
-        .response_timeout(patience)
-        .retries(retries)
-        .min_retry_wait(5)
-        .max_retry_wait(100)
-        .build()
-}
-
-/// Reads the URL. If it names no protocol, the newest one, in which the loss of a connection is noticed at
-/// once and not by the next command.
-fn connection_info(url: &str) -> Result<ConnectionInfo, RedisError> {
-    let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
-    if url.contains("protocol=") {
-        return Ok(info);
-    }
-    let settings = info.redis_settings().clone();
-    Ok(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))
+#[cfg(feature = "redis-tls")]
+fn has_tls(info: &ConnectionInfo) -> bool {
+    matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
 }
 
 fn tcp_settings() -> TcpSettings {
