@@ -101,6 +101,19 @@ impl<T> Field<T> {
     }
 
     /// Replaces the value. Its lifetime starts anew, or is what [`expire_in`](Self::expire_in) has said in this request.
+    ///
+    /// The session is borrowed for it. So what comes of the session itself is looked up before:
+    ///
+    /// ```
+    /// # use session_runtime::Session;
+    /// # #[derive(Session)]
+    /// # struct Shop { greeting: String }
+    /// async fn greet(mut session: Session<Shop>) {
+    ///     let greeting = format!("Hello, {:?}.", session.user());
+    ///     session.greeting.set(greeting);
+    /// }
+    /// # let _ = greet;
+    /// ```
     pub fn set(&mut self, value: T) {
         let lifetime = self.lifetime();
         self.value = Box::new(Opened { value, lifetime }).into();
