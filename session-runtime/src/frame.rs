@@ -161,9 +161,13 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         frame.extend_from_slice(&millis.to_le_bytes());
     }
-    for time in [head.limit, head.authenticated, head.ends]
-        .into_iter()
-        .flatten()
+    for time in [
+        head.limit,
+        head.authenticated,
+        head.ends.as_deref().copied(),
+    ]
+    .into_iter()
+    .flatten()
     {
         put_time(frame, time);
     }
@@ -356,7 +360,7 @@ impl<'a> Reader<'a> {
             created,
             ttl,
             limit,
-            ends,
+            ends: ends.map(Box::new),
             secrets: Secrets(secrets),
             user,
             authenticated,

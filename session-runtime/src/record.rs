@@ -332,8 +332,8 @@ pub(crate) struct Head {
     pub(crate) ttl: Option<Duration>,
     /// What nothing extends the session beyond, from a login on.
     pub(crate) limit: Option<Timestamp>,
-    /// When it ends at the latest, if somebody has said so.
-    pub(crate) ends: Option<Timestamp>,
+    /// When it ends at the latest, if somebody has said so. In a box: few have it, and every session has room for it.
+    pub(crate) ends: Option<Box<Timestamp>>,
     /// Which ids open it.
     pub(crate) secrets: Secrets,
     /// Who is logged in.

@@ -32,7 +32,8 @@ pub(crate) struct FactEdits {
 impl FactEdits {
     pub(crate) fn apply(self, record: &mut Record) -> bool {
         let head = &record.head;
-        let before = (head.ttl, head.ends, head.unbound, head.kept);
+        let ends = head.ends.as_deref().copied();
+        let before = (head.ttl, ends, head.unbound, head.kept);
         let after = (
             self.ttl.or(before.0),
             self.ends.or(before.1),
@@ -43,7 +44,8 @@ impl FactEdits {
             return false;
         }
         let head = record.head_mut();
-        (head.ttl, head.ends, head.unbound, head.kept) = after;
+        head.ends = after.1.map(Box::new);
+        (head.ttl, _, head.unbound, head.kept) = after;
         true
     }
 

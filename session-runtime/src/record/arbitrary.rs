@@ -81,7 +81,7 @@ fn flat_head() -> impl Strategy<Value = Head> {
             created,
             ttl,
             limit,
-            ends,
+            ends: ends.map(Box::new),
             secrets: Secrets(secrets),
             user: user.map(UserId::from),
             authenticated,

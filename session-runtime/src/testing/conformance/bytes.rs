@@ -147,7 +147,7 @@ fn full_head() -> Head {
         created: Timestamp::from_millis(1_793_491_200_001),
         ttl: Some(Duration::from_millis(1_234_567)),
         limit: Some(Timestamp::from_millis(1_793_491_200_002)),
-        ends: Some(Timestamp::from_millis(1_793_491_200_007)),
+        ends: Some(Box::new(Timestamp::from_millis(1_793_491_200_007))),
         secrets: secrets(Timestamp::from_millis(1_793_491_200_003), 7),
         user: Some(UserId::new(odd_text(200))),
         authenticated: Some(Timestamp::from_millis(1_793_491_200_004)),
