@@ -86,6 +86,10 @@ enum Kind {
         sides: [(&'static str, &'static str); 2],
     },
     /// Browsers would refuse the cookie that the app gives a request.
+    #[cfg_attr(
+        not(feature = "cookie"),
+        expect(dead_code, reason = "of cookies alone")
+    )]
     Cookie {
         refusal: String,
     },
