@@ -222,8 +222,13 @@ async fn swap_once(
         config.health.answered_at_once(Call::Swap, &answer);
         return answer;
     }
+    let asked = config.traffic.asked();
     let answer = config.store.swap(key, before, after);
-    in_time(config, Call::Swap, deadline, answer).await
+    let swapped = in_time(config, Call::Swap, deadline, answer).await;
+    if swapped.is_ok() {
+        config.traffic.answered(&asked);
+    }
+    swapped
 }
 
 /// What is said of a swap of which nobody can tell any more.

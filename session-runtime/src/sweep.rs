@@ -12,13 +12,32 @@ use crate::event::{EventKind, EventSink};
 use crate::health::{Call, Health};
 use crate::record::Ended;
 use crate::store::{AnyStore, Swept};
-use crate::traffic::Traffic;
+use crate::traffic::{Total, Traffic, Written};
 
-/// So many records go in one call while requests write: none of them waits for more than that.
+/// The smallest batch: so many records go in one call at least.
 const BATCH: usize = 5;
 
 /// So many at most go in one call, where nobody is in the way or more are created than are swept.
 const LARGE: usize = 1_000;
+
+/// The haste at which a batch is a large one.
+const MOST_HASTE: u32 = 200;
+
+/// The longest pause, in batches: so long requests have the store to themselves between two, before it is known whether these
+/// disturb them.
+const PAUSE: u32 = 40;
+
+/// So many swaps beside sweeping tell whether it disturbs them.
+const ENOUGH: u32 = 32;
+
+/// Of so many swaps, those beside sweeping tell, however few they are: if there are none, nobody was disturbed.
+const ENOUGH_IN_ALL: usize = 200;
+
+/// So much longer no request minds, however fast the store is.
+const SLACK: Duration = Duration::from_micros(50);
+
+/// How many swaps the usual time is a mean of, about: the latest count most.
+const USUAL_OF: u32 = 64;
 
 /// How long a call and its pause take together, about, where more have to go than a few.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -29,17 +48,27 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long a call may take, whatever else the store tidies up in it: this is for one that has fallen silent.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// How long requests have the store to themselves between two batches, in batches: a store that is slow since it has
-/// much to do is swept the more slowly.
-const PAUSE: u32 = 40;
-
 /// Decides how many records the next call sweeps, and how long requests have the store to themselves before it.
 ///
-/// While requests write, a few at a time with long pauses; but twice as many as are created, or what expires would pile
-/// up. When nobody has written for a second, as fast as it goes.
+/// Nobody knows beforehand how much a store can sweep without its requests feeling it: that depends on the engine, the
+/// disk, and what else both are doing. So the layer looks. It times each swap, and compares those that begin amid a sweep
+/// with those that begin in the pauses, under the same load: while the former take hardly longer, the haste grows; when they do, it is
+/// halved. One figure sets both batch and pause. A batch alone would not do: it costs something however small
+/// it is, so where the smallest one disturbs, the pause has to be long; and where no batch does, a long pause would waste most of the time.
+///
+/// Two bounds hold whatever the swaps take. Twice as many go as are created, or what expires would pile up; and when nobody has
+/// written for a second, it goes as fast as it can.
 struct Pace {
+    /// When somebody last wrote.
     written: Instant,
     looked: Instant,
+    /// What a swap takes while nothing is swept.
+    usual: Option<Duration>,
+    /// The swaps since the haste was last set, and those of them that were beside sweeping.
+    swaps: usize,
+    beside: Total,
+    /// How many times larger than the smallest a batch is, and how many times shorter than the longest a pause.
+    haste: u32,
 }
 
 /// A call that is to be made, and what comes before it.
@@ -50,42 +79,94 @@ struct Step {
 }
 
 impl Pace {
-    /// Begins as if somebody had just written: nobody knows yet.
     fn new(now: Instant) -> Self {
-        let (written, looked) = (now, now);
-        Self { written, looked }
+        Self {
+            written: now,
+            looked: now,
+            usual: None,
+            swaps: 0,
+            beside: Total::default(),
+            haste: 1,
+        }
     }
 
-    /// Returns the next step after a call that took `taken`. Since the last step requests have made `swaps`, of them
-    /// `creations`.
-    fn step(&mut self, (swaps, creations): (usize, usize), taken: Duration, now: Instant) -> Step {
+    /// Begins anew after some time in which nothing was swept and requests have written `written`. Returns how many records go
+    /// first. It is as if somebody had just written: nobody knows when it was.
+    fn begin(&mut self, written: &Written, now: Instant) -> usize {
+        self.learn(written.alone);
+        (self.written, self.looked) = (now, now);
+        self.batch()
+    }
+
+    /// Returns the next step after a call that took `taken`. Since the last step requests have written `written`.
+    fn step(&mut self, written: &Written, taken: Duration, now: Instant) -> Step {
         let since = now.duration_since(mem::replace(&mut self.looked, now));
-        if swaps > 0 {
+        self.learn(written.alone);
+        self.beside.add(written.beside);
+        self.swaps += written.swaps;
+        if written.swaps > 0 {
             self.written = now;
         }
         if now.duration_since(self.written) >= QUIET {
-            let pause = Duration::ZERO;
-            return Step {
-                pause,
-                batch: LARGE,
-            };
+            self.restart();
+            let (pause, batch) = (Duration::ZERO, LARGE);
+            return Step { pause, batch };
         }
-        let pause = PAUSE * taken;
-        if creations == 0 {
-            return Step {
-                pause,
-                batch: BATCH,
-            };
+        self.decide();
+        let (pause, batch) = (self.pause(taken), self.batch());
+        if written.creations == 0 {
+            return Step { pause, batch };
         }
         // The time in which one record is to go.
-        let each = since / u32::try_from(2 * creations).unwrap_or(u32::MAX);
+        let each = since / u32::try_from(2 * written.creations).unwrap_or(u32::MAX);
         let in_period = PERIOD.as_nanos() / each.as_nanos().max(1);
-        let batch = usize::try_from(in_period).map_or(LARGE, |batch| batch.clamp(BATCH, LARGE));
+        let in_period = usize::try_from(in_period).unwrap_or(LARGE).min(LARGE);
+        let batch = batch.max(in_period);
         let period = each.saturating_mul(u32::try_from(batch).unwrap_or(u32::MAX));
         Step {
             pause: pause.min(period.saturating_sub(taken)),
             batch,
         }
+    }
+
+    /// Takes note of swaps while nothing was swept.
+    fn learn(&mut self, alone: Total) {
+        let Some(mean) = alone.mean() else {
+            return;
+        };
+        let usual = self.usual.unwrap_or(mean);
+        let all = USUAL_OF.saturating_add(alone.count);
+        self.usual = Some(usual.saturating_mul(USUAL_OF).saturating_add(alone.time) / all);
+    }
+
+    /// Sets the haste, once enough swaps have told.
+    fn decide(&mut self) {
+        let is_enough = self.beside.count >= ENOUGH || self.swaps >= ENOUGH_IN_ALL;
+        let Some(usual) = self.usual.filter(|_| is_enough) else {
+            return;
+        };
+        let bearable = usual + usual / 4 + SLACK;
+        self.haste = if self.beside.mean().is_some_and(|mean| mean > bearable) {
+            (self.haste / 2).max(1)
+        } else {
+            (self.haste + self.haste.div_ceil(4)).min(MOST_HASTE)
+        };
+        self.restart();
+    }
+
+    /// Waits for swaps to tell anew.
+    fn restart(&mut self) {
+        (self.swaps, self.beside) = (0, Total::default());
+    }
+
+    fn batch(&self) -> usize {
+        BATCH * self.haste as usize
+    }
+
+    /// Returns how long to pause after a call that took `taken`: no less than that, so that it is known what swaps take
+    /// while nothing is swept.
+    fn pause(&self, taken: Duration) -> Duration {
+        taken.max(PAUSE * taken / self.haste)
     }
 }
 
@@ -118,34 +199,43 @@ struct Sweeper {
 
 impl Sweeper {
     async fn run(self, period: Duration) {
+        let mut pace = Pace::new(Instant::now());
         loop {
             // Many instances that start together should not sweep together.
             tokio::time::sleep(period.mul_f64(0.5 + rand::random::<f64>())).await;
             let Some(store) = self.store.upgrade() else {
                 return;
             };
-            self.sweep(&*store).await;
+            self.sweep(&*store, &mut pace).await;
         }
     }
 
-    async fn sweep(&self, store: &dyn AnyStore) {
+    async fn sweep(&self, store: &dyn AnyStore, pace: &mut Pace) {
         // What was created since the last time has had its sweep, or has not expired.
-        self.traffic.take();
-        let mut pace = Pace::new(Instant::now());
-        let mut batch = BATCH;
+        let mut batch = pace.begin(&self.traffic.take(), Instant::now());
         loop {
             let begun = Instant::now();
-            let swept = timeout(LONGEST, store.sweep(batch)).await;
-            let swept = swept.unwrap_or_else(|_| Err(StoreError::timeout()));
-            self.health.answered(Call::Sweep, begun, &swept);
-            match swept {
+            match self.call(store, batch, begun).await {
                 Ok(swept) => {
                     self.emit(&swept);
                     tracing::debug!(swept = swept.deleted, "expired sessions are swept");
                     if swept.deleted < batch {
                         return;
                     }
-                    let step = pace.step(self.traffic.take(), begun.elapsed(), Instant::now());
+                    let taken = begun.elapsed();
+                    let mut written = self.traffic.take();
+                    if store.at_once().is_some() {
+                        // It is swept on the thread of a request, which waits for all of it.
+                        written.alone = Total {
+                            count: 1,
+                            time: Duration::ZERO,
+                        };
+                        written.beside = Total {
+                            count: 1,
+                            time: taken,
+                        };
+                    }
+                    let step = pace.step(&written, taken, Instant::now());
                     batch = step.batch;
                     if step.pause.is_zero() {
                         // A store that answers at once would leave nobody else a turn.
@@ -164,6 +254,20 @@ impl Sweeper {
         }
     }
 
+    async fn call(
+        &self,
+        store: &dyn AnyStore,
+        batch: usize,
+        begun: Instant,
+    ) -> Result<Swept, StoreError> {
+        self.traffic.set_sweeping(true);
+        let swept = timeout(LONGEST, store.sweep(batch)).await;
+        self.traffic.set_sweeping(false);
+        let swept = swept.unwrap_or_else(|_| Err(StoreError::timeout()));
+        self.health.answered(Call::Sweep, begun, &swept);
+        swept
+    }
+
     fn emit(&self, swept: &Swept) {
         for (key, user) in &swept.expired {
             let kind = EventKind::Ended(Ended::Expired);
@@ -178,15 +282,168 @@ mod tests {
 
     const MILLISECOND: Duration = Duration::from_millis(1);
 
+    /// A store that is swept in virtual time, while swaps come to it at a fixed rate.
+    struct Trial {
+        pace: Pace,
+        now: Instant,
+        step: Step,
+        /// How many swaps there are in a second, and how many of them are creations.
+        swaps: u32,
+        creations: u32,
+        /// What a swap takes alone.
+        usual: Duration,
+        /// What each swept record adds to a swap beside.
+        harm: Duration,
+        /// What a call takes for each record.
+        a_record: Duration,
+        begun: Instant,
+        counted: [u32; 4],
+        swept: usize,
+    }
+
+    impl Trial {
+        fn new(swaps: u32, harm: Duration) -> Self {
+            let now = Instant::now();
+            Self {
+                pace: Pace::new(now),
+                now,
+                step: Step {
+                    pause: Duration::ZERO,
+                    batch: BATCH,
+                },
+                swaps,
+                creations: 0,
+                usual: MILLISECOND,
+                harm,
+                a_record: MILLISECOND / 50,
+                begun: now,
+                counted: [0; 4],
+                swept: 0,
+            }
+        }
+
+        /// Sweeps for so long.
+        fn run(&mut self, time: Duration) {
+            let until = self.now + time;
+            while self.now < until {
+                let batch = u32::try_from(self.step.batch).unwrap();
+                let taken = MILLISECOND + batch * self.a_record;
+                // Shares of a swap add up.
+                let [alone, beside] = [self.step.pause, taken];
+                let alone = self.due(0, self.swaps, alone);
+                let beside = self.due(1, self.swaps, beside);
+                let creations = self.due(2, self.creations, self.step.pause + taken);
+                self.now += self.step.pause + taken;
+                self.swept += self.step.batch;
+                let written = Written {
+                    swaps: (alone + beside) as usize,
+                    creations: creations as usize,
+                    alone: total(alone, self.usual),
+                    beside: total(beside, self.usual + batch * self.harm),
+                };
+                self.step = self.pace.step(&written, taken, self.now);
+            }
+        }
+
+        fn due(&mut self, what: usize, per_second: u32, time: Duration) -> u32 {
+            let micros = u32::try_from(time.as_micros()).unwrap();
+            let sum = u64::from(self.counted[what]) + u64::from(per_second) * u64::from(micros);
+            self.counted[what] = u32::try_from(sum % 1_000_000).unwrap();
+            u32::try_from(sum / 1_000_000).unwrap()
+        }
+    }
+
+    fn total(count: u32, each: Duration) -> Total {
+        let time = count * each;
+        Total { count, time }
+    }
+
     #[test]
-    fn requests_that_write_have_the_store_to_themselves_for_most_of_the_time() {
-        let mut now = Instant::now();
-        let mut pace = Pace::new(now);
+    fn the_batch_grows_and_the_pause_shrinks_while_swaps_are_not_disturbed() {
+        let mut trial = Trial::new(400, Duration::ZERO);
+        trial.run(60 * QUIET);
+        assert_eq!(trial.step.batch, LARGE);
+        assert_eq!(trial.step.pause, MILLISECOND + 1_000 * trial.a_record);
+    }
+
+    #[test]
+    fn swaps_that_are_disturbed_a_little_by_each_record_are_so_by_few_at_once() {
+        // A hundred records slow a swap down by half.
+        let mut trial = Trial::new(400, MILLISECOND / 200);
+        trial.run(60 * QUIET);
+        for _ in 0..100 {
+            trial.run(QUIET);
+            assert!((20..=100).contains(&trial.step.batch), "{:?}", trial.step);
+        }
+    }
+
+    #[test]
+    fn swaps_that_the_least_batch_disturbs_have_the_store_to_themselves_for_most_of_the_time() {
+        let mut trial = Trial::new(400, MILLISECOND);
+        trial.run(10 * QUIET);
+        for _ in 0..100 {
+            trial.run(QUIET);
+            assert!(trial.step.batch <= 2 * BATCH);
+        }
+        let swept = u32::try_from(trial.swept / BATCH).unwrap();
+        assert!(trial.now.duration_since(trial.begun) > swept * 20 * MILLISECOND);
+    }
+
+    #[test]
+    fn it_is_careful_at_once_when_swaps_begin_to_be_disturbed() {
+        let mut trial = Trial::new(400, Duration::ZERO);
+        trial.run(60 * QUIET);
+        trial.harm = MILLISECOND;
+        trial.run(3 * QUIET);
+        assert!(trial.step.batch <= 2 * BATCH, "{:?}", trial.step);
+    }
+
+    #[test]
+    fn a_store_that_has_become_slower_for_all_is_swept_as_before() {
+        let mut trial = Trial::new(400, Duration::ZERO);
+        trial.run(60 * QUIET);
+        trial.usual *= 4;
+        trial.run(60 * QUIET);
+        assert_eq!(trial.step.batch, LARGE);
+    }
+
+    #[test]
+    fn few_writes_hold_nothing_up_unless_they_are_disturbed() {
+        let mut trial = Trial::new(2, Duration::ZERO);
+        trial.run(3_600 * QUIET);
+        assert_eq!(trial.step.batch, LARGE);
+        trial.harm = MILLISECOND;
+        trial.run(3_600 * QUIET);
+        for _ in 0..100 {
+            trial.run(QUIET);
+            assert!(trial.step.batch <= 4 * BATCH, "{:?}", trial.step);
+        }
+    }
+
+    #[test]
+    fn where_nobody_has_been_timed_it_waits_to_be_told() {
+        let mut trial = Trial::new(400, Duration::ZERO);
+        let written = Written {
+            swaps: 3,
+            ..Written::default()
+        };
         for _ in 0..1_000 {
-            now += 10 * MILLISECOND;
-            let step = pace.step((3, 0), MILLISECOND, now);
+            trial.now += 10 * MILLISECOND;
+            let step = trial.pace.step(&written, MILLISECOND, trial.now);
             assert_eq!((step.batch, step.pause), (BATCH, PAUSE * MILLISECOND));
         }
+    }
+
+    #[test]
+    fn what_was_written_while_nothing_was_swept_is_what_is_usual() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let written = Written {
+            alone: total(10_000, 3 * MILLISECOND),
+            ..Written::default()
+        };
+        assert_eq!(pace.begin(&written, now), BATCH);
+        assert_eq!(pace.usual, Some(3 * MILLISECOND));
     }
 
     #[test]
@@ -195,7 +452,11 @@ mod tests {
         let mut pace = Pace::new(now);
         for round in 0..1_000 {
             now += QUIET / 4;
-            let step = pace.step((usize::from(round % 4 == 0), 0), MILLISECOND, now);
+            let written = Written {
+                swaps: usize::from(round % 4 == 0),
+                ..Written::default()
+            };
+            let step = pace.step(&written, MILLISECOND, now);
             assert_eq!(step.batch, BATCH);
         }
     }
@@ -204,39 +465,26 @@ mod tests {
     fn where_nobody_writes_it_goes_as_fast_as_it_can() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
-        let step = pace.step((0, 0), MILLISECOND, now + QUIET / 2);
+        let none = Written::default();
+        let step = pace.step(&none, MILLISECOND, now + QUIET / 2);
         assert_eq!(step.batch, BATCH);
-        let step = pace.step((0, 0), MILLISECOND, now + QUIET);
+        let step = pace.step(&none, MILLISECOND, now + QUIET);
         assert_eq!((step.batch, step.pause), (LARGE, Duration::ZERO));
-        let step = pace.step((1, 0), MILLISECOND, now + 2 * QUIET);
+        let one = Written { swaps: 1, ..none };
+        let step = pace.step(&one, MILLISECOND, now + 2 * QUIET);
         assert_eq!((step.batch, step.pause), (BATCH, PAUSE * MILLISECOND));
     }
 
-    /// A record takes 100 µs to sweep, as in no store; sessions are created at each of these rates.
+    /// A record takes 100 µs to sweep, as in no store, and disturbs whoever writes; sessions are created at each of these rates.
     #[test]
     fn it_is_never_slower_than_sessions_are_created() {
-        let a_record = MILLISECOND / 10;
         for per_second in [1, 10, 100, 1_000, 4_000] {
-            let (mut now, mut batch) = (Instant::now(), BATCH);
-            let (mut pace, begun) = (Pace::new(now), now);
-            let (mut created, mut swept) = (0, 0);
-            while now.duration_since(begun) < 60 * QUIET {
-                let taken = a_record * u32::try_from(batch).unwrap();
-                swept += batch;
-                let since = now;
-                now += taken;
-                let due = |at: Instant| {
-                    let per_record = QUIET / per_second;
-                    (at.duration_since(begun).as_nanos() / per_record.as_nanos()) as usize
-                };
-                let new = due(now) - created;
-                created += new;
-                let step = pace.step((new, new), taken, now);
-                assert!(now > since);
-                now += step.pause;
-                batch = step.batch;
-            }
-            assert!(swept >= created, "{swept} of {created} at {per_second}");
+            let mut trial = Trial::new(per_second, MILLISECOND);
+            trial.creations = per_second;
+            trial.a_record = MILLISECOND / 10;
+            trial.run(60 * QUIET);
+            let created = 60 * per_second as usize;
+            assert!(trial.swept >= created, "{} of {created}", trial.swept);
         }
     }
 }

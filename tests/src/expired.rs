@@ -33,7 +33,7 @@ pub async fn multiply_in_postgres(client: &Client, schema: &str, key: &Key, many
 pub async fn multiply_in_mysql(client: &mut Conn, database: &str, key: &Key, many: usize) {
     let copy = format!(
         "INSERT INTO {database}.sessions (`key`, name, due, expires, version, payload)
-             SELECT CONCAT('user:{{', MD5(n.seq), n.seq, '}}'), r.name, r.due, r.expires, r.version, r.payload
+             SELECT CONCAT('user:{{', UUID(), '}}'), r.name, r.due, r.expires, r.version, r.payload
              FROM seq_2_to_{many} n, {database}.sessions r WHERE r.`key` = ?"
     );
     let made = client.exec_drop(copy, (key.to_string(),)).await;
