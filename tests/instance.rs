@@ -1,5 +1,5 @@
-//! One of several instances of an app over one store, for tests: `instance URL NAME SECONDS` (`sqlite:FILE` is a URL) serves until its input ends,
-//! and waits for the store for so long.
+//! One of several instances of an app over one store, for tests: `instance URL NAME SECONDS` (`sqlite:FILE` is a URL) serves until its input ends
+//! or it is told to stop (`SIGTERM`), and waits for the store for so long.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -48,12 +48,19 @@ tally! {
 struct App {
     /// How many requests wait with what they have loaded.
     waiting: Arc<AtomicUsize>,
+    /// How many have added, and are to be written or have been.
+    added: Arc<AtomicUsize>,
     go: watch::Sender<bool>,
     metrics: Snapshotter,
 }
 
-async fn add(mut session: Session<Tally>) {
+async fn add(mut session: Session<Tally>, State(app): State<App>) {
     *session.sum.get_mut() += 1;
+    app.added.fetch_add(1, Ordering::SeqCst);
+}
+
+async fn added(State(app): State<App>) -> String {
+    app.added.load(Ordering::SeqCst).to_string()
 }
 
 /// Sets a field once all may.
@@ -121,6 +128,7 @@ async fn main() {
     let recorder = DebuggingRecorder::new();
     let app = App {
         waiting: Arc::default(),
+        added: Arc::default(),
         go: watch::Sender::new(false),
         metrics: recorder.snapshotter(),
     };
@@ -132,12 +140,26 @@ async fn main() {
         .route("/set/{n}", post(set_field))
         .layer(layer.clone())
         .route("/waiting", get(waiting))
+        .route("/added", get(added))
         .route("/go", post(go))
         .route("/conflicts", get(conflicts))
         .with_state(app)
-        .merge(histories::routes(layer));
+        .merge(histories::routes(layer.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a free port");
     println!("{}", listener.local_addr().expect("its address"));
-    axum::serve(listener, routes).await.expect("it serves");
+    let served = axum::serve(listener, routes).with_graceful_shutdown(told_to_stop());
+    served.await.expect("it serves");
+    layer.idle().await;
+}
+
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut told = signal(SignalKind::terminate()).expect("a handler");
+        told.recv().await;
+    }
+    #[cfg(not(unix))]
+    std::future::pending::<()>().await;
 }

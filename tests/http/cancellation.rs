@@ -1,7 +1,11 @@
 //! Clients that go away, and servers that shut down, over real connections.
 
 use std::collections::BTreeSet;
+#[cfg(unix)]
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use axum::middleware::{self, Next};
 use axum::routing::get;
 use session_runtime::Session;
 use session_runtime::store::{MemoryStore, Store};
-use session_tests::{Fault, PATIENCE, Site, Visitor, on_each_store, wait_for};
+use session_tests::{Fault, PATIENCE, Site, TempDir, Visitor, on_each_store, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -376,6 +380,116 @@ fn a_server_that_stops_when_it_is_idle_has_written_what_was_under_way() {
             assert_eq!(orders(&site, customer).await.as_deref(), Some("1"));
         }
     });
+}
+
+/// Five hundred clients add one and go away while that is being written; the process is told to stop.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_told_to_stop_writes_what_was_under_way() {
+    const CLIENTS: usize = 500;
+    let folder = TempDir::new().expect("a scratch folder");
+    let file = folder.path().join("db");
+    let mut process = Process::start(&file);
+    let mut cookies = Vec::new();
+    for _ in 0..CLIENTS {
+        let answer = process.ask("POST", "/add", "").await;
+        let (_, cookie) = answer.split_once("set-cookie: ").expect("a session");
+        cookies.push(cookie.split(';').next().expect("a cookie").to_owned());
+    }
+    let other = rusqlite::Connection::open(&file).expect("a file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    let mut clients = Vec::new();
+    for cookie in &cookies {
+        clients.push(process.send("POST", "/add", cookie).await);
+    }
+    // What a handler has changed is being written once it has returned, by the same poll.
+    let all = (2 * CLIENTS).to_string();
+    wait_for("all are being written", async || {
+        process.ask("GET", "/added", "").await.ends_with(&all)
+    })
+    .await;
+    clients.into_iter().for_each(Client::reset);
+    process.tell_to_stop();
+    wait_for("it takes no more clients", async || {
+        TcpStream::connect(process.address).await.is_err()
+    })
+    .await;
+    assert!(process.is_running(), "five hundred are under way");
+    other.execute_batch("ROLLBACK").expect("no lock");
+    wait_for("it stops", async || !process.is_running()).await;
+    assert!(process.child.wait().expect("a child").success());
+
+    let process = Process::start(&file);
+    for cookie in &cookies {
+        let answer = process.ask("GET", "/", cookie).await;
+        assert!(answer.ends_with("\r\n\r\n2 0"), "{answer}");
+    }
+}
+
+/// An instance in a process of its own, over a file. It ends when this drops.
+#[cfg(unix)]
+struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+#[cfg(unix)]
+impl Process {
+    fn start(file: &std::path::Path) -> Self {
+        let patience = PATIENCE.as_secs().to_string();
+        let url = format!("sqlite:{}", file.display());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_instance"))
+            .args([&url, "", &patience])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it has been built");
+        let mut address = String::new();
+        let said = child.stdout.take().expect("it is piped");
+        let read = BufReader::new(said).read_line(&mut address);
+        read.expect("it says where it is");
+        let address = address.trim().parse().expect("an address");
+        Self { child, address }
+    }
+
+    async fn send(&self, method: &str, path: &str, cookie: &str) -> Client {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: shop\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+        );
+        let written = stream.write_all(request.as_bytes()).await;
+        written.expect("it reads");
+        Client(stream)
+    }
+
+    /// Sends a request, and returns all of the answer.
+    async fn ask(&self, method: &str, path: &str, cookie: &str) -> String {
+        let Client(mut stream) = self.send(method, path, cookie).await;
+        let mut answer = String::new();
+        let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        read.expect("an answer").expect("text");
+        assert!(answer.starts_with(OK), "{answer}");
+        answer
+    }
+
+    /// As a service manager does.
+    fn tell_to_stop(&self) {
+        let kill = format!("kill -TERM {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.expect("a shell").success(), "{kill}");
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        drop(self.child.wait());
+    }
 }
 
 /// How many of 200 orders are acknowledged by a server that is torn down when the first is.
