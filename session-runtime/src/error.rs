@@ -79,6 +79,10 @@ enum Kind {
         size: usize,
         limit: usize,
     },
+    /// Changed where there is no browser.
+    OfBrowser {
+        field: String,
+    },
     /// Two structs store something under one name.
     ClaimedTwice {
         field: String,
@@ -208,6 +212,11 @@ impl Error {
         Self::new(Kind::UserName { size, limit }, None)
     }
 
+    pub(crate) fn of_browser(field: &str) -> Self {
+        let field = own_name(field).to_owned();
+        Self::new(Kind::OfBrowser { field }, None)
+    }
+
     pub(crate) fn encode(field: &str, source: EncodeError) -> Self {
         let field = own_name(field).to_owned();
         Self::new(Kind::Encode { field }, Some(Box::new(source)))
@@ -331,6 +340,7 @@ impl Error {
             | Kind::Encode { .. }
             | Kind::Undecodable { .. }
             | Kind::UserName { .. }
+            | Kind::OfBrowser { .. }
             | Kind::ClaimedTwice { .. }
             | Kind::Cookie { .. }
             | Kind::Lifetime { .. }
@@ -385,6 +395,10 @@ impl fmt::Display for Error {
             Kind::UserName { size, limit } => write!(
                 f,
                 "the user's name takes {size} bytes, and {limit} is the limit: name users by a number, or by a hash of what names them"
+            ),
+            Kind::OfBrowser { field } => write!(
+                f,
+                "`{field}` stays with the browser, and there is none here: give it a `#[merge]` rule, so that it follows the user, or set it in a request"
             ),
             Kind::Encode { field } => write!(f, "the value of `{field}` cannot be stored"),
             Kind::Undecodable { field } => {

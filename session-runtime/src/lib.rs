@@ -38,6 +38,7 @@ mod extract;
 mod logged_in;
 mod session;
 mod sessions;
+mod user_fields;
 
 mod field;
 mod schema;
@@ -112,6 +113,7 @@ pub use schema::Schema;
 pub use service::{ResponseFuture, SessionService};
 pub use session::{FieldFacts, PassiveSession, Session};
 pub use sessions::Sessions;
+pub use user_fields::UserFields;
 
 #[cfg(feature = "derive")]
 pub use session_macros::Session;

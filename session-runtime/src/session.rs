@@ -88,14 +88,19 @@ impl<S: Schema> Session<S> {
         if request.holds_users(S::ROWS) {
             Box::pin(request.adopt(S::ROWS, deadline)).await?;
         }
+        Ok(Self::over(request, touches))
+    }
+
+    /// Opens the cells over what the request knows.
+    pub(crate) fn over(request: Arc<Request>, touches: bool) -> Self {
         let (cells, generation) = open::<S>(&request);
-        Ok(Self {
+        Self {
             cells,
             request,
             generation,
             touches,
             borrowed: false,
-        })
+        }
     }
 
     /// Returns the id that opens this session, if it is stored. A secret: see [`SessionId::expose`].
@@ -148,6 +153,13 @@ impl<S: Schema> Session<S> {
     /// ```
     pub fn fields(&mut self) -> &mut S::Cells {
         self
+    }
+
+    /// Returns the name of a field that was changed and stays with the browser, if there is one.
+    pub(crate) fn changed_of_browser(&self) -> Result<Option<&'static str>, Error> {
+        let edits = self.edits(self.request.config.now())?;
+        let mut stays = edits.iter().filter(|edit| !edit.row.follows());
+        Ok(stays.next().map(|edit| edit.row.name()))
     }
 
     /// Returns what there is of each field, sorted by name: whether it has a value, and when that expires. Reads no value and uses up no

@@ -1,14 +1,19 @@
 //! All of a user's sessions, for pages about them and for whoever has to end them.
 
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Config;
 
 use crate::error::Error;
-use crate::key::UserId;
+use crate::key::{IntoUserId, UserId};
+use crate::request::Request;
 use crate::revoke::{Device, OfUser};
+use crate::schema::Schema;
+use crate::session::Session;
 use crate::task::to_its_end;
+use crate::user_fields::UserFields;
 
 /// The sessions of any user: lists them, labels them, ends them.
 ///
@@ -64,6 +69,43 @@ impl Sessions {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         to_its_end(self.config.underway.clone(), work).await
+    }
+
+    /// Looks up what follows a user, for a webhook, a job or an admin's page: no session is needed, and none is made.
+    ///
+    /// ```
+    /// use session_runtime::{Error, Session, Sessions};
+    ///
+    /// #[derive(Session)]
+    /// struct Shop {
+    ///     #[merge(sum)]
+    ///     points: u32,
+    /// }
+    ///
+    /// /// A payment provider says that an order has been paid.
+    /// async fn paid(sessions: Sessions) -> Result<(), Error> {
+    ///     let mut ada = sessions.with_user::<Shop>(42).await?;
+    ///     *ada.points.get_mut() += 10;
+    ///     ada.save().await?;
+    ///     Ok(())
+    /// }
+    /// # let _ = paid;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, if the user's name has more than 1,024 bytes, or if another struct stores a field of the same
+    /// name as another type.
+    pub async fn with_user<S: Schema>(
+        &self,
+        user: impl IntoUserId,
+    ) -> Result<UserFields<S>, Error> {
+        let config = &self.config;
+        config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;
+        let request = Request::new(Arc::clone(config));
+        let deadline = request.deadline();
+        request.load_for_app(user.into_user_id(), deadline).await?;
+        Ok(UserFields(Session::over(Arc::new(request), false)))
     }
 
     /// Lists all sessions of the user, the oldest first: one call to the store, and one for each session, all at once.

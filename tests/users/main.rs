@@ -26,3 +26,4 @@ mod rules;
 mod stored;
 mod versions;
 mod waiting;
+mod with_user;

@@ -31,6 +31,9 @@ pub(crate) struct Places {
     /// Renewed by whoever revokes sessions: a login that began under another number fails.
     #[serde(rename = "n")]
     pub(crate) revocations: u64,
+    /// How often the user was deleted: what the app writes by itself is for the user whom it has seen.
+    #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
+    pub(crate) deletions: u32,
     #[serde(rename = "p", default)]
     pub(crate) all: Vec<Place>,
 }
@@ -54,10 +57,16 @@ pub(crate) struct Place {
     pub(crate) credited: BTreeMap<String, u32>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Default for Places {
     fn default() -> Self {
         Self {
             revocations: UNREVOKED,
+            deletions: 0,
             all: Vec::new(),
         }
     }
@@ -114,6 +123,32 @@ impl Places {
     }
 }
 
+/// What tells a user's record from one that was made after the user had been deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    deletions: u32,
+    /// When the record was made; `None` if there was none.
+    created: Option<Timestamp>,
+}
+
+impl Life {
+    /// Returns what `user` is told by.
+    pub(crate) fn of(user: Option<&Record>) -> Self {
+        Self {
+            deletions: Places::of(user).deletions,
+            created: user.map(|user| user.head.created),
+        }
+    }
+
+    /// Returns `true` if what is there belongs to the same user, who has not been deleted since.
+    pub(crate) fn goes_on_in(self, there: Option<&Record>) -> bool {
+        let is_live = there.is_none_or(|there| there.ended().is_none());
+        let now = Self::of(there);
+        let is_same = self.created.is_none() || self.created == now.created;
+        is_live && is_same && self.deletions == now.deletions
+    }
+}
+
 /// Takes places out of a user's record, or of its tombstone. Returns `true` if they were there.
 pub(crate) fn strike_off(user: Option<&Record>, gone: &[Selector]) -> Plan<bool> {
     let places = Places::of(user);
@@ -138,24 +173,30 @@ pub(crate) fn revoke(
     now: Timestamp,
 ) -> Plan<Vec<Selector>> {
     let after = user.map_or_else(|| Record::new(now, FOREVER), Record::next);
-    mark(user, after, leaves, number)
+    mark(Places::of(user), after, leaves, number)
 }
 
-/// Deletes a user: revokes all, and leaves a tombstone that keeps number and places, so that a login that is under way
+/// Deletes a user: revokes all, and leaves a tombstone that keeps number, count and places, so that a login that is under way
 /// fails, and a record that is made in its stead goes on from them. All in one, or a login slips in between.
 pub(crate) fn delete(user: Option<&Record>, number: u64, now: Timestamp) -> Plan<Vec<Selector>> {
     let made = || Record::new(now, FOREVER);
     let after = user.map_or_else(made, Clone::clone);
-    mark(user, after.tombstone(Ended::Revoked, now), |_| true, number)
+    let mut places = Places::of(user);
+    places.deletions = places.deletions.wrapping_add(1);
+    mark(
+        places,
+        after.tombstone(Ended::Revoked, now),
+        |_| true,
+        number,
+    )
 }
 
 fn mark(
-    user: Option<&Record>,
+    mut places: Places,
     mut after: Record,
     leaves: impl Fn(Selector) -> bool,
     number: u64,
 ) -> Plan<Vec<Selector>> {
-    let mut places = Places::of(user);
     places.revocations = number;
     for place in &mut places.all {
         place.leaving |= leaves(place.selector);

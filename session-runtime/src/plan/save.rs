@@ -7,7 +7,7 @@ use super::Plan;
 use super::brought;
 use super::edit::{self, Caps, SlotEdit};
 use super::lifetime::Lifetimes;
-use super::place::{Place, Places};
+use super::place::{FOREVER, Life, Place, Places};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::key::Selector;
@@ -268,9 +268,30 @@ impl Opened {
     }
 }
 
-/// What is to be written of a user's record for one of the sessions that may use it.
+/// Who writes to a user's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// A session, which needs a place in it.
+    Session(Selector),
+    /// The app itself, which has seen the record of this life.
+    App(Life),
+}
+
+impl Writer {
+    fn may(self, there: Option<&Record>) -> bool {
+        match self {
+            Self::Session(selector) => {
+                let live = there.filter(|there| there.ended().is_none());
+                live.is_some() && Places::of(live).admits(selector)
+            }
+            Self::App(life) => life.goes_on_in(there),
+        }
+    }
+}
+
+/// What is to be written of a user's record.
 pub(crate) struct SaveUser<'a> {
-    pub(crate) selector: Selector,
+    pub(crate) writer: Writer,
     pub(crate) edits: &'a [SlotEdit],
     pub(crate) caps: Caps,
 }
@@ -280,7 +301,7 @@ pub(crate) struct SaveUser<'a> {
 pub(crate) enum UserOutcome {
     /// The record holds what was changed.
     Saved { written: bool },
-    /// The session may not use the record any more.
+    /// The session may not use the record any more, or the user has been deleted.
     Revoked,
 }
 
@@ -291,15 +312,15 @@ impl SaveUser<'_> {
         there: Option<&Arc<Record>>,
         now: Timestamp,
     ) -> Result<Plan<UserOutcome>, Error> {
-        let live = there.filter(|there| there.ended().is_none());
-        let Some(there) = live.filter(|there| Places::of(Some(there)).admits(self.selector)) else {
+        let there = there.map(AsRef::as_ref);
+        if !self.writer.may(there) {
             return Ok(Plan::Leave(UserOutcome::Revoked));
-        };
-        let mut after = there.next();
+        }
+        let mut after = there.map_or_else(|| Record::new(now, FOREVER), Record::next);
         if !edit::apply(self.edits, &mut after, now)? {
             return Ok(Plan::Leave(UserOutcome::Saved { written: false }));
         }
-        self.caps.check(Some(there), &after)?;
+        self.caps.check(there, &after)?;
         self.caps.check_edits(self.edits, &after)?;
         after.updated = after.updated.max(now);
         after.seen = after.seen.max(now);

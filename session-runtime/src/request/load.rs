@@ -7,14 +7,14 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::client::{Client, is_cross_site};
-use super::state::{CookieAction, OpenedBy, TrackedUser, WriteBlock};
+use super::state::{CookieAction, OpenedBy, Phase, TrackedUser, WriteBlock};
 use crate::amend::{Freshness, amend, load};
 use crate::clock::Timestamp;
 use crate::credit::credit;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::id::SessionId;
-use crate::key::{Key, Selector};
+use crate::key::{Key, Selector, UserId};
 use crate::observe;
 use crate::plan::brought;
 use crate::plan::confirm::{Credit, Fate};
@@ -191,6 +191,22 @@ impl Request {
                 tracing::error!(error = %failure.error, "it could not be ended in the store; this request does not see it");
             }
         }
+    }
+
+    /// Looks up what follows a user, for the app itself: there is no session, and no response that would carry an id.
+    pub(crate) async fn load_for_app(&self, user: UserId, deadline: Instant) -> Result<(), Error> {
+        user.check()?;
+        let key = Key::User(user.clone());
+        let found = load(&self.config, &key, Freshness::Latest, deadline).await?;
+        let mut state = self.state();
+        (state.phase, state.at) = (Phase::Closed, self.config.now());
+        if found.as_ref().is_some_and(|found| found.ended().is_some()) {
+            state.ended = Some(Ended::Revoked);
+            state.block = Some(WriteBlock::Ended);
+        } else {
+            state.user = Some(TrackedUser::seen_by_app(user, found));
+        }
+        Ok(())
     }
 
     /// Returns `true` if somebody is logged in whose record was not looked up yet.

@@ -14,8 +14,8 @@ use crate::observe;
 use crate::plan::brought;
 use crate::plan::edit::SlotEdit;
 use crate::plan::lifetime::Lifetimes;
-use crate::plan::place::{Place, Places};
-use crate::plan::save::{FactEdits, Opened};
+use crate::plan::place::{Life, Place, Places};
+use crate::plan::save::{FactEdits, Opened, Writer};
 use crate::record::{Ended, FieldName, Record, Slot};
 use crate::row::{AnyRow, CellEdit, EditKind, GUEST, Lifetime, Rows};
 use crate::secret::SecretHash;
@@ -75,6 +75,8 @@ pub(super) struct TrackedUser {
     pub(super) record: TrackedRecord,
     /// Nobody has asked for the record yet.
     pub(super) unread: bool,
+    /// No session is logged in: it is the app itself that looks and writes.
+    pub(super) by_app: bool,
 }
 
 /// Flashes of this request alone.
@@ -142,6 +144,14 @@ impl State {
     pub(super) fn selector(&self) -> Option<Selector> {
         let by = self.id.filter(|_| self.session.stored.is_some());
         by.map(|by| by.id.selector())
+    }
+
+    /// Returns who writes to the user's record.
+    pub(super) fn writer(&self) -> Option<Writer> {
+        match &self.user {
+            Some(user) if user.by_app => Some(Writer::App(Life::of(user.record.stored.as_deref()))),
+            _ => self.selector().map(Writer::Session),
+        }
     }
 
     /// Returns the session as this request has opened it.
@@ -430,6 +440,7 @@ impl TrackedUser {
             id,
             record: TrackedRecord::default(),
             unread: true,
+            by_app: false,
         }
     }
 
@@ -438,6 +449,17 @@ impl TrackedUser {
             id,
             record: TrackedRecord::of(record),
             unread: false,
+            by_app: false,
+        }
+    }
+
+    /// As the app itself sees it.
+    pub(super) fn seen_by_app(id: UserId, stored: Option<Arc<Record>>) -> Self {
+        Self {
+            id,
+            record: TrackedRecord::of(stored),
+            unread: false,
+            by_app: true,
         }
     }
 

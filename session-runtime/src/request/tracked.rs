@@ -28,9 +28,9 @@ pub(super) struct TrackedRecord {
 }
 
 impl TrackedRecord {
-    pub(super) fn of(record: Arc<Record>) -> Self {
+    pub(super) fn of(record: impl Into<Option<Arc<Record>>>) -> Self {
         Self {
-            stored: Some(record),
+            stored: record.into(),
             ..Self::default()
         }
     }

@@ -111,7 +111,8 @@ impl Request {
     /// A new id can only be sent by a response that has not left yet.
     fn check_in_time(&self) -> Result<(), Error> {
         let state = self.state();
-        let creates = state.session.stored.is_none() && state.has_changes();
+        let writes = state.block.is_none() && state.session.has_edits();
+        let creates = state.session.stored.is_none() && writes;
         if state.phase != Phase::Running && creates {
             Err(Error::too_late())
         } else {
@@ -399,9 +400,9 @@ impl Request {
 
     /// Writes what was changed of what follows the user.
     pub(super) async fn write_user(&self, deadline: Instant) -> Result<Saved, Error> {
-        let (selector, blocked) = {
+        let (writer, blocked) = {
             let state = self.state();
-            (state.selector(), state.block.is_some())
+            (state.writer(), state.block.is_some())
         };
         let batch = self.user_mut(|user| {
             let has_edits = !user.record.edits.is_empty();
@@ -410,14 +411,14 @@ impl Request {
                 (user.id.clone(), user.record.stored.clone(), edits)
             })
         });
-        let (Some(selector), Some((user, seen, edits))) = (selector, batch.flatten()) else {
+        let (Some(writer), Some((user, seen, edits))) = (writer, batch.flatten()) else {
             return Ok(Saved::Unchanged);
         };
         if edits.is_empty() || blocked {
             return Ok(Saved::Unchanged);
         }
         let save = SaveUser {
-            selector,
+            writer,
             edits: &edits,
             caps: self.config.caps,
         };

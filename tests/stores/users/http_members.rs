@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use http::StatusCode;
 use session_runtime::store::{MemoryStore, Record, Store, StoreError, UserStore, Version};
-use session_runtime::{Ended, Error, Key, Session, UserId};
+use session_runtime::{Ended, Error, Key, Saved, Session, UserId};
 use session_tests::{Site, Visitor};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -107,6 +107,28 @@ async fn devices_that_write_at_once_lose_nothing() {
     let mut visitor = library.site.visitor();
     login(&mut visitor).await;
     assert_eq!(shown(&mut visitor).await, format!("true {}", 4 * EACH));
+}
+
+#[tokio::test]
+async fn the_app_changes_what_follows_a_member_and_makes_no_row() {
+    let library = Library::open().await;
+    let sessions = library.site.layer.sessions();
+    // A member who has never logged in.
+    let mut ada = sessions.with_user::<Reader>("ada").await.unwrap();
+    *ada.pages.get_mut() += 3;
+    assert_eq!(ada.save().await.unwrap(), Saved::Written);
+    let mut phone = library.branch();
+    assert_eq!(login(&mut phone).await, StatusCode::OK);
+    assert_eq!(shown(&mut phone).await, "true 3");
+    *ada.pages.get_mut() += 4;
+    assert_eq!(ada.save().await.unwrap(), Saved::Written);
+    assert_eq!(shown(&mut phone).await, "true 7");
+
+    let mut bob = sessions.with_user::<Reader>("bob").await.unwrap();
+    *bob.pages.get_mut() += 3;
+    assert!(bob.save().await.unwrap_err().is_unavailable());
+    let bob = library.members.load(&UserId::from("bob")).await.unwrap();
+    assert_eq!(bob, None);
 }
 
 /// How the calls of a table fail.

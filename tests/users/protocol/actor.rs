@@ -1,5 +1,6 @@
 //! Those who act, one step at a time.
 
+use super::job::Job;
 use super::login::Login;
 use super::logout::Logout;
 use super::request::Request;
@@ -12,6 +13,7 @@ pub(crate) type Steps<A> = Vec<(A, World, &'static str)>;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Actor {
+    Job(Job),
     Login(Login),
     Logout(Logout),
     Request(Request),
@@ -21,6 +23,7 @@ pub(crate) enum Actor {
 impl Actor {
     pub(crate) fn step(&self, world: &World, rules: Rules) -> Steps<Self> {
         match self {
+            Self::Job(job) => wrap(job.step(world, rules), Self::Job),
             Self::Login(login) => wrap(login.step(world, rules), Self::Login),
             Self::Logout(logout) => wrap(logout.step(world, rules), Self::Logout),
             Self::Request(request) => wrap(request.step(world, rules), Self::Request),
@@ -31,6 +34,7 @@ impl Actor {
     /// Returns `true` if it is not amid anything.
     pub(crate) fn idle(&self) -> bool {
         match self {
+            Self::Job(job) => job.idle(),
             Self::Login(login) => login.idle(),
             Self::Logout(logout) => logout.idle(),
             Self::Request(request) => request.idle(),
@@ -40,6 +44,7 @@ impl Actor {
 
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::Job(_) => "job",
             Self::Login(_) => "login",
             Self::Logout(_) => "logout",
             Self::Request(_) => "request",

@@ -76,9 +76,18 @@ pub(crate) fn told(state: &State) -> impl Iterator<Item = Told> {
     requests(state).map(Request::told)
 }
 
+/// Returns the units that jobs of the app's own were told are saved.
+fn by_jobs(state: &State) -> u8 {
+    let saved = state.actors.iter().map(|actor| match actor {
+        Actor::Job(job) => job.saved(),
+        _ => 0,
+    });
+    saved.sum()
+}
+
 /// Returns the units that a guest's three and all that was said to be saved come to, without what was said to be discarded.
 pub(crate) fn known(state: &State) -> u8 {
-    3 + told(state).map(|told| told.saved).sum::<u8>()
+    3 + by_jobs(state) + told(state).map(|told| told.saved).sum::<u8>()
         - told(state).map(|told| told.discarded).sum::<u8>()
 }
 
@@ -165,7 +174,7 @@ pub(crate) fn guest_of_before(state: &State, held: Id, rules: Rules) -> Result<(
         .world
         .session(held.key)
         .filter(|session| session.user.is_none());
-    let known = known(state);
+    let known = known(state) - by_jobs(state);
     ensure!(
         session.is_some_and(|session| session.units == known && session.brought.is_empty()),
         "the guest has lost units"

@@ -1,4 +1,4 @@
-//! The protocol of logins, rotations, logouts, revocations and deletions, explored: every order of steps, with crashes before any step and
+//! The protocol of logins, rotations, logouts, revocations, deletions and the app's own jobs, explored: every order of steps, with crashes before any step and
 //! time passing between any two.
 //!
 //! The store only loads and swaps, one record at a time. All that is written is a plan on what is there, so each plan is one step. What is
@@ -13,6 +13,7 @@
 mod actor;
 mod checks;
 mod explore;
+mod job;
 mod login;
 mod logout;
 mod request;
@@ -23,6 +24,7 @@ mod user;
 mod world;
 
 mod deletions;
+mod jobs;
 mod limits;
 mod logins;
 mod logouts;

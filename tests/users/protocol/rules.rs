@@ -67,6 +67,10 @@ pub(crate) enum Break {
     RefuseMarks,
     /// Looks nothing up at a limit that refuses.
     RefuseBlindly,
+    /// Lets a job of the app's own write though the user has been deleted since it looked.
+    JobIgnoresDeletion,
+    /// Leaves the count of deletions as it is.
+    DeletionUncounted,
     /// Discards in the session alone.
     DiscardInSession,
 }

@@ -23,6 +23,8 @@ pub(crate) struct User {
     pub(crate) places: Vec<Place>,
     /// The last revocation's: drawn at random, 0 if there was none.
     pub(crate) number: u8,
+    /// Counts the times that the user was deleted.
+    pub(crate) deletions: u8,
     /// Counts the times that anybody was struck off: what a login has to know of the record's version.
     pub(crate) struck: u8,
 }
@@ -179,9 +181,10 @@ impl User {
             .collect()
     }
 
-    /// Becomes a tombstone that keeps number and places.
+    /// Becomes a tombstone that keeps number, places and count.
     pub(crate) fn delete(&mut self, rules: Rules) {
         self.deleted = true;
+        self.deletions += u8::from(!rules.lack(Break::DeletionUncounted));
         self.units = 0;
         if rules.lack(Break::DeletionForgetsNumber) {
             self.number = 0;

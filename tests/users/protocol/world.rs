@@ -65,6 +65,10 @@ pub(crate) enum Event {
     Displaced(Key),
     /// A superseded secret ended a session though one that took its place had been presented.
     Usurped(Key),
+    /// A job of this number has seen the user's record.
+    JobLooked(u8),
+    /// That job has written it.
+    JobWrote(u8),
     /// A guest's request wrote into a user's session more than a minute after the user's secret was presented.
     Late(Key),
 }
