@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, Error, ErrorCode, OptionalExtension};
-use session_runtime::store::{Record, Store, StoreError, Swapped, SweepGuard, Swept};
+use session_runtime::store::{Record, Scanned, Store, StoreError, Swapped, SweepGuard, Swept};
 use session_runtime::{Clock, Key, Timestamp};
 use tokio::sync::Mutex;
 
@@ -15,6 +15,8 @@ const LOAD: &str = "SELECT record FROM sessions WHERE key = ?1";
 const CREATE: &str = "INSERT INTO sessions VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
 const SWAP: &str = "UPDATE sessions SET version = ?2, expires = ?3, record = ?4
     WHERE key = ?1 AND version = ?5";
+const SCAN: &str =
+    "SELECT key FROM sessions WHERE key > ?1 AND key GLOB 'session:*' ORDER BY key LIMIT ?2";
 const SWEEP: &str = "DELETE FROM sessions WHERE key IN
     (SELECT key FROM sessions WHERE expires <= ?1 LIMIT ?2) RETURNING key, record";
 
@@ -66,6 +68,21 @@ impl Store for OwnStore {
             0 => Ok(Swapped::Stale(self.load(key).await?)),
             _ => Ok(Swapped::Done),
         }
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        let (after, limit) = (after.unwrap_or_default(), limit.max(1));
+        let count = i64::try_from(limit).unwrap_or(i64::MAX);
+        let connection = self.connection.lock().await;
+        let mut scan = connection.prepare(SCAN).map_err(failed)?;
+        let keys = scan.query_map((after, count), |row| row.get::<_, String>(0));
+        let keys = keys.and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let keys = keys
+            .map_err(failed)?
+            .iter()
+            .filter_map(|key| Key::parse(key))
+            .collect();
+        Ok(Scanned::ordered(keys, limit))
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

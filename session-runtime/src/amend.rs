@@ -15,7 +15,7 @@ use crate::observe;
 use crate::plan::Plan;
 use crate::queue::{Turn, jittered};
 use crate::record::Record;
-use crate::store::{Answer, Swapped};
+use crate::store::{Answer, Scanned, Swapped};
 
 #[cfg(all(test, feature = "memory", feature = "cookie", feature = "testing"))]
 mod tests;
@@ -329,6 +329,33 @@ pub(crate) async fn load(
         Freshness::Latest => config.store.load_latest(key),
     };
     in_time(config, Call::Load, deadline, answer).await
+}
+
+/// Loads what is under a key for somebody who is not its client: a store need not take that for a visit.
+pub(crate) async fn look(
+    config: &Config,
+    key: &Key,
+    deadline: Instant,
+) -> Result<Option<Arc<Record>>, StoreError> {
+    let answer = config.store.load_latest(key);
+    if config.store.at_once().is_some() {
+        return answer.await;
+    }
+    in_time(config, Call::Load, deadline, answer).await
+}
+
+/// Returns the keys of some sessions, and where to go on.
+pub(crate) async fn scan(
+    config: &Config,
+    after: Option<&str>,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Scanned, StoreError> {
+    let answer = config.store.scan(after, limit);
+    if config.store.at_once().is_some() {
+        return answer.await;
+    }
+    in_time(config, Call::Scan, deadline, answer).await
 }
 
 /// Waits for a store, until the deadline, and has it noted what came of that.

@@ -28,6 +28,7 @@ struct Outage {
 pub(crate) enum Call {
     Load,
     Swap,
+    Scan,
     Sweep,
 }
 
@@ -36,6 +37,7 @@ impl Call {
         match self {
             Self::Load => "load",
             Self::Swap => "swap",
+            Self::Scan => "scan",
             Self::Sweep => "sweep",
         }
     }

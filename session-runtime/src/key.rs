@@ -223,6 +223,15 @@ impl fmt::Display for Key {
     }
 }
 
+/// Returns the two texts between which the keys of all sessions are, and no user's.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+    allow(dead_code)
+)]
+pub(crate) const fn sessions() -> (&'static str, &'static str) {
+    (SESSION, "session;") // `;` comes after `:`
+}
+
 impl Key {
     /// Reads what `Display` wrote; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {

@@ -48,6 +48,7 @@ mod layers;
 mod request;
 
 mod credit;
+mod everybody;
 mod login;
 mod revoke;
 
@@ -112,7 +113,7 @@ pub use revoke::Device;
 pub use schema::Schema;
 pub use service::{ResponseFuture, SessionService};
 pub use session::{FieldFacts, PassiveSession, Session};
-pub use sessions::Sessions;
+pub use sessions::{Page, Sessions};
 pub use user_fields::UserFields;
 
 #[cfg(feature = "derive")]

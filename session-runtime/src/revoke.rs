@@ -36,13 +36,25 @@ pub struct Device {
 }
 
 impl Device {
+    pub(crate) fn new(selector: Selector, record: Arc<Record>) -> Self {
+        Self {
+            id: selector.public_name(),
+            record,
+        }
+    }
+
+    /// Returns who is logged in; `None` for a guest, whom only [`Sessions::page`](crate::Sessions::page) tells of.
+    pub fn user(&self) -> Option<&UserId> {
+        self.record.user()
+    }
+
     /// Returns what the session is called towards [`Sessions`](crate::Sessions): a text that stays the same for as long
     /// as it lives, rotated or not. It opens nothing, so it may stand in a page of its user.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Returns when the user logged in on it.
+    /// Returns when the user logged in on it, or a guest's session began.
     pub fn created_at(&self) -> SystemTime {
         self.since().into()
     }
@@ -130,10 +142,7 @@ impl OfUser {
         let there = load(&self.config, &key, Freshness::Latest, self.deadline).await?;
         Ok(there
             .filter(|there| self.is_live(there))
-            .map(|record| Device {
-                id: selector.public_name(),
-                record,
-            }))
+            .map(|record| Device::new(selector, record)))
     }
 
     fn is_live(&self, record: &Record) -> bool {

@@ -1,12 +1,14 @@
 //! All of a user's sessions, for pages about them and for whoever has to end them.
 
 use std::any::{TypeId, type_name};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Config;
 
 use crate::error::Error;
+use crate::everybody::{self, Found};
 use crate::key::{IntoUserId, UserId};
 use crate::request::Request;
 use crate::revoke::{Device, OfUser};
@@ -185,6 +187,117 @@ impl Sessions {
         let user = self.of(user)?;
         self.to_its_end(async move { user.delete().await }).await
     }
+
+    /// Returns some of all live sessions, guests' and users', about a hundred, and where to go on: begin with `None`. It takes one call to
+    /// the store, and one for each session.
+    ///
+    /// Whoever goes on until there is no [`next`](Page::next) has seen each session that was there all the while, once or more
+    /// often; of those that came or went in between, some.
+    ///
+    /// ```
+    /// use session_runtime::{Error, Sessions};
+    ///
+    /// /// Whoever is here, page by page.
+    /// async fn who(sessions: Sessions, after: Option<String>) -> Result<String, Error> {
+    ///     let page = sessions.page(after.as_deref()).await?;
+    ///     let users = page.devices.iter().filter_map(|device| device.user());
+    ///     let names: Vec<_> = users.map(|user| user.as_str()).collect();
+    ///     Ok(format!("{} … next: {:?}", names.join(", "), page.next))
+    /// }
+    /// # let _ = who;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, cannot list its sessions, or does not know `after`.
+    pub async fn page(&self, after: Option<&str>) -> Result<Page, Error> {
+        let Found { sessions, next } = everybody::find(&self.config, after).await?;
+        let devices = sessions.into_iter();
+        Ok(Page {
+            devices: devices
+                .map(|(selector, record)| Device::new(selector, record))
+                .collect(),
+            next,
+        })
+    }
+
+    /// Counts all live sessions, guests' and users'. It looks at each: on a store in another place, a hundred at a time.
+    /// Those that come or go meanwhile count or not.
+    ///
+    /// ```
+    /// # use session_runtime::{Error, Sessions};
+    /// async fn visitors(sessions: Sessions) -> Result<String, Error> {
+    ///     Ok(format!("{} are here.", sessions.count().await?))
+    /// }
+    /// # let _ = visitors;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`page`](Self::page).
+    pub async fn count(&self) -> Result<usize, Error> {
+        let (mut seen, mut next) = (HashSet::new(), None);
+        loop {
+            let found = everybody::find(&self.config, next.as_deref()).await?;
+            seen.extend(found.sessions.into_iter().map(|(selector, _)| selector));
+            next = found.next;
+            if next.is_none() {
+                return Ok(seen.len());
+            }
+        }
+    }
+
+    /// Ends all sessions, guests' and users', and says how many that were: "log everybody out". What follows users stays.
+    ///
+    /// Each session that is there when this is called is over when it returns, as by [`revoke_all`](Self::revoke_all), and so
+    /// are logins of these users that were under way. One that is created meanwhile may stay.
+    ///
+    /// ```
+    /// # use session_runtime::{Error, Sessions};
+    /// async fn log_everybody_out(sessions: Sessions) -> Result<String, Error> {
+    ///     Ok(format!("{} sessions have ended.", sessions.end_all().await?))
+    /// }
+    /// # let _ = log_everybody_out;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`page`](Self::page). Some have ended then: call it again for the others.
+    pub async fn end_all(&self) -> Result<usize, Error> {
+        let (mut all, mut next) = (0, None::<String>);
+        loop {
+            let config = Arc::clone(&self.config);
+            let some = async move { everybody::end_some(&config, next.as_deref()).await };
+            let ended;
+            (ended, next) = self.to_its_end(some).await?;
+            all += ended;
+            if next.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// Some of all sessions; from [`Sessions::page`].
+///
+/// ```
+/// use session_runtime::{Sessions, SessionLayer, store::MemoryStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), session_runtime::Error> {
+/// let sessions = SessionLayer::new(MemoryStore::new()).sessions();
+/// let page = sessions.page(None).await?;
+/// assert!(page.devices.is_empty() && page.next.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Page {
+    /// These sessions.
+    pub devices: Vec<Device>,
+    /// Where to go on; `None` at the end. It opens nothing, so it may stand in an admin's page.
+    pub next: Option<String>,
 }
 
 impl fmt::Debug for Sessions {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use session_runtime::Key;
-use session_runtime::store::{Record, Store, StoreError, Swapped, Swept};
+use session_runtime::store::{Record, Scanned, Store, StoreError, Swapped, Swept};
 use tokio::sync::Notify;
 
 /// What goes wrong with one call.
@@ -247,6 +247,10 @@ impl<S: Store> Store for FaultStore<S> {
                     .await
             }
         }
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        self.call(self.inner.scan(after, limit)).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

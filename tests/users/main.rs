@@ -9,6 +9,7 @@ mod costs;
 mod deletions;
 mod devices;
 mod every_await;
+mod everybody;
 mod interrupted;
 mod late_requests;
 mod limits;

@@ -62,6 +62,17 @@ pub(crate) fn of_user(there: Option<&Arc<Record>>, user: &UserId, now: Timestamp
     }
 }
 
+/// Ends a session, whoever's it is. Returns what it was, if it ends by this.
+pub(crate) fn of_anybody(there: Option<&Arc<Record>>, now: Timestamp) -> Plan<Option<Arc<Record>>> {
+    match open(there).filter(|there| there.is_live(now)) {
+        Some(there) => {
+            let ended = there.tombstone(Ended::Revoked, now);
+            Plan::Write(Arc::new(ended), Some(Arc::clone(there)))
+        }
+        None => Plan::Leave(None),
+    }
+}
+
 fn open(there: Option<&Arc<Record>>) -> Option<&Arc<Record>> {
     there.filter(|there| there.ended().is_none())
 }

@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store::redis::{RedisConnectError, RedisStore};
-use crate::store::{Store, Swapped, Swept};
+use crate::store::{Scanned, Store, Swapped, Swept};
 
 mod near;
 mod watch;
@@ -192,6 +192,10 @@ impl Store for CachedStore<RedisStore> {
             key,
         };
         self.store.swap(key, before, after).await
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        self.store.scan(after, limit).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::StoreError;
-use crate::key::Key;
+use crate::key::{Key, Selector};
 use crate::record::Record;
-use crate::store::{AtOnce, Store, Swapped, SweepGuard, Swept};
+use crate::store::{AtOnce, Scanned, Store, Swapped, SweepGuard, Swept};
 
 mod shard;
 
@@ -150,6 +150,21 @@ impl MemoryStore {
         gone
     }
 
+    /// Goes through the shards, and through each in the order of its keys.
+    fn scan_from(&self, (first, mut after): (usize, Option<Selector>), limit: usize) -> Scanned {
+        let mut scanned = Scanned::default();
+        for (number, shard) in self.inner.shards.iter().enumerate().skip(first) {
+            let room = limit - scanned.keys.len();
+            let found = lock(shard).scan(after.take(), room);
+            scanned.keys.extend(found.into_iter().map(Key::from));
+            if let Some(last) = scanned.keys.last().filter(|_| scanned.keys.len() >= limit) {
+                scanned.next = Some(format!("{number}/{last}"));
+                break;
+            }
+        }
+        scanned
+    }
+
     fn delete_expired(&self, cutoff: Timestamp, limit: usize) -> Swept {
         let mut swept = Swept::default();
         for shard in &self.inner.shards {
@@ -215,10 +230,34 @@ impl Store for MemoryStore {
         Some(self)
     }
 
+    /// Looks at a record for somebody who is not its client: a newcomer stays one.
+    async fn load_latest(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
+        Ok(self.lock(key).look(key))
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        Ok(self.scan_from(cursor(after)?, limit.max(1)))
+    }
+
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         self.inner.flooded.store(false, Ordering::Relaxed);
         let cutoff = self.guard.cutoff();
         Ok(cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit)))
+    }
+}
+
+/// Reads where a scan is to go on.
+fn cursor(after: Option<&str>) -> Result<(usize, Option<Selector>), StoreError> {
+    let Some(text) = after else {
+        return Ok((0, None));
+    };
+    let parts = text.split_once('/');
+    let parsed = parts.and_then(|(shard, key)| Some((shard.parse().ok()?, Key::parse(key)?)));
+    match parsed {
+        Some((shard, Key::Session(selector))) => Ok((shard, Some(selector))),
+        _ => Err(StoreError::broken(
+            "a scan is to go on from what is no place in a `MemoryStore`",
+        )),
     }
 }
 

@@ -117,6 +117,30 @@ pub trait Store: Send + Sync + 'static {
         after: &Arc<Record>,
     ) -> impl Future<Output = Result<Swapped, StoreError>> + Send;
 
+    /// Returns the keys of some sessions, about `limit` of them, and where to go on: for counting, listing and ending all of
+    /// them. It begins with `after: None`, and goes on with what the last answer called [`next`](Scanned::next).
+    ///
+    /// Whoever goes on until there is no `next` has been told of each session that was there all the while, once or
+    /// more often; of one that came or went in between, maybe. Expired ones and tombstones may be among them; users are not.
+    ///
+    /// By default a store says that it cannot.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be reached or read, if `after` is not from this store, or if it cannot list what it keeps.
+    fn scan(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Scanned, StoreError>> + Send {
+        let _ = (after, limit);
+        let cannot = format!(
+            "{} cannot list the sessions that it keeps: it has no `Store::scan`",
+            self.name()
+        );
+        async { Err(StoreError::broken(cannot)) }
+    }
+
     /// Deletes at most `limit` records that have expired ten minutes ago or earlier by the store's own clock, and says
     /// which; fewer only if nothing else is left, or is being swept or extended. A store whose engine does that by
     /// itself says none.
@@ -157,6 +181,26 @@ pub enum Swapped {
     /// Something else was there, and nothing was written. Brings what is there now: never the version that was
     /// compared.
     Stale(Option<Arc<Record>>),
+}
+
+/// Says what a [scan](Store::scan) has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Keys of sessions.
+    pub keys: Vec<Key>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+impl Scanned {
+    /// Makes the answer of a store that finds keys by their order: it goes on after the last one, if there are `limit`.
+    pub fn ordered(keys: Vec<Key>, limit: usize) -> Self {
+        let last = keys.last().filter(|_| keys.len() >= limit);
+        Self {
+            next: last.map(ToString::to_string),
+            keys,
+        }
+    }
 }
 
 /// Says what a sweep has deleted.
@@ -215,6 +259,14 @@ impl<S: Store> Store for Arc<S> {
         (**self).swap(key, before, after)
     }
 
+    fn scan(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Scanned, StoreError>> + Send {
+        (**self).scan(after, limit)
+    }
+
     fn sweep(&self, limit: usize) -> impl Future<Output = Result<Swept, StoreError>> + Send {
         (**self).sweep(limit)
     }
@@ -235,6 +287,7 @@ pub(crate) trait AnyStore: Send + Sync + 'static {
         before: Option<&'a Arc<Record>>,
         after: &'a Arc<Record>,
     ) -> Answer<'a, Swapped>;
+    fn scan<'a>(&'a self, after: Option<&'a str>, limit: usize) -> Answer<'a, Scanned>;
     fn sweep(&self, limit: usize) -> Answer<'_, Swept>;
 }
 
@@ -266,6 +319,10 @@ impl<S: Store> AnyStore for S {
         after: &'a Arc<Record>,
     ) -> Answer<'a, Swapped> {
         Box::pin(Store::swap(self, key, before, after))
+    }
+
+    fn scan<'a>(&'a self, after: Option<&'a str>, limit: usize) -> Answer<'a, Scanned> {
+        Box::pin(Store::scan(self, after, limit))
     }
 
     fn sweep(&self, limit: usize) -> Answer<'_, Swept> {

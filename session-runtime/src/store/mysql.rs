@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::record::Record;
 use crate::store::rows;
 use crate::store::tries::{self, Fault};
-use crate::store::{Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, Store, Swapped, SweepGuard, Swept};
 
 mod fault;
 mod link;
@@ -216,6 +216,18 @@ impl Store for MysqlStore {
         inner.guard.observe_swap(before.map(AsRef::as_ref), after);
         let write = || inner.write(&key, before, after);
         tries::swap(before.map(AsRef::as_ref), write, || inner.load(&key)).await
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        let limit = limit.max(1);
+        let scan = || {
+            let statements = Arc::clone(&self.inner.statements);
+            let after = after.map(str::to_owned);
+            self.inner
+                .links
+                .run(move |conn| Box::pin(async move { statements.scan(conn, after, limit).await }))
+        };
+        Ok(rows::scanned(tries::read(scan).await?, limit))
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

@@ -11,11 +11,11 @@ use tokio_postgres::Row;
 
 use crate::clock::Timestamp;
 use crate::error::StoreError;
-use crate::key::Key;
+use crate::key::{self, Key};
 use crate::record::Record;
 use crate::store::rows::{self, RowSwap};
 use crate::store::tries::{self, Fault};
-use crate::store::{Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, Store, Swapped, SweepGuard, Swept};
 
 mod fault;
 mod link;
@@ -220,6 +220,16 @@ impl Store for PostgresStore {
             Ok(!written.is_empty())
         };
         tries::swap(before, write, || self.inner.load(&key)).await
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        let (limit, (first, end)) = (limit.max(1), key::sessions());
+        let (after, end) = (after.unwrap_or(first).as_bytes(), end.as_bytes());
+        let count = i64::try_from(limit).unwrap_or(i64::MAX);
+        let parameters: Parameters<'_> = &[&after, &end, &count];
+        let scan = &self.inner.statements.scan;
+        let rows = tries::read(|| self.inner.links.query(scan, parameters)).await?;
+        Ok(rows::scanned(wire::keys(&rows)?, limit))
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

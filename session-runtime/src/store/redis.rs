@@ -13,12 +13,13 @@ use redis::aio::MultiplexedConnection;
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::{REMEMBERED, Record};
-use crate::store::{Store, Swapped, Swept};
+use crate::store::{Scanned, Store, Swapped, Swept};
 
 mod fault;
 mod link;
 mod options;
 mod primary;
+mod scan;
 mod script;
 mod sentinel;
 mod shard;
@@ -205,6 +206,25 @@ impl Store for RedisStore {
             (Swapped::Stale(Some(found)), Asked::Repeatedly) => judge(before, after, found),
             (swapped, _) => Ok(swapped),
         }
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        let from = scan::Cursor::parse(after)?;
+        let command = scan::command(self.prefix(), from, limit);
+        let answer = self.link.read_at(&command, from.slot).await?;
+        let (names, cursor) = scan::found(answer)?;
+        let keys = names.iter().filter_map(|name| self.key(name));
+        let keys = keys.filter(|key| !key.is_user()).collect();
+        let next = if cursor > 0 {
+            Some(scan::Cursor { cursor, ..from })
+        } else {
+            let slot = self.link.next_primary(from.slot).await?;
+            slot.map(|slot| scan::Cursor { slot, cursor: 0 })
+        };
+        Ok(Scanned {
+            keys,
+            next: next.map(|next| next.to_string()),
+        })
     }
 
     /// The server drops what has expired by itself.

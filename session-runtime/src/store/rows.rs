@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Delta};
 use crate::key::{Key, LONGEST_NAME};
 use crate::record::{Record, Version};
-use crate::store::Swept;
+use crate::store::{Scanned, Swept};
 
 /// The name of a record's own row. What stands beside it has the names of its slots, which are text and never this.
 pub(super) const HEAD: &[u8] = b"\xff";
@@ -106,6 +106,12 @@ pub(super) fn record<N: AsRef<[u8]>, P>(
     };
     let record = frame::unpack(&head, |slot| find(&row_name(slot)))?;
     Ok(Some(Arc::new(record)))
+}
+
+/// Makes the answer of a scan of the keys that it has found, in their order.
+pub(super) fn scanned(keys: Vec<Vec<u8>>, limit: usize) -> Scanned {
+    let parse = |key: Vec<u8>| Key::parse(str::from_utf8(&key).ok()?);
+    Scanned::ordered(keys.into_iter().filter_map(parse).collect(), limit)
 }
 
 /// Adds a record that sweeping has deleted. What cannot be read has gone all the same.

@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, Store, Swapped, SweepGuard, Swept};
 
 mod error;
 mod file;
@@ -264,6 +264,14 @@ impl Store for SqliteStore {
             table::swap(connection, &key, before.as_deref(), &after)
         })
         .await
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        let (after, limit) = (after.map(str::to_owned), limit.max(1));
+        let keys = ask(&self.inner.reads, move |connection| {
+            table::scan(connection, after.as_deref(), limit)
+        });
+        Ok(Scanned::ordered(keys.await?, limit))
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

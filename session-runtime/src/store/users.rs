@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::key::{Key, UserId};
 use crate::record::{Record, Version};
-use crate::store::{AnyStore, Store, Swapped, Swept};
+use crate::store::{AnyStore, Scanned, Store, Swapped, Swept};
 
 /// Keeps users' records in the app's own table of users, instead of in the session store.
 ///
@@ -134,6 +134,10 @@ impl<U: UserStore> Store for WithUsers<U> {
             Key::User(user) => self.swap_user(user, before, after).await,
             Key::Session(_) => self.sessions.swap(key, before, after).await,
         }
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        self.sessions.scan(after, limit).await
     }
 
     /// Sweeps sessions. A user's record stays as long as the row.

@@ -14,4 +14,4 @@ mod clock;
 mod conformance;
 
 pub use clock::TestClock;
-pub use conformance::{CASES, SWEEPER_CASES, conformance, conformance_case};
+pub use conformance::{CASES, SCANNER_CASES, SWEEPER_CASES, conformance, conformance_case};

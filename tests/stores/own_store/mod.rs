@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::Connection;
-use session_runtime::store::{Record, Store, StoreError, Swapped, Swept};
+use session_runtime::store::{Record, Scanned, Store, StoreError, Swapped, Swept};
 use session_runtime::testing::{CASES, TestClock, conformance, conformance_case};
 use session_runtime::{Clock, Key, SessionId};
 use session_tests::TempDir;
@@ -63,6 +63,10 @@ impl Store for Two {
         after: &Arc<Record>,
     ) -> Result<Swapped, StoreError> {
         self.next().swap(key, before, after).await
+    }
+
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        self.next().scan(after, limit).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

@@ -140,6 +140,25 @@ impl Shard {
         Some(Arc::clone(&entry.record))
     }
 
+    /// Returns a record, and leaves a newcomer one.
+    pub(super) fn look(&mut self, key: &Key) -> Option<Arc<Record>> {
+        let entry = self.entries.get_mut(key)?;
+        Some(Arc::clone(&entry.record))
+    }
+
+    /// Returns the first `limit` sessions after that one, in their order.
+    pub(super) fn scan(&self, after: Option<Selector>, limit: usize) -> Vec<Selector> {
+        let is_next = |selector: &Selector| after.is_none_or(|after| *selector > after);
+        let sessions = self.entries.sessions.keys().copied();
+        let mut found: Vec<_> = sessions.filter(is_next).collect();
+        if found.len() > limit {
+            found.select_nth_unstable(limit);
+            found.truncate(limit);
+        }
+        found.sort_unstable();
+        found
+    }
+
     /// Puts `after` in place of `before`, if that is what is there. What ends always finds room.
     pub(super) fn swap(
         &mut self,

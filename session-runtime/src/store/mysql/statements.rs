@@ -5,6 +5,7 @@ use mysql_async::{Conn, Error, Row, Value};
 
 use super::fault::DUPLICATE;
 use super::schema::Names;
+use crate::key;
 use crate::store::KEPT_AFTER_EXPIRY;
 use crate::store::rows::RowSwap;
 
@@ -28,6 +29,7 @@ pub(super) struct Statements {
     load: String,
     create: String,
     update: String,
+    scan: String,
     due: String,
 }
 
@@ -52,6 +54,9 @@ impl Statements {
                 "UPDATE {table} SET due = LEAST(due, ?), expires = ?, version = ?, payload = ? \
                  WHERE `key` = ? AND {IS_HEAD} AND version = ?"
             ),
+            scan: format!(
+                "SELECT `key` FROM {table} WHERE `key` > ? AND `key` < ? AND {IS_HEAD} ORDER BY `key` LIMIT ?"
+            ),
             // What others are busy with is left for the next time.
             due: format!(
                 "SELECT `key`, IF(expires <= {cutoff}, payload, NULL) FROM {table} FORCE INDEX (by_due) \
@@ -64,6 +69,19 @@ impl Statements {
     /// Returns the rows of a record.
     pub(super) async fn load(&self, conn: &mut Conn, key: Vec<u8>) -> Result<Vec<Row>, Error> {
         conn.exec(self.load.as_str(), (key,)).await
+    }
+
+    /// Returns the keys of the first `limit` sessions after one.
+    pub(super) async fn scan(
+        &self,
+        conn: &mut Conn,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let (first, end) = key::sessions();
+        let after = after.unwrap_or_else(|| first.to_owned()).into_bytes();
+        let values = (after, end.as_bytes(), limit as u64);
+        conn.exec(self.scan.as_str(), values).await
     }
 
     /// Writes a record if the version compared is there, and says whether it was.

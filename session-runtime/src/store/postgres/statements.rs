@@ -31,6 +31,7 @@ pub(super) struct Statements {
     pub(super) load: Statement,
     pub(super) create: Write,
     pub(super) update: Write,
+    pub(super) scan: Statement,
     pub(super) sweep: Statement,
 }
 
@@ -80,6 +81,12 @@ impl Statements {
             ),
             create: Write::new(create, &table),
             update: Write::new(update, &table),
+            scan: Statement::new(
+                &[Type::BYTEA, Type::BYTEA, Type::INT8],
+                format!(
+                    "SELECT key FROM {table} WHERE key > $1 AND key < $2 AND {IS_HEAD} ORDER BY key LIMIT $3"
+                ),
+            ),
             sweep: sweep(&table, by_server),
         }
     }

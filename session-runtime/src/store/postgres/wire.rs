@@ -39,6 +39,11 @@ pub(super) fn record(rows: &[Row]) -> Result<Option<Arc<Record>>, StoreError> {
     rows::record(parts, |payload| Bytes::copy_from_slice(payload))
 }
 
+/// Reads the keys that a scan has found.
+pub(super) fn keys(rows: &[Row]) -> Result<Vec<Vec<u8>>, StoreError> {
+    rows.iter().map(|row| column(row, 0)).collect()
+}
+
 /// Reads what a batch of sweeping has deleted.
 pub(super) fn swept(rows: &[Row]) -> Result<Swept, StoreError> {
     let mut swept = Swept::default();

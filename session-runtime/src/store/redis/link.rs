@@ -156,6 +156,38 @@ impl Link {
         }
     }
 
+    /// Reads from the primary that has a slot; one server has them all.
+    pub(super) async fn read_at(&self, command: &Cmd, slot: u16) -> Result<Value, StoreError> {
+        match &self.to {
+            To::Server(_) | To::Primary(_) => {
+                let _ = slot;
+                self.read(command).await
+            }
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(cluster) => Ok(self.wait(cluster.ask_at(command, slot)).await?),
+        }
+    }
+
+    /// Returns the lowest slot of the primary that comes after the one that has `slot`.
+    #[cfg_attr(
+        not(feature = "redis-cluster"),
+        expect(clippy::unused_async, reason = "one server is all there is")
+    )]
+    pub(super) async fn next_primary(&self, slot: u16) -> Result<Option<u16>, StoreError> {
+        match &self.to {
+            To::Server(_) | To::Primary(_) => {
+                let _ = slot;
+                Ok(None)
+            }
+            #[cfg(feature = "redis-cluster")]
+            To::Cluster(_) => {
+                let mut slots = redis::cmd("CLUSTER");
+                slots.arg("SLOTS");
+                super::scan::next_primary(self.read_at(&slots, slot).await?, slot)
+            }
+        }
+    }
+
     /// Sends a command and waits for its answer. A Cluster's connection may send it several times.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
         match &self.to {
@@ -252,6 +284,15 @@ impl Cluster {
 
     async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
         extracted(self.following.clone().req_packed_command(command)).await
+    }
+
+    /// Asks the primary that has a slot.
+    async fn ask_at(&self, command: &Cmd, slot: u16) -> RedisResult<Value> {
+        use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+        let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+        let mut connection = self.following.clone();
+        let route = RoutingInfo::SingleNode(node);
+        extracted(connection.route_command(command.clone(), route)).await
     }
 
     /// Asks repeatedly only if a node has said that it did nothing.

@@ -10,6 +10,7 @@ mod keys;
 mod packing;
 mod races;
 mod repeats;
+mod scanning;
 mod swaps;
 mod sweeping;
 #[cfg(test)]
@@ -110,6 +111,26 @@ pub const SWEEPER_CASES: &[&str] = &[
     "sweeps_at_once_share_what_there_is",
 ];
 
+/// Lists those of [`CASES`] that want a [scan](crate::store::Store::scan). A store that cannot list its sessions leaves them out.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # type UnlistedStore = session_runtime::store::MemoryStore;
+/// use session_runtime::testing::{CASES, SCANNER_CASES, conformance_case};
+///
+/// for case in CASES.iter().filter(|case| !SCANNER_CASES.contains(case)) {
+///     conformance_case(case, async |clock| UnlistedStore::new().with_clock(clock)).await;
+/// }
+/// # }
+/// ```
+pub const SCANNER_CASES: &[&str] = &[
+    "scanning_an_empty_store_finds_nothing",
+    "scanning_finds_every_session_and_no_user",
+    "scanning_takes_some_at_a_time",
+    "scanning_finds_what_is_there_all_the_while",
+];
+
 /// Lists the cases by the file they stand in, and finds each by its name.
 macro_rules! cases {
     ($($file:ident { $($case:ident,)+ })+) => {
@@ -196,6 +217,12 @@ cases! {
         users_of_unusual_names_stay_apart,
         users_and_sessions_never_meet,
         an_end_under_one_key_is_none_under_another,
+    }
+    scanning {
+        scanning_an_empty_store_finds_nothing,
+        scanning_finds_every_session_and_no_user,
+        scanning_takes_some_at_a_time,
+        scanning_finds_what_is_there_all_the_while,
     }
     sweeping {
         sweeping_an_empty_store_finds_nothing,

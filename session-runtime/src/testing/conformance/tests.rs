@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{CASES, SWEEPER_CASES, conformance_case};
+use super::{CASES, SCANNER_CASES, SWEEPER_CASES, conformance_case};
 use crate::clock::{Clock, Timestamp};
 use crate::error::StoreError;
 use crate::frame::{Delta, delta, unpack};
 use crate::key::Key;
 use crate::record::{FieldName, Record, Slot};
-use crate::store::{KEPT_AFTER_EXPIRY, Store, Swapped, SweepGuard, Swept};
+use crate::store::{KEPT_AFTER_EXPIRY, Scanned, Store, Swapped, SweepGuard, Swept};
 use crate::testing::TestClock;
 
 /// What is wrong with a [`Table`].
@@ -52,6 +52,10 @@ enum Flaw {
     NamesTombstones,
     LosesOwners,
     LoadsNothingExpired,
+    ScansUsers,
+    ScansOnce,
+    ScanSkipsOne,
+    ScansAllAtOnce,
 }
 
 /// A table behind one lock, right but for its flaw.
@@ -263,6 +267,26 @@ impl Store for Table {
         Ok(self.try_swap(key, before, after, seen.as_ref()))
     }
 
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        tokio::task::yield_now().await;
+        let limit = match self.flaw {
+            Flaw::ScansAllAtOnce => usize::MAX,
+            _ => limit.max(1),
+        };
+        let rows = self.rows.lock().unwrap();
+        let keys = rows.values().map(|(key, _)| key);
+        let users = self.flaw == Flaw::ScansUsers;
+        let keys = keys.filter(|key| users || !key.is_user());
+        let after = after.unwrap_or_default();
+        let skips = usize::from(self.flaw == Flaw::ScanSkipsOne && !after.is_empty());
+        let keys = keys
+            .filter(|key| key.to_string().as_str() > after)
+            .skip(skips);
+        let mut scanned = Scanned::ordered(keys.take(limit).cloned().collect(), limit);
+        scanned.next = scanned.next.filter(|_| self.flaw != Flaw::ScansOnce);
+        Ok(scanned)
+    }
+
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         let due = self.due(limit);
         tokio::task::yield_now().await;
@@ -430,7 +454,7 @@ fn a_right_store_that_keeps_payloads_apart_passes() {
         let cases = CASES
             .iter()
             .copied()
-            .filter(|case| !SWEEPER_CASES.contains(case));
+            .filter(|case| !SWEEPER_CASES.contains(case) && !SCANNER_CASES.contains(case));
         let flaw = Misplaced::Nothing;
         let make = |_| Apart {
             room,
@@ -443,8 +467,9 @@ fn a_right_store_that_keeps_payloads_apart_passes() {
 }
 
 #[test]
-fn every_sweeper_case_is_a_case() {
-    assert!(SWEEPER_CASES.iter().all(|case| CASES.contains(case)));
+fn every_case_that_may_be_left_out_is_a_case() {
+    let mut may = SWEEPER_CASES.iter().chain(SCANNER_CASES);
+    assert!(may.all(|case| CASES.contains(case)));
 }
 
 #[test]
@@ -494,6 +519,10 @@ caught! {
     NamesTombstones by sweeping_deletes_tombstones_in_their_time,
     LosesOwners by sweeping_names_the_sessions_and_whose_they_were,
     LoadsNothingExpired by an_expired_record_still_loads,
+    ScansUsers by scanning_finds_every_session_and_no_user,
+    ScansOnce by scanning_finds_every_session_and_no_user,
+    ScanSkipsOne by scanning_finds_what_is_there_all_the_while,
+    ScansAllAtOnce by scanning_takes_some_at_a_time,
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::id::SessionId;
 use crate::key::Key;
 use crate::record::{Record, Slot};
-use crate::store::{Store, Swapped, Swept};
+use crate::store::{Scanned, Store, Swapped, Swept};
 use crate::testing::TestClock;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -81,6 +81,13 @@ impl<S: Store> Trial<S> {
         match self.store.load_latest(key).await {
             Ok(record) => record,
             Err(error) => self.fail("a load of the latest is answered", &error),
+        }
+    }
+
+    pub(super) async fn scan(&self, after: Option<&str>, limit: usize) -> Scanned {
+        match self.store.scan(after, limit).await {
+            Ok(scanned) => scanned,
+            Err(error) => self.fail("a scan is answered", &error),
         }
     }
 

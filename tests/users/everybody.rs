@@ -1,0 +1,193 @@
+//! All sessions there are: listed page by page, counted, ended.
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+use session_runtime::store::Store;
+use session_runtime::{Device, Session, SessionLayer};
+use session_tests::customers::{
+    NOTHING, Shop, add, ask, gather, guest, login, quietly, shown, user, why,
+};
+use session_tests::{Fault, Site, on_a_cache, on_each_store};
+
+use super::breaks::{CONFIRMATION, logs_in};
+use super::stored::{DAY, account, admitted, list};
+
+on_each_store!(
+    all_sessions_are_listed_and_counted_guests_and_users_and_nothing_else,
+    when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_users_is_lost,
+    a_login_that_was_under_way_when_everybody_was_logged_out_fails,
+    ending_all_goes_on_where_it_broke_off,
+);
+
+on_a_cache!(when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_users_is_lost);
+
+async fn all(site: &Site<impl Store>) -> Vec<Device> {
+    let sessions = site.layer.sessions();
+    let (mut devices, mut next) = (Vec::new(), None);
+    loop {
+        let page = sessions
+            .page(next.as_deref())
+            .await
+            .expect("the store answers");
+        devices.extend(page.devices);
+        next = page.next;
+        if next.is_none() {
+            return devices;
+        }
+    }
+}
+
+async fn all_sessions_are_listed_and_counted_guests_and_users_and_nothing_else(
+    site: Site<impl Store>,
+) {
+    let sessions = site.layer.sessions();
+    assert_eq!(sessions.count().await.unwrap(), 0);
+    let gone = user(&site, "eve", &[]).await;
+    site.clock.advance(DAY);
+    drop(gone);
+    let mut phone = user(&site, "ada", &[1]).await;
+    drop(user(&site, "ada", &[]).await);
+    drop(user(&site, "bob", &[]).await);
+    for _ in 0..120 {
+        drop(guest(&site, &[]).await);
+    }
+    let mut out = user(&site, "bob", &[]).await;
+    ask(&mut out, async |mut session: Session<Shop>| {
+        session.logout().await
+    })
+    .await;
+
+    let listed = all(&site).await;
+    let ids: BTreeSet<_> = listed.iter().map(Device::id).collect();
+    assert_eq!(ids.len(), 123, "{listed:?}");
+    let of = |name: &str| {
+        listed
+            .iter()
+            .filter(|device| device.user().is_some_and(|user| *user == name))
+            .count()
+    };
+    assert_eq!((of("ada"), of("bob"), of("eve")), (2, 1, 0));
+    assert_eq!(sessions.count().await.unwrap(), 123);
+    let own = ask(&mut phone, async |session: Session<Shop>| {
+        session.device().unwrap_or_default()
+    })
+    .await;
+    assert!(ids.contains(&*own));
+    for cursor in [
+        "",
+        "nonsense",
+        "0",
+        "16/session:",
+        "99/session:0000000000000000",
+    ] {
+        let _ = sessions.page(Some(cursor)).await; // an error or a page, and never a panic
+    }
+}
+
+async fn when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_users_is_lost(
+    site: Site<impl Store>,
+) {
+    let sessions = site.layer.sessions();
+    let mut devices = [
+        user(&site, "ada", &[1]).await,
+        user(&site, "ada", &[2]).await,
+        user(&site, "bob", &[4]).await,
+    ];
+    let mut guests = Vec::new();
+    for _ in 0..30 {
+        guests.push(guest(&site, &[8]).await);
+    }
+    let mut late = guests[0].clone();
+    let ends = sessions.clone();
+    // A request that is under way writes nothing any more.
+    let handler = async move |mut session: Session<Shop>| {
+        let ended = ends.end_all().await.unwrap();
+        add(&mut session, 16);
+        format!("{ended} {:?}", session.save().await.unwrap())
+    };
+    assert_eq!(ask(&mut late, handler).await, "33 Ended");
+    for visitor in devices.iter_mut().chain(&mut guests) {
+        assert_eq!(ask(&mut visitor.clone(), why).await, "Some(Revoked)");
+        assert_eq!(ask(visitor, shown).await, NOTHING);
+    }
+    assert_eq!(sessions.count().await.unwrap(), 0);
+    assert!(list(&site, "ada").await.is_empty() && admitted(&site, "ada").await.is_empty());
+    assert_eq!(account(&site, "ada").await, "[1,2] 3");
+    assert_eq!(sessions.end_all().await.unwrap(), 0);
+    let mut again = user(&site, "ada", &[]).await;
+    assert_eq!(quietly(&mut again, shown).await, "ada [1, 2] 3 plain");
+}
+
+async fn a_login_that_was_under_way_when_everybody_was_logged_out_fails(site: Site<impl Store>) {
+    drop(user(&site, "ada", &[1]).await);
+    let late = guest(&site, &[2]).await;
+    site.store
+        .plan(std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Held]));
+    let under_way = logs_in(late.clone(), "ada");
+    site.store.until_held(1).await;
+    site.layer.sessions().end_all().await.unwrap();
+    site.store.release();
+    let (_, reply) = under_way.await.unwrap();
+    assert_eq!(
+        reply.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        reply.body
+    );
+    assert!(admitted(&site, "ada").await.is_empty());
+    assert!(all(&site).await.is_empty());
+}
+
+async fn ending_all_goes_on_where_it_broke_off(site: Site<impl Store>) {
+    let sessions = site.layer.sessions();
+    let mut visitors = Vec::new();
+    for name in ["ada", "bob", "eve"] {
+        visitors.push(user(&site, name, &[1]).await);
+        visitors.push(guest(&site, &[1]).await);
+    }
+    for calls in 0..40 {
+        site.store.fail_after(calls, Fault::Full, Fault::Full);
+        let ended = sessions.end_all().await;
+        site.store.heal();
+        if ended.is_ok() {
+            break;
+        }
+    }
+    sessions.end_all().await.unwrap();
+    for visitor in &mut visitors {
+        assert_eq!(ask(visitor, shown).await, NOTHING);
+    }
+    assert_eq!(sessions.count().await.unwrap(), 0);
+    let mut ada = user(&site, "ada", &[]).await;
+    login(&mut ada, "ada").await;
+    gather(&mut ada, 2).await;
+    assert_eq!(account(&site, "ada").await, "[1,2] 3");
+}
+
+#[tokio::test]
+async fn a_newcomer_that_was_counted_still_gives_way_in_a_full_memory() {
+    use session_runtime::store::MemoryStore;
+
+    let store = MemoryStore::new().with_capacity_bytes(64 << 10);
+    let layer = SessionLayer::new(store);
+    for _ in 0..500 {
+        let mut visitor = session_tests::Visitor::of(layer.clone());
+        assert_eq!(gather(&mut visitor, 1).await.status, StatusCode::OK);
+        layer.sessions().count().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_list_its_sessions_says_so() {
+    use session_runtime::store::TowerSessionsStore;
+    use std::error::Error as _;
+
+    let store = TowerSessionsStore::v0_15(tower_sessions::MemoryStore::default());
+    let sessions = SessionLayer::new(store).sessions();
+    let error = sessions.count().await.unwrap_err();
+    let cause = error.source().and_then(|error| error.source()).unwrap();
+    let says = "TowerSessionsStore cannot list the sessions that it keeps";
+    assert!(cause.to_string().starts_with(says), "{cause}");
+    assert!(sessions.end_all().await.is_err() && sessions.page(None).await.is_err());
+}
