@@ -2,7 +2,9 @@
 
 use std::any::{TypeId, type_name};
 use std::fmt;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::ptr;
 use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use http::request;
 use http::response;
 
 use crate::clock::{Clock, SystemClock, Timestamp, Watch};
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::event::{EventKind, EventSink};
 use crate::health::Health;
 use crate::key::{Key, UserId};
@@ -22,6 +24,7 @@ use crate::plan::edit::Caps;
 use crate::plan::lifetime::Lifetimes;
 use crate::queue::Queues;
 use crate::row::{Lifetime, RowOf};
+use crate::secret::SecretHash;
 use crate::store::AnyStore;
 use crate::task::Underway;
 use crate::traffic::Traffic;
@@ -45,6 +48,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const MAX_SESSIONS: (usize, WhenFull) = (100, WhenFull::EndOldest);
 
 type AddressOf = dyn Fn(&request::Parts) -> Option<IpAddr> + Send + Sync;
+/// Asks the app what a user is logged in by, hashed.
+pub(crate) type FingerprintOf = dyn Fn(UserId) -> Pin<Box<dyn Future<Output = Result<Option<SecretHash>, Cause>> + Send>>
+    + Send
+    + Sync;
 type WhenLoggedOut = dyn Fn(&request::Parts) -> Response + Send + Sync;
 #[cfg(feature = "cookie")]
 type CookieBy = dyn Fn(&request::Parts, CookieTransport) -> CookieTransport + Send + Sync;
@@ -102,6 +109,7 @@ pub(crate) struct Config {
     pub(crate) events: EventSink,
     pub(crate) address_of: Option<Arc<AddressOf>>,
     pub(crate) when_logged_out: Option<Arc<WhenLoggedOut>>,
+    pub(crate) fingerprint_of: Option<Arc<FingerprintOf>>,
     pub(crate) bound_to: BoundTo,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
     /// Whether the sweeping task has been started.
@@ -146,6 +154,7 @@ impl Config {
             check_values: cfg!(debug_assertions),
             address_of: None,
             when_logged_out: None,
+            fingerprint_of: None,
             bound_to: BoundTo::default(),
             commit_if: None,
             sweeping: Arc::new(Once::new()),

@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::observe;
 
-type Cause = Box<dyn StdError + Send + Sync>;
+pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Says why a session could not be loaded or written.
 ///
@@ -79,6 +79,8 @@ enum Kind {
         size: usize,
         limit: usize,
     },
+    /// The app could not say what a user is logged in by.
+    NoFingerprint,
     /// Changed where there is no browser.
     OfBrowser {
         field: String,
@@ -212,6 +214,10 @@ impl Error {
         Self::new(Kind::UserName { size, limit }, None)
     }
 
+    pub(crate) fn no_fingerprint(source: Cause) -> Self {
+        Self::new(Kind::NoFingerprint, Some(source))
+    }
+
     pub(crate) fn of_browser(field: &str) -> Self {
         let field = own_name(field).to_owned();
         Self::new(Kind::OfBrowser { field }, None)
@@ -267,7 +273,7 @@ impl Error {
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self.0.kind,
-            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled
+            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled | Kind::NoFingerprint
         )
     }
 
@@ -319,6 +325,7 @@ impl Error {
             | Kind::Full
             | Kind::Unsettled
             | Kind::Random
+            | Kind::NoFingerprint
             | Kind::Revoked => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The session is not available just now. Please try again.",
@@ -359,6 +366,7 @@ impl Error {
             Kind::Unsettled => "unsettled",
             Kind::Random => "random",
             Kind::Revoked => "revoked",
+            Kind::NoFingerprint => "fingerprint",
             _ => "unavailable",
         }
     }
@@ -395,6 +403,9 @@ impl fmt::Display for Error {
             Kind::UserName { size, limit } => write!(
                 f,
                 "the user's name takes {size} bytes, and {limit} is the limit: name users by a number, or by a hash of what names them"
+            ),
+            Kind::NoFingerprint => f.write_str(
+                "the app could not say what a user is logged in by: see the cause, and `SessionLayer::fingerprint_of`",
             ),
             Kind::OfBrowser { field } => write!(
                 f,

@@ -150,6 +150,7 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         head.kept.is_some(),
         head.kept == Some(true),
         head.ends.is_some(),
+        head.fingerprint.is_some(),
     ];
     let mut flags = 0_u16;
     for (at, member) in members.into_iter().enumerate() {
@@ -183,6 +184,9 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
     }
     if head.brought > 0 {
         frame.extend_from_slice(&head.brought.to_le_bytes());
+    }
+    if let Some(fingerprint) = &head.fingerprint {
+        frame.extend_from_slice(fingerprint.as_bytes());
     }
     put_length(frame, head.secrets.0.len());
     for secret in &head.secrets.0 {
@@ -338,7 +342,7 @@ impl<'a> Reader<'a> {
     fn head(&mut self, nested: bool) -> Result<Head, Fault> {
         let flags = u16::from_le_bytes(self.array()?);
         let has = |at: u32| flags & 1 << at != 0;
-        if flags >> 13 != 0 || nested && has(9) || has(11) && !has(10) {
+        if flags >> 14 != 0 || nested && has(9) || has(11) && !has(10) {
             return Err(Fault::Flag);
         }
         let created = self.time()?;
@@ -351,6 +355,7 @@ impl<'a> Reader<'a> {
         let user_agent = self.if_there(has(5), Self::text)?.map(Box::from);
         let label = self.if_there(has(7), Self::text)?.map(Box::from);
         let brought = self.if_there(has(8), Self::array)?;
+        let fingerprint = self.if_there(has(13), Self::array)?;
         let count = self.count(SHORTEST_SECRET)?;
         let secrets = (0..count)
             .map(|_| self.secret())
@@ -364,6 +369,7 @@ impl<'a> Reader<'a> {
             secrets: Secrets(secrets),
             user,
             authenticated,
+            fingerprint: fingerprint.map(SecretHash::from_bytes),
             address,
             user_agent,
             unbound: has(6),

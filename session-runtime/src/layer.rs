@@ -1,6 +1,9 @@
 //! The layer: an app's settings.
 
+use std::error::Error as StdError;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +14,11 @@ use tower_layer::Layer;
 use crate::clock::Clock;
 use crate::config::{Config, StructName};
 use crate::event::Event;
+use crate::key::UserId;
 use crate::plan::confirm::WhenFull;
 use crate::request::count_panics;
 use crate::schema::Schema;
+use crate::secret::SecretHash;
 use crate::service::SessionService;
 use crate::sessions::Sessions;
 use crate::store::{Store, UserStore, WithUsers};
@@ -274,6 +279,46 @@ impl SessionLayer {
     /// moment later. It costs one call of the store.
     pub fn always_check_user(mut self, wanted: bool) -> Self {
         self.config_mut().always_check_user = wanted;
+        self
+    }
+
+    /// Says what a user is logged in by now, for sessions that were logged in by
+    /// [`login_with_fingerprint`](crate::Session::login_with_fingerprint): mostly the stored hash of the password. A session that was
+    /// logged in by another one ends as if it had been revoked, when it is next presented; `None`, for a user who is not there any more, is
+    /// another one, too. Sessions that were logged in without a fingerprint are not looked at.
+    ///
+    /// It is asked once in each request that extracts such a session, and is to answer within the [deadline](Self::deadline); if it
+    /// fails, the client gets a 503.
+    ///
+    /// ```
+    /// use session_runtime::{SessionLayer, UserId, store::MemoryStore};
+    /// use std::{collections::HashMap, io, sync::Arc};
+    ///
+    /// let table = Arc::new(HashMap::from([("ada".to_owned(), "$argon2id$…".to_owned())]));
+    /// let layer = SessionLayer::new(MemoryStore::new()).fingerprint_of(move |user: UserId| {
+    ///     let table = Arc::clone(&table);
+    ///     async move { Ok::<_, io::Error>(table.get(user.as_str()).cloned()) }
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn fingerprint_of<F, P, E>(
+        mut self,
+        look_up: impl Fn(UserId) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Option<P>, E>> + Send + 'static,
+        P: AsRef<[u8]>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let hashed = move |user| {
+            let looked_up = look_up(user);
+            let hashed: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+                let found = looked_up.await.map_err(Into::into)?;
+                Ok(found.map(|found| SecretHash::of(found.as_ref())))
+            });
+            hashed
+        };
+        self.config_mut().fingerprint_of = Some(Arc::new(hashed));
         self
     }
 

@@ -23,7 +23,7 @@ use crate::plan::{Plan, undo};
 use crate::record::{Ended, Record};
 use crate::revoke;
 use crate::row::Rows;
-use crate::secret::RETIRING;
+use crate::secret::{RETIRING, SecretHash};
 use crate::store::KEPT_AFTER_EXPIRY;
 use crate::task::all;
 
@@ -34,6 +34,8 @@ const LOOK_UPS: usize = 8;
 pub(crate) struct Login<'a> {
     pub(crate) config: &'a Config,
     pub(crate) user: &'a UserId,
+    /// What the app logs that user in by.
+    pub(crate) fingerprint: Option<SecretHash>,
     /// The session that the client has presented, if it is of a guest or of this user.
     pub(crate) from: Option<(Selector, Opened)>,
     /// What the request has changed of it.
@@ -368,6 +370,7 @@ impl Login<'_> {
     fn opening(&self, id: SessionId) -> Open<'_> {
         Open {
             user: self.user,
+            fingerprint: self.fingerprint,
             issues: id.secret(),
             edits: self.edits,
             facts: self.facts,

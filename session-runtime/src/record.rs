@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::key::UserId;
-use crate::secret::Secrets;
+use crate::secret::{SecretHash, Secrets};
 use crate::signature::Signature;
 
 /// How many of its earlier versions a record remembers.
@@ -340,6 +340,8 @@ pub(crate) struct Head {
     pub(crate) user: Option<UserId>,
     /// When that user logged in.
     pub(crate) authenticated: Option<Timestamp>,
+    /// What the app has logged that user in by, hashed, if it has said so.
+    pub(crate) fingerprint: Option<SecretHash>,
     /// The address that it was created from, or logged in from.
     pub(crate) address: Option<Box<str>>,
     /// The user agent that created it, or logged in.

@@ -18,6 +18,7 @@ use crate::record::Ended;
 use crate::request::{Request, Saved};
 use crate::row::{CellEdit, EditKind};
 use crate::schema::{Opener, Schema};
+use crate::secret::SecretHash;
 
 /// The session of a request, as the struct `S` sees it.
 ///
@@ -80,6 +81,9 @@ impl<S: Schema> Session<S> {
         touches: bool,
         deadline: Instant,
     ) -> Result<Self, Error> {
+        if request.is_to_be_checked() {
+            Box::pin(request.check_fingerprint(deadline)).await?;
+        }
         let follows = || S::ROWS.iter().any(|row| row.0.follows());
         let asks = request.has_unread_user();
         if asks && (request.config.always_check_user || follows()) {
@@ -317,7 +321,42 @@ impl<S: Schema> Session<S> {
     /// [`Field::brought`](crate::Field::brought).
     pub async fn login(&mut self, user: impl IntoUserId) -> Result<(), Error> {
         self.fold()?;
-        let login = Arc::clone(&self.request).login(user.into_user_id()).await;
+        let login = Arc::clone(&self.request).login(user.into_user_id(), None);
+        let login = login.await;
+        self.reopen();
+        login
+    }
+
+    /// Logs `user` in, as [`login`](Self::login) does, for as long as `fingerprint` is what
+    /// [`SessionLayer::fingerprint_of`](crate::SessionLayer::fingerprint_of) says of that user: the stored hash of the password, so
+    /// that the session ends when the password changes. The session's record holds a hash of it.
+    ///
+    /// On the page that changes the password, call it with the new one after that is stored: this session goes on, and the others end.
+    ///
+    /// ```
+    /// # use session_runtime::{Error, Session};
+    /// # #[derive(Session)]
+    /// # struct Shop { #[merge(append)] cart: Vec<String> }
+    /// async fn sign_in(mut session: Session<Shop>) -> Result<&'static str, Error> {
+    ///     let password_hash = "$argon2id$v=19$…"; // of the user's row, after the password has been verified
+    ///     session.login_with_fingerprint("user 42", password_hash).await?;
+    ///     Ok("Welcome back.")
+    /// }
+    /// # let _ = sign_in;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`login`](Self::login).
+    pub async fn login_with_fingerprint(
+        &mut self,
+        user: impl IntoUserId,
+        fingerprint: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        self.fold()?;
+        let fingerprint = SecretHash::of(fingerprint.as_ref());
+        let login = Arc::clone(&self.request).login(user.into_user_id(), Some(fingerprint));
+        let login = login.await;
         self.reopen();
         login
     }

@@ -10,6 +10,7 @@ mod deletions;
 mod devices;
 mod every_await;
 mod everybody;
+mod fingerprints;
 mod interrupted;
 mod late_requests;
 mod limits;

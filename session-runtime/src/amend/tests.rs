@@ -656,6 +656,7 @@ async fn log_in(world: &World, user: &UserId, id: SessionId, opened: Opened) -> 
     let login = Login {
         config: &world.config,
         user,
+        fingerprint: None,
         from: Some((id.selector(), opened)),
         edits: &[],
         facts: FactEdits::default(),

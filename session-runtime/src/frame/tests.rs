@@ -94,6 +94,7 @@ fn golden_record() -> Record {
         secrets: golden_secrets(),
         user: Some(UserId::new("ada")),
         authenticated: Some(at(0x0304)),
+        fingerprint: None,
         address: Some("::1".into()),
         user_agent: Some("".into()),
         unbound: true,
@@ -225,7 +226,7 @@ fn each_fault_is_told_from_the_others() {
     assert_eq!(faulty(end, 1), Fault::State(1));
     assert_eq!(faulty(end, 10), Fault::State(10));
     assert_eq!(faulty(end + 2, 0xff), Fault::Text);
-    assert_eq!(faulty(end + 6, 0x1f), Fault::Flag);
+    assert_eq!(faulty(end + 6, 0x4f), Fault::Flag);
     assert_eq!(faulty(end + 6, 0x0b), Fault::Flag);
     // A head within a head within a head.
     let nested = frame.len() - 201 - 20 - 29 - 1 - 11;

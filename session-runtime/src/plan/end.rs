@@ -62,6 +62,17 @@ pub(crate) fn of_user(there: Option<&Arc<Record>>, user: &UserId, now: Timestamp
     }
 }
 
+/// Ends a session if it is that user's, logged in by that fingerprint. Returns `true` if it ends by this.
+pub(crate) fn of_fingerprint(
+    there: Option<&Arc<Record>>,
+    user: &UserId,
+    fingerprint: SecretHash,
+    now: Timestamp,
+) -> Plan<bool> {
+    let is_same = |there: &&Arc<Record>| there.head.fingerprint == Some(fingerprint);
+    of_user(there.filter(is_same), user, now)
+}
+
 /// Ends a session, whoever's it is. Returns what it was, if it ends by this.
 pub(crate) fn of_anybody(there: Option<&Arc<Record>>, now: Timestamp) -> Plan<Option<Arc<Record>>> {
     match open(there).filter(|there| there.is_live(now)) {

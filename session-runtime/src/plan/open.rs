@@ -24,6 +24,8 @@ pub(crate) struct ClientFacts {
 /// One opening.
 pub(crate) struct Open<'a> {
     pub(crate) user: &'a UserId,
+    /// What the app logs that user in by.
+    pub(crate) fingerprint: Option<SecretHash>,
     /// The secret that it issues.
     pub(crate) issues: SecretHash,
     /// What the request has changed as a guest, or of the browser's fields, in all its handles.
@@ -109,6 +111,7 @@ impl Open<'_> {
         let head = record.head_mut();
         head.user = Some(self.user.clone());
         head.authenticated = Some(now);
+        head.fingerprint = self.fingerprint;
         head.limit = Some(now + self.lifetimes.absolute);
         head.address.clone_from(&self.client.address);
         head.user_agent.clone_from(&self.client.user_agent);

@@ -71,12 +71,16 @@ fn flat_head() -> impl Strategy<Value = Head> {
     let later = (option::of(time()), option::of(time()), option::of(time()));
     let times = (time(), ttl, later);
     let texts = (option::of(text()), boxed_text(), boxed_text(), boxed_text());
-    let flags = (any::<bool>(), any::<Option<bool>>());
+    let flags = (
+        any::<bool>(),
+        any::<Option<bool>>(),
+        any::<Option<[u8; 16]>>(),
+    );
     let rest = (vec(secret(), 0..6), flags, any::<u32>());
     (times, texts, rest).prop_map(|(times, texts, rest)| {
         let (created, ttl, (limit, ends, authenticated)) = times;
         let (user, address, user_agent, label) = texts;
-        let (secrets, (unbound, kept), brought) = rest;
+        let (secrets, (unbound, kept, fingerprint), brought) = rest;
         Head {
             created,
             ttl,
@@ -85,6 +89,7 @@ fn flat_head() -> impl Strategy<Value = Head> {
             secrets: Secrets(secrets),
             user: user.map(UserId::from),
             authenticated,
+            fingerprint: fingerprint.map(SecretHash::from_bytes),
             address,
             user_agent,
             unbound,

@@ -22,6 +22,7 @@ use crate::plan::end::{self, Ending};
 use crate::plan::place::Places;
 use crate::plan::save::{Access, FactEdits, Outcome, Save, why_over};
 use crate::record::{Ended, Record};
+use crate::revoke;
 use crate::row::Rows;
 use crate::secret::{Opens, SecretHash};
 use crate::task::to_its_end;
@@ -243,6 +244,68 @@ impl Request {
         } else {
             state.forget();
             state.ended = Some(Ended::Revoked);
+        }
+        Ok(())
+    }
+
+    /// Returns the session as it is to be looked at whether it was logged in by the fingerprint that the user has: once in a
+    /// request.
+    fn unchecked(&self) -> Option<(UserId, Selector, SecretHash, Arc<Record>)> {
+        let state = self.state();
+        let record = state.session.stored.clone()?;
+        let fingerprint = record.head.fingerprint?;
+        let user = state.user.as_ref().filter(|user| !user.is_checked)?;
+        Some((user.id.clone(), state.selector()?, fingerprint, record))
+    }
+
+    /// Returns `true` if the session's fingerprint is to be compared.
+    pub(crate) fn is_to_be_checked(&self) -> bool {
+        self.config.fingerprint_of.is_some() && self.unchecked().is_some()
+    }
+
+    /// Compares the fingerprint that the session was logged in by with the one that its user has. A session of another one
+    /// ends as one that was revoked.
+    pub(crate) async fn check_fingerprint(&self, deadline: Instant) -> Result<(), Error> {
+        let gate = self.gate_by(deadline).await?;
+        let (Some(fingerprint_of), Some((user, selector, own, seen))) =
+            (&self.config.fingerprint_of, self.unchecked())
+        else {
+            return Ok(());
+        };
+        let asked = tokio::time::timeout_at(gate.deadline, fingerprint_of(user.clone()));
+        let current = asked.await.map_err(|_| Error::timeout())?;
+        if current.map_err(Error::no_fingerprint)? == Some(own) {
+            if let Some(user) = &mut self.state().user {
+                user.is_checked = true;
+            }
+            return Ok(());
+        }
+        let ended = self.end_outdated(selector, &user, own, seen, gate.deadline);
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "a session whose fingerprint is not its user's any more could not be ended yet: each request that comes with it is refused");
+        }
+        let mut state = self.state();
+        state.forget();
+        state.ended = Some(Ended::Revoked);
+        Ok(())
+    }
+
+    async fn end_outdated(
+        &self,
+        selector: Selector,
+        user: &UserId,
+        fingerprint: SecretHash,
+        seen: Arc<Record>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let (config, key) = (&self.config, Key::from(selector));
+        let ended = amend(config, &key, Some(seen), deadline, |there, now| {
+            Ok(end::of_fingerprint(there, user, fingerprint, now))
+        });
+        if ended.await?.outcome {
+            config.emit(EventKind::Ended(Ended::Revoked), &key, Some(user));
+            let user = Key::User(user.clone());
+            revoke::strike_off(config, &user, None, &[selector], deadline).await?;
         }
         Ok(())
     }

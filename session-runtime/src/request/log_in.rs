@@ -14,6 +14,7 @@ use crate::login::{LoggedIn, Login, LoginFailure};
 use crate::plan::edit::SlotEdit;
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::Ended;
+use crate::secret::SecretHash;
 use crate::task::to_its_end;
 
 /// What a login starts from.
@@ -56,17 +57,26 @@ impl Start {
 
 impl Request {
     /// Logs `user` in. See [`Session::login`](crate::Session::login).
-    pub(crate) async fn login(self: Arc<Self>, user: UserId) -> Result<(), Error> {
+    pub(crate) async fn login(
+        self: Arc<Self>,
+        user: UserId,
+        fingerprint: Option<SecretHash>,
+    ) -> Result<(), Error> {
         user.check()?;
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
-            self.log_in(&user, gate.deadline).await
+            self.log_in(&user, fingerprint, gate.deadline).await
         })
         .await
     }
 
     /// Whoever calls it holds the gate.
-    async fn log_in(&self, user: &UserId, deadline: Instant) -> Result<(), Error> {
+    async fn log_in(
+        &self,
+        user: &UserId,
+        fingerprint: Option<SecretHash>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         if self.state().phase != Phase::Running {
             return Err(Error::too_late());
         }
@@ -83,6 +93,7 @@ impl Request {
         let login = Login {
             config: &self.config,
             user,
+            fingerprint,
             from: start.from,
             edits: &start.edits,
             facts: start.facts,

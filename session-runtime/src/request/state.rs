@@ -77,6 +77,8 @@ pub(super) struct TrackedUser {
     pub(super) unread: bool,
     /// No session is logged in: it is the app itself that looks and writes.
     pub(super) by_app: bool,
+    /// The session's fingerprint has been compared with the user's.
+    pub(super) is_checked: bool,
 }
 
 /// Flashes of this request alone.
@@ -441,6 +443,7 @@ impl TrackedUser {
             record: TrackedRecord::default(),
             unread: true,
             by_app: false,
+            is_checked: false,
         }
     }
 
@@ -450,6 +453,7 @@ impl TrackedUser {
             record: TrackedRecord::of(record),
             unread: false,
             by_app: false,
+            is_checked: true,
         }
     }
 
@@ -460,6 +464,7 @@ impl TrackedUser {
             record: TrackedRecord::of(stored),
             unread: false,
             by_app: true,
+            is_checked: true,
         }
     }
 

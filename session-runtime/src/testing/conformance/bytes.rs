@@ -151,6 +151,7 @@ fn full_head() -> Head {
         secrets: secrets(Timestamp::from_millis(1_793_491_200_003), 7),
         user: Some(UserId::new(odd_text(200))),
         authenticated: Some(Timestamp::from_millis(1_793_491_200_004)),
+        fingerprint: Some(SecretHash::from_bytes(*b"a fingerprint...")),
         address: Some("2001:db8::1%eth0".into()),
         user_agent: Some(text.clone()),
         unbound: true,
@@ -208,7 +209,7 @@ pub(super) async fn every_member_of_a_head_comes_back<S: Store>(trial: &Trial<S>
 
 pub(super) async fn each_member_of_a_head_comes_back_alone<S: Store>(trial: &Trial<S>) {
     let full = full_head();
-    let take: [fn(&mut Head, Head); 12] = [
+    let take: [fn(&mut Head, Head); 13] = [
         |head, full| head.created = full.created,
         |head, full| head.ttl = full.ttl,
         |head, full| head.limit = full.limit,
@@ -216,6 +217,7 @@ pub(super) async fn each_member_of_a_head_comes_back_alone<S: Store>(trial: &Tri
         |head, full| head.secrets = full.secrets,
         |head, full| head.user = full.user,
         |head, full| head.authenticated = full.authenticated,
+        |head, full| head.fingerprint = full.fingerprint,
         |head, full| head.address = full.address,
         |head, full| head.user_agent = full.user_agent,
         |head, full| head.unbound = full.unbound,
