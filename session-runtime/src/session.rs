@@ -205,6 +205,27 @@ impl<S: Schema> Session<S> {
         debug_assert!(kept.is_ok(), "nothing here fails");
     }
 
+    /// Removes all flashes of `S` unread: those that are stored, those that this request has set or keeps, and those that it
+    /// shows itself.
+    ///
+    /// ```
+    /// # use session_runtime::Session;
+    /// # #[derive(Session)]
+    /// # struct Shop { #[flash] notice: Option<String>, #[flash] error: Option<String> }
+    /// async fn start_over(mut session: Session<Shop>) {
+    ///     session.clear_flashes();
+    ///     session.notice.set("Here we are again.".to_owned());
+    /// }
+    /// # let _ = start_over;
+    /// ```
+    pub fn clear_flashes(&mut self) {
+        let now = self.request.config.now();
+        let edits = self.edits(now);
+        self.request.fold_dropped(self.generation, edits, now);
+        self.request.clear_flashes(self.generation, S::ROWS, now);
+        self.reopen();
+    }
+
     /// Returns `true` if this request has changed something, through this handle or one that was dropped, that is not written
     /// yet. A value that was set to what it was before is no change, nor is a flash that was read.
     pub fn is_changed(&self) -> bool {
@@ -374,7 +395,39 @@ impl<S: Schema> Session<S> {
     /// then.
     pub async fn logout(&mut self) -> Result<(), Error> {
         self.fold()?;
-        let logout = Arc::clone(&self.request).logout().await;
+        let logout = Arc::clone(&self.request).logout(&[]).await;
+        self.reopen();
+        logout
+    }
+
+    /// Logs out as [`logout`](Self::logout) does, and takes the fields of `S` that stay with the browser along into the guest's
+    /// session that begins: a theme, a language, a consent. That is a new session under a new id; nothing that follows the user is in
+    /// it, no `guest` field, nothing of other structs, and of the flashes those that survive a logout.
+    ///
+    /// Give it a struct of its own that has such fields only: what says who somebody is or what they may do is not to stay.
+    ///
+    /// ```
+    /// use session_runtime::{Error, Session};
+    ///
+    /// #[derive(Session)]
+    /// struct Look {
+    ///     theme: String,
+    ///     language: Option<String>,
+    /// }
+    ///
+    /// async fn sign_out(mut look: Session<Look>) -> Result<&'static str, Error> {
+    ///     look.logout_keeping_fields().await?;
+    ///     Ok("Goodbye.")
+    /// }
+    /// # let _ = sign_out;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`logout`](Self::logout).
+    pub async fn logout_keeping_fields(&mut self) -> Result<(), Error> {
+        self.fold()?;
+        let logout = Arc::clone(&self.request).logout(S::ROWS).await;
         self.reopen();
         logout
     }

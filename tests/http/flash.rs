@@ -643,3 +643,50 @@ async fn it_costs_a_commit_to_use_it_up_and_none_to_leave_it() {
         assert_eq!(site.store.round_trips(), cost);
     }
 }
+
+#[tokio::test]
+async fn all_flashes_are_cleared_unread_whatever_of_them_there_is() {
+    let site = Site::in_memory();
+    let mut visitor = notified(&site).await;
+    let warn = async |mut session: Session<Page>| {
+        session.warning.set("Beware.".to_owned());
+        session.points.set(3_u32);
+    };
+    visitor.visit(warn).await;
+    let clear = async |mut handles: Handles| {
+        let mut first = handles.open::<Page>().await;
+        first.warning.keep();
+        first.notice.now("Now.".to_owned());
+        drop(first);
+        let mut session = handles.open::<Page>().await;
+        assert_eq!(session.notice.peek().as_deref(), Some("Now."));
+        *session.visits.get_mut() += 1;
+        session.points.set(4_u32);
+        session.clear_flashes();
+        let gone = !session.notice.is_present() && !session.warning.is_present();
+        assert!(gone && !session.points.is_present());
+        assert_eq!(*session.visits.get(), 1);
+        session.warning.set("After all.".to_owned());
+    };
+    let reply = visitor.visit(clear).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    let rest = async |session: Session<Page>| {
+        let (notice, warning) = (session.notice.peek(), session.warning.peek());
+        format!(
+            "{notice:?} {warning:?} {} {}",
+            session.points.peek(),
+            session.visits.get()
+        )
+    };
+    let rest = visitor.visit(rest).await.body;
+    assert_eq!(rest, r#"None Some("After all.") 0 1"#);
+
+    // A newer one, of a request that came in between, is another one's.
+    let mut other = visitor.clone();
+    let late = async move |mut session: Session<Page>| {
+        other.visit(notify("Newer.")).await;
+        session.clear_flashes();
+    };
+    assert_eq!(visitor.visit(late).await.status, StatusCode::OK);
+    assert_eq!(shown(&mut visitor).await, ["Newer."]);
+}

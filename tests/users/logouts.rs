@@ -31,6 +31,7 @@ on_each_store!(
     a_logout_whose_id_has_run_out_meanwhile_ends_the_session,
     a_login_whose_id_has_run_out_meanwhile_keeps_the_guest,
     a_logout_that_breaks_off_can_be_tried_again,
+    a_logout_that_keeps_fields_begins_another_session_with_them_alone,
 );
 
 on_a_cache!(
@@ -38,6 +39,82 @@ on_a_cache!(
     a_logout_of_a_guest_does_nothing,
     who_has_not_had_the_new_id_yet_can_log_out_under_the_old_one,
 );
+
+/// What is to stay with the browser.
+#[derive(Session)]
+struct Look {
+    #[session(default = "plain".to_owned())]
+    theme: String,
+    #[expire("1h")]
+    language: Option<String>,
+    #[session(guest)]
+    token: Option<String>,
+    #[merge(sum)]
+    points: u32,
+    #[flash]
+    notice: Option<String>,
+}
+
+async fn look(session: Session<Look>) -> String {
+    let (language, token) = (session.language.get(), session.token.get());
+    format!(
+        "{} {language:?} {token:?} {} {:?}",
+        session.theme.get(),
+        session.points.get(),
+        session.notice.get()
+    )
+}
+
+async fn a_logout_that_keeps_fields_begins_another_session_with_them_alone(site: Site<impl Store>) {
+    let keeps = async |mut session: Session<Look>| {
+        session.language.set(Some("eo".to_owned()));
+        session.logout_keeping_fields().await.unwrap();
+        assert_eq!((session.user(), session.is_new()), (None, true));
+        assert_eq!(session.theme.get(), "dark");
+    };
+    let mut visitor = user(&site, "ada", &[1]).await;
+    paint(&mut visitor, "dark").await;
+    let join = async |mut session: Session<Club>| {
+        session.badge.set("gold".to_owned());
+    };
+    visitor.visit(join).await;
+    let plant = async |mut session: Session<Look>| {
+        session.token.set(Some("secret".to_owned()));
+        session.notice.set("for ada".to_owned());
+    };
+    visitor.visit(plant).await;
+    let (mut old, key) = (visitor.clone(), visitor.key());
+    let reply = visitor.visit(keeps).await;
+    assert_eq!(reply.set_cookies().len(), 1);
+    assert_ne!(visitor.key(), key);
+    assert_eq!(
+        quietly(&mut visitor, look).await,
+        r#"dark Some("eo") None 0 None"#
+    );
+    assert_eq!(quietly(&mut visitor, club).await, "0 ");
+    let record = site.record(&visitor).await.unwrap();
+    assert!(record.user().is_none() && !holds_any(&record, "points"));
+    assert_eq!(quietly(&mut old, why).await, "Some(LoggedOut)");
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+    assert!(list(&site, "ada").await.is_empty());
+    // The lifetime of a field goes on.
+    site.clock.advance(HOUR);
+    assert_eq!(quietly(&mut visitor, look).await, "dark None None 0 None");
+
+    // Where there is nothing to keep, no session begins; and a guest stays who it is.
+    let mut bob = user(&site, "bob", &[2]).await;
+    let leave = async |mut session: Session<Look>| session.logout_keeping_fields().await;
+    assert_eq!(bob.visit(leave).await.set_cookies().len(), 1);
+    assert_eq!(bob.id(), "");
+    let mut someone = guest(&site, &[4]).await;
+    let id = someone.id();
+    ask(&mut someone, leave).await;
+    assert_eq!(someone.id(), id);
+    assert_eq!(quietly(&mut someone, shown).await, "guest [4] 4 dark");
+    // The next user has nothing of the one before but the look.
+    login(&mut visitor, "bob").await;
+    assert_eq!(quietly(&mut visitor, shown).await, "bob [2] 2 dark");
+}
 
 async fn a_logout_ends_the_session_and_keeps_what_is_the_users(site: Site<impl Store>) {
     let mut visitor = user(&site, "ada", &[1]).await;

@@ -18,17 +18,18 @@ use crate::plan::place::Places;
 use crate::plan::save::Opened;
 use crate::record::{Ended, Record};
 use crate::revoke;
+use crate::row::Rows;
 use crate::task::to_its_end;
 
 impl Request {
-    /// Ends the session; the user's record stays. Does nothing for a guest.
-    pub(crate) async fn logout(self: Arc<Self>) -> Result<(), Error> {
+    /// Ends the session; the user's record stays, and what `kept` have of the browser's goes along. Does nothing for a guest.
+    pub(crate) async fn logout(self: Arc<Self>, kept: &'static Rows) -> Result<(), Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             let presented = self.state().presented();
             match presented {
                 Some((_, opened)) if opened.record.user().is_some() => {
-                    self.end(Ended::LoggedOut, gate.deadline).await
+                    self.end(Ended::LoggedOut, kept, gate.deadline).await
                 }
                 _ => Ok(()),
             }
@@ -40,13 +41,13 @@ impl Request {
     pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
-            self.end(Ended::Deleted(reason), gate.deadline).await
+            self.end(Ended::Deleted(reason), &[], gate.deadline).await
         })
         .await
     }
 
     /// Writes what is the user's, ends the session, then strikes it off. Whoever calls it holds the gate.
-    async fn end(&self, reason: Ended, deadline: Instant) -> Result<(), Error> {
+    async fn end(&self, reason: Ended, kept: &Rows, deadline: Instant) -> Result<(), Error> {
         self.resolve_unknown(deadline).await?;
         self.write_user(deadline).await?;
         let (own, presented) = {
@@ -62,14 +63,16 @@ impl Request {
         let ending = self
             .end_in_store(selector, &opened, &reason, deadline)
             .await?;
-        let rows = self.config.known_rows();
+        let (rows, now) = (self.config.known_rows(), self.config.now());
         let mut state = self.state();
+        let kept = state.take_along(kept, now);
         // A goodbye is a notice.
         let goodbye = (reason == Ended::LoggedOut).then(|| state.take_notices(&rows));
         state.forget();
         if let Some(notices) = goodbye {
-            state.put_notices(notices, self.config.now())?;
+            state.put_notices(notices, now)?;
         }
+        state.take_over(&kept, now)?;
         if ending == Ending::Done {
             state.cookie = Some(CookieAction::Remove);
             // It was superseded at most: what comes now may begin anew.

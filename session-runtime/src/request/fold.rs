@@ -12,7 +12,7 @@ use crate::observe;
 use crate::plan::brought;
 use crate::plan::place::Place;
 use crate::record::Record;
-use crate::row::CellEdit;
+use crate::row::{CellEdit, Rows};
 
 thread_local! {
     /// The request whose handler this thread is running.
@@ -137,6 +137,14 @@ impl Request {
         if let Err(error) = folded {
             tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
             state.failure.get_or_insert(error);
+        }
+    }
+
+    /// Removes the flashes of these rows, unless the handle is of a session that has been ended or replaced meanwhile.
+    pub(crate) fn clear_flashes(&self, generation: u32, rows: &Rows, now: Timestamp) {
+        let mut state = self.state();
+        if generation == state.generation && state.phase == Phase::Running {
+            state.clear_flashes(rows, now);
         }
     }
 

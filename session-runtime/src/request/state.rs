@@ -12,7 +12,7 @@ use crate::id::SessionId;
 use crate::key::{Selector, UserId};
 use crate::observe;
 use crate::plan::brought;
-use crate::plan::edit::SlotEdit;
+use crate::plan::edit::{SlotEdit, stored_under};
 use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Life, Place, Places};
 use crate::plan::save::{FactEdits, Opened, Writer};
@@ -316,6 +316,50 @@ impl State {
         })
     }
 
+    /// Returns what the browser has of these fields, to be set in another session: no flashes, and nothing that is a guest's alone.
+    pub(super) fn take_along(&self, rows: &Rows, now: Timestamp) -> Vec<SlotEdit> {
+        let session = &self.session;
+        let rows = rows.iter().map(|row| row.0);
+        let stays = |row: &&'static dyn AnyRow| {
+            !row.follows() && !row.is_flash() && !row.name().starts_with(GUEST)
+        };
+        let found = rows.filter(stays).filter_map(|row| {
+            let slot = match session.edit_of(row) {
+                Some(edit) => edit.ours.clone()?,
+                None => stored_under(row, session.stored.as_deref()?, now).cloned()?,
+            };
+            Some(SlotEdit {
+                row,
+                base: None,
+                ours: Some(slot),
+                used_up: false,
+            })
+        });
+        found.collect()
+    }
+
+    /// Removes the flashes of these rows: what is stored of them, and what this request has set or shows itself.
+    pub(super) fn clear_flashes(&mut self, rows: &Rows, now: Timestamp) {
+        if self.block.is_some_and(|block| !block.waits_for_login()) {
+            return;
+        }
+        for row in rows.iter().map(|row| row.0).filter(|row| row.is_flash()) {
+            self.flashes.forget(row);
+            let session = &mut self.session;
+            let base = match (session.edit_of(row), &session.stored) {
+                (Some(edit), _) => edit.base.clone(),
+                (None, Some(stored)) => stored_under(row, stored, now).cloned(),
+                (None, None) => None,
+            };
+            session.replace(SlotEdit {
+                row,
+                base,
+                ours: None,
+                used_up: false,
+            });
+        }
+    }
+
     /// Takes the flashes that this request has set, keeps, or shows itself: those outlive its session.
     pub(super) fn take_notices(&mut self, rows: &Rows) -> Notices {
         let (session, flashes) = (&self.session, take(&mut self.flashes));
@@ -423,6 +467,12 @@ impl State {
 impl Flashes {
     fn keep(&mut self, row: &dyn AnyRow) {
         self.kept.push(FieldName::fixed(row.name()));
+    }
+
+    fn forget(&mut self, row: &dyn AnyRow) {
+        self.kept.retain(|kept| kept.as_str() != row.name());
+        self.passing
+            .retain(|slot| slot.name().as_str() != row.name());
     }
 
     fn keeps(&self, row: &dyn AnyRow) -> bool {
