@@ -433,7 +433,7 @@ impl fmt::Display for Error {
                 "the user has as many sessions as `SessionLayer::max_sessions` allows",
             ),
             Kind::TooLate => f.write_str(
-                "the response has left already, so no new session id can be sent: create or rotate the session before responding",
+                "the response has left already, or there is none, so no new session id can be sent: log in, rotate or begin a session before responding",
             ),
         }
     }

@@ -9,6 +9,7 @@ use crate::config::Config;
 
 use crate::error::Error;
 use crate::everybody::{self, Found};
+use crate::id::SessionId;
 use crate::key::{IntoUserId, UserId};
 use crate::request::Request;
 use crate::revoke::{Device, OfUser};
@@ -71,6 +72,53 @@ impl Sessions {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         to_its_end(self.config.underway.clone(), work).await
+    }
+
+    /// Opens the session of an id outside of a request: for another protocol, a job that was given the id, a websocket that outlives the
+    /// layer. `None` if the id opens nothing (any more). It never makes a session nor an id.
+    ///
+    /// What is changed is written by [`save`](Session::save), which counts as use of the session, and by nothing else. `logout` and `delete` work;
+    /// what would issue an id (`login`, `rotate`, and setting anything once the session has ended) is an error. The id does not
+    /// count as presented by the client, and no binding to an address or user agent is looked at. Flashes are used up by `claim`.
+    ///
+    /// ```
+    /// use session_runtime::{Error, Session, SessionId, Sessions};
+    ///
+    /// #[derive(Session)]
+    /// struct Shop {
+    ///     #[merge(append, browser)]
+    ///     exports: Vec<String>,
+    /// }
+    ///
+    /// /// A job that was told the cookie's value when it was begun.
+    /// async fn export(sessions: Sessions, cookie: &str) -> Result<bool, Error> {
+    ///     let Some(id) = SessionId::parse(cookie.as_bytes()) else {
+    ///         return Ok(false);
+    ///     };
+    ///     let Some(mut session) = sessions.open::<Shop>(id).await? else {
+    ///         return Ok(false); // it has ended meanwhile
+    ///     };
+    ///     session.exports.get_mut().push("report.pdf".to_owned());
+    ///     session.save().await?;
+    ///     Ok(true)
+    /// }
+    /// # let _ = export;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, or if another struct stores a field of the same name as another type.
+    pub async fn open<S: Schema>(&self, id: SessionId) -> Result<Option<Session<S>>, Error> {
+        let config = &self.config;
+        config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;
+        let request = Arc::new(Request::new(Arc::clone(config)));
+        let deadline = request.deadline();
+        if !request.open_for_app(id, deadline).await? {
+            return Ok(None);
+        }
+        request.uses(S::LIFETIME, true);
+        let session = Session::<S>::open(request, true, deadline).await?;
+        Ok((!session.is_new()).then_some(session)) // it may have been revoked
     }
 
     /// Looks up what follows a user, for a webhook, a job or an admin's page: no session is needed, and none is made.

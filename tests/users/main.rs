@@ -18,6 +18,7 @@ mod logins;
 mod logouts;
 mod long_term;
 mod merging;
+mod opened;
 mod orders;
 mod other_users;
 mod planted;

@@ -194,6 +194,31 @@ impl Request {
         }
     }
 
+    /// Opens the session of an id outside of a request: there is no response that would carry another one. Nobody has
+    /// presented it by that, and it is not bound to whoever asks. Returns `false` if it opens nothing.
+    pub(crate) async fn open_for_app(
+        &self,
+        id: SessionId,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        let (secret, now) = (id.secret(), self.config.now());
+        let found = self.find(id, secret, now, deadline).await?;
+        let mut state = self.state();
+        (state.phase, state.at) = (Phase::Closed, now);
+        let Found::Live(record) = found else {
+            return Ok(false);
+        };
+        state.id = Some(OpenedBy {
+            id,
+            own: id,
+            secret: Some(secret),
+            presents: false,
+        });
+        state.user = record.user().cloned().map(TrackedUser::unread);
+        state.session.stored = Some(record);
+        Ok(true)
+    }
+
     /// Looks up what follows a user, for the app itself: there is no session, and no response that would carry an id.
     pub(crate) async fn load_for_app(&self, user: UserId, deadline: Instant) -> Result<(), Error> {
         user.check()?;
