@@ -116,7 +116,7 @@ impl Sessions {
         if !request.open_for_app(id, deadline).await? {
             return Ok(None);
         }
-        request.uses(S::LIFETIME, true);
+        request.uses(S::LIFETIME, true)?;
         let session = Session::<S>::open(request, true, deadline).await?;
         Ok((!session.is_new()).then_some(session)) // it may have been revoked
     }
