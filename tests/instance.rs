@@ -30,7 +30,7 @@ macro_rules! tally {
         /// Sets one of the fields each.
         const SETTERS: &[fn(&mut TallySession)] = &[$(|session| session.$field.set(1)),*];
 
-        /// How many of the fields are set.
+        /// Counts the fields that are set.
         fn set(session: &TallySession) -> u32 {
             [$(*session.$field.get()),*].iter().sum()
         }
@@ -84,7 +84,7 @@ async fn go(State(app): State<App>) {
     app.go.send_replace(true);
 }
 
-/// How many conflicts there have been since the last time.
+/// Says how many conflicts there have been since the last time.
 async fn conflicts(State(app): State<App>) -> String {
     let counted = app.metrics.snapshot().into_vec();
     let conflicts = counted.iter().find_map(|(key, _, _, value)| match value {

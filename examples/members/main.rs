@@ -72,7 +72,7 @@ async fn enter(
     session.login(name).await
 }
 
-/// What somebody has gathered before they came in is theirs if they say so: maybe it was another member who did.
+/// Takes over what somebody has gathered before they came in, if they say that it is theirs: maybe another member did.
 async fn answer(
     mut session: Session<Reader>,
     Form(Answer { answer }): Form<Answer>,

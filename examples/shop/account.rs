@@ -225,7 +225,7 @@ async fn leave(
     Ok(Redirect::to("/forgotten").into_response())
 }
 
-/// What is left to do of an account that was closed.
+/// Does what is left to do of an account that was closed.
 async fn see_out(accounts: &Accounts, sessions: &Sessions, id: i64) -> Result<(), Failure> {
     sessions.delete(&UserId::from(id)).await?;
     Ok(accounts.forget(id).await?)

@@ -105,7 +105,7 @@ impl Accounts {
             .await
     }
 
-    /// Whether this is the name's password. Counts the try before it is made, so that those made at once all count.
+    /// Finds out if this is the name's password. Counts the try before it is made, so that those made at once all count.
     pub(crate) async fn enter(&self, name: Name, password: Password) -> Result<Entry, Fault> {
         self.at_a_desk(move |inner| inner.enter(&name, &password))
             .await
@@ -118,7 +118,7 @@ impl Accounts {
             .await
     }
 
-    /// Whether it is there, and not closed.
+    /// Returns `true` if it is there, and not closed.
     pub(crate) async fn is_open(&self, id: i64) -> Result<bool, Fault> {
         self.at_a_desk(move |inner| inner.is_open(id)).await
     }
@@ -235,7 +235,7 @@ impl Inner {
     }
 }
 
-/// How often the name was tried, this time included, and until when that counts.
+/// Counts a try of the name, and returns how often it was tried, this time included, and until when that counts.
 fn count_try(
     db: &Connection,
     folded: &str,

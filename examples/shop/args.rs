@@ -86,7 +86,7 @@ impl Args {
 }
 
 impl Ledger {
-    /// Where accounts are kept unless told otherwise.
+    /// Returns where accounts are kept unless told otherwise.
     fn beside(store: &Place) -> Self {
         match store {
             Place::Memory => Self::Memory,

@@ -64,7 +64,7 @@ async fn thing(Path(sku): Path<Sku>, mut session: Session<Shop>) -> Response {
     page::show(&page)
 }
 
-/// What the visitor has looked at before, but for what is shown now.
+/// Returns what the visitor has looked at before, but for what is shown now.
 fn seen(session: &Session<Shop>, but: Option<&Product>) -> Vec<&'static Product> {
     let seen = session.seen.get().iter().filter_map(catalogue::find);
     seen.filter(|product| but.is_none_or(|but| but.sku != product.sku))

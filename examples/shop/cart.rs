@@ -49,7 +49,7 @@ pub(crate) struct Line {
     pub(crate) sum: Money,
 }
 
-/// What there is in a cart. Between them, two tabs may have brought a thing down to nothing, and two carts that became
+/// Returns what there is in a cart. Between them, two tabs may have brought a thing down to nothing, and two carts that became
 /// one may hold more of it than is sold: neither is put right in the cart itself, where two devices that do so at once
 /// would both count.
 pub(crate) fn things(cart: &BTreeMap<Sku, u32>) -> impl Iterator<Item = (&Sku, u32)> {
@@ -61,7 +61,7 @@ pub(crate) fn is_empty(cart: &BTreeMap<Sku, u32>) -> bool {
     things(cart).next().is_none()
 }
 
-/// What to say of a cart that holds more of a thing than is sold.
+/// Says so if a cart holds more of a thing than is sold.
 pub(crate) fn left_on_the_shelf(cart: &BTreeMap<Sku, u32>) -> Option<String> {
     let too_many = cart.values().any(|quantity| *quantity > MOST);
     too_many.then(|| {

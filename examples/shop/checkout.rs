@@ -138,7 +138,7 @@ impl Address {
     }
 }
 
-/// What is wrong with an address, by field.
+/// Says what is wrong with an address, by field.
 fn problems(address: &Address) -> BTreeMap<&'static str, &'static str> {
     let lines = [
         ("name", &address.name, "Who is it for?"),

@@ -57,7 +57,7 @@ impl Password {
         Self(text.nfkc().collect())
     }
 
-    /// What is wrong with it for a new account of that name.
+    /// Says what is wrong with it for a new account of that name.
     pub(crate) fn problem(&self, name: &Name) -> Option<&'static str> {
         if self.0.chars().count() < SHORTEST_PASSWORD {
             Some("Ten characters or more, please. A few words will do.")
@@ -70,14 +70,14 @@ impl Password {
         }
     }
 
-    /// What is kept of it: salt, parameters and hash. Takes time and memory, so that guessing does too.
+    /// Returns what is kept of it: salt, parameters and hash. Takes time and memory, so that guessing does too.
     pub(crate) fn hash(&self) -> Result<String, Error> {
         Ok(Argon2::default()
             .hash_password(self.0.as_bytes())?
             .to_string())
     }
 
-    /// Whether this is what `hash` was made of.
+    /// Returns `true` if this is what `hash` was made of.
     pub(crate) fn fits(&self, hash: &str) -> Result<bool, Error> {
         match Argon2::default().verify_password(self.0.as_bytes(), hash) {
             Ok(()) => Ok(true),

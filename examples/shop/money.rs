@@ -60,7 +60,7 @@ impl Currency {
         }
     }
 
-    /// How many minor units make one of it: the yen has none.
+    /// Returns how many minor units make one of it: the yen has none.
     fn minor_units(self) -> u64 {
         if self == Self::Jpy { 1 } else { 100 }
     }

@@ -20,7 +20,7 @@ pub(crate) async fn check(request: Request, next: Next) -> Response {
     }
 }
 
-/// Whether a request comes from a page of this shop, or from no page at all.
+/// Returns `true` if a request comes from a page of this shop, or from no page at all.
 fn is_own(headers: &HeaderMap) -> bool {
     let text = |name| {
         headers

@@ -42,7 +42,7 @@ impl Frame {
         }
     }
 
-    /// Whether signing in is to lead back to this page.
+    /// Returns `true` if signing in is to lead back to this page.
     pub(crate) fn leads_back(&self) -> bool {
         !["/sign-in", "/register", "/signed-out", "/forgotten"].contains(&self.here.as_str())
     }
@@ -57,7 +57,7 @@ pub(crate) fn currency(session: &Session<Shop>) -> Currency {
     session.currency.get().unwrap_or_default()
 }
 
-/// Why the visitor's session is gone, in the shop's words.
+/// Says why the visitor's session is gone, in the shop's words.
 fn explain(ended: &Ended) -> String {
     match ended {
         Ended::Expired => {

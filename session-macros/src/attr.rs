@@ -154,7 +154,7 @@ fn attribute_of_part(attr: &Attribute, rule: &mut Option<Given<Rule>>) -> Result
     }
 }
 
-/// Where the attributes of a struct of parts say that this crate is found. They say nothing else: what is for a field
+/// Reads where the attributes of a struct of parts say that this crate is found. They say nothing else: what is for a field
 /// stands above it.
 pub(crate) fn crate_of_parts(attrs: &[Attribute], errors: &mut Errors) -> Option<Given<Path>> {
     let mut krate = None;

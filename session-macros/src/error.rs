@@ -55,7 +55,7 @@ fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (distance <= length.max(3) / 3).then_some(nearest)
 }
 
-/// How many letters to insert, remove, replace or swap with their neighbour to get from one word to the other.
+/// Counts the letters to insert, remove, replace or swap with their neighbour to get from one word to the other.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows = vec![(0..=to.len()).collect::<Vec<_>>()];

@@ -292,7 +292,7 @@ impl Place {
         format!("`{word}` is not a {}{guess}\n{}", self.kind, self.list())
     }
 
-    /// What to say where there is no word at all.
+    /// Says what was expected where there is no word at all.
     pub(crate) fn expected(&self) -> String {
         format!("expected a {}\n{}", self.kind, self.list())
     }
@@ -304,7 +304,7 @@ impl Place {
     }
 }
 
-/// What a key or an attribute looks like when it is written.
+/// Shows a key or an attribute as it is written.
 pub(crate) fn usage(word: &str) -> &'static str {
     match word {
         EXPIRE => "#[expire(\"1h\")]",

@@ -53,7 +53,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Whether another type's values are equal, or merge, is not known here.
+/// Refuses parameters: whether the values of a type that is not known here are equal, or merge, nobody can say.
 fn no_parameters(input: &DeriveInput) -> Result<()> {
     let (name, params) = (&input.ident, &input.generics.params);
     if params.is_empty() {
@@ -134,7 +134,7 @@ fn merged(at: usize, part: &Part<'_>) -> TokenStream {
     }
 }
 
-/// What a faulty struct expands to: the faults, and an implementation that is never run.
+/// Expands a faulty struct: to the faults, and an implementation that is never run.
 fn skeleton(input: &DeriveInput, faults: &TokenStream, krate: &TokenStream) -> TokenStream {
     let mut generics = input.generics.clone();
     if !generics.params.is_empty() {

@@ -94,12 +94,12 @@ impl<'a> Field<'a> {
         self.options.flash.is_some()
     }
 
-    /// Whether it is a guest's alone.
+    /// Returns `true` if it is a guest's alone.
     pub(crate) fn is_guests(&self) -> bool {
         self.options.guest.is_some()
     }
 
-    /// Whether it follows the user, if it has a rule.
+    /// Returns `true` if it stays with the browser though it has a rule.
     pub(crate) fn stays_with_browser(&self) -> bool {
         self.options.browser.is_some()
     }

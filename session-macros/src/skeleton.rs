@@ -81,7 +81,7 @@ fn generics(schema: &Schema<'_>) -> Generics {
     generics
 }
 
-/// What the trait asks of its types, which cannot be known of a type with parameters.
+/// Adds what the trait asks of its types, which cannot be known of a type with parameters.
 fn shared_between_threads(name: &Ident, cells: &Ident, mut generics: Generics) -> Generics {
     if !generics.params.is_empty() {
         let arguments = generics.split_for_impl().1.to_token_stream();

@@ -49,7 +49,7 @@ pub(crate) fn name(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
     }
 }
 
-/// What is wrong with a stored name, or a part of one.
+/// Says what is wrong with a stored name, or a part of one.
 fn name_fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("cannot be empty")
@@ -210,7 +210,7 @@ pub(crate) fn expression(key: &Ident, input: ParseStream<'_>) -> Result<TokenStr
     Ok(tokens)
 }
 
-/// Whether a value is at its end.
+/// Returns `true` if a value is at its end.
 pub(crate) fn ends(input: ParseStream<'_>) -> bool {
     input.is_empty() || input.peek(Token![,])
 }

@@ -175,7 +175,7 @@ fn compare() -> ExitCode {
     }
 }
 
-/// How many instructions a turn takes at least: so many more turns, so many more instructions.
+/// Counts the instructions that a turn takes at least: so many more turns, so many more instructions.
 fn instructions(side: &str, case: &Case) -> u64 {
     let counted = (0..RUNS).map(|_| {
         let (few, many) = (
@@ -206,7 +206,7 @@ fn total(side: &str, case: &Case, turns: u64) -> u64 {
     number.trim().replace(',', "").parse().expect("a number")
 }
 
-/// How many allocations a turn takes at least: tables grow now and then.
+/// Counts the allocations that a turn takes at least: tables grow now and then.
 fn allocations(side: &str, case: &Case) -> u64 {
     let mut client = client(side, case);
     (0..BEFORE).for_each(|_| turn(&mut client, case));

@@ -143,7 +143,7 @@ fn median(rates: &mut [f64]) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// What a call takes, from its caller's point of view.
+/// Returns what a call takes, from its caller's point of view.
 #[expect(clippy::cast_precision_loss, reason = "a handful")]
 fn micros(tasks: usize, rate: f64) -> f64 {
     tasks as f64 * 1e6 / rate

@@ -199,7 +199,7 @@ impl<T> Field<T> {
         self.is_present().then(at_end).flatten()
     }
 
-    /// When the value lapses that the field has at the end of the request, if that is at `now`. `may_slide` says whether
+    /// Returns when the value expires that the field has at the end of the request, if that is at `now`. `may_slide` says whether
     /// having used it counts.
     fn expiry_at(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Expiry {
         match self.lifetime() {
@@ -233,14 +233,14 @@ impl<T> Field<T> {
         }
     }
 
-    /// What was said of its lifetime.
+    /// Returns what was said of its lifetime.
     fn lifetime(&self) -> Lifetime {
         self.value
             .get()
             .map_or(Lifetime::Usual, |opened| opened.lifetime)
     }
 
-    /// What is stored, unless it was cleared.
+    /// Returns what is stored, unless it was cleared.
     fn stored(&self) -> Option<&Arc<Slot>> {
         self.slot
             .as_ref()
@@ -275,7 +275,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// What `get_mut` handed out, once more.
+    /// Decodes once more what `get_mut` handed out.
     fn handed_out(&self) -> T {
         let stored = self
             .stored()
@@ -291,7 +291,7 @@ enum Payload {
 }
 
 impl<T: Send + Sync + 'static> Field<T> {
-    /// What is to be in the slot's place at the end of the request.
+    /// Returns what is to be in the slot's place at the end of the request.
     fn outcome(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<Arc<Slot>>, Error> {
         let payload = match self.value.get() {
             Some(opened) if self.marks.has(Marks::SET | Marks::BORROWED) => self.payload(opened)?,
@@ -355,7 +355,7 @@ impl<T: Send + Sync + 'static> Field<T> {
         self.row.is_flash() && self.marks.has(Marks::USED) && !spared
     }
 
-    /// Whether what becomes of it differs from what is stored by having been used alone.
+    /// Returns `true` if `ours` differs from what is stored by its expiry alone, since the field was used.
     fn only_slid(&self, ours: Option<&Arc<Slot>>) -> bool {
         same_payload(self.slot.as_ref(), ours)
             && !self.marks.has(Marks::SET)
@@ -439,7 +439,7 @@ impl<T> fmt::Debug for Field<T> {
     }
 }
 
-/// How a field shows in `Debug`.
+/// Writes a field as `Debug` shows it.
 pub(crate) fn describe(
     f: &mut fmt::Formatter<'_>,
     present: bool,

@@ -162,7 +162,7 @@ pub fn deep<T: Merge>(sides: Sides<T>) -> Option<T> {
     T::merge(sides)
 }
 
-/// What `#[derive(Merge)]` makes of a struct: its `parts` are merged if both sides have it. A change outlives
+/// Merges two structs as `#[derive(Merge)]` does: their `parts`, if both sides have one. A change outlives
 /// a removal, whichever came first.
 pub fn field_by_field<T>(
     sides: Sides<T>,
@@ -174,7 +174,7 @@ pub fn field_by_field<T>(
     }
 }
 
-/// What becomes of one of those parts.
+/// Merges one of those parts.
 pub fn part<T: PartialEq>(
     rule: fn(Sides<T>) -> Option<T>,
     base: Option<T>,

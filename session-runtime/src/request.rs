@@ -128,7 +128,7 @@ impl Request {
         self.open_changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was changed through it is folded in.
+    /// Notes that a handle is closed, and what it changed is folded in.
     pub(crate) fn closes_changes(&self) {
         self.open_changes.fetch_sub(1, Ordering::Relaxed);
     }
@@ -343,7 +343,7 @@ fn unsaved(edits: &[CellEdit]) {
 }
 
 impl Drop for Request {
-    /// What was folded in after the response, and not saved, is lost.
+    /// Tells of what was folded in after the response, and not saved: it is lost.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.phase == Phase::Closed {

@@ -184,7 +184,7 @@ impl<T> Row<T> {
         }
     }
 
-    /// How the field merges. It follows the user.
+    /// Sets how the field merges. It follows the user.
     #[must_use]
     pub const fn merge(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
         Self {
@@ -193,7 +193,7 @@ impl<T> Row<T> {
         }
     }
 
-    /// How the field merges between requests. It stays with the browser.
+    /// Sets how the field merges between requests. It stays with the browser.
     #[must_use]
     pub const fn merge_in_browser(self, rule: fn(Sides<T>) -> Option<T>) -> Self {
         Self {
@@ -278,7 +278,7 @@ impl<T> Row<T> {
         self.ttl.filter(|_| self.sliding)
     }
 
-    /// When the field lapses if it is set at `now`.
+    /// Returns when the field expires if it is set at `now`.
     pub(crate) fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
         self.ttl.map(|ttl| now + ttl)
     }
@@ -407,7 +407,7 @@ pub(crate) trait AnyRow: Send + Sync {
         self.name() == name || self.aliases().contains(&name)
     }
 
-    /// What becomes of a value that both sides changed, as a slot that does not expire.
+    /// Merges a value that both sides changed, into a slot that does not expire.
     ///
     /// # Errors
     ///

@@ -102,7 +102,7 @@ impl Client {
         (0..20).for_each(|_| self.request(path));
     }
 
-    /// How many allocations a request takes at least, and how many bytes. Of many, since tables in the store, the runtime
+    /// Counts the allocations that a request takes at least, and the bytes. Of many, since tables in the store, the runtime
     /// or the standard library may grow at any one of them.
     fn allocates(&self, path: &str) -> (u64, u64) {
         self.settle(path);
@@ -113,7 +113,7 @@ impl Client {
         allocated.min().expect("there are some")
     }
 
-    /// What is left of so many requests that was not there before.
+    /// Returns what is left of so many requests that was not there before.
     fn leaves(&self, path: &str, requests: usize) -> AllocationInfo {
         self.settle(path);
         allocation_counter::measure(|| (0..requests).for_each(|_| self.request(path)))

@@ -492,7 +492,7 @@ impl Drop for Process {
     }
 }
 
-/// How many of 200 orders are acknowledged by a server that is torn down when the first is.
+/// Counts how many of 200 orders are acknowledged by a server that is torn down when the first is.
 fn acknowledged_by_a_server_that_is_torn_down() -> usize {
     let (ours, theirs) = [Runtime::new(), Runtime::new()]
         .map(|runtime| runtime.expect("threads"))

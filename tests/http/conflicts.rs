@@ -456,7 +456,7 @@ fields! {
     f48 f49 f50 f51 f52 f53 f54 f55 f56 f57 f58 f59 f60 f61 f62 f63
 }
 
-/// What comes of all these at once.
+/// Runs all these at once, and returns what comes of them.
 async fn all<T: Send + 'static>(
     tasks: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {

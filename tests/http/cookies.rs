@@ -413,7 +413,7 @@ fn what_browsers_would_refuse_panics_when_the_layer_is_applied_and_says_what_to_
 
 // ---- what is presented
 
-/// What a browser presents that has the cookie of a customer, and another planted by somebody who has been
+/// Presents what a browser does that has the cookie of a customer, and another planted by somebody who has been
 /// here twice: whose session is served.
 async fn planting_a_cookie_never_serves_the_attackers_session(site: Site<impl Store>) {
     let (customer, mut attacker) = (customer(&site).await, customer(&site).await);

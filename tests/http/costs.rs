@@ -72,7 +72,7 @@ async fn cost<T: 'static>(
     [loads, commits, reply.set_cookies().len()]
 }
 
-/// Whether each request in a row costs a commit, `count` times, `step` apart.
+/// Tells of each request in a row if it costs a commit, `count` times, `step` apart.
 async fn touches<T: 'static>(
     site: &Site<MemoryStore>,
     visitor: &mut Visitor,

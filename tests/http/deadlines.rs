@@ -282,7 +282,7 @@ async fn a_lifetime_that_cannot_be_extended_costs_one_deadline_and_no_answer() {
     assert!(begun.elapsed() <= DEADLINE + GRACE, "{:?}", begun.elapsed());
 }
 
-/// What another handle of the request is doing is a part of the wait.
+/// Counts what another handle of the request is doing as a part of the wait.
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_the_save_of_another_handle_waits_one_deadline_for_both() {
     for tenths in TENTHS {

@@ -338,7 +338,7 @@ part! {
     }
 }
 
-/// What both requests make of what they changed.
+/// Merges what both requests make of what they changed.
 fn conflict<T: Merge>(base: T, ours: T, theirs: T) -> Option<T> {
     let occasion = Occasion::Conflict;
     T::merge(Sides::new(Some(base), Some(ours), Some(theirs), occasion))

@@ -59,7 +59,7 @@ pub(crate) async fn logout(mut session: Session<Desk>) -> Result<(), Error> {
     session.logout().await
 }
 
-/// Why there is no session, and that there is none.
+/// Says why there is no session, and that there is none.
 pub(crate) async fn why(session: Session<Desk>) -> String {
     if session.ended().is_some() {
         assert!(session.is_new());

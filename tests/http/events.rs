@@ -40,7 +40,7 @@ impl Heard {
         })
     }
 
-    /// What was told since it was last asked.
+    /// Takes what was told since it was last asked.
     fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -65,7 +65,7 @@ async fn cashier(site: &Site<impl Store>) -> Visitor {
     visitor
 }
 
-/// Whether the session is there, which looking does not extend.
+/// Says whether the session is there, which looking does not extend.
 async fn there(session: PassiveSession<Till>) -> &'static str {
     said(!session.is_new())
 }
@@ -85,7 +85,7 @@ fn said(there: bool) -> &'static str {
 /// What [`around`] says of something that is gone at that time.
 const LAPSES: [&str; 2] = ["there", "gone"];
 
-/// Whether it is there a millisecond before `after` has passed, and when it has.
+/// Finds out if it is there a millisecond before `after` has passed, and when it has.
 async fn around<T: 'static>(
     site: &Site<impl Store>,
     visitor: &Visitor,

@@ -46,7 +46,7 @@ async fn notified(site: &Site<impl Store>) -> Visitor {
     visitor
 }
 
-/// What the next requests that read the notice are shown, until one finds it gone.
+/// Returns what the next requests that read the notice are shown, until one finds it gone.
 async fn shown(visitor: &mut Visitor) -> Vec<String> {
     let mut shown = Vec::new();
     loop {
@@ -58,7 +58,7 @@ async fn shown(visitor: &mut Visitor) -> Vec<String> {
     }
 }
 
-/// What one handle after the other does in one request, and what is shown after that.
+/// Has one handle after the other do something in one request, and looks at what is shown after that.
 #[tokio::test]
 async fn handles_of_one_request_see_and_spare_what_is_shown_until_it_ends() {
     const NONE: &[&str] = &[];

@@ -37,7 +37,7 @@ async fn plant(mut session: Session<Shop>) {
     session.hint.set("planted".to_owned());
 }
 
-/// What there is of the guest's alone.
+/// Says what there is of the guest's alone.
 async fn guests(session: Session<Shop>) -> String {
     let (token, hint) = (session.token.get(), session.hint.peek());
     format!("{token:?} {} {hint:?}", session.tries.get())

@@ -88,7 +88,7 @@ async fn two_structs_that_store_one_name_as_different_types_are_told_at_once() {
     );
 }
 
-/// What a middleware says that keeps its handle while the handler runs.
+/// Serves a handler within a middleware that keeps its handle while the handler runs.
 async fn held_over(handler: axum::routing::MethodRouter) -> (Site<MemoryStore>, Visitor, Logs) {
     async fn hold(mut session: Session<Page>, request: Request, next: Next) -> Response {
         session.theme.set("of the middleware".to_owned());
@@ -327,7 +327,7 @@ mod deploys {
     }
 }
 
-/// What a version reads, and then writes.
+/// Has a version read, and then write.
 async fn turn(
     version: usize,
     visitor: &mut Visitor,

@@ -24,7 +24,7 @@ async fn visit(mut session: Session<Shop>) {
     *session.visits.get_mut() += 1;
 }
 
-/// What was counted since the last look: its name, its labels, and how much or how often.
+/// Takes what was counted since the last look: its name, its labels, and how much or how often.
 fn taken(counters: &Snapshotter) -> Vec<(String, u64)> {
     let all = counters.snapshot().into_vec().into_iter();
     let all = all.map(|(key, _, _, value)| {

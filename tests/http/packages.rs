@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const PUBLISHED: [&str; 2] = ["session-macros", "session-runtime"];
 
-/// What cargo writes when it is called so, at the workspace's root.
+/// Returns what cargo writes when it is called so, at the workspace's root.
 fn cargo(arguments: &[&str]) -> String {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

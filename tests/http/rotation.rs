@@ -730,7 +730,7 @@ impl Attack {
     }
 }
 
-/// Who is logged in, and how many stamps they have.
+/// Says who is logged in, and how many stamps they have.
 async fn whose(session: Session<Desk>) -> String {
     let user = session.user().map(|user| user.as_str().to_owned());
     format!("{user:?} {}", session.stamps.get())

@@ -398,7 +398,7 @@ async fn torn(shop: &Shop, name: &str) -> Guest {
     guest
 }
 
-/// Whether both carts are one, here and on a device that comes only now.
+/// Checks that both carts are one, here and on a device that comes only now.
 async fn check_credited_once(shop: &Shop, guest: &Guest, name: &str) {
     let another = Guest::new();
     sign_in(shop, &another, name).await;
@@ -409,7 +409,7 @@ async fn check_credited_once(shop: &Shop, guest: &Guest, name: &str) {
     }
 }
 
-/// Whether the session's page says that a password is being tried.
+/// Returns `true` if the session's page says that a password is being tried.
 fn is_trying(page: &Page) -> bool {
     !page.body.contains("id=\"field-tries\" class=\"absent\"")
 }

@@ -260,7 +260,7 @@ async fn enter(chrome: &Chrome, name: &str, password: &str, button: &str) {
     chrome.click(button).await;
 }
 
-/// What the cart's page says of a product; nothing if it is not in the cart.
+/// Returns what the cart's page says of a product; nothing if it is not in the cart.
 async fn quantity(chrome: &Chrome, sku: &str) -> String {
     let field = chrome.value(&format!("#quantity-{sku}")).await;
     field.unwrap_or_default()

@@ -228,7 +228,7 @@ impl Customer {
         }
     }
 
-    /// How many adds were acknowledged.
+    /// Counts the adds that were acknowledged.
     fn acknowledged(&self) -> u32 {
         let each = self.acknowledged.values();
         each.map(|count| count.load(Ordering::Relaxed)).sum()

@@ -39,7 +39,7 @@ impl Reply {
             .collect()
     }
 
-    /// Where it redirects to.
+    /// Returns where it redirects to.
     pub fn location(&self) -> Option<&str> {
         self.headers.get(LOCATION)?.to_str().ok()
     }

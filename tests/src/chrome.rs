@@ -94,7 +94,7 @@ impl Chrome {
         self.web.find(By::Css(css)).await.ok()?.text().await.ok()
     }
 
-    /// What is in a field; `None` if the page has no such field.
+    /// Returns what is in a field; `None` if the page has no such field.
     pub async fn value(&self, css: &str) -> Option<String> {
         let field = self.web.find(By::Css(css)).await.ok()?;
         field.prop("value").await.ok()?
@@ -132,7 +132,7 @@ impl Chrome {
         .await;
     }
 
-    /// Whether another page is there, and all of it.
+    /// Returns `true` if another page is there, and all of it.
     async fn has_left(&self, before: &WebElement) -> bool {
         let Ok(html) = self.web.find(By::Css("html")).await else {
             return false;

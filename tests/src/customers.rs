@@ -45,7 +45,7 @@ pub struct Club {
 /// What `shown` says to whom nothing is shown.
 pub const NOTHING: &str = "guest [] 0 plain";
 
-/// Who is logged in, and what there is.
+/// Says who is logged in, and what there is.
 pub async fn shown(session: Session<Shop>) -> String {
     let user = session.user();
     assert_eq!(user.is_some(), session.authenticated_at().is_some());
@@ -54,12 +54,12 @@ pub async fn shown(session: Session<Shop>) -> String {
     format!("{user} {seen:?} {points} {}", session.theme.get())
 }
 
-/// What there is of the club.
+/// Says what there is of the club.
 pub async fn club(session: Session<Club>) -> String {
     format!("{} {}", session.stamps.get(), session.badge.get())
 }
 
-/// Why there is no session.
+/// Says why there is no session.
 pub async fn why(session: Session<Shop>) -> String {
     format!("{:?}", session.ended())
 }

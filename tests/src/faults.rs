@@ -78,7 +78,7 @@ impl<S: Store> FaultStore<S> {
         )
     }
 
-    /// What happens to the next calls, one by one.
+    /// Plans what happens to the next calls, one by one.
     pub fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
         self.planned().next.extend(faults);
     }
@@ -90,12 +90,12 @@ impl<S: Store> FaultStore<S> {
         self.always(Some(then));
     }
 
-    /// What happens to every call that no fault is planned for, from now on.
+    /// Sets what happens to every call that no fault is planned for, from now on.
     pub fn always(&self, fault: Option<Fault>) {
         self.planned().always = fault;
     }
 
-    /// What happens to every swap that no fault is planned for, from now on.
+    /// Sets what happens to every swap that no fault is planned for, from now on.
     pub fn at_swaps(&self, fault: Option<Fault>) {
         self.planned().at_swaps = fault;
     }

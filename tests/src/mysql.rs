@@ -190,7 +190,7 @@ impl MysqlServer {
         process.wait().expect("it ends");
     }
 
-    /// Where it listens.
+    /// Returns the port where it listens.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
@@ -239,7 +239,7 @@ impl MysqlServer {
     }
 }
 
-/// Whether a server says something to whoever connects: it listens before it is up.
+/// Returns `true` if a server says something to whoever connects: it listens before it is up.
 fn greets(port: u16) -> bool {
     let greeted = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut stream| {
         stream.set_read_timeout(Some(PATIENCE))?;

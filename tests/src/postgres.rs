@@ -238,7 +238,7 @@ impl PostgresServer {
         file.lines().next().unwrap_or_default().to_owned()
     }
 
-    /// Where it listens.
+    /// Returns the port where it listens.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
@@ -339,7 +339,7 @@ impl Pgbouncer {
         Some(bouncer)
     }
 
-    /// Where it listens.
+    /// Returns the port where it listens.
     pub fn port(&self) -> u16 {
         self.port.number()
     }

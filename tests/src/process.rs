@@ -71,7 +71,7 @@ impl Shop {
         &self.address
     }
 
-    /// How long it took from its start to its address.
+    /// Returns how long it took from its start to its address.
     pub fn opened_in(&self) -> Duration {
         self.opened_in
     }

@@ -106,7 +106,7 @@ impl Proxy {
         }
     }
 
-    /// Where clients find it.
+    /// Returns where clients find it.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -132,7 +132,7 @@ impl Proxy {
         self.shared.wait_until_in_force(number);
     }
 
-    /// What the wire is now.
+    /// Returns what the wire is now.
     pub fn wire(&self) -> Wire {
         self.shared.state.borrow().wire
     }
@@ -142,12 +142,12 @@ impl Proxy {
         self.shared.book().cut = Some((cut, then));
     }
 
-    /// Whether a cut is still to come.
+    /// Returns `true` if a cut is still to come.
     pub fn is_cut_pending(&self) -> bool {
         self.shared.book().cut.is_some()
     }
 
-    /// What has gone through since the last call of this.
+    /// Takes the count of what has gone through since the last call of this.
     pub fn traffic(&self) -> Traffic {
         std::mem::take(&mut self.shared.book().traffic)
     }
@@ -285,7 +285,7 @@ enum Way {
 }
 
 impl Wire {
-    /// How long a byte takes; `None` if it never arrives.
+    /// Returns how long a byte takes; `None` if it never arrives.
     fn delay(self, way: Way) -> Option<Duration> {
         match (self, way) {
             (Self::Open, _) => Some(Duration::ZERO),
@@ -578,7 +578,7 @@ mod tests {
         assert_eq!(receive(client, text.len()), text);
     }
 
-    /// How the connection ends, if nothing more is to be read.
+    /// Finds out how the connection ends, if nothing more is to be read.
     fn end(client: &mut TcpStream) -> ErrorKind {
         match client.read(&mut [0; 64]) {
             Ok(0) => ErrorKind::UnexpectedEof,

@@ -153,7 +153,7 @@ impl RedisServer {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Whether it is this very process that answers.
+    /// Returns `true` if it is this very process that answers.
     fn answers(&self, pid: u32) -> bool {
         let info: redis::RedisResult<String> = self.try_command(&["INFO", "server"]);
         info.is_ok_and(|info| info.contains(&format!("process_id:{pid}\r")))
@@ -607,7 +607,7 @@ fn lasting_folder() -> Folder {
     Folder::Shared(tempfile::tempdir().expect("a scratch folder").keep())
 }
 
-/// What to run: `redis-server`, or what `SESSION_REDIS_SERVER` names, such as the path of a `valkey-server`.
+/// Finds the program to run: `redis-server`, or what `SESSION_REDIS_SERVER` names, such as the path of a `valkey-server`.
 fn program() -> Option<PathBuf> {
     match env::var_os("SESSION_REDIS_SERVER") {
         Some(other) => Some(other.into()),
@@ -615,7 +615,7 @@ fn program() -> Option<PathBuf> {
     }
 }
 
-/// Whether a process whose parent has not yet noticed has ended.
+/// Returns `true` if a process has ended, though its parent may not have noticed.
 fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")

@@ -136,7 +136,7 @@ impl Choices {
         }
     }
 
-    /// Whether only some ways through are tried.
+    /// Returns `true` if only some ways through are tried.
     pub fn is_sample(&self) -> bool {
         self.sample.is_some()
     }

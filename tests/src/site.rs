@@ -169,7 +169,7 @@ impl<S: Store> Site<S> {
         Visitor::of(self.layer.clone())
     }
 
-    /// What the store holds under the visitor's id.
+    /// Returns what the store holds under the visitor's id.
     pub async fn record(&self, visitor: &Visitor) -> Option<Arc<Record>> {
         let found = self.store.inner().load(&visitor.key()).await;
         found.expect("the store answers")
@@ -249,7 +249,7 @@ impl Visitor {
         self.browser.id().unwrap_or_default().to_owned()
     }
 
-    /// Where the store keeps the session.
+    /// Returns the key under which the store keeps the session.
     pub fn key(&self) -> Key {
         let id = SessionId::parse(self.id().as_bytes()).expect("the visitor has an id");
         Key::from(&id)

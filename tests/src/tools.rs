@@ -29,7 +29,7 @@ const POSTGRES: &str = "/usr/lib/postgresql";
 /// Where servers are, which is not on the PATH of everybody.
 const SERVERS: &str = "/usr/sbin";
 
-/// Where a program is. `None`, and a line that says so, if this machine has none: the test is to return then.
+/// Finds a program. `None`, and a line that says so, if this machine has none: the test is to return then.
 ///
 /// # Panics
 ///
@@ -64,7 +64,7 @@ fn postgres_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// How many times as much a test is to do as it does by default: `SESSION_TEST_TIMES`. With 50, the tests that say
+/// Reads how many times as much a test is to do as it does by default: `SESSION_TEST_TIMES`. With 50, the tests that say
 /// so come to the numbers they would have if time were no matter.
 ///
 /// # Panics

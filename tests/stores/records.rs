@@ -138,7 +138,7 @@ pub(crate) async fn race(store: &(impl Store + Clone), tasks: usize, each: usize
     assert_eq!(number(&record, "n"), all);
 }
 
-/// What the error says, and what it comes from.
+/// Returns what the error says, and what it comes from.
 pub(crate) fn text_of(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

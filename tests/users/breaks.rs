@@ -60,7 +60,7 @@ pub(super) async fn break_login(
     (visitor, guest)
 }
 
-/// How many calls the login of a guest who has something makes until it is done. One more drops what was credited.
+/// Counts the calls that the login of a guest who has something makes until it is done. One more drops what was credited.
 pub(super) async fn calls(site: &Site<impl Store>) -> usize {
     drop(user(site, "somebody", &[]).await);
     let mut visitor = guest(site, &[2]).await;

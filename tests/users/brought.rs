@@ -31,7 +31,7 @@ on_a_cache!(
     what_is_migrated_is_credited_once_whoever_asks_and_however_often,
 );
 
-/// What was brought.
+/// Says what was brought.
 async fn brought(session: Session<Shop>) -> String {
     let (seen, points) = (session.seen.brought(), session.points.brought());
     format!("{seen:?} {points:?}")

@@ -93,7 +93,7 @@ const OPS: [Op; 19] = [
 ];
 
 impl Op {
-    /// What it does is seen though nothing else is awaited.
+    /// Returns `true` if what it does is seen though nothing else is awaited.
     fn shows(self) -> bool {
         // What a handle has changed is written at the end of the request in any case.
         !matches!(
@@ -158,7 +158,7 @@ impl Op {
         }
     }
 
-    /// What the handler changes before.
+    /// Changes what the handler changes before.
     fn change(self, session: &mut Session<Shop>) {
         match self {
             Self::Save | Self::Create => "bright".clone_into(session.theme.get_mut()),
@@ -189,7 +189,7 @@ enum Then {
     GoesOn,
 }
 
-/// What is told of a session: what it holds, and of a claim or a login no more than that.
+/// Describes a session: what it holds, and of a claim or a login no more than that.
 fn described(record: Option<&Record>) -> String {
     let Some(record) = record else {
         return "none".to_owned();

@@ -124,7 +124,7 @@ async fn amid_a_login<S: Store>(
     login.await.expect("the request ends well")
 }
 
-/// What of a session is as it was before a login that was refused.
+/// Returns what of a session is as it was before a login that was refused.
 fn essence(record: &Record) -> (Vec<String>, Option<&UserId>, Timestamp) {
     let slots = record.slots().iter();
     let slots = slots.map(|slot| format!("{slot:?} {:?}", slot.payload()));

@@ -72,7 +72,7 @@ fn cart(lines: &[Line]) -> Cart {
     }
 }
 
-/// What two requests make of what both have loaded.
+/// Merges what two requests make of what both have loaded.
 fn conflict<T: Merge>(base: T, ours: T, theirs: T) -> Option<T> {
     let sides = Sides::new(Some(base), Some(ours), Some(theirs), Occasion::Conflict);
     T::merge(sides)
@@ -82,7 +82,7 @@ fn login<T: Merge>(guest: T, user: T) -> Option<T> {
     T::merge(Sides::new(None, Some(guest), Some(user), Occasion::Login))
 }
 
-/// What becomes of the lines of a cart.
+/// Merges the lines of a cart.
 fn merged_lines(base: &[Line], ours: &[Line], theirs: &[Line]) -> Vec<Line> {
     let merged = conflict(cart(base), cart(ours), cart(theirs));
     merged.expect("neither side removed the cart").lines

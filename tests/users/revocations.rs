@@ -121,7 +121,7 @@ async fn browsers(
     visitors
 }
 
-/// How many of them are live: to be opened, or to be taken up by a login.
+/// Counts the live ones: to be opened, or to be taken up by a login.
 async fn live(site: &Site<impl Store>, visitors: &[Visitor]) -> usize {
     let mut live = 0;
     for visitor in visitors {

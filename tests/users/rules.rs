@@ -56,7 +56,7 @@ fn both(sides: session_runtime::Sides<String>) -> String {
     format!("{theirs}+{ours}")
 }
 
-/// What every field of `Rules` is set to, given one number.
+/// Sets every field of `Rules`, given one number.
 fn values(number: u32) -> Rules {
     let amounts: Amounts = [("both".to_owned(), number), (format!("{number}"), number)].into();
     Rules {

@@ -23,7 +23,7 @@ pub(super) async fn load_user(site: &Site<impl Store>, user: &str) -> Option<Arc
     load(site, &Key::User(user.into())).await
 }
 
-/// What is stored of a user: what was seen, and how many points that makes.
+/// Returns what is stored of a user: what was seen, and how many points that makes.
 pub(super) async fn account(site: &Site<impl Store>, user: &str) -> String {
     let record = load_user(site, user).await;
     let field = |name: &str| {
@@ -50,7 +50,7 @@ pub(super) fn names(record: &Record) -> Vec<&str> {
     slots.map(|slot| slot.name().as_str()).collect()
 }
 
-/// Whether a session holds anything of that name, be it set apart.
+/// Returns `true` if a session holds anything of that name, be it set apart.
 pub(super) fn holds_any(record: &Record, part: &str) -> bool {
     names(record).iter().any(|name| name.contains(part))
 }

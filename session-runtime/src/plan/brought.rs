@@ -283,7 +283,7 @@ pub(crate) fn give_back(session: &mut Record, since: u32, rows: &Rows, now: Time
     }
 }
 
-/// What nobody knows a rule for goes back as it is.
+/// Gives a field back, by its rule; one that nobody knows a rule for goes back as it is.
 fn give_back_field(session: &mut Record, brought: &Brought<'_>, rows: &Rows, now: Timestamp) {
     let name = FieldName::from(brought.field);
     let slot = |slot: &Arc<Slot>| Arc::new(slot.named(name.clone()));

@@ -136,7 +136,7 @@ impl TrackedRecord {
         Ok(())
     }
 
-    /// What was sent is in `record`. What was folded in meanwhile stays, on top of that.
+    /// Notes that what was sent is in `record`. What was folded in meanwhile stays, on top of that.
     pub(super) fn committed(&mut self, record: &Arc<Record>, now: Timestamp) -> Result<(), Error> {
         self.stored = Some(Arc::clone(record));
         for edit in self.take_unsent() {
@@ -160,7 +160,7 @@ impl TrackedRecord {
         unsent
     }
 
-    /// What was sent is written where this request does not look: it goes on seeing what it has seen, and its edits.
+    /// Notes that what was sent is written where this request does not look: it goes on seeing what it has seen, and its edits.
     pub(super) fn committed_elsewhere(&mut self, now: Timestamp) -> Result<(), Error> {
         let Some(stored) = &self.stored else {
             return Ok(());

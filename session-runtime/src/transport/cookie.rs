@@ -367,7 +367,7 @@ impl CookieTransport {
         cookie.to_string()
     }
 
-    /// What is wrong with the settings, in a sentence that says what to change.
+    /// Refuses settings that cannot work, in a sentence that says what to change.
     pub(super) fn check(&self) -> Result<(), String> {
         self.replaced.iter().try_for_each(Self::check)?;
         let is_own = |older: &&Self| {
@@ -416,7 +416,7 @@ impl CookieTransport {
         self.domain.as_deref().map_or(Ok(()), check_domain)
     }
 
-    /// What is wrong with a lifetime of the cookie.
+    /// Refuses a lifetime that no cookie can have.
     pub(super) fn check_lifetime(&self, longest: Duration) -> Result<(), String> {
         if self.kept && longest > LONGEST {
             return Err(
@@ -454,7 +454,7 @@ fn seconds(longest: Duration) -> time::Duration {
     time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-/// What is wrong with a domain, so that no browser takes a cookie for it.
+/// Refuses a domain for which no browser takes a cookie.
 fn check_domain(domain: &str) -> Result<(), String> {
     let name = domain.strip_prefix('.').unwrap_or(domain);
     let label = |label: &str| {
@@ -479,13 +479,13 @@ fn check_domain(domain: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether it is a token as RFC 9110, 5.6.2 has it.
+/// Returns `true` if it is a token as RFC 9110, 5.6.2 has it.
 fn is_token(name: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(token)
 }
 
-/// Whether it can stand in an attribute of `Set-Cookie`.
+/// Returns `true` if it can stand in an attribute of `Set-Cookie`.
 fn is_attribute(text: &str) -> bool {
     text.bytes()
         .all(|byte| (b' '..=b'~').contains(&byte) && byte != b';')

@@ -97,7 +97,7 @@ impl Broken {
         }
     }
 
-    /// What is to be written of `after`.
+    /// Returns what is to be written of `after`.
     fn kept(&self, key: &Key, before: Option<&Arc<Record>>, after: &Arc<Record>) -> Arc<Record> {
         let is_user = matches!(key, Key::User(_));
         let slot = |name: &str, json: &Value| Arc::new(Slot::new(name, json.to_string(), None));

@@ -45,7 +45,7 @@ impl Event {
         self.told.as_ref()?.saved
     }
 
-    /// Where it has written: its session, and its user.
+    /// Returns where it has written: its session, and its user.
     fn place(&self) -> (Option<&str>, Option<&str>) {
         let Some(told) = &self.told else {
             // An answer that is an error tells an id, too, if one was issued before.
@@ -127,7 +127,7 @@ impl<'a> History<'a> {
             })
     }
 
-    /// What is written together is seen together.
+    /// Lists what was written together and seen apart.
     fn torn(&self) -> Vec<String> {
         let torn = reads(self.events).filter(|(_, _, seen)| {
             let log: HashSet<_> = seen.log.iter().collect();
@@ -137,7 +137,7 @@ impl<'a> History<'a> {
             .collect()
     }
 
-    /// What was added before a request began is seen by it, and so is all that an earlier one has seen.
+    /// Lists requests that miss what was added before they began, or what an earlier one has seen.
     fn logs_grow(&self) -> Vec<String> {
         let mut owners: BTreeMap<(bool, &str), Vec<(&Event, &Seen)>> = BTreeMap::new();
         for (event, told, seen) in reads(self.events) {

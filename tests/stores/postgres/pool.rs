@@ -21,7 +21,7 @@ const CLIENTS: usize = 200;
 /// How often to try what a busy machine may be too slow for.
 const TRIES: usize = 20;
 
-/// What two connections behind a proxy do for many clients.
+/// Opens a store of two connections, behind a proxy.
 async fn two_connections(server: &PostgresServer, wait: Duration) -> (PostgresStore, Proxy) {
     let proxy = Proxy::open(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
     let options = server
@@ -90,7 +90,7 @@ async fn insist_on_all(store: &PostgresStore) {
     panic!("some are never answered");
 }
 
-/// How long a store takes to be back, once its server speaks again.
+/// Measures how long a store takes to be back, once its server speaks again.
 async fn back_after_silence(store: &PostgresStore, proxy: &Proxy) -> Duration {
     insist_on_all(store).await;
     proxy.set(Wire::BlackHole);

@@ -98,7 +98,7 @@ async fn a_small_change_of_a_large_session_sends_little() {
     assert!(sent.down < 1024, "{sent:?}");
 }
 
-/// How much the server has logged, in bytes.
+/// Returns how much the server has logged, in bytes.
 async fn logged(client: &Client) -> i64 {
     let position = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
     client.query_one(position, &[]).await.unwrap().get(0)

@@ -22,7 +22,7 @@ async fn instance(url: &str) -> Cached {
     CachedStore::new(super::connect(url).await).expect("it tells of changes")
 }
 
-/// How often something was loaded.
+/// Counts how often something was loaded.
 fn loads(server: &RedisServer) -> u64 {
     calls(server, "hgetall")
 }

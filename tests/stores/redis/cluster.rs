@@ -207,7 +207,7 @@ async fn a_node_that_was_away_is_found_again() {
     }
 }
 
-/// Whether a script has come and waits until it may write.
+/// Returns `true` if a script has come and waits until it may write.
 fn is_waiting(node: &RedisServer) -> bool {
     let clients: String = node.command(&["CLIENT", "LIST"]);
     let mut clients = clients.lines();

@@ -21,7 +21,7 @@ mod wire;
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// What a server keeps that drops what has expired by itself.
+/// Returns the cases that a server keeps which drops by itself what has expired.
 fn cases() -> impl Iterator<Item = &'static str> {
     let cases = CASES.iter().copied();
     cases.filter(|case| !SWEEPER_CASES.contains(case))
@@ -118,7 +118,7 @@ fn without(before: &Record, name: &str) -> Arc<Record> {
     Arc::new(after)
 }
 
-/// Where the expiry stands in a record's stored form: after the format, the version and those before it. Two other times
+/// Finds the expiry in a record's stored form: after the format, the version and those before it. Two other times
 /// and the reason for its end follow.
 fn expiry_in(frame: &[u8]) -> usize {
     1 + 8 + 1 + 8 * usize::from(frame[9])
@@ -180,7 +180,7 @@ async fn increment(store: &impl Store, key: &Key) {
     }
 }
 
-/// What slot `n` counts.
+/// Returns what slot `n` counts.
 fn number(record: &Arc<Record>) -> usize {
     let slot = record.slot("n").expect("a slot");
     let text = std::str::from_utf8(slot.payload()).expect("text");
@@ -207,7 +207,7 @@ async fn repeat(store: &impl Store, key: &Key, before: Option<&Arc<Record>>, aft
     }
 }
 
-/// What a store's records are called.
+/// Returns what a store calls the record of a key.
 fn name(store: &RedisStore, key: &Key) -> String {
     let debug = format!("{store:?}");
     let (_, rest) = debug.split_once("prefix: \"").expect("its prefix");
@@ -215,7 +215,7 @@ fn name(store: &RedisStore, key: &Key) -> String {
     format!("{prefix}{key}")
 }
 
-/// How often a server has run a command.
+/// Counts how often a server has run a command.
 fn calls(server: &RedisServer, command: &str) -> u64 {
     let info: String = server.command(&["INFO", "commandstats"]);
     let line = format!("cmdstat_{command}:calls=");

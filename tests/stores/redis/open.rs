@@ -85,7 +85,7 @@ async fn a_wrong_password_is_not_repeated() {
     assert!(refusal.contains("denies access"), "{refusal}");
 }
 
-/// What `docs/stores.md` says a user must be allowed.
+/// Reads what `docs/stores.md` says a user must be allowed.
 pub(super) fn documented_acl() -> Vec<&'static str> {
     quoted_after("**ACL.** ")
 }
@@ -103,7 +103,7 @@ pub(super) fn quoted_after(text: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// What a server has refused to let anybody do. That the client may not say its name does no harm.
+/// Returns what a server has refused to let anybody do. That the client may not say its name does no harm.
 pub(super) fn denied(server: &RedisServer) -> Vec<String> {
     let denied: Vec<redis::Value> = server.command(&["ACL", "LOG"]);
     let denied = denied.iter().map(|entry| format!("{entry:?}"));

@@ -271,7 +271,7 @@ fn check_loot(issued: &[Visitor], holds: impl Fn(&[u8]) -> bool) {
 /// How many sessions are led through their lives.
 const LIVES: usize = 8;
 
-/// What somebody finds who has the store: whatever sessions went through in their lives, no secret of theirs.
+/// Shows what somebody finds who has the store: whatever sessions went through in their lives, no secret of theirs.
 async fn a_stolen_store_holds_no_secret_of_an_id<S: Server>(stand: Stand<S>) {
     let mut customers = Vec::new();
     for _ in 0..LIVES {

@@ -320,7 +320,7 @@ async fn whatever_is_awaited_is_answered_in_time_though_no_call_is_too_slow<S: S
     }
 }
 
-/// How many bytes the server answers in a login, at least: the first ones also prepare what the others use.
+/// Counts the bytes that the server answers in a login, at least: the first ones also prepare what the others use.
 async fn answered<S: Server>(stand: &Stand<S>) -> usize {
     let mut answered = usize::MAX;
     for _ in 0..5 {

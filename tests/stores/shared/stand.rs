@@ -305,7 +305,7 @@ impl<S: Server> Stand<S> {
         }
     }
 
-    /// What the server holds, whatever the proxy does.
+    /// Returns what the server holds, whatever the proxy does.
     pub(crate) async fn record(&self, visitor: &Visitor) -> Option<Arc<Record>> {
         let found = self.direct.load(&visitor.key()).await;
         found.expect("the server answers")
@@ -376,7 +376,7 @@ pub(crate) async fn in_time(mut ask: impl AsyncFnMut() -> Duration) {
     panic!("answered after {took:?}");
 }
 
-/// How long it takes to say that the session is not available.
+/// Measures how long it takes to say that the session is not available.
 pub(crate) async fn refusal<T: 'static>(
     visitor: &mut Visitor,
     handler: impl Handler<T, ()>,

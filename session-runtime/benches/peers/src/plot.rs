@@ -22,7 +22,7 @@ pub(crate) fn draw(rows: &[Row]) {
     fs::write(path, svg(rows)).expect("the docs' folder");
 }
 
-/// Where so many microseconds are.
+/// Returns where so many microseconds are.
 fn x(micros: f64) -> f64 {
     let decades = (micros.max(LEAST) / LEAST).log10();
     LEFT + WIDTH * decades / f64::from(DECADES)

@@ -39,7 +39,7 @@ struct State {
     /// The last beats.
     beats: VecDeque<Beat>,
     beat: u64,
-    /// When the last beat that came back was sent.
+    /// Returns when the last beat that came back was sent.
     proven: Option<Instant>,
 }
 
@@ -162,7 +162,7 @@ impl Near {
         number
     }
 
-    /// When the last beat that came back was sent.
+    /// Returns when the last beat that came back was sent.
     pub(super) fn proven(&self) -> Option<Instant> {
         self.state().proven
     }

@@ -113,7 +113,7 @@ fn store_error(error: RedisError) -> StoreError {
     }
 }
 
-/// What to do about it, where that can be said.
+/// Says what to do about an error of that code, where that can be said.
 fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "OOM" => "Redis is full: raise its `maxmemory`, or let it evict with `volatile-lru`",

@@ -176,7 +176,7 @@ pub(super) async fn swaps_of_different_keys_are_all_done<S: Store>(trial: &Trial
     .await;
 }
 
-/// What a record becomes, one after another: slots that cross the limits of packing, all of one generation.
+/// Returns what a record becomes, one after another: slots that cross the limits of packing, all of one generation.
 fn generations(first: &Arc<Record>) -> Vec<Arc<Record>> {
     const GENERATIONS: usize = 60;
     let mut records = vec![Arc::clone(first)];

@@ -109,7 +109,7 @@ async fn change<H: Handle>(session: H) -> String {
     increment(&session, "count").await.to_string()
 }
 
-/// What the shop's session has in it.
+/// Returns what the shop's session has in it.
 fn values() -> [(&'static str, Value); 18] {
     let some = "some text";
     [
