@@ -246,7 +246,8 @@ fn table(name: &str, path: &str, place: &str, redis: Option<&RedisServer>) {
         let commands = redis
             .filter(|_| served.name != PLAIN)
             .map_or("–".to_owned(), |redis| {
-                redis.commands(COUNTED, || served.count(&runtime, changes))
+                let count = || served.count(&runtime, changes);
+                redis.traffic(COUNTED, count).commands
             });
         let place = if redis.is_some() { "Redis" } else { "memory" };
         print(&[

@@ -50,29 +50,46 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_connection()
     }
 
-    /// Returns which commands the server counts while `work` sends `requests`, and how many for each.
-    pub(crate) fn commands(&self, requests: usize, work: impl FnOnce()) -> String {
+    /// Counts what the server does for `requests` that `work` sends.
+    pub(crate) fn traffic(&self, requests: usize, work: impl FnOnce()) -> Traffic {
         let mut connection = self.connection().expect("Redis");
         let reset: redis::RedisResult<()> = cmd("CONFIG").arg("RESETSTAT").query(&mut connection);
         reset.expect("counters");
         work();
         let stats: String = cmd("INFO")
-            .arg("commandstats")
+            .arg("everything")
             .query(&mut connection)
             .expect("counters");
+        let each = |count: &str| count.parse::<f64>().expect("a number") / requests as f64;
         let counted = stats.lines().filter_map(|line| {
             let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-            let calls: f64 = rest.split(',').next()?.parse().ok()?;
-            let each = calls / requests as f64;
-            (each >= 0.1 && name != "info").then(|| format!("{name} {each:.1}"))
+            let calls = each(rest.split(',').next()?);
+            (calls >= 0.1 && name != "info").then(|| format!("{name} {calls:.1}"))
         });
         let mut counted: Vec<String> = counted.collect();
         counted.sort();
         if counted.is_empty() {
-            return "none".to_owned();
+            counted.push("none".to_owned());
         }
-        counted.join(", ")
+        let bytes = |name: &str| {
+            let count = stats.lines().find_map(|line| line.strip_prefix(name));
+            each(count.expect("the server counts it").trim())
+        };
+        Traffic {
+            commands: counted.join(", "),
+            received: bytes("total_net_input_bytes:"),
+            sent: bytes("total_net_output_bytes:"),
+        }
     }
+}
+
+/// What the server has done for each of some requests.
+pub(crate) struct Traffic {
+    /// The commands, and how many of each.
+    pub(crate) commands: String,
+    /// Bytes, by the server's own count.
+    pub(crate) received: f64,
+    pub(crate) sent: f64,
 }
 
 impl Drop for RedisServer {

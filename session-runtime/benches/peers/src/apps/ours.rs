@@ -167,8 +167,11 @@ async fn cart(session: Session<Shop>) -> String {
     pears.unwrap_or_default().to_string()
 }
 
-async fn login(mut session: Session<Shop>) -> Result<&'static str, Error> {
-    session.login("somebody").await?;
+async fn login(
+    RawQuery(query): RawQuery,
+    mut session: Session<Shop>,
+) -> Result<&'static str, Error> {
+    session.login(number(query)).await?;
     Ok("ok")
 }
 

@@ -26,6 +26,8 @@ pub(super) trait Handle: FromRequestParts<()> + Send + Sync + 'static {
         &self,
         name: &str,
     ) -> impl Future<Output = Option<T>> + Send;
+    /// Gives the session another id.
+    fn renew(&self) -> impl Future<Output = ()> + Send;
 }
 
 macro_rules! tower_sessions {
@@ -42,6 +44,10 @@ macro_rules! tower_sessions {
 
             async fn take<T: DeserializeOwned + Send>(&self, name: &str) -> Option<T> {
                 self.remove(name).await.expect("the store answers")
+            }
+
+            async fn renew(&self) {
+                self.cycle_id().await.expect("the store answers");
             }
         }
     };
@@ -75,6 +81,11 @@ impl<D: DatabasePool + Clone + std::fmt::Debug + Sync + Send + 'static> Handle
     ) -> impl Future<Output = Option<T>> + Send {
         ready(self.get_remove(name))
     }
+
+    fn renew(&self) -> impl Future<Output = ()> + Send {
+        Self::renew(self);
+        ready(())
+    }
 }
 
 pub(super) fn routes<H: Handle>() -> Router<()> {
@@ -88,7 +99,8 @@ pub(super) fn routes<H: Handle>() -> Router<()> {
         .route("/notify", get(notify::<H>))
         .route("/notice", get(notice::<H>))
         .route("/add", get(add::<H>))
-        .route("/cart", get(cart::<H>));
+        .route("/cart", get(cart::<H>))
+        .route("/login", get(login::<H>));
     ["/wide1", "/wide10", "/wide50", "/wide100", "/wide200"]
         .into_iter()
         .fold(app, |app, path| app.route(path, get(wide::<H>)))
@@ -168,6 +180,12 @@ async fn cart<H: Handle>(session: H) -> String {
     let cart = session.get::<BTreeMap<String, u32>>("cart").await;
     let pears = cart.unwrap_or_default().get("pear").copied();
     pears.unwrap_or_default().to_string()
+}
+
+async fn login<H: Handle>(RawQuery(query): RawQuery, session: H) -> &'static str {
+    session.renew().await;
+    session.set("user", number(query)).await;
+    "ok"
 }
 
 async fn wide<H: Handle>(RawQuery(query): RawQuery, session: H) -> String {
