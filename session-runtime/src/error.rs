@@ -91,16 +91,9 @@ enum Kind {
         /// Each struct, and the type that the field has there.
         sides: [(&'static str, &'static str); 2],
     },
-    /// Browsers would refuse the cookie that the app gives a request.
-    #[cfg_attr(
-        not(feature = "cookie"),
-        expect(dead_code, reason = "of cookies alone")
-    )]
-    Cookie {
-        refusal: String,
-    },
-    /// A struct's own lifetime is longer than browsers keep its cookie.
-    Lifetime {
+    /// Browsers would refuse the cookie, by what the app says of it.
+    Refused {
+        says: &'static str,
         refusal: String,
     },
     Random,
@@ -240,11 +233,14 @@ impl Error {
 
     #[cfg(feature = "cookie")]
     pub(crate) fn cookie(refusal: String) -> Self {
-        Self::new(Kind::Cookie { refusal }, None)
+        let says =
+            "what `SessionLayer::cookie_by` has returned for this request works in no browser";
+        Self::new(Kind::Refused { says, refusal }, None)
     }
 
     pub(crate) fn lifetime(refusal: String) -> Self {
-        Self::new(Kind::Lifetime { refusal }, None)
+        let says = "the `absolute` of the struct that was asked for cannot be had";
+        Self::new(Kind::Refused { says, refusal }, None)
     }
 
     pub(crate) fn random(source: impl Into<Cause>) -> Self {
@@ -349,8 +345,7 @@ impl Error {
             | Kind::UserName { .. }
             | Kind::OfBrowser { .. }
             | Kind::ClaimedTwice { .. }
-            | Kind::Cookie { .. }
-            | Kind::Lifetime { .. }
+            | Kind::Refused { .. }
             | Kind::TooLate => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong with the session.",
@@ -419,12 +414,7 @@ impl fmt::Display for Error {
                 f,
                 "`{one}` stores `{field}` as `{as_one}`, and `{other}` as `{as_other}`: each would destroy what the other stores; write `#[session(prefix = \"…\")]` above one of them"
             ),
-            Kind::Cookie { refusal } => {
-                write!(f, "what `SessionLayer::cookie_by` has returned for this request works in no browser: {refusal}")
-            }
-            Kind::Lifetime { refusal } => {
-                write!(f, "the `absolute` of the struct that was asked for cannot be had: {refusal}")
-            }
+            Kind::Refused { says, refusal } => write!(f, "{says}: {refusal}"),
             Kind::Random => f.write_str("the operating system's random generator failed"),
             Kind::Revoked => f.write_str(
                 "the session was ended, all sessions of the user were revoked, or the user was deleted, while the login was under way",

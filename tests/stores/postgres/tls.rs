@@ -19,7 +19,7 @@ async fn open(url: &str) -> Result<PostgresStore, PostgresError> {
     Ok(store)
 }
 
-/// What a URL that leads nowhere is refused with: all of it, and no password.
+/// Returns what a URL that leads nowhere is refused with: all of it, and no password.
 async fn refusal(url: &str) -> String {
     let refused = open(url).await.err();
     let said = format!(
@@ -99,7 +99,7 @@ async fn a_server_without_tls_is_refused_where_the_url_asks_for_it() {
     }
 }
 
-/// What is given up is stopped on the server also where the connection is encrypted.
+/// Stops on the server what is given up, also where the connection is encrypted.
 #[tokio::test]
 async fn a_call_that_is_given_up_over_tls_leaves_a_store_that_works() {
     let Some(server) = PostgresServer::start_with_tls() else {

@@ -216,7 +216,7 @@ async fn a_primary_that_has_become_a_replica_is_asked_for_nothing() {
     assert_eq!(load(&store, &key).await, after);
 }
 
-/// Whether a script has come and waits until it may write.
+/// Returns `true` if a script has come and waits until it may write.
 fn is_waiting(server: &RedisServer) -> bool {
     let clients: String = server.command(&["CLIENT", "LIST"]);
     let mut clients = clients.lines();
@@ -291,7 +291,7 @@ async fn one_sentinel_of_three_is_enough() {
     frozen.thaw();
 }
 
-/// What `connect` says of this URL.
+/// Returns what `connect` says of this URL.
 async fn refusal(url: &str) -> String {
     let error = RedisStore::options().timeout(PATIENCE).connect(url).await;
     let error = error.expect_err("a refusal");
