@@ -185,7 +185,7 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
     if head.brought > 0 {
         frame.extend_from_slice(&head.brought.to_le_bytes());
     }
-    if let Some(fingerprint) = &head.fingerprint {
+    if let Some(fingerprint) = head.fingerprint.as_deref() {
         frame.extend_from_slice(fingerprint.as_bytes());
     }
     put_length(frame, head.secrets.0.len());
@@ -369,7 +369,7 @@ impl<'a> Reader<'a> {
             secrets: Secrets(secrets),
             user,
             authenticated,
-            fingerprint: fingerprint.map(SecretHash::from_bytes),
+            fingerprint: fingerprint.map(SecretHash::from_bytes).map(Box::new),
             address,
             user_agent,
             unbound: has(6),

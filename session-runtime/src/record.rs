@@ -341,7 +341,7 @@ pub(crate) struct Head {
     /// When that user logged in.
     pub(crate) authenticated: Option<Timestamp>,
     /// What the app has logged that user in by, hashed, if it has said so.
-    pub(crate) fingerprint: Option<SecretHash>,
+    pub(crate) fingerprint: Option<Box<SecretHash>>,
     /// The address that it was created from, or logged in from.
     pub(crate) address: Option<Box<str>>,
     /// The user agent that created it, or logged in.

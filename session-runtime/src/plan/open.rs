@@ -111,7 +111,7 @@ impl Open<'_> {
         let head = record.head_mut();
         head.user = Some(self.user.clone());
         head.authenticated = Some(now);
-        head.fingerprint = self.fingerprint;
+        head.fingerprint = self.fingerprint.map(Box::new);
         head.limit = Some(now + self.lifetimes.absolute);
         head.address.clone_from(&self.client.address);
         head.user_agent.clone_from(&self.client.user_agent);

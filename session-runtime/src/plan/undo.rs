@@ -47,7 +47,7 @@ fn given_back(mut after: Record, before: &Head, rows: &Rows, now: Timestamp) -> 
     head.secrets = before.secrets.clone();
     head.user.clone_from(&before.user);
     head.authenticated = before.authenticated;
-    head.fingerprint = before.fingerprint;
+    head.fingerprint.clone_from(&before.fingerprint);
     head.limit = before.limit;
     head.address.clone_from(&before.address);
     head.user_agent.clone_from(&before.user_agent);

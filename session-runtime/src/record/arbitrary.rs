@@ -89,7 +89,7 @@ fn flat_head() -> impl Strategy<Value = Head> {
             secrets: Secrets(secrets),
             user: user.map(UserId::from),
             authenticated,
-            fingerprint: fingerprint.map(SecretHash::from_bytes),
+            fingerprint: fingerprint.map(SecretHash::from_bytes).map(Box::new),
             address,
             user_agent,
             unbound,

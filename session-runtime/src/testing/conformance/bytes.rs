@@ -151,7 +151,7 @@ fn full_head() -> Head {
         secrets: secrets(Timestamp::from_millis(1_793_491_200_003), 7),
         user: Some(UserId::new(odd_text(200))),
         authenticated: Some(Timestamp::from_millis(1_793_491_200_004)),
-        fingerprint: Some(SecretHash::from_bytes(*b"a fingerprint...")),
+        fingerprint: Some(Box::new(SecretHash::from_bytes(*b"a fingerprint..."))),
         address: Some("2001:db8::1%eth0".into()),
         user_agent: Some(text.clone()),
         unbound: true,
