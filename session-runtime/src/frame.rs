@@ -25,7 +25,7 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::UserId;
-use crate::record::{Ended, Expiry, FieldName, Head, Record, Slot, Version};
+use crate::record::{Ended, Expiry, FieldName, Head, Record, Slot, Until, Version};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 
@@ -149,8 +149,8 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         head.undo.is_some(),
         head.kept.is_some(),
         head.kept == Some(true),
-        head.ends.is_some(),
-        head.fingerprint.is_some(),
+        head.ends().is_some(),
+        head.fingerprint().is_some(),
     ];
     let mut flags = 0_u16;
     for (at, member) in members.into_iter().enumerate() {
@@ -162,13 +162,9 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         frame.extend_from_slice(&millis.to_le_bytes());
     }
-    for time in [
-        head.limit,
-        head.authenticated,
-        head.ends.as_deref().copied(),
-    ]
-    .into_iter()
-    .flatten()
+    for time in [head.limit, head.authenticated, head.ends()]
+        .into_iter()
+        .flatten()
     {
         put_time(frame, time);
     }
@@ -185,7 +181,7 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
     if head.brought > 0 {
         frame.extend_from_slice(&head.brought.to_le_bytes());
     }
-    if let Some(fingerprint) = head.fingerprint.as_deref() {
+    if let Some(fingerprint) = head.fingerprint() {
         frame.extend_from_slice(fingerprint.as_bytes());
     }
     put_length(frame, head.secrets.0.len());
@@ -365,11 +361,10 @@ impl<'a> Reader<'a> {
             created,
             ttl,
             limit,
-            ends: ends.map(Box::new),
+            until: Until::of(ends, fingerprint.map(SecretHash::from_bytes)),
             secrets: Secrets(secrets),
             user,
             authenticated,
-            fingerprint: fingerprint.map(SecretHash::from_bytes).map(Box::new),
             address,
             user_agent,
             unbound: has(6),

@@ -332,16 +332,14 @@ pub(crate) struct Head {
     pub(crate) ttl: Option<Duration>,
     /// What nothing extends the session beyond, from a login on.
     pub(crate) limit: Option<Timestamp>,
-    /// When it ends at the latest, if somebody has said so. In a box: few have it, and every session has room for it.
-    pub(crate) ends: Option<Box<Timestamp>>,
+    /// What else ends it. In a box: few have it, and every session has room for it.
+    pub(crate) until: Option<Box<Until>>,
     /// Which ids open it.
     pub(crate) secrets: Secrets,
     /// Who is logged in.
     pub(crate) user: Option<UserId>,
     /// When that user logged in.
     pub(crate) authenticated: Option<Timestamp>,
-    /// What the app has logged that user in by, hashed, if it has said so.
-    pub(crate) fingerprint: Option<Box<SecretHash>>,
     /// The address that it was created from, or logged in from.
     pub(crate) address: Option<Box<str>>,
     /// The user agent that created it, or logged in.
@@ -365,7 +363,7 @@ impl fmt::Debug for Head {
             .field("created", &self.created)
             .field("ttl", &self.ttl)
             .field("limit", &self.limit)
-            .field("ends", &self.ends)
+            .field("ends", &self.ends())
             .field("secrets", &self.secrets)
             .field("user", &self.user)
             .field("authenticated", &self.authenticated)
@@ -377,7 +375,37 @@ impl fmt::Debug for Head {
     }
 }
 
+/// What ends a session besides its lifetimes, as the app has said.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Until {
+    /// A time.
+    ends: Option<Timestamp>,
+    /// Another fingerprint than this, which the app has logged the user in by; hashed.
+    fingerprint: Option<SecretHash>,
+}
+
+impl Until {
+    /// Returns what a head holds of these.
+    pub(crate) fn of(
+        ends: Option<Timestamp>,
+        fingerprint: Option<SecretHash>,
+    ) -> Option<Box<Self>> {
+        let until = Self { ends, fingerprint };
+        (until != Self::default()).then(|| Box::new(until))
+    }
+}
+
 impl Head {
+    /// Returns when the session ends at the latest, if somebody has said so.
+    pub(crate) fn ends(&self) -> Option<Timestamp> {
+        self.until.as_deref()?.ends
+    }
+
+    /// Returns what the app has logged the user in by, hashed, if it has said so.
+    pub(crate) fn fingerprint(&self) -> Option<SecretHash> {
+        self.until.as_deref()?.fingerprint
+    }
+
     /// Returns a copy to go back to. What that one would go back to is not wanted any more.
     pub(crate) fn without_undo(&self) -> Box<Self> {
         Box::new(Self {

@@ -69,7 +69,7 @@ pub(crate) fn of_fingerprint(
     fingerprint: SecretHash,
     now: Timestamp,
 ) -> Plan<bool> {
-    let is_same = |there: &&Arc<Record>| there.head.fingerprint.as_deref() == Some(&fingerprint);
+    let is_same = |there: &&Arc<Record>| there.head.fingerprint() == Some(fingerprint);
     of_user(there.filter(is_same), user, now)
 }
 

@@ -21,7 +21,7 @@ impl Lifetimes {
     /// Returns what nothing extends the session beyond.
     pub(crate) fn limit(self, head: &Head) -> Timestamp {
         let limit = head.limit.unwrap_or(head.created + self.absolute);
-        head.ends.as_deref().map_or(limit, |ends| limit.min(*ends))
+        head.ends().map_or(limit, |ends| limit.min(ends))
     }
 
     /// Returns `true` if an extension is worth a round trip of its own: it is, once every tenth of the lifetime, and

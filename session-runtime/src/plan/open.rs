@@ -10,7 +10,7 @@ use super::save::{FactEdits, Opened};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::key::UserId;
-use crate::record::Record;
+use crate::record::{Record, Until};
 use crate::row::{GUEST, Rows};
 use crate::secret::{Opens, SecretHash, Secrets};
 
@@ -111,7 +111,7 @@ impl Open<'_> {
         let head = record.head_mut();
         head.user = Some(self.user.clone());
         head.authenticated = Some(now);
-        head.fingerprint = self.fingerprint.map(Box::new);
+        head.until = Until::of(head.ends(), self.fingerprint);
         head.limit = Some(now + self.lifetimes.absolute);
         head.address.clone_from(&self.client.address);
         head.user_agent.clone_from(&self.client.user_agent);

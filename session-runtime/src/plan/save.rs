@@ -11,7 +11,7 @@ use super::place::{FOREVER, Life, Place, Places};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::key::Selector;
-use crate::record::{Ended, Record};
+use crate::record::{Ended, Record, Until};
 use crate::row::{GUEST, Rows};
 use crate::secret::{Opens, RETIRING, SecretHash};
 use crate::store::KEPT_AFTER_EXPIRY;
@@ -32,8 +32,7 @@ pub(crate) struct FactEdits {
 impl FactEdits {
     pub(crate) fn apply(self, record: &mut Record) -> bool {
         let head = &record.head;
-        let ends = head.ends.as_deref().copied();
-        let before = (head.ttl, ends, head.unbound, head.kept);
+        let before = (head.ttl, head.ends(), head.unbound, head.kept);
         let after = (
             self.ttl.or(before.0),
             self.ends.or(before.1),
@@ -44,7 +43,7 @@ impl FactEdits {
             return false;
         }
         let head = record.head_mut();
-        head.ends = after.1.map(Box::new);
+        head.until = Until::of(after.1, head.fingerprint());
         (head.ttl, _, head.unbound, head.kept) = after;
         true
     }

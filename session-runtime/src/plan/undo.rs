@@ -6,7 +6,7 @@ use super::Plan;
 use super::brought;
 use super::lifetime::Lifetimes;
 use crate::clock::Timestamp;
-use crate::record::{Ended, Head, Record};
+use crate::record::{Ended, Head, Record, Until};
 use crate::row::Rows;
 use crate::secret::SecretHash;
 
@@ -47,7 +47,7 @@ fn given_back(mut after: Record, before: &Head, rows: &Rows, now: Timestamp) -> 
     head.secrets = before.secrets.clone();
     head.user.clone_from(&before.user);
     head.authenticated = before.authenticated;
-    head.fingerprint.clone_from(&before.fingerprint);
+    head.until = Until::of(head.ends(), before.fingerprint());
     head.limit = before.limit;
     head.address.clone_from(&before.address);
     head.user_agent.clone_from(&before.user_agent);

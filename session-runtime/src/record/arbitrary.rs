@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{Ended, Head, Record, Slot, Version};
+use super::{Ended, Head, Record, Slot, Until, Version};
 use crate::clock::Timestamp;
 use crate::key::UserId;
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
@@ -85,11 +85,10 @@ fn flat_head() -> impl Strategy<Value = Head> {
             created,
             ttl,
             limit,
-            ends: ends.map(Box::new),
+            until: Until::of(ends, fingerprint.map(SecretHash::from_bytes)),
             secrets: Secrets(secrets),
             user: user.map(UserId::from),
             authenticated,
-            fingerprint: fingerprint.map(SecretHash::from_bytes).map(Box::new),
             address,
             user_agent,
             unbound,

@@ -278,7 +278,7 @@ impl Request {
     fn unchecked(&self) -> Option<(UserId, Selector, SecretHash, Arc<Record>)> {
         let state = self.state();
         let record = state.session.stored.clone()?;
-        let fingerprint = *record.head.fingerprint.as_deref()?;
+        let fingerprint = record.head.fingerprint()?;
         let user = state.user.as_ref().filter(|user| !user.is_checked)?;
         Some((user.id.clone(), state.selector()?, fingerprint, record))
     }

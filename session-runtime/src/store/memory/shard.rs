@@ -126,11 +126,11 @@ fn cost(key: &Key, record: &Record) -> usize {
     let texts = [&head.address, &head.user_agent, &head.label];
     let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
     let user = head.user.as_ref().map_or(0, |user| user.as_str().len());
-    let ends = head.ends.as_deref().map_or(0, size_of_val);
+    let until = head.until.as_deref().map_or(0, size_of_val);
     let secrets = head.secrets.0.capacity() * size_of::<Secret>();
     let versions = record.earlier().len() * VERSION;
     let slots = record.slots().len() * SLOT + record.size();
-    ENTRY + name + reason + texts + user + ends + secrets + versions + slots
+    ENTRY + name + reason + texts + user + until + secrets + versions + slots
 }
 
 impl Shard {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::trial::{HOUR, Trial, noise, session_key, slot};
 use crate::clock::Timestamp;
 use crate::key::{Key, UserId};
-use crate::record::{Ended, Head, Record, Slot};
+use crate::record::{Ended, Head, Record, Slot, Until};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 use crate::store::Store;
@@ -147,11 +147,13 @@ fn full_head() -> Head {
         created: Timestamp::from_millis(1_793_491_200_001),
         ttl: Some(Duration::from_millis(1_234_567)),
         limit: Some(Timestamp::from_millis(1_793_491_200_002)),
-        ends: Some(Box::new(Timestamp::from_millis(1_793_491_200_007))),
+        until: Until::of(
+            Some(Timestamp::from_millis(1_793_491_200_007)),
+            Some(SecretHash::from_bytes(*b"a fingerprint...")),
+        ),
         secrets: secrets(Timestamp::from_millis(1_793_491_200_003), 7),
         user: Some(UserId::new(odd_text(200))),
         authenticated: Some(Timestamp::from_millis(1_793_491_200_004)),
-        fingerprint: Some(Box::new(SecretHash::from_bytes(*b"a fingerprint..."))),
         address: Some("2001:db8::1%eth0".into()),
         user_agent: Some(text.clone()),
         unbound: true,
@@ -213,11 +215,11 @@ pub(super) async fn each_member_of_a_head_comes_back_alone<S: Store>(trial: &Tri
         |head, full| head.created = full.created,
         |head, full| head.ttl = full.ttl,
         |head, full| head.limit = full.limit,
-        |head, full| head.ends = full.ends,
+        |head, full| head.until = Until::of(full.ends(), None),
         |head, full| head.secrets = full.secrets,
         |head, full| head.user = full.user,
         |head, full| head.authenticated = full.authenticated,
-        |head, full| head.fingerprint = full.fingerprint,
+        |head, full| head.until = Until::of(None, full.fingerprint()),
         |head, full| head.address = full.address,
         |head, full| head.user_agent = full.user_agent,
         |head, full| head.unbound = full.unbound,
