@@ -55,9 +55,6 @@ pub(crate) trait Server: Sized + Send + Sync + 'static {
     /// The one of this process. `None` if this machine has none.
     fn shared() -> Option<&'static Self>;
 
-    /// What tests on it take turns by.
-    fn turns() -> &'static Mutex<()>;
-
     fn port(&self) -> u16;
 
     /// By way of whatever listens on `port`.
@@ -75,11 +72,6 @@ impl Server for RedisServer {
 
     fn shared() -> Option<&'static Self> {
         Self::shared()
-    }
-
-    fn turns() -> &'static Mutex<()> {
-        static TURNS: Mutex<()> = Mutex::const_new(());
-        &TURNS
     }
 
     fn port(&self) -> u16 {
@@ -135,11 +127,6 @@ impl Server for PostgresServer {
         Self::shared()
     }
 
-    fn turns() -> &'static Mutex<()> {
-        static TURNS: Mutex<()> = Mutex::const_new(());
-        &TURNS
-    }
-
     fn port(&self) -> u16 {
         self.port()
     }
@@ -183,11 +170,6 @@ impl Server for MysqlServer {
 
     fn shared() -> Option<&'static Self> {
         Self::shared()
-    }
-
-    fn turns() -> &'static Mutex<()> {
-        static TURNS: Mutex<()> = Mutex::const_new(());
-        &TURNS
     }
 
     fn port(&self) -> u16 {
@@ -270,10 +252,11 @@ pub(crate) struct Stand<S: Server> {
     direct: S::Store,
 }
 
-/// Runs a test over a server, if there is one. It has the server to itself.
+/// Runs a test over a server, if there is one, alone.
 pub(crate) async fn run<S: Server>(test: impl AsyncFnOnce(Stand<S>)) {
+    static ALONE: Mutex<()> = Mutex::const_new(());
     if let Some(server) = S::shared() {
-        let _turn = S::turns().lock().await;
+        let _alone = ALONE.lock().await;
         test(Stand::open(server).await).await;
     }
 }
