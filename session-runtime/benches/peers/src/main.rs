@@ -6,7 +6,6 @@
 //! cargo run --release http         # over HTTP, in memory and on Redis
 //! cargo run --release growth       # against fields, sizes, sessions, requests at once
 //! cargo run --release day          # a day of a shop: commands, bytes, lost updates
-//! cargo run --release compile      # crates and seconds of a build; some minutes of its own
 //! cargo run --release plot         # the cases, and draws them into docs/performance.svg
 //! ```
 //!
@@ -16,7 +15,6 @@
 mod apps;
 mod cases;
 mod client;
-mod compile;
 mod day;
 mod growth;
 mod http_load;
@@ -40,9 +38,8 @@ fn main() {
         ["http"] => http_load::run(),
         ["growth"] => growth::run(),
         ["day"] => day::run(),
-        ["compile"] => compile::run(),
         ["plot"] => plot::draw(&cases::run()),
         ["serve", contender, place] => http_load::serve(contender, place),
-        _ => panic!("one of: cases, http, growth, day, compile, plot; or nothing"),
+        _ => panic!("one of: cases, http, growth, day, plot; or nothing"),
     }
 }
