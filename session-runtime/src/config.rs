@@ -89,7 +89,7 @@ pub(crate) struct Config {
     insecure: bool,
     /// The structs that the layer answers for; all, if there is no such list.
     pub(crate) only_for: Option<Arc<[StructName]>>,
-    /// What a request's own cookie is, where the app says so.
+    /// Says by request what the cookie is, where the app does.
     #[cfg(feature = "cookie")]
     pub(crate) cookie_by: Option<Arc<CookieBy>>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -13,7 +13,7 @@ pub(crate) struct Health {
     /// What logs and metrics call it.
     name: String,
     outage: Mutex<Option<Outage>>,
-    /// Whether there is one: what answers at once has no time for more.
+    /// Is `true` in an outage: a store that answers at once has no time to ask for more.
     is_away: AtomicBool,
 }
 

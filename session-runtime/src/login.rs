@@ -34,7 +34,7 @@ const LOOK_UPS: usize = 8;
 pub(crate) struct Login<'a> {
     pub(crate) config: &'a Config,
     pub(crate) user: &'a UserId,
-    /// What the app logs that user in by.
+    /// The fingerprint that the app logs that user in by.
     pub(crate) fingerprint: Option<SecretHash>,
     /// The session that the client has presented, if it is of a guest or of this user.
     pub(crate) from: Option<(Selector, Opened)>,

@@ -332,7 +332,7 @@ pub(crate) struct Head {
     pub(crate) ttl: Option<Duration>,
     /// What nothing extends the session beyond, from a login on.
     pub(crate) limit: Option<Timestamp>,
-    /// What else ends it. In a box: few have it, and every session has room for it.
+    /// Other ends of it. In a box: few have one, and every session has room for it.
     pub(crate) until: Option<Box<Until>>,
     /// Which ids open it.
     pub(crate) secrets: Secrets,
@@ -375,7 +375,7 @@ impl fmt::Debug for Head {
     }
 }
 
-/// What ends a session besides its lifetimes, as the app has said.
+/// The ends of a session besides its lifetimes, as the app has said.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Until {
     /// A time.

@@ -62,7 +62,7 @@ struct Pace {
     /// When somebody last wrote.
     written: Instant,
     looked: Instant,
-    /// What a swap takes while nothing is swept.
+    /// The time that a swap takes while nothing is swept.
     usual: Option<Duration>,
     /// The swaps since the haste was last set, and those of them that were beside sweeping.
     swaps: usize,

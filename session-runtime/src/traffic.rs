@@ -18,15 +18,15 @@ pub(crate) struct Traffic {
     beside: Times,
 }
 
-/// What has been written since somebody last looked.
+/// The writes since somebody last looked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) swaps: usize,
     /// How many of them put a record where none was.
     pub(crate) creations: usize,
-    /// What answers took of swaps that began while nothing was swept; a store that answers at once is not timed.
+    /// The time of swaps that began while nothing was swept; a store that answers at once is not timed.
     pub(crate) alone: Total,
-    /// What they took of swaps that began while something was.
+    /// The time of swaps that began while something was.
     pub(crate) beside: Total,
 }
 

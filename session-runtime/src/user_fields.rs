@@ -1,4 +1,4 @@
-//! What follows a user, as the app itself sees it: outside of the user's requests.
+//! The fields that follow a user, as the app itself sees them: outside of the user's requests.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -1,4 +1,4 @@
-//! What follows a user, changed by the app itself: outside of the user's requests, and without a session.
+//! The fields that follow a user, changed by the app itself: outside of the user's requests, and without a session.
 
 use std::time::Duration;
 

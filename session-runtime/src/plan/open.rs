@@ -24,7 +24,7 @@ pub(crate) struct ClientFacts {
 /// One opening.
 pub(crate) struct Open<'a> {
     pub(crate) user: &'a UserId,
-    /// What the app logs that user in by.
+    /// The fingerprint that the app logs that user in by.
     pub(crate) fingerprint: Option<SecretHash>,
     /// The secret that it issues.
     pub(crate) issues: SecretHash,

@@ -123,7 +123,7 @@ impl Places {
     }
 }
 
-/// What tells a user's record from one that was made after the user had been deleted.
+/// Tells a user's record from one that was made after the user had been deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
     deletions: u32,

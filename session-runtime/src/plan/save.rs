@@ -288,7 +288,7 @@ impl Writer {
     }
 }
 
-/// What is to be written of a user's record.
+/// A write to a user's record.
 pub(crate) struct SaveUser<'a> {
     pub(crate) writer: Writer,
     pub(crate) edits: &'a [SlotEdit],

@@ -83,7 +83,7 @@ impl RedisServer {
     }
 }
 
-/// What the server has done for each of some requests.
+/// The server's work for each of some requests.
 pub(crate) struct Traffic {
     /// The commands, and how many of each.
     pub(crate) commands: String,

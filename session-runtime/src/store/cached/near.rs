@@ -66,7 +66,7 @@ impl Generation {
 struct Beat {
     number: u64,
     sent: Instant,
-    /// What has yet to come back.
+    /// The parts of the store from which it has yet to come back.
     awaited: Vec<usize>,
 }
 

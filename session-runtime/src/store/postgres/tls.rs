@@ -15,10 +15,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault::PostgresError;
 
-/// What servers that speak TLS at once are told ([PostgreSQL, 55.2.10](https://www.postgresql.org/docs/current/protocol-flow.html)).
+/// The protocol's name, for servers that speak TLS at once ([PostgreSQL, 55.2.10](https://www.postgresql.org/docs/current/protocol-flow.html)).
 const PROTOCOL: &[u8] = b"postgresql";
 
-/// What is checked of the server, and by whose word.
+/// The checks of a server, and the authorities whose word counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tls {
     pub(super) check: Check,
@@ -26,7 +26,7 @@ pub(super) struct Tls {
     pub(super) roots: Option<PathBuf>,
 }
 
-/// What a server has to prove: the same as to PostgreSQL's own client
+/// Says what a server has to prove: the same as to PostgreSQL's own client
 /// ([32.19.1](https://www.postgresql.org/docs/current/libpq-ssl.html)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {

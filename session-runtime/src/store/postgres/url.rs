@@ -163,7 +163,7 @@ fn instead(name: &str, value: &str) -> Option<&'static str> {
     })
 }
 
-/// What to do about TLS without the feature.
+/// Says what to do about TLS without the feature.
 const WITHOUT: &str = "it asks for TLS, and `connect` makes connections without: turn on the feature `postgres-tls`, or hand a pool with TLS to `PostgresOptions::pool`";
 
 #[cfg(test)]

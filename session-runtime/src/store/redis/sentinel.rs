@@ -24,10 +24,10 @@ const PORT: &str = "26379";
 /// two seconds.
 const BELIEVED: Duration = Duration::from_secs(10);
 
-/// What a sentinel says when it calls another server the primary.
+/// The events by which sentinels call another server the primary.
 const EVENTS: [&str; 2] = ["+switch-master", "+promoted-slave"];
 
-/// What `redis+sentinel://…` says.
+/// A `redis+sentinel://…`, parsed.
 pub(super) struct SentinelUrl {
     pub(super) sentinels: Vec<String>,
     pub(super) service: String,
@@ -109,7 +109,7 @@ struct Newest {
     since: Instant,
 }
 
-/// Why no sentinel has named a server.
+/// Says why no sentinel has named a server.
 #[derive(Clone, Debug)]
 pub(super) enum Unnamed {
     /// None answers. What one of them failed with.
