@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::redis::{RedisConnectError, RedisStore};
-use crate::store::{Scanned, Store, Swapped, Swept};
+use crate::store::redis::RedisStore;
+use crate::store::{Scanned, SetupError, Store, Swapped, Swept};
 
 mod near;
 mod watch;
@@ -71,9 +71,11 @@ impl CachedStore<RedisStore> {
     /// # Errors
     ///
     /// If the store is over a connection of the app's own: nobody tells of changes there.
-    pub fn new(store: RedisStore) -> Result<Self, RedisConnectError> {
+    pub fn new(store: RedisStore) -> Result<Self, SetupError> {
         if !store.has_shards() {
-            return Err(RedisConnectError::untold());
+            return Err(SetupError::new(
+                "a connection of the app's own does not tell of changes: use the store without a cache, or let it connect by itself",
+            ));
         }
         Ok(Self {
             store,

@@ -15,12 +15,21 @@ mod cached;
 mod memory;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod rows;
+#[cfg(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+mod setup_error;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod sweep_guard;
@@ -35,13 +44,20 @@ pub use cached::CachedStore;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 #[cfg(feature = "mysql")]
-pub use mysql::{MysqlError, MysqlOptions, MysqlStore};
+pub use mysql::{MysqlOptions, MysqlStore};
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
+pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "redis")]
-pub use redis::{RedisConnectError, RedisOptions, RedisStore};
+pub use redis::{RedisOptions, RedisStore};
+#[cfg(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+pub use setup_error::SetupError;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{Durability, OpenError, SqliteOptions, SqliteStore};
+pub use sqlite::{Durability, SqliteOptions, SqliteStore};
 pub use sweep_guard::SweepGuard;
 #[cfg(feature = "tower-sessions")]
 pub use tower_sessions::TowerSessionsStore;
@@ -52,6 +68,8 @@ pub use crate::error::StoreError;
 pub use crate::record::{FieldName, Record, Slot, Version};
 pub use crate::signature::Signature;
 
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+use crate::frame;
 use crate::key::{Key, UserId};
 
 /// How long a store keeps a record past its expiry, for handlers that are slow and clocks that differ.
@@ -219,6 +237,16 @@ impl Swept {
         self.deleted += 1;
         if record.ended().is_none() && !key.is_user() {
             self.expired.push((key, record.user().cloned()));
+        }
+    }
+
+    /// Adds a record that was deleted, by its key and head as they were stored. What cannot be read has gone all the same.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    fn add_stored(&mut self, key: &[u8], head: &bytes::Bytes) {
+        let key = std::str::from_utf8(key).ok().and_then(Key::parse);
+        match (key, frame::unpack_head(head)) {
+            (Some(key), Ok(record)) => self.add(key, &record),
+            _ => self.deleted += 1,
         }
     }
 }

@@ -12,9 +12,10 @@ use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
+use crate::store::names::Names;
 use crate::store::rows;
 use crate::store::tries::{self, Fault};
-use crate::store::{Scanned, Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, SetupError, Store, Swapped, SweepGuard, Swept};
 
 mod fault;
 mod link;
@@ -24,11 +25,9 @@ mod schema;
 mod statements;
 mod wire;
 
-pub use fault::MysqlError;
 pub use options::MysqlOptions;
 
 use link::Links;
-use schema::Names;
 use statements::Statements;
 
 /// What it is called in errors.
@@ -88,7 +87,7 @@ impl MysqlStore {
     /// # Errors
     ///
     /// If the URL cannot be used. Whether the server is up, [`migrate`](Self::migrate) is the first to tell.
-    pub fn connect(url: &str) -> Result<Self, MysqlError> {
+    pub fn connect(url: &str) -> Result<Self, SetupError> {
         Self::options().connect(url)
     }
 
@@ -121,10 +120,10 @@ impl MysqlStore {
     /// # Errors
     ///
     /// If the server cannot be reached, or the app's user may not make tables there.
-    pub async fn migrate(&self) -> Result<(), MysqlError> {
+    pub async fn migrate(&self) -> Result<(), SetupError> {
         migrate::migrate(&self.inner)
             .await
-            .map_err(MysqlError::migration)
+            .map_err(SetupError::migration)
     }
 
     /// Returns what [`migrate`](Self::migrate) runs, for teams with a tool of their own for that. Running it again changes
@@ -138,7 +137,7 @@ impl MysqlStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn schema_sql(&self) -> String {
-        self.inner.names.sql()
+        schema::sql(&self.inner.names)
     }
 }
 
@@ -231,9 +230,7 @@ impl Store for MysqlStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let Some(cutoff) = self.inner.guard.cutoff() else {
-            return Ok(Swept::default());
-        };
-        tries::sweep(limit, |size| self.inner.sweep(cutoff, size)).await
+        let batch = |cutoff, size| self.inner.sweep(cutoff, size);
+        tries::sweep(&self.inner.guard, limit, batch).await
     }
 }

@@ -7,15 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio_postgres::Row;
-
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::{self, Key};
 use crate::record::Record;
+use crate::store::names::Names;
 use crate::store::rows::{self, RowSwap};
-use crate::store::tries::{self, Fault};
-use crate::store::{Scanned, Store, Swapped, SweepGuard, Swept};
+use crate::store::tries;
+use crate::store::{Scanned, SetupError, Store, Swapped, SweepGuard, Swept};
 
 mod fault;
 mod link;
@@ -28,12 +27,10 @@ mod tls;
 mod url;
 mod wire;
 
-pub use fault::PostgresError;
 pub use options::PostgresOptions;
 
 use link::{Links, Parameters};
-use schema::Names;
-use statements::{Statement, Statements};
+use statements::Statements;
 
 /// What it is called in errors.
 const NAME: &str = "PostgresStore";
@@ -107,7 +104,7 @@ impl PostgresStore {
     ///
     /// If the URL cannot be used, or asks for TLS (`sslmode=require`) without the feature `postgres-tls`. Whether the server is up,
     /// [`migrate`](Self::migrate) is the first to tell.
-    pub fn connect(url: &str) -> Result<Self, PostgresError> {
+    pub fn connect(url: &str) -> Result<Self, SetupError> {
         Self::options().connect(url)
     }
 
@@ -140,10 +137,10 @@ impl PostgresStore {
     /// # Errors
     ///
     /// If the server cannot be reached, or the app's role may not make tables there.
-    pub async fn migrate(&self) -> Result<(), PostgresError> {
+    pub async fn migrate(&self) -> Result<(), SetupError> {
         migrate::migrate(&self.inner)
             .await
-            .map_err(PostgresError::migration)
+            .map_err(SetupError::migration)
     }
 
     /// Returns what [`migrate`](Self::migrate) runs, for teams with a tool of their own for that. Running it again changes
@@ -157,19 +154,11 @@ impl PostgresStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn schema_sql(&self) -> String {
-        self.inner.names.sql()
+        schema::sql(&self.inner.names)
     }
 }
 
 impl Inner {
-    async fn ask(
-        &self,
-        statement: &Statement,
-        parameters: Parameters<'_>,
-    ) -> Result<Vec<Row>, Fault> {
-        tries::ask(|| self.links.query(statement, parameters)).await
-    }
-
     async fn load(&self, key: &[u8]) -> Result<Option<Arc<Record>>, StoreError> {
         let parameters: Parameters<'_> = &[&key];
         let rows = tries::read(|| self.links.query(&self.statements.load, parameters)).await?;
@@ -179,7 +168,9 @@ impl Inner {
     /// Looks at no more than `limit` records that are due, and says at how many.
     async fn sweep(&self, cutoff: Timestamp, limit: usize) -> Result<(usize, Swept), StoreError> {
         let (cutoff, limit) = (cutoff.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows = self.ask(&self.statements.sweep, &[&cutoff, &limit]).await?;
+        let parameters: Parameters<'_> = &[&cutoff, &limit];
+        let sweep = || self.links.query(&self.statements.sweep, parameters);
+        let rows = tries::ask(sweep).await?;
         Ok((rows.len(), wire::swept(&rows)?))
     }
 }
@@ -233,9 +224,7 @@ impl Store for PostgresStore {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        let Some(cutoff) = self.inner.guard.cutoff() else {
-            return Ok(Swept::default());
-        };
-        tries::sweep(limit, |size| self.inner.sweep(cutoff, size)).await
+        let batch = |cutoff, size| self.inner.sweep(cutoff, size);
+        tries::sweep(&self.inner.guard, limit, batch).await
     }
 }

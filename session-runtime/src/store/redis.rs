@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::{REMEMBERED, Record};
-use crate::store::{Scanned, Store, Swapped, Swept};
+use crate::store::{Scanned, SetupError, Store, Swapped, Swept};
 
 mod fault;
 mod link;
@@ -27,7 +27,6 @@ mod shard;
 mod topology;
 mod wire;
 
-pub use fault::RedisConnectError;
 pub use options::RedisOptions;
 pub(super) use shard::Shard;
 
@@ -90,7 +89,7 @@ impl RedisStore {
     /// # Errors
     ///
     /// If the URL is none, or the server cannot be reached, denies access or is too old.
-    pub async fn connect(url: &str) -> Result<Self, RedisConnectError> {
+    pub async fn connect(url: &str) -> Result<Self, SetupError> {
         Self::options().connect(url).await
     }
 

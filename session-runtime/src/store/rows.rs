@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Delta};
 use crate::key::{Key, LONGEST_NAME};
 use crate::record::{Record, Version};
-use crate::store::{Scanned, Swept};
+use crate::store::Scanned;
 
 /// The name of a record's own row. What stands beside it has the names of its slots, which are text and never this.
 pub(super) const HEAD: &[u8] = b"\xff";
@@ -112,19 +112,4 @@ pub(super) fn record<N: AsRef<[u8]>, P>(
 pub(super) fn scanned(keys: Vec<Vec<u8>>, limit: usize) -> Scanned {
     let parse = |key: Vec<u8>| Key::parse(str::from_utf8(&key).ok()?);
     Scanned::ordered(keys.into_iter().filter_map(parse).collect(), limit)
-}
-
-/// Adds a record that sweeping has deleted. What cannot be read has gone all the same.
-pub(super) fn add_swept(swept: &mut Swept, key: &[u8], head: &Bytes) {
-    let key = str::from_utf8(key).ok().and_then(Key::parse);
-    match (key, frame::unpack_head(head)) {
-        (Some(key), Ok(record)) => swept.add(key, &record),
-        _ => swept.deleted += 1,
-    }
-}
-
-/// Returns `true` if a table may have that name: letters, digits, `_` and `-`, nothing that quoting could trip over.
-pub(super) fn is_plain(name: &str, longest: usize) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    !name.is_empty() && name.len() <= longest && name.chars().all(plain)
 }

@@ -14,15 +14,13 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Scanned, Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, SetupError, Store, Swapped, SweepGuard, Swept};
 
 mod error;
 mod file;
 mod job;
 mod table;
 mod threads;
-
-pub use error::OpenError;
 
 use job::{Jobs, QUEUE, ask};
 
@@ -83,7 +81,7 @@ impl SqliteStore {
     ///
     /// If the file cannot be opened, read or written, or holds something else; and for a URL or `:memory:`, which are
     /// no paths.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, SetupError> {
         Self::options().open(path)
     }
 
@@ -184,13 +182,16 @@ impl SqliteOptions {
     ///
     /// If the file cannot be opened, read or written, or holds something else; and for a URL or `:memory:`, which are
     /// no paths.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, OpenError> {
+    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, SetupError> {
         let file = file::open(path.as_ref(), self.durability, self.max_bytes)?;
         let (writes, waiting_writes) = mpsc::channel(QUEUE);
         let (reads, waiting_reads) = mpsc::channel(QUEUE);
         threads::start_writer(file.writer, waiting_writes)
             .and_then(|()| threads::start_readers(file.readers, waiting_reads))
-            .map_err(|error| OpenError::thread(&file.path, error))?;
+            .map_err(|error| {
+                let what = "the operating system starts no thread to serve it";
+                error::cannot_open(&file.path, what).because(error)
+            })?;
         Ok(SqliteStore {
             inner: Arc::new(Inner {
                 path: file.path,

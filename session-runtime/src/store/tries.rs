@@ -4,9 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::record::Record;
-use crate::store::{Swapped, Swept};
+use crate::store::{Swapped, SweepGuard, Swept};
 
 /// How often a call is made if transactions are in each other's way.
 const TRIES: u32 = 3;
@@ -23,6 +24,20 @@ pub(super) enum Fault {
     Lost(StoreError),
     /// Doing it again at once would not help.
     Other(StoreError),
+}
+
+impl Fault {
+    /// Says that whoever asked has waited for so long that others give back a connection.
+    pub(super) fn all_in_use(wait: Duration) -> Self {
+        Self::Other(StoreError::contended(format!(
+            "all connections were in use for {wait:?}: raise `pool_size`, or see what holds up the server"
+        )))
+    }
+
+    /// Says the same of what came before anything was asked.
+    pub(super) fn before_asking(self) -> Self {
+        Self::Other(self.into())
+    }
 }
 
 impl From<Fault> for StoreError {
@@ -86,18 +101,23 @@ where
     Err(StoreError::contended("the record changed with every look"))
 }
 
-/// Sweeps up to `limit` records, some at a time. `batch` is told at how many to look, and says at how many it has.
+/// Sweeps up to `limit` records, some at a time. `batch` is told when they have to have expired and at how many to look, and
+/// says at how many it has.
 pub(super) async fn sweep<B>(
+    guard: &SweepGuard,
     limit: usize,
-    mut batch: impl FnMut(usize) -> B,
+    mut batch: impl FnMut(Timestamp, usize) -> B,
 ) -> Result<Swept, StoreError>
 where
     B: Future<Output = Result<(usize, Swept), StoreError>>,
 {
     let mut swept = Swept::default();
+    let Some(cutoff) = guard.cutoff() else {
+        return Ok(swept);
+    };
     while swept.deleted < limit {
         let size = SWEEP.min(limit - swept.deleted);
-        match batch(size).await {
+        match batch(cutoff, size).await {
             Ok((looked_at, mut more)) => {
                 swept.deleted += more.deleted;
                 swept.expired.append(&mut more.expired);

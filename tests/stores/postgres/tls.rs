@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_runtime::store::{PostgresError, PostgresStore, Store};
+use session_runtime::store::{PostgresStore, SetupError, Store};
 use session_tests::{PATIENCE, POSTGRES_PASSWORD, PostgresServer};
 
 use super::{create, slot};
@@ -13,7 +13,7 @@ fn url(server: &PostgresServer, host: &str, parameters: &str) -> String {
     format!("postgres://postgres:{POSTGRES_PASSWORD}@{host}:{port}/postgres?{parameters}")
 }
 
-async fn open(url: &str) -> Result<PostgresStore, PostgresError> {
+async fn open(url: &str) -> Result<PostgresStore, SetupError> {
     let store = PostgresStore::options().wait(PATIENCE).connect(url)?;
     store.migrate().await?;
     Ok(store)

@@ -1,11 +1,9 @@
 //! What MySQL complains of, in this library's terms.
 
-use std::error::Error as StdError;
-use std::fmt;
-
 use mysql_async::{DriverError, Error, IoError, ServerError, UrlError};
 
-use crate::error::{Causes, StoreError, is_refusal};
+use crate::error::{StoreError, is_refusal};
+use crate::store::SetupError;
 use crate::store::tries::Fault;
 
 /// A row has the key that a new one was to have.
@@ -91,84 +89,33 @@ pub(super) fn unconnected(error: Error) -> Fault {
     {
         return Fault::Other(StoreError::refused(error.to_string()));
     }
-    match Fault::from(error) {
-        Fault::Lost(error) | Fault::Undone(error) | Fault::Other(error) => Fault::Other(error),
+    Fault::from(error).before_asking()
+}
+
+/// Says why a URL cannot be used. It quotes names that stand below, and no value: either may be a part of the
+/// password.
+pub(super) fn url(error: UrlError) -> SetupError {
+    match error {
+        UrlError::FeatureRequired { .. } => tls(),
+        UrlError::UnknownParameter { param } => match instead(&param) {
+            Some(instead) => SetupError::parameter(&param, instead),
+            None if param.starts_with("ssl") => tls(),
+            None => no_url(),
+        },
+        _ => no_url(),
     }
 }
 
-/// Says why a [`MysqlStore`](super::MysqlStore) could not be set up. Its message says what to do, and never
-/// quotes the URL.
-///
-/// ```
-/// use session_runtime::store::MysqlStore;
-///
-/// let error = MysqlStore::connect("postgres://shop:secret@db/shop").unwrap_err();
-/// assert!(!error.to_string().contains("secret"));
-/// ```
-pub struct MysqlError(Kind);
-
-enum Kind {
-    Name {
-        what: &'static str,
-        name: String,
-        longest: usize,
-    },
-    Url,
-    Parameter {
-        name: String,
-        instead: &'static str,
-    },
-    Tls,
-    Database,
-    PoolSize,
-    Migration(StoreError),
+pub(super) fn no_url() -> SetupError {
+    SetupError::new(
+        "this is no URL of a MySQL or MariaDB database: write `mysql://user:password@host/database`, for MariaDB too, with `%40` for an `@` in the password, and the like",
+    )
 }
 
-impl MysqlError {
-    pub(super) fn name(what: &'static str, name: &str, longest: usize) -> Self {
-        Self(Kind::Name {
-            what,
-            name: name.to_owned(),
-            longest,
-        })
-    }
-
-    /// Says why a URL cannot be used. It quotes names that stand below, and no value: either may be a part of the
-    /// password.
-    pub(super) fn url(error: UrlError) -> Self {
-        match error {
-            UrlError::FeatureRequired { .. } => Self::tls(),
-            UrlError::UnknownParameter { param } => match instead(&param) {
-                Some(instead) => Self(Kind::Parameter {
-                    name: param,
-                    instead,
-                }),
-                None if param.starts_with("ssl") => Self::tls(),
-                None => Self::no_url(),
-            },
-            _ => Self::no_url(),
-        }
-    }
-
-    pub(super) fn tls() -> Self {
-        Self(Kind::Tls)
-    }
-
-    pub(super) fn no_url() -> Self {
-        Self(Kind::Url)
-    }
-
-    pub(super) fn database() -> Self {
-        Self(Kind::Database)
-    }
-
-    pub(super) fn pool_size() -> Self {
-        Self(Kind::PoolSize)
-    }
-
-    pub(super) fn migration(fault: Fault) -> Self {
-        Self(Kind::Migration(fault.into()))
-    }
+pub(super) fn tls() -> SetupError {
+    SetupError::new(
+        "the URL asks for TLS, and `connect` makes connections without: depend on `mysql_async` with its feature `rustls-tls-ring` or `native-tls-tls`, and hand a pool with TLS to `MysqlOptions::pool`",
+    )
 }
 
 /// Returns what to write instead of a parameter that only others know.
@@ -186,45 +133,4 @@ fn instead(name: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-impl fmt::Display for MysqlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Name { what, name, longest } => write!(
-                f,
-                "`{name}` cannot be the name of a {what}: use 1 to {longest} letters, digits, `_` and `-`"
-            ),
-            Kind::Url => f.write_str(
-                "this is no URL of a MySQL or MariaDB database: write `mysql://user:password@host/database`, for MariaDB too, with `%40` for an `@` in the password, and the like",
-            ),
-            Kind::Parameter { name, instead } => {
-                write!(f, "the URL has a parameter `{name}`: {instead}")
-            }
-            Kind::Tls => f.write_str(
-                "the URL asks for TLS, and `connect` makes connections without: depend on `mysql_async` with its feature `rustls-tls-ring` or `native-tls-tls`, and hand a pool with TLS to `MysqlOptions::pool`",
-            ),
-            Kind::Database => f.write_str(
-                "no database is named: write `mysql://host/database`, or call `MysqlOptions::database`",
-            ),
-            Kind::PoolSize => f.write_str("a pool of no connections serves nobody: set `pool_size`"),
-            Kind::Migration(_) => f.write_str("the tables could not be made or brought up to date"),
-        }
-    }
-}
-
-impl fmt::Debug for MysqlError {
-    /// As `Display`, and what it came from: a `main` that returns it shows this.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Causes(self))
-    }
-}
-
-impl StdError for MysqlError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0 {
-            Kind::Migration(error) => Some(error),
-            _ => None,
-        }
-    }
 }

@@ -102,10 +102,7 @@ impl Links {
         match timeout(self.wait, Arc::clone(permits).acquire_owned()).await {
             // It is never closed.
             Ok(permit) => Ok(permit.ok()),
-            Err(_) => Err(Fault::Other(StoreError::contended(format!(
-                "all connections were in use for {:?}: raise `pool_size`, or see what holds up the server",
-                self.wait
-            )))),
+            Err(_) => Err(Fault::all_in_use(self.wait)),
         }
     }
 

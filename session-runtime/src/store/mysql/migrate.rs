@@ -8,8 +8,9 @@ use tokio::time::timeout;
 
 use super::Inner;
 use super::fault::is_missing;
-use super::schema::{Names, VERSION};
+use super::schema::{self, VERSION};
 use crate::error::StoreError;
+use crate::store::names::Names;
 use crate::store::tries::Fault;
 
 /// How long it may take in all: others may be making the tables, and the server may have fallen silent.
@@ -34,7 +35,7 @@ async fn make(names: &Names, conn: &mut Conn) -> Result<(), Error> {
     .await?;
     let made = make_tables(names, conn).await;
     // Both go with the connection at the latest.
-    let lock = names.lock();
+    let lock = lock(names);
     let left = conn.query_drop(format!(
         "DO RELEASE_LOCK('{lock}'); SET SESSION lock_wait_timeout = DEFAULT, innodb_lock_wait_timeout = DEFAULT"
     ));
@@ -46,10 +47,15 @@ async fn make_tables(names: &Names, conn: &mut Conn) -> Result<(), Error> {
         return Ok(());
     }
     // One makes them; the others wait, and find them made.
-    let (lock, wait) = (names.lock(), LONGEST.as_secs());
+    let (lock, wait) = (lock(names), LONGEST.as_secs());
     conn.query_drop(format!("DO GET_LOCK('{lock}', {wait})"))
         .await?;
-    conn.query_drop(names.sql()).await
+    conn.query_drop(schema::sql(names)).await
+}
+
+/// Returns the name of the lock under which the tables are made.
+fn lock(names: &Names) -> String {
+    format!("session-runtime {:x}", names.lock())
 }
 
 /// Returns `true` if this version's are there, or a later one's.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 
-use super::fault::MysqlError;
+use super::fault::{self, no_url, tls};
 use super::link::{Links, SETUP};
-use super::schema::Names;
+use super::schema;
 use super::statements::Statements;
 use super::{Inner, MysqlStore};
 use crate::clock::{Clock, SystemClock};
-use crate::store::SweepGuard;
+use crate::store::{SetupError, SweepGuard};
 
 /// Says how a [`MysqlStore`] is to be set up; from [`MysqlStore::options`].
 ///
@@ -139,21 +139,25 @@ impl MysqlOptions {
     ///
     /// If the URL or a name cannot be used, the URL asks for TLS, or no database is named. Whether the server is up,
     /// [`migrate`](MysqlStore::migrate) is the first to tell.
-    pub fn connect(self, url: &str) -> Result<MysqlStore, MysqlError> {
-        let opts = Opts::from_url(url).map_err(MysqlError::url)?;
+    pub fn connect(self, url: &str) -> Result<MysqlStore, SetupError> {
+        let opts = Opts::from_url(url).map_err(fault::url)?;
         // Where none was built in, the client panics.
         if opts.ssl_opts().is_some() {
-            return Err(MysqlError::tls());
+            return Err(tls());
         }
         if !has_host(url) && opts.socket().is_none() {
-            return Err(MysqlError::no_url());
+            return Err(no_url());
         }
         if opts.db_name().is_none() && self.database.is_none() {
-            return Err(MysqlError::database());
+            return Err(SetupError::new(
+                "no database is named: write `mysql://host/database`, or call `MysqlOptions::database`",
+            ));
         }
-        let size = PoolConstraints::new(self.pool_size, self.pool_size);
+        let size = PoolConstraints::new(self.pool_size, self.pool_size).ok_or_else(|| {
+            SetupError::new("a pool of no connections serves nobody: set `pool_size`")
+        })?;
         let pool = PoolOpts::new()
-            .with_constraints(size.ok_or_else(MysqlError::pool_size)?)
+            .with_constraints(size)
             // Nobody else leaves anything on its connections, and they are to know the statements.
             .with_reset_connection(false);
         let host = opts.ip_or_hostname().trim_matches(['[', ']']).to_owned();
@@ -192,13 +196,13 @@ impl MysqlOptions {
     /// # Errors
     ///
     /// If a name cannot be used.
-    pub fn pool(self, pool: Pool) -> Result<MysqlStore, MysqlError> {
+    pub fn pool(self, pool: Pool) -> Result<MysqlStore, SetupError> {
         let links = Links::shared(pool, self.wait);
         self.store(links, "in the app's pool".to_owned())
     }
 
-    fn store(self, links: Links, server: String) -> Result<MysqlStore, MysqlError> {
-        let names = Names::new(self.database.as_deref(), &self.table)?;
+    fn store(self, links: Links, server: String) -> Result<MysqlStore, SetupError> {
+        let names = schema::names(self.database.as_deref(), &self.table)?;
         Ok(MysqlStore {
             inner: Arc::new(Inner {
                 server,

@@ -4,9 +4,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Row, Value};
 
 use super::fault::DUPLICATE;
-use super::schema::Names;
 use crate::key;
 use crate::store::KEPT_AFTER_EXPIRY;
+use crate::store::names::Names;
 use crate::store::rows::RowSwap;
 
 /// How many rows one statement writes or removes beside a record, and the most that a server sets aside for it.

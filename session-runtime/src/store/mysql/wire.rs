@@ -30,7 +30,7 @@ pub(super) fn swept(due: Vec<Due>) -> Swept {
     let mut swept = Swept::default();
     for Due { key, head } in due {
         if let Some(head) = head {
-            rows::add_swept(&mut swept, &key, &Bytes::from(head));
+            swept.add_stored(&key, &Bytes::from(head));
         }
     }
     swept

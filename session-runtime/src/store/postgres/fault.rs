@@ -1,7 +1,6 @@
 //! What PostgreSQL complains of, in this library's terms.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error as PgError;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::error::{Causes, StoreError, is_refusal};
+use crate::error::{StoreError, is_refusal};
 use crate::store::tries::Fault;
 
 impl From<PgError> for Fault {
@@ -87,12 +86,8 @@ pub(super) fn unconnected(error: PoolError, wait: Duration) -> Fault {
         PoolError::Backend(error) if is_refused(&error) => {
             Fault::Other(StoreError::refused(cause(&error)))
         }
-        PoolError::Backend(error) => match Fault::from(error) {
-            Fault::Lost(error) | Fault::Undone(error) | Fault::Other(error) => Fault::Other(error),
-        },
-        PoolError::Timeout(TimeoutType::Wait) => Fault::Other(StoreError::contended(format!(
-            "all connections were in use for {wait:?}: raise `pool_size`, or see what holds up the server"
-        ))),
+        PoolError::Backend(error) => Fault::from(error).before_asking(),
+        PoolError::Timeout(TimeoutType::Wait) => Fault::all_in_use(wait),
         PoolError::Timeout(_) => unavailable(format!(
             "the server did not answer a new connection within {wait:?}: see whether it can be reached"
         )),
@@ -100,116 +95,5 @@ pub(super) fn unconnected(error: PoolError, wait: Duration) -> Fault {
             "the pool cannot measure time: build it with `Runtime::Tokio1`",
         )),
         error => Fault::Other(StoreError::broken(error.to_string())),
-    }
-}
-
-/// Says why a [`PostgresStore`](super::PostgresStore) could not be set up. Its message says what to do, and never
-/// quotes the URL.
-///
-/// ```
-/// use session_runtime::store::PostgresStore;
-///
-/// let error = PostgresStore::connect("mysql://shop:secret@db/shop").unwrap_err();
-/// assert!(!error.to_string().contains("secret"));
-/// ```
-pub struct PostgresError(Kind);
-
-enum Kind {
-    Name {
-        what: &'static str,
-        name: String,
-        longest: usize,
-    },
-    Url,
-    Parameter {
-        name: String,
-        instead: &'static str,
-    },
-    #[cfg(not(feature = "postgres-tls"))]
-    Tls,
-    #[cfg(feature = "postgres-tls")]
-    Authorities(String),
-    Pool(String),
-    Migration(StoreError),
-}
-
-impl PostgresError {
-    pub(super) fn name(what: &'static str, name: &str, longest: usize) -> Self {
-        Self(Kind::Name {
-            what,
-            name: name.to_owned(),
-            longest,
-        })
-    }
-
-    pub(super) fn url() -> Self {
-        Self(Kind::Url)
-    }
-
-    pub(super) fn parameter(name: &str, instead: &'static str) -> Self {
-        let name = name.to_owned();
-        Self(Kind::Parameter { name, instead })
-    }
-
-    #[cfg(not(feature = "postgres-tls"))]
-    pub(super) fn tls() -> Self {
-        Self(Kind::Tls)
-    }
-
-    #[cfg(feature = "postgres-tls")]
-    pub(super) fn authorities(why: impl fmt::Display) -> Self {
-        Self(Kind::Authorities(why.to_string()))
-    }
-
-    pub(super) fn pool(error: impl fmt::Display) -> Self {
-        Self(Kind::Pool(error.to_string()))
-    }
-
-    pub(super) fn migration(fault: Fault) -> Self {
-        Self(Kind::Migration(fault.into()))
-    }
-}
-
-impl fmt::Display for PostgresError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Name { what, name, longest } => write!(
-                f,
-                "`{name}` cannot be the name of a {what}: use 1 to {longest} letters, digits, `_` and `-`"
-            ),
-            Kind::Url => f.write_str(
-                "this is no URL of a PostgreSQL database: write `postgres://user:password@host/database`, with `%40` for an `@` in the password, and the like",
-            ),
-            Kind::Parameter { name, instead } => {
-                write!(f, "the URL has a parameter `{name}`: {instead}")
-            }
-            #[cfg(not(feature = "postgres-tls"))]
-            Kind::Tls => f.write_str(
-                "the URL asks for TLS, and `connect` makes connections without: turn on the feature `postgres-tls`, hand a pool with TLS to `PostgresOptions::pool`, or write `sslmode=disable` where the network can be trusted",
-            ),
-            #[cfg(feature = "postgres-tls")]
-            Kind::Authorities(why) => write!(
-                f,
-                "the certificates of the authorities that the URL goes by cannot be read: {why}"
-            ),
-            Kind::Pool(why) => write!(f, "the pool of connections cannot be made: {why}"),
-            Kind::Migration(_) => f.write_str("the tables could not be made or brought up to date"),
-        }
-    }
-}
-
-impl fmt::Debug for PostgresError {
-    /// As `Display`, and what it came from: a `main` that returns it shows this.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Causes(self))
-    }
-}
-
-impl StdError for PostgresError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0 {
-            Kind::Migration(error) => Some(error),
-            _ => None,
-        }
     }
 }

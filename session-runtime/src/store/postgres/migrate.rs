@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::Inner;
-use super::schema::VERSION;
+use super::schema::{self, VERSION};
 use crate::error::StoreError;
 use crate::store::tries::Fault;
 
@@ -42,9 +42,9 @@ async fn make(store: &Inner, client: &mut Object) -> Result<(), Fault> {
     // One makes them; the others wait, and find them made.
     let lock = "SELECT pg_advisory_xact_lock($1)";
     transaction
-        .query_typed(lock, &[(&store.names.lock(), Type::INT8)])
+        .query_typed(lock, &[(&store.names.lock().cast_signed(), Type::INT8)])
         .await?;
-    let sql = LOCK_TIMEOUT.to_owned() + &store.names.sql();
+    let sql = LOCK_TIMEOUT.to_owned() + &schema::sql(&store.names);
     transaction.batch_execute(&sql).await?;
     transaction.commit().await?;
     Ok(())

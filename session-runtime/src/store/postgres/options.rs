@@ -9,14 +9,13 @@ use tokio_postgres::NoTls;
 #[cfg(feature = "postgres-tls")]
 use tokio_postgres::config::SslMode;
 
-use super::fault::PostgresError;
 use super::link::Links;
-use super::schema::Names;
+use super::schema;
 use super::statements::Statements;
 use super::url::{self, Database};
 use super::{Inner, PostgresStore};
 use crate::clock::{Clock, SystemClock};
-use crate::store::SweepGuard;
+use crate::store::{SetupError, SweepGuard};
 
 /// Says how a [`PostgresStore`] is to be set up; from [`PostgresStore::options`].
 ///
@@ -149,7 +148,7 @@ impl PostgresOptions {
     ///
     /// If the URL or a name cannot be used, or the URL asks for TLS (`sslmode=require`) without the feature, or for authorities whose
     /// certificates cannot be read. Whether the server is up, [`migrate`](PostgresStore::migrate) is the first to tell.
-    pub fn connect(self, url: &str) -> Result<PostgresStore, PostgresError> {
+    pub fn connect(self, url: &str) -> Result<PostgresStore, SetupError> {
         let mut database = url::read(url)?;
         if database.config.get_application_name().is_none() {
             database.config.application_name("session-runtime");
@@ -159,7 +158,9 @@ impl PostgresOptions {
             .max_size(self.pool_size)
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(PostgresError::pool)?;
+            .map_err(|why| {
+                SetupError::new(format!("the pool of connections cannot be made: {why}"))
+            })?;
         self.store(pool, server)
     }
 
@@ -182,12 +183,12 @@ impl PostgresOptions {
     /// # Errors
     ///
     /// If a name cannot be used.
-    pub fn pool(self, pool: Pool) -> Result<PostgresStore, PostgresError> {
+    pub fn pool(self, pool: Pool) -> Result<PostgresStore, SetupError> {
         self.store(pool, "in the app's pool".to_owned())
     }
 
-    fn store(self, pool: Pool, server: String) -> Result<PostgresStore, PostgresError> {
-        let names = Names::new(&self.schema, &self.table)?;
+    fn store(self, pool: Pool, server: String) -> Result<PostgresStore, SetupError> {
+        let names = schema::names(&self.schema, &self.table)?;
         Ok(PostgresStore {
             inner: Arc::new(Inner {
                 server,
@@ -204,7 +205,7 @@ impl PostgresOptions {
 }
 
 /// Returns what makes the pool's connections.
-fn manager(database: Database) -> Result<Manager, PostgresError> {
+fn manager(database: Database) -> Result<Manager, SetupError> {
     let how = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };

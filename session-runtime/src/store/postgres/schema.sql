@@ -2,8 +2,8 @@
 
 DO $do$ BEGIN
     -- Not `IF NOT EXISTS`, which asks for the right to make one even where it is there.
-    IF to_regnamespace('{schema}') IS NULL THEN
-        CREATE SCHEMA {schema};
+    IF to_regnamespace('{within}') IS NULL THEN
+        CREATE SCHEMA {within};
     END IF;
 END $do$;
 

@@ -2,8 +2,8 @@
 
 use tokio_postgres::types::Type;
 
-use super::schema::Names;
 use crate::store::KEPT_AFTER_EXPIRY;
+use crate::store::names::Names;
 use crate::store::rows::RowSwap;
 
 /// A statement, and the types of its parameters: given along, the server need not be asked for them.

@@ -1,5 +1,6 @@
 //! Encrypted connections, as a URL asks for them.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::fault::PostgresError;
+use crate::store::SetupError;
 
 /// The protocol's name, for servers that speak TLS at once ([PostgreSQL, 55.2.10](https://www.postgresql.org/docs/current/protocol-flow.html)).
 const PROTOCOL: &[u8] = b"postgresql";
@@ -44,7 +45,7 @@ impl Tls {
     /// # Errors
     ///
     /// If the certificates of authorities are needed and cannot be read.
-    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, PostgresError> {
+    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, SetupError> {
         let provider = Arc::new(ring::default_provider());
         let chain = match self.check {
             Check::Nothing => None,
@@ -52,7 +53,7 @@ impl Tls {
                 let roots = Arc::new(self.authorities()?);
                 let chain =
                     WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-                Some(chain.build().map_err(PostgresError::authorities)?)
+                Some(chain.build().map_err(unreadable)?)
             }
         };
         let verifier = Verifier {
@@ -63,7 +64,7 @@ impl Tls {
         let config = ClientConfig::builder_with_provider(provider);
         let mut config = config
             .with_safe_default_protocol_versions()
-            .map_err(PostgresError::authorities)?
+            .map_err(unreadable)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
@@ -71,33 +72,35 @@ impl Tls {
         Ok(MakeRustlsConnect::new(config))
     }
 
-    fn authorities(&self) -> Result<RootCertStore, PostgresError> {
+    fn authorities(&self) -> Result<RootCertStore, SetupError> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = &self.roots {
-            let unreadable =
-                |why: String| PostgresError::authorities(format!("{}: {why}", file.display()));
-            let all = CertificateDer::pem_file_iter(file)
-                .map_err(|error| unreadable(error.to_string()))?;
-            for certificate in all {
-                let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| unreadable(error.to_string()))?;
+            let why =
+                |why: &dyn fmt::Display| unreadable(format_args!("{}: {why}", file.display()));
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| why(&error))? {
+                let certificate = certificate.map_err(|error| why(&error))?;
+                roots.add(certificate).map_err(|error| why(&error))?;
             }
             if roots.is_empty() {
-                return Err(unreadable("there is no certificate in it".to_owned()));
+                return Err(why(&"there is no certificate in it"));
             }
             return Ok(roots);
         }
         // Systems have certificates that are good for nothing among them.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(PostgresError::authorities(
+            return Err(unreadable(
                 "this system has none: install `ca-certificates`, or name a file by `sslrootcert`",
             ));
         }
         Ok(roots)
     }
+}
+
+fn unreadable(why: impl fmt::Display) -> SetupError {
+    SetupError::new(format!(
+        "the certificates of the authorities that the URL goes by cannot be read: {why}"
+    ))
 }
 
 /// Checks of a server's certificate what is asked, and in any case that the server has its key.

@@ -7,9 +7,9 @@ use tokio_postgres::config::Host;
 #[cfg(not(feature = "postgres-tls"))]
 use tokio_postgres::config::{ChannelBinding, SslMode};
 
-use super::fault::PostgresError;
 #[cfg(feature = "postgres-tls")]
 use super::tls::{Check, Tls};
+use crate::store::SetupError;
 
 /// A database, and how it is reached.
 #[derive(Debug)]
@@ -20,24 +20,26 @@ pub(super) struct Database {
 }
 
 /// Reads a URL, or `key=value` pairs. An error quotes names that stand below, and no value.
-pub(super) fn read(url: &str) -> Result<Database, PostgresError> {
+pub(super) fn read(url: &str) -> Result<Database, SetupError> {
     for (name, value) in parameters(url) {
         if let Some(instead) = instead(name, value) {
-            return Err(PostgresError::parameter(name, instead));
+            return Err(SetupError::parameter(name, instead));
         }
     }
     #[cfg(feature = "postgres-tls")]
     let (url, tls) = (&*without_tls(url), tls(url)?);
     // Its own error quotes what it takes for the host, and that may be a part of the password.
-    let config = Config::from_str(url).map_err(|_| PostgresError::url())?;
+    let config = Config::from_str(url).map_err(|_| no_url())?;
     #[cfg(not(feature = "postgres-tls"))]
     if config.get_ssl_mode() == SslMode::Require
         || config.get_channel_binding() == ChannelBinding::Require
     {
-        return Err(PostgresError::tls());
+        return Err(SetupError::new(
+            "the URL asks for TLS, and `connect` makes connections without: turn on the feature `postgres-tls`, hand a pool with TLS to `PostgresOptions::pool`, or write `sslmode=disable` where the network can be trusted",
+        ));
     }
     if config.get_hosts().is_empty() {
-        return Err(PostgresError::url());
+        return Err(no_url());
     }
     Ok(Database {
         config,
@@ -46,23 +48,29 @@ pub(super) fn read(url: &str) -> Result<Database, PostgresError> {
     })
 }
 
+fn no_url() -> SetupError {
+    SetupError::new(
+        "this is no URL of a PostgreSQL database: write `postgres://user:password@host/database`, with `%40` for an `@` in the password, and the like",
+    )
+}
+
 /// Returns what a URL says of the server's certificate.
 #[cfg(feature = "postgres-tls")]
-fn tls(url: &str) -> Result<Tls, PostgresError> {
+fn tls(url: &str) -> Result<Tls, SetupError> {
     let value =
         |wanted| parameters(url).find_map(|(name, value)| (name == wanted).then_some(value));
     let mode = value("sslmode").unwrap_or("prefer");
     let (roots, is_file) = match value("sslrootcert") {
         None => (None, false),
         Some("system") if mode == "verify-full" => (None, false),
-        Some("system") => return Err(PostgresError::parameter("sslrootcert", FULL)),
+        Some("system") => return Err(SetupError::parameter("sslrootcert", FULL)),
         Some(path) => (Some(plain(path)?.into()), true),
     };
     let check = match mode {
         "verify-full" => Check::Name,
         "verify-ca" => Check::Authority,
         "require" if is_file => Check::Authority,
-        _ if is_file => return Err(PostgresError::parameter("sslrootcert", FULL)),
+        _ if is_file => return Err(SetupError::parameter("sslrootcert", FULL)),
         _ => Check::Nothing,
     };
     Ok(Tls { check, roots })
@@ -90,9 +98,9 @@ fn without_tls(url: &str) -> String {
 
 /// Returns a parameter's value as it was before it was encoded for the URL. The driver knows how.
 #[cfg(feature = "postgres-tls")]
-fn plain(value: &str) -> Result<String, PostgresError> {
+fn plain(value: &str) -> Result<String, SetupError> {
     let decoded = Config::from_str(&format!("postgres://host?application_name={value}"));
-    let decoded = decoded.map_err(|_| PostgresError::url())?;
+    let decoded = decoded.map_err(|_| no_url())?;
     Ok(decoded
         .get_application_name()
         .unwrap_or_default()

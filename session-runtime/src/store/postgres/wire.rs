@@ -50,7 +50,7 @@ pub(super) fn swept(rows: &[Row]) -> Result<Swept, StoreError> {
     for row in rows {
         if let Some(key) = column::<Option<&[u8]>>(row, 0)? {
             let head = Bytes::copy_from_slice(column(row, 1)?);
-            rows::add_swept(&mut swept, key, &head);
+            swept.add_stored(key, &head);
         }
     }
     Ok(swept)

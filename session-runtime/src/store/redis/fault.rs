@@ -6,7 +6,8 @@ use std::fmt;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::sentinel::Unnamed;
-use crate::error::{Causes, StoreError};
+use crate::error::StoreError;
+use crate::store::SetupError;
 
 /// What is wrong where a key holds something else than a record.
 pub(super) const FOREIGN_KEY: &str =
@@ -149,92 +150,42 @@ impl StdError for Fault {
     }
 }
 
-/// Says why a [`RedisStore`](super::RedisStore) could not be opened. Its message names the server, never the
-/// credentials, and says what to do.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// use session_runtime::store::RedisStore;
-///
-/// let error = RedisStore::connect("http://127.0.0.1").await.unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "this is no URL of a Redis server: write `redis://user:password@host:6379/0`",
-/// );
-/// # }
-/// ```
-pub struct RedisConnectError {
-    kind: Kind,
-    server: String,
-    source: Option<RedisError>,
+/// Says why a URL cannot be used, which is to be like `form`. Does not keep the cause: it may quote the URL.
+pub(super) fn no_url(error: &RedisError, form: &'static str) -> SetupError {
+    SetupError::new(if error.to_string().contains("TLS") {
+        "the URL asks for TLS: turn on the feature `redis-tls` of `session-runtime`"
+    } else {
+        form
+    })
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Url,
-    SentinelUrl,
-    Tls,
-    Untold,
-    Denied,
-    Old,
-    Silent,
-    Unreachable,
-    Refused,
-    Untrusted,
-    NoCertificate,
-    NoSentinel,
-    DeniedBySentinels,
-    UnknownService,
-    Demoted,
-}
+pub(super) const SERVER_URL: &str =
+    "this is no URL of a Redis server: write `redis://user:password@host:6379/0`";
 
-impl RedisConnectError {
-    fn new(kind: Kind) -> Self {
-        let (server, source) = (String::new(), None);
-        Self {
-            kind,
-            server,
-            source,
+pub(super) const SENTINEL_URL: &str = "this is no URL of Redis sentinels: write `redis+sentinel://user:password@host:26379,host:26379/service/0`";
+
+/// Says why the store cannot be connected: `server` is where.
+pub(super) fn unconnected(server: &str, failure: Failure) -> SetupError {
+    let at = format!("the Redis server at {server}");
+    match failure {
+        Failure::Redis(error) | Failure::Refused(error) => {
+            SetupError::new(answered(&at, &error)).because(error)
         }
-    }
-
-    /// Does not keep the cause: it may quote the URL.
-    pub(super) fn url(error: &RedisError) -> Self {
-        let tls = error.to_string().contains("TLS");
-        Self::new(if tls { Kind::Tls } else { Kind::Url })
-    }
-
-    pub(super) fn sentinel_url() -> Self {
-        Self::new(Kind::SentinelUrl)
-    }
-
-    /// As [`url`](Self::url), of one that names sentinels.
-    pub(super) fn of_sentinel_url(error: &RedisError) -> Self {
-        match Self::url(error).kind {
-            Kind::Url => Self::sentinel_url(),
-            kind => Self::new(kind),
-        }
-    }
-
-    pub(in crate::store) fn untold() -> Self {
-        Self::new(Kind::Untold)
-    }
-
-    pub(super) fn at(server: String, failure: Failure) -> Self {
-        let (kind, source) = match failure {
-            Failure::Redis(error) | Failure::Refused(error) => (kind(&error), Some(error)),
-            Failure::TimedOut => (Kind::Silent, None),
-            Failure::Unnamed(Unnamed::Away(error)) => (Kind::NoSentinel, Some(error)),
-            Failure::Unnamed(Unnamed::Denied(error)) => (Kind::DeniedBySentinels, Some(error)),
-            Failure::Unnamed(Unnamed::Unknown) => (Kind::UnknownService, None),
-            Failure::Demoted => (Kind::Demoted, None),
-        };
-        Self {
-            kind,
-            server,
-            source,
-        }
+        Failure::TimedOut => SetupError::new(silent(&at)),
+        Failure::Unnamed(Unnamed::Away(error)) => SetupError::new(format!(
+            "cannot ask for the primary of {server}: check that the sentinels run and listen there"
+        ))
+        .because(error),
+        Failure::Unnamed(Unnamed::Denied(error)) => SetupError::new(format!(
+            "cannot ask for the primary of {server}: they deny access; check `sentinel_username` and `sentinel_password` behind the `?` of the URL, and the user's ACL"
+        ))
+        .because(error),
+        Failure::Unnamed(Unnamed::Unknown) => SetupError::new(format!(
+            "no service is called {server}: write the name that stands behind `sentinel monitor` in their configuration"
+        )),
+        Failure::Demoted => SetupError::new(format!(
+            "{at} is a replica: a failover may be under way, so try again"
+        )),
     }
 }
 
@@ -245,98 +196,35 @@ pub(super) fn is_denied(error: &RedisError) -> bool {
         || error.code().is_some_and(|code| denied.contains(&code))
 }
 
-fn kind(error: &RedisError) -> Kind {
+/// Says what the error means that the server `at` some place, or the way to it, has answered.
+fn answered(at: &str, error: &RedisError) -> String {
+    let cause = error.to_string();
     match error.kind() {
-        _ if is_denied(error) => Kind::Denied,
-        _ if error.is_timeout() => Kind::Silent,
-        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => unreachable(&error.to_string()),
-        ErrorKind::RESP3NotSupported => Kind::Old,
-        // What a server that does not know `#!lua` says of it.
-        _ if error.to_string().contains("compiling script") => Kind::Old,
-        _ => Kind::Refused,
-    }
-}
-
-/// Tells what came of TLS, as rustls has it, from a server that cannot be reached.
-fn unreachable(cause: &str) -> Kind {
-    if cause.contains("invalid peer certificate") {
-        Kind::Untrusted
-    } else if cause.contains("CertificateRequired") {
-        Kind::NoCertificate
-    } else {
-        Kind::Unreachable
-    }
-}
-
-impl fmt::Display for RedisConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = format_args!("the Redis server at {}", self.server);
-        match self.kind {
-            Kind::Url => f.write_str(
-                "this is no URL of a Redis server: write `redis://user:password@host:6379/0`",
-            ),
-            Kind::SentinelUrl => f.write_str(
-                "this is no URL of Redis sentinels: write `redis+sentinel://user:password@host:26379,host:26379/service/0`",
-            ),
-            Kind::Tls => f.write_str(
-                "the URL asks for TLS: turn on the feature `redis-tls` of `session-runtime`",
-            ),
-            Kind::Untold => f.write_str(
-                "a connection of the app's own does not tell of changes: use the store without a cache, or let it connect by itself",
-            ),
-            Kind::Denied => write!(
-                f,
-                "{at} denies access: check the name and password in the URL, and the user's ACL"
-            ),
-            Kind::Old => write!(f, "{at} is too old: 7.0 or later is needed"),
-            Kind::Silent => write!(
-                f,
-                "{at} does not answer: check that it runs and that no firewall is in between"
-            ),
-            Kind::Unreachable => {
-                write!(f, "cannot connect to {at}: check that it runs and listens there")
-            }
-            Kind::Refused => write!(f, "{at} is of no use here"),
-            Kind::Untrusted => write!(
-                f,
-                "the certificate of {at} is not trusted: check that it is for this host, and hand whoever signs it to `RedisOptions::certificates`"
-            ),
-            Kind::NoCertificate => write!(
-                f,
-                "{at} asks for a certificate of this client's: hand it to `RedisOptions::certificates`, or set `tls-auth-clients no` there"
-            ),
-            Kind::NoSentinel => write!(
-                f,
-                "cannot ask for the primary of {}: check that the sentinels run and listen there",
-                self.server
-            ),
-            Kind::DeniedBySentinels => write!(
-                f,
-                "cannot ask for the primary of {}: they deny access; check `sentinel_username` and `sentinel_password` behind the `?` of the URL, and the user's ACL",
-                self.server
-            ),
-            Kind::UnknownService => write!(
-                f,
-                "no service is called {}: write the name that stands behind `sentinel monitor` in their configuration",
-                self.server
-            ),
-            Kind::Demoted => write!(
-                f,
-                "{at} is a replica: a failover may be under way, so try again"
-            ),
+        _ if is_denied(error) => format!(
+            "{at} denies access: check the name and password in the URL, and the user's ACL"
+        ),
+        _ if error.is_timeout() => silent(at),
+        // What comes of TLS, as rustls has it.
+        ErrorKind::Io if cause.contains("invalid peer certificate") => format!(
+            "the certificate of {at} is not trusted: check that it is for this host, and hand whoever signs it to `RedisOptions::certificates`"
+        ),
+        ErrorKind::Io if cause.contains("CertificateRequired") => format!(
+            "{at} asks for a certificate of this client's: hand it to `RedisOptions::certificates`, or set `tls-auth-clients no` there"
+        ),
+        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => {
+            format!("cannot connect to {at}: check that it runs and listens there")
         }
+        ErrorKind::RESP3NotSupported => too_old(at),
+        // What a server that does not know `#!lua` says of it.
+        _ if cause.contains("compiling script") => too_old(at),
+        _ => format!("{at} is of no use here"),
     }
 }
 
-impl fmt::Debug for RedisConnectError {
-    /// As `Display`, and what it came from: a `main` that returns it shows this.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Causes(self))
-    }
+fn silent(at: &str) -> String {
+    format!("{at} does not answer: check that it runs and that no firewall is in between")
 }
 
-impl StdError for RedisConnectError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
+fn too_old(at: &str) -> String {
+    format!("{at} is too old: 7.0 or later is needed")
 }

@@ -15,12 +15,13 @@ use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
 use super::RedisStore;
-use super::fault::{Failure, RedisConnectError};
+use super::fault::{Failure, SENTINEL_URL, SERVER_URL, no_url, unconnected};
 #[cfg(feature = "redis-cluster")]
 use super::link::Cluster;
 use super::link::{Link, Server};
 use super::primary::Primary;
 use super::sentinel::{SentinelUrl, Sentinels};
+use crate::store::SetupError;
 
 /// Half of the time that the layer allows a store by default, so that a second try fits in.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -137,21 +138,21 @@ impl RedisOptions {
     /// # Errors
     ///
     /// If the URL is none, or the server cannot be reached, denies access or is too old.
-    pub async fn connect(self, url: &str) -> Result<RedisStore, RedisConnectError> {
+    pub async fn connect(self, url: &str) -> Result<RedisStore, SetupError> {
         match SentinelUrl::parse(url) {
             Some(Ok(url)) => self.connect_sentinels(url).await,
-            Some(Err(())) => Err(RedisConnectError::sentinel_url()),
+            Some(Err(())) => Err(SetupError::new(SENTINEL_URL)),
             None => self.connect_server(url).await,
         }
     }
 
-    async fn connect_server(self, url: &str) -> Result<RedisStore, RedisConnectError> {
+    async fn connect_server(self, url: &str) -> Result<RedisStore, SetupError> {
         let client = self
             .connection_info(url)
             .and_then(Client::open)
-            .map_err(|error| RedisConnectError::url(&error))?;
+            .map_err(|error| no_url(&error, SERVER_URL))?;
         let server = client.get_connection_info().addr().to_string();
-        let at = |failure| RedisConnectError::at(server.clone(), failure);
+        let at = |failure| unconnected(&server, failure);
 
         let settings = settings(self.patience);
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), settings.clone())
@@ -160,8 +161,8 @@ impl RedisOptions {
         self.store(link).prepared().await.map_err(at)
     }
 
-    async fn connect_sentinels(self, url: SentinelUrl) -> Result<RedisStore, RedisConnectError> {
-        let fault = |error| RedisConnectError::of_sentinel_url(&error);
+    async fn connect_sentinels(self, url: SentinelUrl) -> Result<RedisStore, SetupError> {
+        let fault = |error| no_url(&error, SENTINEL_URL);
         let sentinels = url.sentinels.iter().map(|url| self.connection_info(url));
         let sentinels = sentinels.collect::<Result<_, _>>().map_err(fault)?;
         let sentinels = Sentinels::new(sentinels, url.service, self.patience).map_err(fault)?;
@@ -170,7 +171,7 @@ impl RedisOptions {
 
         let link = Link::to_primary(Arc::clone(&primary), self.patience);
         let store = self.store(link).prepared().await;
-        let store = store.map_err(|failure| RedisConnectError::at(primary.address(), failure))?;
+        let store = store.map_err(|failure| unconnected(&primary.address(), failure))?;
         tokio::spawn(Primary::follow(Arc::downgrade(&primary), primary.changed()));
         Ok(store)
     }
@@ -213,17 +214,17 @@ impl RedisOptions {
     ///
     /// If a URL is none, or no node can be reached, or they deny access or are too old.
     #[cfg(feature = "redis-cluster")]
-    pub async fn connect_cluster(self, nodes: &[&str]) -> Result<RedisStore, RedisConnectError> {
+    pub async fn connect_cluster(self, nodes: &[&str]) -> Result<RedisStore, SetupError> {
         let nodes = nodes.iter().map(|url| self.connection_info(url));
         let nodes = nodes
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| RedisConnectError::url(&error))?;
+            .map_err(|error| no_url(&error, SERVER_URL))?;
         let names: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
-        let at = |failure| RedisConnectError::at(names.join(", "), failure);
+        let at = |failure| unconnected(&names.join(", "), failure);
 
         let client = |retries| {
             let client = self.cluster_client(&nodes, retries);
-            client.map_err(|error| RedisConnectError::url(&error))
+            client.map_err(|error| no_url(&error, SERVER_URL))
         };
         let (once, following) = (client(0)?, client(REDIRECTS)?);
         let connecting = async {

@@ -1,13 +1,13 @@
 //! SQLite's errors, in this library's terms.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::ErrorCode;
 
 use crate::error::{Causes, StoreError};
+use crate::store::SetupError;
 
 /// Says what an error of SQLite's means to whoever asked for a load, a swap or a sweep.
 ///
@@ -26,148 +26,28 @@ pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// Says why a [`SqliteStore`](super::SqliteStore) could not be opened: its message names the file and what to do.
-///
-/// ```
-/// use session_runtime::store::SqliteStore;
-///
-/// let error = SqliteStore::open("/no/such/folder/sessions.db").unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "cannot open `/no/such/folder/sessions.db`: check that its folder exists and that this process may \
-///      read and write both",
-/// );
-/// ```
-pub struct OpenError {
-    path: PathBuf,
-    kind: OpenErrorKind,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+/// Says why the file at `path` could not be opened, and what to do.
+pub(super) fn cannot_open(path: &Path, what: impl fmt::Display) -> SetupError {
+    SetupError::new(format!("cannot open `{}`: {what}", path.display()))
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum OpenErrorKind {
-    InMemory,
-    Url(String),
-    Access,
-    ReadOnly,
-    NotSqlite,
-    Foreign,
-    Newer(i32),
-    Busy,
-    NoWal(String),
-    Thread,
-    Other,
+pub(super) fn no_access(path: &Path, error: io::Error) -> SetupError {
+    cannot_open(path, ACCESS).because(error)
 }
 
-impl OpenError {
-    fn new(path: &Path, kind: OpenErrorKind) -> Self {
-        Self {
-            path: path.to_owned(),
-            kind,
-            source: None,
+const ACCESS: &str = "check that its folder exists and that this process may read and write both";
+
+pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> SetupError {
+    let what = match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => ACCESS,
+        Some(ErrorCode::ReadOnly) => "it may only be read: let this process write to it",
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            "it is no SQLite file, or a damaged one: move it away, or name another file"
         }
-    }
-
-    pub(super) fn in_memory(path: &Path) -> Self {
-        Self::new(path, OpenErrorKind::InMemory)
-    }
-
-    pub(super) fn url(path: &Path, file: String) -> Self {
-        Self::new(path, OpenErrorKind::Url(file))
-    }
-
-    pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> Self {
-        let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => OpenErrorKind::Access,
-            Some(ErrorCode::ReadOnly) => OpenErrorKind::ReadOnly,
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => OpenErrorKind::NotSqlite,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenErrorKind::Busy,
-            _ => OpenErrorKind::Other,
-        };
-        Self {
-            source: Some(error.into()),
-            ..Self::new(path, kind)
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another process has kept it locked: end that one, then try again"
         }
-    }
-
-    pub(super) fn path(path: &Path, error: io::Error) -> Self {
-        Self {
-            source: Some(error.into()),
-            ..Self::new(path, OpenErrorKind::Access)
-        }
-    }
-
-    pub(super) fn thread(path: &Path, error: io::Error) -> Self {
-        Self {
-            source: Some(error.into()),
-            ..Self::new(path, OpenErrorKind::Thread)
-        }
-    }
-
-    pub(super) fn foreign(path: &Path) -> Self {
-        Self::new(path, OpenErrorKind::Foreign)
-    }
-
-    pub(super) fn newer(path: &Path, version: i32) -> Self {
-        Self::new(path, OpenErrorKind::Newer(version))
-    }
-
-    pub(super) fn no_wal(path: &Path, mode: String) -> Self {
-        Self::new(path, OpenErrorKind::NoWal(mode))
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot open `{}`: ", self.path.display())?;
-        match &self.kind {
-            OpenErrorKind::InMemory => {
-                f.write_str("that is in memory: name a file, or use `MemoryStore`")
-            }
-            OpenErrorKind::Url(file) => write!(
-                f,
-                "that is a URL: write the file's path alone, `{file}`; a folder before it makes any name a path"
-            ),
-            OpenErrorKind::Access => f.write_str(
-                "check that its folder exists and that this process may read and write both",
-            ),
-            OpenErrorKind::ReadOnly => {
-                f.write_str("it may only be read: let this process write to it")
-            }
-            OpenErrorKind::NotSqlite => f.write_str(
-                "it is no SQLite file, or a damaged one: move it away, or name another file",
-            ),
-            OpenErrorKind::Foreign => f.write_str(
-                "it holds the data of another program: name a file for the sessions alone",
-            ),
-            OpenErrorKind::Newer(version) => write!(
-                f,
-                "a newer version of this library has written it (schema {version}): use that version, or name another file"
-            ),
-            OpenErrorKind::Busy => {
-                f.write_str("another process has kept it locked: end that one, then try again")
-            }
-            OpenErrorKind::NoWal(mode) => write!(
-                f,
-                "its journal stays in mode `{mode}` where `wal` is needed: put it on a local disk, not on a network drive"
-            ),
-            OpenErrorKind::Thread => {
-                f.write_str("the operating system starts no thread to serve it")
-            }
-            OpenErrorKind::Other => f.write_str("SQLite fails"),
-        }
-    }
-}
-
-impl fmt::Debug for OpenError {
-    /// As `Display`, and what it came from: a `main` that returns it shows this.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Causes(self))
-    }
-}
-
-impl StdError for OpenError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
+        _ => "SQLite fails",
+    };
+    cannot_open(path, what).because(error)
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::Durability;
-use super::error::OpenError;
+use super::error::{self, cannot_open};
 use super::table::SCHEMA;
+use crate::store::SetupError;
 
 /// How many connections read.
 const READERS: usize = 2;
@@ -45,16 +46,16 @@ pub(super) fn open(
     path: &Path,
     durability: Durability,
     max_bytes: Option<u64>,
-) -> Result<File, OpenError> {
+) -> Result<File, SetupError> {
     refuse_other_names(path)?;
     // Made absolute, so that SQLite finds no meaning of its own in it, as in `:memory:`.
-    let path = std::path::absolute(path).map_err(|error| OpenError::path(path, error))?;
-    make(&path).map_err(|error| OpenError::path(&path, error))?;
+    let path = std::path::absolute(path).map_err(|error| error::no_access(path, error))?;
+    make(&path).map_err(|error| error::no_access(&path, error))?;
     let writer = open_writer(&path, durability, max_bytes)?;
     let readers = (0..READERS)
         .map(|_| connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
         .collect::<Result<_, _>>()
-        .map_err(|error| OpenError::sqlite(&path, error))?;
+        .map_err(|error| error::sqlite(&path, error))?;
     Ok(File {
         path,
         writer,
@@ -63,7 +64,7 @@ pub(super) fn open(
 }
 
 /// Refuses what names a database to SQLite or to `sqlx` and is no path: a file of that name would be made.
-fn refuse_other_names(path: &Path) -> Result<(), OpenError> {
+fn refuse_other_names(path: &Path) -> Result<(), SetupError> {
     let name = path.to_str().unwrap_or_default();
     let url = ["sqlite:", "sqlite3:", "file:"];
     let rest = url.iter().find_map(|scheme| name.strip_prefix(scheme));
@@ -74,9 +75,12 @@ fn refuse_other_names(path: &Path) -> Result<(), OpenError> {
     let file = file.strip_prefix("//").unwrap_or(file);
     Err(
         if file == ":memory:" || parameters.contains("mode=memory") {
-            OpenError::in_memory(path)
+            cannot_open(path, "that is in memory: name a file, or use `MemoryStore`")
         } else {
-            OpenError::url(path, file.to_owned())
+            let instead = format_args!(
+                "that is a URL: write the file's path alone, `{file}`; a folder before it makes any name a path"
+            );
+            cannot_open(path, instead)
         },
     )
 }
@@ -97,8 +101,8 @@ fn open_writer(
     path: &Path,
     durability: Durability,
     max_bytes: Option<u64>,
-) -> Result<Connection, OpenError> {
-    let sqlite = |error| OpenError::sqlite(path, error);
+) -> Result<Connection, SetupError> {
+    let sqlite = |error| error::sqlite(path, error);
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sqlite)?;
     // Before anything is written: it may be someone else's.
     identify(&connection, path)?;
@@ -107,7 +111,12 @@ fn open_writer(
         .map_err(sqlite)?;
     let mode = write_ahead(&connection).map_err(sqlite)?;
     if mode != "wal" {
-        return Err(OpenError::no_wal(path, mode));
+        return Err(cannot_open(
+            path,
+            format_args!(
+                "its journal stays in mode `{mode}` where `wal` is needed: put it on a local disk, not on a network drive"
+            ),
+        ));
     }
     configure(&connection, durability, max_bytes).map_err(sqlite)?;
     create(&mut connection, path)?;
@@ -129,7 +138,7 @@ fn wait(tried: i32) -> bool {
 }
 
 /// Returns `true` if the file has its tables already. If it is not ours, that is an error.
-fn identify(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
+fn identify(connection: &Connection, path: &Path) -> Result<bool, SetupError> {
     let read = || {
         let application: i32 =
             connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -141,11 +150,19 @@ fn identify(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
         )?;
         Ok((application, version, empty))
     };
-    match read().map_err(|error| OpenError::sqlite(path, error))? {
+    match read().map_err(|error| error::sqlite(path, error))? {
         (APPLICATION, VERSION, _) => Ok(true),
-        (APPLICATION, version, _) if version > VERSION => Err(OpenError::newer(path, version)),
+        (APPLICATION, version, _) if version > VERSION => Err(cannot_open(
+            path,
+            format_args!(
+                "a newer version of this library has written it (schema {version}): use that version, or name another file"
+            ),
+        )),
         (0, 0, true) => Ok(false),
-        _ => Err(OpenError::foreign(path)),
+        _ => Err(cannot_open(
+            path,
+            "it holds the data of another program: name a file for the sessions alone",
+        )),
     }
 }
 
@@ -186,8 +203,8 @@ fn configure(
 }
 
 /// Makes the tables, unless they are there: another process may just have made them.
-fn create(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let sqlite = |error| OpenError::sqlite(path, error);
+fn create(connection: &mut Connection, path: &Path) -> Result<(), SetupError> {
+    let sqlite = |error| error::sqlite(path, error);
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(sqlite)?;
