@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
+#[repr(Rust, packed(4))] // an expiry, which may be absent, takes 12 bytes then, and not 16: each slot in memory has one
 pub struct Timestamp(i64);
 
 impl Timestamp {

@@ -486,7 +486,7 @@ impl<'a> Reader<'a> {
             self.take(row.length)?;
             self.frame.slice(start..self.at)
         };
-        let (expiry, signature) = (row.expiry, row.signature);
+        let (expiry, signature) = (row.expiry, Some(row.signature));
         Ok(Arc::new(Slot::stored(row.name, payload, expiry, signature)))
     }
 

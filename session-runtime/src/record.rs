@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::mem;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -155,12 +155,13 @@ impl From<Option<Timestamp>> for Expiry {
 /// let slot = Slot::new("cart", r#"{"apple":2}"#, None);
 /// assert_eq!(slot.payload().as_ref(), br#"{"apple":2}"#);
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Slot {
     name: FieldName,
     payload: Bytes,
     expiry: Expiry,
-    signature: Signature,
+    /// Taken of the payload when a store asks for it, if it is not given.
+    signature: OnceLock<Signature>,
 }
 
 impl Slot {
@@ -170,9 +171,7 @@ impl Slot {
         payload: impl Into<Bytes>,
         expires: Option<Timestamp>,
     ) -> Self {
-        let payload = payload.into();
-        let signature = Signature::of(&payload);
-        Self::signed(name, payload, expires, signature)
+        Self::stored(name.into(), payload.into(), expires.into(), None)
     }
 
     /// Makes a slot as a store kept it, signature included.
@@ -182,21 +181,22 @@ impl Slot {
         expires: Option<Timestamp>,
         signature: Signature,
     ) -> Self {
+        let signature = Some(signature);
         Self::stored(name.into(), payload.into(), expires.into(), signature)
     }
 
-    /// The same, with an expiry that may have been asked for.
+    /// The same, with an expiry that may have been asked for. Without a signature it is signed by its payload.
     pub(crate) fn stored(
         name: FieldName,
         payload: Bytes,
         expiry: Expiry,
-        signature: Signature,
+        signature: Option<Signature>,
     ) -> Self {
         Self {
             name,
             payload,
             expiry,
-            signature,
+            signature: signature.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
 
@@ -244,7 +244,15 @@ impl Slot {
 
     /// Returns what the value is recognised by.
     pub fn signature(&self) -> Signature {
-        self.signature
+        *self.signature.get_or_init(|| Signature::of(&self.payload))
+    }
+
+    /// Returns `true` if both have the same value: equal bytes, and of those that are told apart, the same writing of them.
+    pub(crate) fn has_value_of(&self, other: &Self) -> bool {
+        let (one, two) = (&self.payload, &other.payload);
+        let is_shared = one.as_ptr() == two.as_ptr() && one.len() == two.len();
+        let is_given = self.signature.get().or(other.signature.get()).is_some();
+        (is_shared || one == two) && (!is_given || self.signature() == other.signature())
     }
 
     /// Returns `true` if it is there for a reader at `now`: at `t ≥ expiry` it is not.
@@ -257,6 +265,14 @@ impl Slot {
         self.name.as_str().len() + self.payload.len()
     }
 }
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.expiry == other.expiry && self.has_value_of(other)
+    }
+}
+
+impl Eq for Slot {}
 
 impl fmt::Debug for Slot {
     /// Writes the name, the size and the expiry; never the value.

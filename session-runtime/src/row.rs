@@ -354,11 +354,7 @@ impl<T> Row<T> {
     }
 
     fn named_slot(&self, name: FieldName, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
-        let signature = if self.flash {
-            Signature::unique(rand::random())
-        } else {
-            Signature::of(&payload)
-        };
+        let signature = self.flash.then(|| Signature::unique(rand::random()));
         Arc::new(Slot::stored(name, payload, expiry, signature))
     }
 }

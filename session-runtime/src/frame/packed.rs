@@ -45,9 +45,8 @@ pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usi
     };
     let removed = old.iter().filter(|slot| find(&new, slot).is_none());
     let removed = removed.map(|slot| slot.name()).collect();
-    let is_same = |slot: &&&'a Arc<Slot>| {
-        find(&old, slot).is_some_and(|old| old.signature() == slot.signature())
-    };
+    let is_same =
+        |slot: &&&'a Arc<Slot>| find(&old, slot).is_some_and(|old| old.has_value_of(slot));
     let written = new.iter().filter(|slot| !is_same(slot)).copied().collect();
     Delta {
         head,

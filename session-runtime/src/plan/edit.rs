@@ -117,7 +117,10 @@ pub(crate) fn stored_under<'r>(
 }
 
 pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
-    a.map(|slot| slot.signature()) == b.map(|slot| slot.signature())
+    match (a, b) {
+        (Some(a), Some(b)) => a.has_value_of(b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 pub(crate) fn same_slot(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {

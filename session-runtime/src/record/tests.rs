@@ -56,6 +56,22 @@ fn a_slot_with_another_expiry_or_name_is_the_same_value() {
 }
 
 #[test]
+fn equal_bytes_are_one_value_unless_a_signature_tells_them_apart() {
+    for payload in ["1", "longer than a signature"] {
+        let signed = |signature| Slot::signed("a", payload, None, signature);
+        let (own, other) = (slot("a", payload), slot("a", payload));
+        let stored = signed(Signature::of(payload.as_bytes()));
+        let unique = [7, 8].map(|n| signed(Signature::unique([n; 16])));
+        assert!(own.has_value_of(&other) && *own == *other);
+        assert!(own.has_value_of(&stored) && stored.has_value_of(&other));
+        assert!(unique.iter().all(|unique| !own.has_value_of(unique)));
+        assert!(!unique[0].has_value_of(&unique[1]) && unique[0] != unique[1]);
+        assert!(unique[0].has_value_of(&unique[0].retimed(Some(NOW))));
+        assert!(!own.has_value_of(&slot("a", "2")));
+    }
+}
+
+#[test]
 fn of_two_slots_of_one_name_the_later_counts() {
     let record = Record::new(NOW, NOW).with_slots([slot("a", "1"), slot("b", "2"), slot("a", "3")]);
     assert_eq!(names(&record), ["a", "b"]);
