@@ -15,7 +15,10 @@ use crate::key::Key;
 use crate::record::{REMEMBERED, Record};
 use crate::store::{Scanned, SetupError, Store, Swapped, Swept};
 
+#[cfg(feature = "redis-cluster")]
+mod cluster;
 mod fault;
+mod info;
 mod link;
 mod options;
 mod primary;
@@ -31,8 +34,8 @@ pub use options::RedisOptions;
 pub(super) use shard::Shard;
 
 use fault::Failure;
-use link::{Asked, Link};
-use script::Form;
+use link::Link;
+use script::{Asked, Form};
 
 /// Records on a Redis or Valkey server: for many machines.
 ///

@@ -263,53 +263,23 @@ mod tests {
     #[cfg(feature = "postgres-tls")]
     #[test]
     fn what_a_url_says_of_tls_means_what_it_means_to_postgresql() {
-        use super::{Check, Tls};
-        use tokio_postgres::config::SslMode;
-        let tls = |check, roots: Option<&str>| Tls {
-            check,
-            roots: roots.map(Into::into),
-        };
-        for (parameters, mode, expected) in [
-            ("", SslMode::Prefer, tls(Check::Nothing, None)),
-            (
-                "?sslmode=disable",
-                SslMode::Disable,
-                tls(Check::Nothing, None),
-            ),
-            (
-                "?sslmode=require",
-                SslMode::Require,
-                tls(Check::Nothing, None),
-            ),
-            (
-                "?sslmode=require&channel_binding=require",
-                SslMode::Require,
-                tls(Check::Nothing, None),
-            ),
-            (
-                "?sslrootcert=%2Fca%20s.pem&sslmode=require",
-                SslMode::Require,
-                tls(Check::Authority, Some("/ca s.pem")),
-            ),
-            (
-                "?sslmode=verify-ca",
-                SslMode::Require,
-                tls(Check::Authority, None),
-            ),
-            (
-                "?sslmode=verify-full&sslrootcert=system",
-                SslMode::Require,
-                tls(Check::Name, None),
-            ),
-            (
-                "?connect_timeout=5&sslmode=verify-full&sslrootcert=/ca.pem",
-                SslMode::Require,
-                tls(Check::Name, Some("/ca.pem")),
-            ),
+        use super::Check::{Authority, Name, Nothing};
+        use super::Tls;
+        use tokio_postgres::config::SslMode::{Disable, Prefer, Require};
+        for (parameters, mode, check, roots) in [
+            ("", Prefer, Nothing, ""),
+            ("sslmode=disable", Disable, Nothing, ""),
+            ("sslmode=require", Require, Nothing, ""),
+            ("sslmode=require&channel_binding=require", Require, Nothing, ""),
+            ("sslrootcert=%2Fa%20b&sslmode=require", Require, Authority, "/a b"),
+            ("sslmode=verify-ca", Require, Authority, ""),
+            ("sslmode=verify-full&sslrootcert=system", Require, Name, ""),
+            ("keepalives=1&sslmode=verify-full&sslrootcert=/ca", Require, Name, "/ca"),
         ] {
-            let database = read(&format!("{SERVER}{parameters}")).expect(parameters);
+            let roots = (!roots.is_empty()).then(|| roots.into());
+            let database = read(&format!("{SERVER}?{parameters}")).expect(parameters);
             assert_eq!(database.config.get_ssl_mode(), mode, "{parameters}");
-            assert_eq!(database.tls, expected, "{parameters}");
+            assert_eq!(database.tls, Tls { check, roots }, "{parameters}");
         }
         for parameters in [
             "sslrootcert=/ca.pem",

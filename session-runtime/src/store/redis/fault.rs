@@ -3,9 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
-use super::sentinel::Unnamed;
 use crate::error::StoreError;
 use crate::store::SetupError;
 
@@ -26,6 +25,27 @@ pub(super) enum Failure {
     Unnamed(Unnamed),
     /// What the sentinels call the primary is a replica: nothing was sent.
     Demoted,
+}
+
+/// Says why no sentinel has named a server.
+#[derive(Clone, Debug)]
+pub(super) enum Unnamed {
+    /// None answers. What one of them failed with.
+    Away(RedisError),
+    /// None lets this client in.
+    Denied(RedisError),
+    /// No service is called so.
+    Unknown,
+}
+
+impl Unnamed {
+    pub(super) fn of(error: RedisError) -> Self {
+        if is_denied(&error) {
+            Self::Denied(error)
+        } else {
+            Self::Away(error)
+        }
+    }
 }
 
 impl From<RedisError> for Failure {
@@ -85,6 +105,16 @@ impl From<Failure> for StoreError {
                 Self::unavailable("what the sentinels call the primary is a replica")
             }
         }
+    }
+}
+
+/// Tells what the server calls an error from an answer. Within one there are none.
+pub(super) async fn extracted(
+    answer: impl Future<Output = RedisResult<Value>>,
+) -> RedisResult<Value> {
+    match answer.await? {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
     }
 }
 
@@ -190,7 +220,7 @@ pub(super) fn unconnected(server: &str, failure: Failure) -> SetupError {
 }
 
 /// Returns `true` if the server does not let this client in, or do this.
-pub(super) fn is_denied(error: &RedisError) -> bool {
+fn is_denied(error: &RedisError) -> bool {
     let denied = ["NOAUTH", "WRONGPASS", "NOPERM"];
     error.kind() == ErrorKind::AuthenticationFailed
         || error.code().is_some_and(|code| denied.contains(&code))

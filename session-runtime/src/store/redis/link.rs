@@ -4,27 +4,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-#[cfg(feature = "redis-cluster")]
-use redis::ConnectionInfo;
 use redis::aio::{
     ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
 };
-#[cfg(feature = "redis-cluster")]
-use redis::cluster_async::ClusterConnection;
-#[cfg(feature = "redis-cluster")]
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Client, Cmd, RedisResult, Value};
+use redis::{Client, Cmd, Value};
 use tokio::time::{Instant, timeout};
 
-use super::fault::Failure;
-use super::primary::Primary;
+#[cfg(feature = "redis-cluster")]
+use super::cluster::Cluster;
+use super::fault::{Failure, extracted};
+use super::primary::{Primary, RENEWAL};
+use super::script::Asked;
 use super::shard::Shard;
 #[cfg(feature = "redis-cluster")]
 use super::topology;
 use crate::error::StoreError;
-
-/// How often a connection may be given up for a new one.
-pub(super) const RENEWAL: Duration = Duration::from_secs(1);
 
 /// How often a read is tried that has failed for a reason which may pass. Reading twice does no harm.
 const READS: u32 = 3;
@@ -40,47 +34,18 @@ pub(super) struct Link {
     patience: Duration,
 }
 
+/// What is at the other end.
 #[derive(Clone)]
-enum To {
+pub(super) enum To {
     Server(Arc<Server>),
     Primary(Arc<Primary>),
     #[cfg(feature = "redis-cluster")]
     Cluster(Arc<Cluster>),
 }
 
-/// How often a server may have run a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    Once,
-    /// The answer may be that to a repeat.
-    #[cfg_attr(
-        not(feature = "redis-cluster"),
-        expect(dead_code, reason = "one server is asked once")
-    )]
-    Repeatedly,
-}
-
 impl Link {
-    pub(super) fn to_server(server: Server, patience: Duration) -> Self {
-        Self {
-            to: To::Server(Arc::new(server)),
-            patience,
-        }
-    }
-
-    pub(super) fn to_primary(primary: Arc<Primary>, patience: Duration) -> Self {
-        Self {
-            to: To::Primary(primary),
-            patience,
-        }
-    }
-
-    #[cfg(feature = "redis-cluster")]
-    pub(super) fn to_cluster(cluster: Cluster, patience: Duration) -> Self {
-        Self {
-            to: To::Cluster(Arc::new(cluster)),
-            patience,
-        }
+    pub(super) fn new(to: To, patience: Duration) -> Self {
+        Self { to, patience }
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -230,16 +195,6 @@ impl Link {
     }
 }
 
-/// Tells what the server calls an error from an answer. Within one there are none.
-pub(super) async fn extracted(
-    answer: impl Future<Output = RedisResult<Value>>,
-) -> RedisResult<Value> {
-    match answer.await? {
-        Value::ServerError(error) => Err(error.into()),
-        value => Ok(value),
-    }
-}
-
 impl fmt::Debug for Link {
     /// Writes the address at most; never what it was opened with.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,74 +208,6 @@ impl fmt::Debug for Link {
             To::Cluster(_) => f.write_str("a Cluster"),
         }
     }
-}
-
-/// A Cluster.
-#[cfg(feature = "redis-cluster")]
-pub(super) struct Cluster {
-    /// How to be let in by a node. `None` if the connections are the app's own.
-    pub(super) info: Option<ConnectionInfo>,
-    /// Asks once. `None` if the connections are the app's own.
-    pub(super) once: Option<ClusterConnection>,
-    /// Goes after slots that move, and repeats a command whose connection has broken, though it may have been run.
-    pub(super) following: ClusterConnection,
-}
-
-#[cfg(feature = "redis-cluster")]
-impl Cluster {
-    async fn shards(&self) -> RedisResult<Vec<Shard>> {
-        let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
-        let mut following = self.following.clone();
-        let view = following.route_command(topology::ask(), any);
-        self.read(extracted(view).await?)
-    }
-
-    fn read(&self, view: Value) -> RedisResult<Vec<Shard>> {
-        match &self.info {
-            Some(info) => topology::read(view, info),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
-        extracted(self.following.clone().req_packed_command(command)).await
-    }
-
-    /// Asks the primary that has a slot.
-    async fn ask_at(&self, command: &Cmd, slot: u16) -> RedisResult<Value> {
-        use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-        let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
-        let mut connection = self.following.clone();
-        let route = RoutingInfo::SingleNode(node);
-        extracted(connection.route_command(command.clone(), route)).await
-    }
-
-    /// Asks repeatedly only if a node has said that it did nothing.
-    async fn ask_once(&self, command: &Cmd) -> RedisResult<(Value, Asked)> {
-        if let Some(mut once) = self.once.clone() {
-            let answer = extracted(once.req_packed_command(command)).await;
-            if !answer.as_ref().is_err_and(was_refused) {
-                return answer.map(|value| (value, Asked::Once));
-            }
-        }
-        let value = self.ask(command).await?;
-        Ok((value, Asked::Repeatedly))
-    }
-}
-
-/// Returns `true` if a node has refused the command for a reason that another one, or a moment, may mend.
-#[cfg(feature = "redis-cluster")]
-fn was_refused(error: &redis::RedisError) -> bool {
-    use redis::ServerErrorKind::{
-        Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain,
-    };
-    let redis::ErrorKind::Server(kind) = error.kind() else {
-        return false;
-    };
-    matches!(
-        kind,
-        Ask | BusyLoading | ClusterDown | MasterDown | Moved | ReadOnly | TryAgain
-    )
 }
 
 /// A server, or the primary among several that share an address.

@@ -15,10 +15,12 @@ use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
 use super::RedisStore;
-use super::fault::{Failure, SENTINEL_URL, SERVER_URL, no_url, unconnected};
 #[cfg(feature = "redis-cluster")]
-use super::link::Cluster;
-use super::link::{Link, Server};
+use super::cluster::Cluster;
+use super::fault::{Failure, SENTINEL_URL, SERVER_URL, no_url, unconnected};
+#[cfg(feature = "redis-tls")]
+use super::info::has_tls;
+use super::link::{Link, Server, To};
 use super::primary::Primary;
 use super::sentinel::{SentinelUrl, Sentinels};
 use crate::store::SetupError;
@@ -157,8 +159,11 @@ impl RedisOptions {
         let settings = settings(self.patience);
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), settings.clone())
             .map_err(|error| at(Failure::Redis(error)))?;
-        let link = Link::to_server(Server::new(manager, Some(client), settings), self.patience);
-        self.store(link).prepared().await.map_err(at)
+        let server = Server::new(manager, Some(client), settings);
+        self.store(To::Server(Arc::new(server)))
+            .prepared()
+            .await
+            .map_err(at)
     }
 
     async fn connect_sentinels(self, url: SentinelUrl) -> Result<RedisStore, SetupError> {
@@ -169,8 +174,8 @@ impl RedisOptions {
         let primary = self.connection_info(&url.primary).map_err(fault)?;
         let primary = Arc::new(Primary::new(sentinels, primary, self.patience));
 
-        let link = Link::to_primary(Arc::clone(&primary), self.patience);
-        let store = self.store(link).prepared().await;
+        let store = self.store(To::Primary(Arc::clone(&primary)));
+        let store = store.prepared().await;
         let store = store.map_err(|failure| unconnected(&primary.address(), failure))?;
         tokio::spawn(Primary::follow(Arc::downgrade(&primary), primary.changed()));
         Ok(store)
@@ -192,8 +197,7 @@ impl RedisOptions {
     /// ```
     pub fn over(self, manager: ConnectionManager) -> RedisStore {
         let server = Server::new(manager, None, ConnectionManagerConfig::new());
-        let link = Link::to_server(server, self.patience);
-        self.store(link)
+        self.store(To::Server(Arc::new(server)))
     }
 
     /// Connects to a Cluster, of which one node or several are named. Each node gets two connections: over one a swap is
@@ -238,8 +242,10 @@ impl RedisOptions {
             Ok(cluster) => cluster.map_err(|error| at(Failure::Redis(error)))?,
             Err(_) => return Err(at(Failure::TimedOut)),
         };
-        let link = Link::to_cluster(cluster, self.patience);
-        self.store(link).prepared().await.map_err(at)
+        self.store(To::Cluster(Arc::new(cluster)))
+            .prepared()
+            .await
+            .map_err(at)
     }
 
     /// Uses a connection to a Cluster that the app has already.
@@ -265,8 +271,7 @@ impl RedisOptions {
             once: None,
             following,
         };
-        let link = Link::to_cluster(cluster, self.patience);
-        self.store(link)
+        self.store(To::Cluster(Arc::new(cluster)))
     }
 
     #[cfg(feature = "redis-cluster")]
@@ -322,17 +327,12 @@ impl RedisOptions {
         }
     }
 
-    fn store(self, link: Link) -> RedisStore {
+    fn store(self, to: To) -> RedisStore {
         RedisStore {
-            link,
+            link: Link::new(to, self.patience),
             prefix: self.prefix.into(),
         }
     }
-}
-
-#[cfg(feature = "redis-tls")]
-fn has_tls(info: &ConnectionInfo) -> bool {
-    matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
 }
 
 fn tcp_settings() -> TcpSettings {

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ProtocolVersion, PushInfo, PushKind,
-    RedisError, Value, cmd,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, PushInfo, PushKind, RedisError, Value, cmd,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use super::fault::Failure;
-use super::link::{RENEWAL, extracted};
-use super::sentinel::{self, Sentinels};
+use super::fault::{Failure, extracted};
+use super::info::{at, has_pushes};
+use super::sentinel::Sentinels;
 
 /// How often the sentinels are asked whether the primary is still the one that is connected to. They also tell of it by
+/// How often a connection may be given up for a new one.
+pub(super) const RENEWAL: Duration = Duration::from_secs(1);
+
 /// themselves, as long as nothing is lost.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -68,7 +70,7 @@ impl Primary {
     /// Returns what another connection to it is made with.
     pub(super) async fn info(self: &Arc<Self>) -> Result<ConnectionInfo, Failure> {
         let (host, port) = self.connected().await?.address;
-        Ok(sentinel::at(&self.info, host, port))
+        Ok(at(&self.info, host, port))
     }
 
     /// Sends a command once, and waits for its answer.
@@ -145,7 +147,7 @@ impl Primary {
             state.connections += 1;
             state.connections
         };
-        let info = sentinel::at(&self.info, address.0.clone(), address.1);
+        let info = at(&self.info, address.0.clone(), address.1);
         let connecting = async {
             let client = Client::open(info)?;
             let settings = self.settings(number);
@@ -254,9 +256,4 @@ fn is_primary(role: &Value) -> bool {
         Some(Value::SimpleString(role)) => role == "master",
         _ => false,
     }
-}
-
-/// Returns `true` if such a server can tell something without being asked.
-pub(super) fn has_pushes(info: &ConnectionInfo) -> bool {
-    info.redis_settings().protocol() == ProtocolVersion::RESP3
 }

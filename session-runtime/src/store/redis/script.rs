@@ -23,6 +23,18 @@ pub(super) enum Form {
     Text,
 }
 
+/// How often a server may have run a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Once,
+    /// The answer may be that to a repeat.
+    #[cfg_attr(
+        not(feature = "redis-cluster"),
+        expect(dead_code, reason = "one server is asked once")
+    )]
+    Repeatedly,
+}
+
 /// Begins the call of the script, still without its keys.
 pub(super) fn call(relieves: bool, form: Form) -> Cmd {
     let which = usize::from(relieves);

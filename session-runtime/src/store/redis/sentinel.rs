@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, PushKind, RedisError,
-    RedisResult, cmd,
+    AsyncConnectionConfig, Client, ConnectionInfo, PushKind, RedisResult, cmd,
 };
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::fault::{Failure, is_denied};
-use super::primary::has_pushes;
+use super::fault::{Failure, Unnamed};
+use super::info::has_pushes;
 
 /// Where a sentinel listens if its address names no port.
 const PORT: &str = "26379";
@@ -107,17 +106,6 @@ struct Named {
 struct Newest {
     named: Named,
     since: Instant,
-}
-
-/// Says why no sentinel has named a server.
-#[derive(Clone, Debug)]
-pub(super) enum Unnamed {
-    /// None answers. What one of them failed with.
-    Away(RedisError),
-    /// None lets this client in.
-    Denied(RedisError),
-    /// No service is called so.
-    Unknown,
 }
 
 impl Sentinels {
@@ -212,16 +200,6 @@ impl fmt::Display for Sentinels {
     }
 }
 
-impl Unnamed {
-    fn of(error: RedisError) -> Self {
-        if is_denied(&error) {
-            Self::Denied(error)
-        } else {
-            Self::Away(error)
-        }
-    }
-}
-
 struct Sentinel {
     client: Client,
     settings: AsyncConnectionConfig,
@@ -312,24 +290,6 @@ async fn named(
         host,
         port,
     }))
-}
-
-/// Returns where else the same kind of server is.
-pub(super) fn at(info: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
-    let addr = match info.addr().clone() {
-        ConnectionAddr::TcpTls {
-            insecure,
-            tls_params,
-            ..
-        } => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure,
-            tls_params,
-        },
-        _ => ConnectionAddr::Tcp(host, port),
-    };
-    info.clone().set_addr(addr)
 }
 
 #[cfg(test)]

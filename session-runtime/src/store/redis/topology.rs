@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use redis::{
-    Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, RedisError, RedisResult, Value,
-    cmd, from_redis_value,
+    Cmd, ConnectionInfo, ErrorKind, FromRedisValue, RedisError, RedisResult, Value, cmd,
+    from_redis_value,
 };
 
-use super::sentinel::at;
+use super::info::{at, has_tls};
 use super::shard::Shard;
 
 /// Builds the question, which each node answers as it sees the others.
@@ -58,8 +58,7 @@ fn primary(
     if role.as_deref() != Some("master") || health.as_deref() == Some("fail") {
         return Ok(None);
     }
-    let has_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-    let port = take(&mut node, if has_tls { "tls-port" } else { "port" })?;
+    let port = take(&mut node, if has_tls(info) { "tls-port" } else { "port" })?;
     // Where the node does not say how it is reached, its address.
     let endpoint: Option<String> = take(&mut node, "endpoint")?;
     let endpoint = endpoint.filter(|endpoint| !["", "?"].contains(&endpoint.as_str()));
