@@ -8,14 +8,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::error::{Error, StoreError};
+use crate::error::Error;
 use crate::health::Call;
 use crate::key::Key;
 use crate::observe;
 use crate::plan::Plan;
 use crate::queue::{Turn, jittered};
 use crate::record::Record;
-use crate::store::{Answer, Scanned, Swapped};
+use crate::store::{Answer, Scanned, StoreError, Swapped};
 
 #[cfg(all(test, feature = "memory", feature = "cookie", feature = "testing"))]
 mod tests;

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use std::io;
 use std::sync::Arc;
 
 use axum_core::response::{IntoResponse, Response};
@@ -44,6 +42,8 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: Kind,
     source: Option<Cause>,
+    /// Set if it is of an outage, of which the log tells already.
+    is_known: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -139,7 +139,36 @@ fn short_name(name: &str) -> &str {
 
 impl Error {
     fn new(kind: Kind, source: Option<Cause>) -> Self {
-        Self(Arc::new(Inner { kind, source }))
+        let is_known = false;
+        Self(Arc::new(Inner {
+            kind,
+            source,
+            is_known,
+        }))
+    }
+
+    /// Makes an error of what the store has answered.
+    fn of_store(kind: Kind, source: Cause, is_known: bool) -> Self {
+        let source = Some(source);
+        Self(Arc::new(Inner {
+            kind,
+            source,
+            is_known,
+        }))
+    }
+
+    /// Makes an error of a store that is away, of which the log tells already, or that cannot do what it is asked.
+    pub(crate) fn unavailable(source: Cause, is_away: bool) -> Self {
+        Self::of_store(Kind::Unavailable, source, is_away)
+    }
+
+    /// Makes an error of a store that has not answered, of which the log tells already.
+    pub(crate) fn unanswered(source: Cause) -> Self {
+        Self::of_store(Kind::Timeout, source, true)
+    }
+
+    pub(crate) fn full(source: Cause) -> Self {
+        Self::of_store(Kind::Full, source, false)
     }
 
     pub(crate) fn missing_layer() -> Self {
@@ -261,7 +290,7 @@ impl Error {
 
     /// The task that committed is gone: it panicked, or the runtime is shutting down.
     pub(crate) fn lost(task: tokio::task::JoinError) -> Self {
-        Self::new(Kind::Unavailable, Some(Box::new(task)))
+        Self::unavailable(Box::new(task), false)
     }
 
     /// Returns `true` if the store cannot be reached, did not answer in time, or is full, or if a conflict could not be
@@ -365,13 +394,6 @@ impl Error {
             _ => "unavailable",
         }
     }
-
-    /// Returns `true` if it is of an outage, of which the log tells already.
-    fn is_known(&self) -> bool {
-        let source = self.0.source.as_ref();
-        let store = source.and_then(|source| source.downcast_ref::<StoreError>());
-        store.is_some_and(StoreError::is_away)
-    }
 }
 
 impl fmt::Display for Error {
@@ -435,20 +457,6 @@ impl StdError for Error {
     }
 }
 
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        let kind = match error.kind {
-            StoreErrorKind::Unavailable
-            | StoreErrorKind::Refused
-            | StoreErrorKind::Contended
-            | StoreErrorKind::Broken => Kind::Unavailable,
-            StoreErrorKind::Timeout => Kind::Timeout,
-            StoreErrorKind::Full => Kind::Full,
-        };
-        Self::new(kind, Some(Box::new(error)))
-    }
-}
-
 impl IntoResponse for Error {
     /// Returns what the client is told, and logs the cause.
     fn into_response(self) -> Response {
@@ -457,7 +465,7 @@ impl IntoResponse for Error {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             observe::unavailable(self.label());
         }
-        if self.is_known() {
+        if self.0.is_known {
             tracing::debug!(%error, status = status.as_u16(), "session error");
         } else if status.is_server_error() {
             tracing::error!(%error, status = status.as_u16(), "session error");
@@ -486,152 +494,6 @@ impl fmt::Display for Causes<'_> {
             source = error.source();
         }
         Ok(())
-    }
-}
-
-/// Says why a store could not do what was asked.
-///
-/// ```
-/// use session_runtime::store::StoreError;
-///
-/// let error = StoreError::unavailable("connection refused");
-/// assert!(error.is_transient());
-/// assert_eq!(error.to_string(), "the store cannot be reached");
-/// ```
-#[derive(Debug)]
-pub struct StoreError {
-    kind: StoreErrorKind,
-    source: Option<Cause>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StoreErrorKind {
-    Unavailable,
-    Refused,
-    Contended,
-    Timeout,
-    Full,
-    Broken,
-}
-
-impl StoreError {
-    /// Says that the store cannot be reached, or the connection broke. It is not known whether a swap happened; the same
-    /// is asked again.
-    pub fn unavailable(source: impl Into<Cause>) -> Self {
-        Self {
-            kind: StoreErrorKind::Unavailable,
-            source: Some(source.into()),
-        }
-    }
-
-    /// Says that there is no connection to be had, since nobody listens there: nothing was asked, so nothing was written.
-    /// The client is told at once.
-    pub fn refused(source: impl Into<Cause>) -> Self {
-        Self {
-            kind: StoreErrorKind::Refused,
-            source: Some(source.into()),
-        }
-    }
-
-    /// Says that the store did not answer in time. It is not known whether a swap happened; the same is asked again.
-    pub fn timeout() -> Self {
-        Self {
-            kind: StoreErrorKind::Timeout,
-            source: None,
-        }
-    }
-
-    /// Says that others were in the way, a deadlock for instance. Nothing was written, and the same may be asked again.
-    pub fn contended(source: impl Into<Cause>) -> Self {
-        Self {
-            kind: StoreErrorKind::Contended,
-            source: Some(source.into()),
-        }
-    }
-
-    /// Says that there is no room. Nothing was written; trying again at once will not help.
-    pub fn full(source: impl Into<Cause>) -> Self {
-        Self {
-            kind: StoreErrorKind::Full,
-            source: Some(source.into()),
-        }
-    }
-
-    /// Says what no repeat will mend, such as a table that does not exist or a record that cannot be
-    /// read. Nothing was written.
-    pub fn broken(source: impl Into<Cause>) -> Self {
-        Self {
-            kind: StoreErrorKind::Broken,
-            source: Some(source.into()),
-        }
-    }
-
-    /// Returns `true` if the same call may succeed if it is made again soon.
-    pub fn is_transient(&self) -> bool {
-        self.is_away() || self.kind == StoreErrorKind::Contended
-    }
-
-    /// Returns `true` if it is not known whether the swap happened that ended so.
-    pub fn is_unknown(&self) -> bool {
-        matches!(
-            self.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::Timeout
-        )
-    }
-
-    /// Returns `true` if no connection was to be had.
-    pub fn is_refused(&self) -> bool {
-        self.kind == StoreErrorKind::Refused
-    }
-
-    /// Returns `true` if the store does not answer, whatever it is asked.
-    pub(crate) fn is_away(&self) -> bool {
-        self.is_unknown() || self.is_refused()
-    }
-
-    /// Returns what it is counted as.
-    pub(crate) fn label(&self) -> &'static str {
-        match self.kind {
-            StoreErrorKind::Unavailable => "unavailable",
-            StoreErrorKind::Refused => "refused",
-            StoreErrorKind::Contended => "contended",
-            StoreErrorKind::Timeout => "timeout",
-            StoreErrorKind::Full => "full",
-            StoreErrorKind::Broken => "broken",
-        }
-    }
-
-    /// Returns `true` if the store had no room.
-    pub fn is_full(&self) -> bool {
-        self.kind == StoreErrorKind::Full
-    }
-}
-
-/// Returns `true` if nobody listens there, at an address or a socket.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(crate) fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-    )
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            StoreErrorKind::Unavailable => "the store cannot be reached",
-            StoreErrorKind::Refused => "the store takes no connections",
-            StoreErrorKind::Contended => "others were in the way in the store",
-            StoreErrorKind::Timeout => "the store did not answer in time",
-            StoreErrorKind::Full => "the store has no room",
-            StoreErrorKind::Broken => "the store cannot do this",
-        })
-    }
-}
-
-impl StdError for StoreError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
     }
 }
 

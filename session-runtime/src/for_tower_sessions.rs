@@ -11,12 +11,12 @@ use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::error::{Causes, StoreError};
+use crate::error::Causes;
 use crate::key::{Key, Selector};
 use crate::record::{Ended, Record, Slot};
 use crate::secret::{Opens, SecretHash, Secrets};
 use crate::store::tower_sessions::{Data, date, timestamp};
-use crate::store::{Store, Swapped};
+use crate::store::{Store, StoreError, Swapped};
 
 /// How long a store may take, if nothing else is said: as long as for the layer.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -23,7 +23,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::error::StoreError;
 use crate::key::UserId;
 use crate::record::{Ended, Expiry, FieldName, Head, Record, Slot, Until, Version};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
@@ -92,7 +91,7 @@ impl Record {
     ///
     /// If it is something else, or of a newer format. Whatever the bytes, it neither panics nor sets aside more than a
     /// small multiple of their number.
-    pub fn from_bytes(bytes: &Bytes) -> Result<Self, StoreError> {
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self, FrameError> {
         unpack(bytes, |_| None)
     }
 }
@@ -265,16 +264,16 @@ fn put_length(frame: &mut Vec<u8>, mut length: usize) {
 pub(crate) fn unpack(
     head: &Bytes,
     beside: impl FnMut(&str) -> Option<Bytes>,
-) -> Result<Record, StoreError> {
+) -> Result<Record, FrameError> {
     let mut reader = Reader { frame: head, at: 0 };
-    reader.record(beside).map_err(StoreError::broken)
+    reader.record(beside).map_err(FrameError)
 }
 
 /// Reads all of a record but its slots: what its head says of it, whatever stands beside it.
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-pub(crate) fn unpack_head(head: &Bytes) -> Result<Record, StoreError> {
+pub(crate) fn unpack_head(head: &Bytes) -> Result<Record, FrameError> {
     let mut reader = Reader { frame: head, at: 0 };
-    reader.facts().map_err(StoreError::broken)
+    reader.facts().map_err(FrameError)
 }
 
 /// A place in a frame, up to which it has been read.
@@ -550,7 +549,34 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Why bytes are no record. It never quotes them.
+/// Says why bytes are no stored record. It never quotes them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FrameError(Fault);
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.0 {
+            Fault::Format(format) => {
+                return write!(
+                    f,
+                    "a stored record has format {format}, and this version of the library reads {FORMAT}"
+                );
+            }
+            Fault::State(code) => return write!(f, "a stored record has the unknown state {code}"),
+            Fault::Flag => "has flags that mean nothing",
+            Fault::Text => "has a text that is not UTF-8",
+            Fault::Length => "has an impossible length",
+            Fault::Order => "has its slots out of order",
+            Fault::Short => "is cut short",
+            Fault::Surplus => "goes on after its end",
+            Fault::Beside => "lacks a value that stands beside it",
+        };
+        write!(f, "a stored record {what}")
+    }
+}
+
+impl std::error::Error for FrameError {}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
     Format(u8),
@@ -563,30 +589,6 @@ enum Fault {
     Surplus,
     Beside,
 }
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self {
-            Self::Format(format) => {
-                return write!(
-                    f,
-                    "a stored record has format {format}, and this version of the library reads {FORMAT}"
-                );
-            }
-            Self::State(code) => return write!(f, "a stored record has the unknown state {code}"),
-            Self::Flag => "has flags that mean nothing",
-            Self::Text => "has a text that is not UTF-8",
-            Self::Length => "has an impossible length",
-            Self::Order => "has its slots out of order",
-            Self::Short => "is cut short",
-            Self::Surplus => "goes on after its end",
-            Self::Beside => "lacks a value that stands beside it",
-        };
-        write!(f, "a stored record {what}")
-    }
-}
-
-impl std::error::Error for Fault {}
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::error::{Causes, StoreError};
+use crate::error::Causes;
 use crate::observe;
+use crate::store::StoreError;
 
 /// One store, as seen by the layers that have it.
 pub(crate) struct Health {

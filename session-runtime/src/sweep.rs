@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
-use crate::error::{Causes, StoreError};
+use crate::error::Causes;
 use crate::event::{EventKind, EventSink};
 use crate::health::{Call, Health};
 use crate::record::Ended;
-use crate::store::{AnyStore, Swept};
+use crate::store::{AnyStore, StoreError, Swept};
 use crate::traffic::{Total, Traffic, Written};
 
 /// The smallest batch: so many records go in one call at least.

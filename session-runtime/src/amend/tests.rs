@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use super::{Amended, Failure, Freshness, amend, create, load};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::error::StoreError;
 use crate::id::SessionId;
 use crate::key::{Key, UserId};
 use crate::login::Login;
@@ -32,7 +31,7 @@ use crate::record::{Ended, Record, Slot};
 use crate::revoke::OfUser;
 use crate::row::{Row, RowOf};
 use crate::secret::{Opens, Secrets};
-use crate::store::{KEPT_AFTER_EXPIRY, MemoryStore, Store, Swapped, Swept};
+use crate::store::{KEPT_AFTER_EXPIRY, MemoryStore, Store, StoreError, Swapped, Swept};
 use crate::testing::TestClock;
 use crate::transport::CookieTransport;
 

@@ -14,6 +14,7 @@ use crate::key::UserId;
 use crate::record::{Ended, Head, Record, Slot, Version, arbitrary};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
+use crate::store::StoreError;
 
 /// The rooms that stores pack into, some that none has, and all that there is.
 const ROOMS: [usize; 7] = [0, 1, 100, 256, 700, 2_048, usize::MAX];
@@ -205,7 +206,7 @@ fn a_newer_format_is_refused_by_its_number() {
     let mut frame = golden_frame();
     frame[0] = FORMAT + 1;
     assert_eq!(read(&frame), Err(Fault::Format(2)));
-    let error = Record::from_bytes(&frame.into()).unwrap_err();
+    let error = StoreError::from(Record::from_bytes(&frame.into()).unwrap_err());
     let said = Causes(&error).to_string();
     let expected = "a stored record has format 2, and this version of the library reads 1";
     assert!(said.ends_with(expected), "{said}");

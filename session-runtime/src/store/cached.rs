@@ -5,11 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store::redis::RedisStore;
-use crate::store::{Scanned, SetupError, Store, Swapped, Swept};
+use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, Swept};
 
 mod near;
 mod watch;

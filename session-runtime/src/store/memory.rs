@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::error::StoreError;
 use crate::key::{Key, Selector};
 use crate::record::Record;
-use crate::store::{AtOnce, Scanned, Store, Swapped, SweepGuard, Swept};
+use crate::store::{AtOnce, Scanned, Store, StoreError, Swapped, SweepGuard, Swept};
 
 mod shard;
 

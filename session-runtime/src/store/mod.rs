@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "redis")]
 mod cached;
+mod error;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "mysql")]
@@ -41,6 +42,7 @@ mod users;
 
 #[cfg(feature = "redis")]
 pub use cached::CachedStore;
+pub use error::StoreError;
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
 #[cfg(feature = "mysql")]
@@ -64,7 +66,7 @@ pub use tower_sessions::TowerSessionsStore;
 pub use users::UserStore;
 pub(crate) use users::WithUsers;
 
-pub use crate::error::StoreError;
+pub use crate::frame::FrameError;
 pub use crate::record::{FieldName, Record, Slot, Version};
 pub use crate::signature::Signature;
 

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Timestamp;
-use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store::names::Names;
 use crate::store::rows;
 use crate::store::tries::{self, Fault};
-use crate::store::{Scanned, SetupError, Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, SweepGuard, Swept};
 
 mod fault;
 mod link;

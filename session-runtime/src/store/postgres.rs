@@ -8,13 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::error::StoreError;
 use crate::key::{self, Key};
 use crate::record::Record;
 use crate::store::names::Names;
 use crate::store::rows::{self, RowSwap};
 use crate::store::tries;
-use crate::store::{Scanned, SetupError, Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, SweepGuard, Swept};
 
 mod fault;
 mod link;

@@ -10,10 +10,9 @@ use std::time::Duration;
 use redis::Cmd;
 use redis::aio::MultiplexedConnection;
 
-use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::{REMEMBERED, Record};
-use crate::store::{Scanned, SetupError, Store, Swapped, Swept};
+use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, Swept};
 
 #[cfg(feature = "redis-cluster")]
 mod cluster;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::error::StoreError;
 use crate::frame::{self, Delta};
 use crate::key::{Key, LONGEST_NAME};
 use crate::record::{Record, Version};
 use crate::store::Scanned;
+use crate::store::StoreError;
 
 /// The name of a record's own row. What stands beside it has the names of its slots, which are text and never this.
 pub(super) const HEAD: &[u8] = b"\xff";

@@ -11,10 +11,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Scanned, SetupError, Store, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, SweepGuard, Swept};
 
 mod error;
 mod file;

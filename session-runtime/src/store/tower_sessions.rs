@@ -15,10 +15,9 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::error::StoreError;
 use crate::key::Key;
 use crate::record::{Record, Version};
-use crate::store::{KEPT_AFTER_EXPIRY, Store, Swapped, Swept};
+use crate::store::{KEPT_AFTER_EXPIRY, Store, StoreError, Swapped, Swept};
 
 mod family;
 
@@ -224,5 +223,5 @@ fn from_data(data: &Data) -> Result<Record, StoreError> {
             "what is stored there is no record of this library: give the sessions a table or a prefix of their own",
         )
     })?;
-    Record::from_bytes(&bytes.into())
+    Ok(Record::from_bytes(&bytes.into())?)
 }

@@ -1,13 +1,13 @@
 //! Calls of a database that others are busy with: how often each is made.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::error::StoreError;
 use crate::record::Record;
-use crate::store::{Swapped, SweepGuard, Swept};
+use crate::store::{StoreError, Swapped, SweepGuard, Swept};
 
 /// How often a call is made if transactions are in each other's way.
 const TRIES: u32 = 3;
@@ -46,6 +46,14 @@ impl From<Fault> for StoreError {
             Fault::Undone(error) | Fault::Lost(error) | Fault::Other(error) => error,
         }
     }
+}
+
+/// Returns `true` if nobody listens there, at an address or a socket.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
 }
 
 /// Asks until no other transaction is in the way, three times at most.

@@ -3,10 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::error::StoreError;
 use crate::key::{Key, UserId};
 use crate::record::{Record, Version};
-use crate::store::{AnyStore, Scanned, Store, Swapped, Swept};
+use crate::store::{AnyStore, Scanned, Store, StoreError, Swapped, Swept};
 
 /// Keeps users' records in the app's own table of users, instead of in the session store.
 ///

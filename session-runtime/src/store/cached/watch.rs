@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::near::Near;
-use crate::error::{Causes, StoreError};
+use crate::error::Causes;
+use crate::store::StoreError;
 use crate::store::redis::{RedisStore, Shard};
 
 /// How many beats there are while a record may be served: some may be late, or get lost.

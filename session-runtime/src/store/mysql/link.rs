@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::fault::unconnected;
-use crate::error::StoreError;
+use crate::store::StoreError;
 use crate::store::tries::Fault;
 
 /// How long what nobody waits for any more may take, before its connection is given up.

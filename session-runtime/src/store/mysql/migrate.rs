@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Inner;
 use super::fault::is_missing;
 use super::schema::{self, VERSION};
-use crate::error::StoreError;
+use crate::store::StoreError;
 use crate::store::names::Names;
 use crate::store::tries::Fault;
 

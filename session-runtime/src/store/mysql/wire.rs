@@ -6,8 +6,8 @@ use bytes::Bytes;
 use mysql_async::Row;
 
 use super::statements::Due;
-use crate::error::StoreError;
 use crate::record::Record;
+use crate::store::StoreError;
 use crate::store::Swept;
 use crate::store::rows;
 

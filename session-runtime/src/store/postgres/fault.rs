@@ -8,8 +8,8 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::Error as PgError;
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::error::{StoreError, is_refusal};
-use crate::store::tries::Fault;
+use crate::store::StoreError;
+use crate::store::tries::{Fault, is_refusal};
 
 impl From<PgError> for Fault {
     fn from(error: PgError) -> Self {

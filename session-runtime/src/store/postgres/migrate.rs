@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 
 use super::Inner;
 use super::schema::{self, VERSION};
-use crate::error::StoreError;
+use crate::store::StoreError;
 use crate::store::tries::Fault;
 
 /// How long it may take in all: others may be making the tables, and the server may have fallen silent.

@@ -270,11 +270,26 @@ mod tests {
             ("", Prefer, Nothing, ""),
             ("sslmode=disable", Disable, Nothing, ""),
             ("sslmode=require", Require, Nothing, ""),
-            ("sslmode=require&channel_binding=require", Require, Nothing, ""),
-            ("sslrootcert=%2Fa%20b&sslmode=require", Require, Authority, "/a b"),
+            (
+                "sslmode=require&channel_binding=require",
+                Require,
+                Nothing,
+                "",
+            ),
+            (
+                "sslrootcert=%2Fa%20b&sslmode=require",
+                Require,
+                Authority,
+                "/a b",
+            ),
             ("sslmode=verify-ca", Require, Authority, ""),
             ("sslmode=verify-full&sslrootcert=system", Require, Name, ""),
-            ("keepalives=1&sslmode=verify-full&sslrootcert=/ca", Require, Name, "/ca"),
+            (
+                "keepalives=1&sslmode=verify-full&sslrootcert=/ca",
+                Require,
+                Name,
+                "/ca",
+            ),
         ] {
             let roots = (!roots.is_empty()).then(|| roots.into());
             let database = read(&format!("{SERVER}?{parameters}")).expect(parameters);

@@ -7,8 +7,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
 use super::statements::WRITE_HEAD;
-use crate::error::StoreError;
 use crate::record::Record;
+use crate::store::StoreError;
 use crate::store::Swept;
 use crate::store::rows::{self, RowSwap};
 

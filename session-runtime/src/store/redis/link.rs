@@ -18,7 +18,7 @@ use super::script::Asked;
 use super::shard::Shard;
 #[cfg(feature = "redis-cluster")]
 use super::topology;
-use crate::error::StoreError;
+use crate::store::StoreError;
 
 /// How often a read is tried that has failed for a reason which may pass. Reading twice does no harm.
 const READS: u32 = 3;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use redis::{Cmd, Value, cmd};
 
-use crate::error::StoreError;
 use crate::key;
+use crate::store::StoreError;
 
 /// How many keys the server looks at in one go at least: others' are among them.
 const FEWEST: usize = 100;

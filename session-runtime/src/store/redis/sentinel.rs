@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, PushKind, RedisResult, cmd,
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, PushKind, RedisResult, cmd};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};

@@ -10,10 +10,9 @@ use redis::{Cmd, Value, cmd};
 
 use super::fault::FOREIGN_KEY;
 use super::script::{self, Form};
-use crate::error::StoreError;
 use crate::frame::{self, Delta};
 use crate::record::Record;
-use crate::store::{KEPT_AFTER_EXPIRY, Swapped};
+use crate::store::{KEPT_AFTER_EXPIRY, StoreError, Swapped};
 
 /// The most bytes of payloads that are packed with the head.
 const ROOM: usize = 700;

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use crate::error::{Causes, StoreError};
+use crate::error::Causes;
 use crate::store::SetupError;
+use crate::store::StoreError;
 
 /// Says what an error of SQLite's means to whoever asked for a load, a swap or a sweep.
 ///

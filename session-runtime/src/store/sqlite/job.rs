@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::store_error;
-use crate::error::StoreError;
+use crate::store::StoreError;
 
 /// How many jobs may wait for each kind of thread. A caller beyond that waits to be let in, and its deadline runs.
 pub(super) const QUEUE: usize = 1_024;

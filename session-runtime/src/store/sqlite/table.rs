@@ -8,8 +8,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
 use crate::clock::Timestamp;
-use crate::error::StoreError;
-use crate::frame::{self, Delta};
+use crate::frame::{self, Delta, FrameError};
 use crate::key::{self, Key};
 use crate::record::Record;
 use crate::store::{Swapped, Swept};
@@ -86,7 +85,7 @@ fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
     Ok(Bytes::copy_from_slice(row.get_ref(column)?.as_blob()?))
 }
 
-fn unreadable(error: StoreError) -> rusqlite::Error {
+fn unreadable(error: FrameError) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error))
 }
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::clock::Timestamp;
-use crate::error::StoreError;
 use crate::store::Answer;
+use crate::store::StoreError;
 
 /// What a record of theirs holds.
 pub(crate) type Data = HashMap<String, Value>;

@@ -10,11 +10,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{CASES, SCANNER_CASES, SWEEPER_CASES, conformance_case};
 use crate::clock::{Clock, Timestamp};
-use crate::error::StoreError;
 use crate::frame::{Delta, delta, unpack};
 use crate::key::Key;
 use crate::record::{FieldName, Record, Slot};
-use crate::store::{KEPT_AFTER_EXPIRY, Scanned, Store, Swapped, SweepGuard, Swept};
+use crate::store::{KEPT_AFTER_EXPIRY, Scanned, Store, StoreError, Swapped, SweepGuard, Swept};
 use crate::testing::TestClock;
 
 /// What is wrong with a [`Table`].
