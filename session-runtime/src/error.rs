@@ -377,7 +377,7 @@ impl Error {
             | Kind::Refused { .. }
             | Kind::TooLate => (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong with the session.",
+                "Something went wrong with the session: see the log.",
             ),
         }
     }
@@ -487,11 +487,16 @@ pub(crate) struct Causes<'a>(pub(crate) &'a (dyn StdError + 'static));
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
+            let cause = error.to_string();
+            // Many wrap an error in one that says the same.
+            if cause != said {
+                write!(f, ": {cause}")?;
+            }
+            (said, source) = (cause, error.source());
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::schema::{Cell, MaySlide, Opener};
 mod flash;
 mod marks;
 
-pub use flash::Flash;
+pub use flash::{Flash, IntoFlash};
 use marks::Marks;
 
 /// One field of a session.
@@ -107,9 +107,9 @@ impl<T> Field<T> {
     /// ```
     /// # use session_runtime::Session;
     /// # #[derive(Session)]
-    /// # struct Shop { greeting: String }
+    /// # struct Shop { greeting: Option<String> }
     /// async fn greet(mut session: Session<Shop>) {
-    ///     let greeting = format!("Hello, {:?}.", session.user());
+    ///     let greeting = session.user().map(|user| format!("Hello, {user}."));
     ///     session.greeting.set(greeting);
     /// }
     /// # let _ = greet;

@@ -405,7 +405,10 @@ async fn without_the_layer_it_is_500_and_the_log_says_what_to_write() {
         .get("/")
         .await;
     assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(reply.body, "Something went wrong with the session.");
+    assert_eq!(
+        reply.body,
+        "Something went wrong with the session: see the log."
+    );
     assert_eq!(
         logs.lines(
             "ERROR",

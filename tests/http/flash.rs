@@ -489,8 +489,8 @@ async fn what_nobody_is_shown_is_not_used_up(site: Site<impl Store>) {
 }
 
 async fn fill(mut session: Session<Page>) {
-    session.warning.set("Mind the gap.".to_owned());
-    session.points.set(7_u32);
+    session.warning.set("Mind the gap.");
+    session.points.set(7);
 }
 
 async fn left(session: Session<Page>) -> String {
@@ -503,7 +503,7 @@ async fn fields_are_used_up_one_by_one() {
     let site = Site::in_memory();
     let mut visitor = site.visitor();
     let all = async |mut session: Session<Page>| {
-        session.notice.set("notice".to_owned());
+        session.notice.set(Some("notice".to_owned()));
         session.warning.set("warning".to_owned());
         session.points.set(7_u32);
     };

@@ -20,6 +20,8 @@ async fn refusal_within(patience: Duration, url: &str) -> String {
     let error = options.connect(url).await.expect_err("a refusal");
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(!text.contains("hunter2"), "it tells the password: {text}");
+        let said: Vec<&str> = text.split(": ").collect();
+        assert!(said.windows(2).all(|pair| pair[0] != pair[1]), "{text}");
     }
     error.to_string()
 }
