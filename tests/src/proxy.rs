@@ -45,7 +45,7 @@ pub enum Wire {
     Refused,
 }
 
-/// Where a connection is reset, once.
+/// Where a connection is reset, once. One that is made later does not count: what it says first is no answer to what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// When so many more bytes from clients have gone through, and one more is there.
@@ -127,7 +127,7 @@ impl Proxy {
     ///
     /// If its port is no longer to be had.
     pub fn set(&self, wire: Wire) {
-        self.shared.book().cut = None;
+        self.shared.book().ordered = None;
         let number = self.shared.change(wire);
         self.shared.wait_until_in_force(number);
     }
@@ -139,12 +139,14 @@ impl Proxy {
 
     /// Resets one connection there, and makes the wire so from then on.
     pub fn cut(&self, cut: Cut, then: Wire) {
-        self.shared.book().cut = Some((cut, then));
+        let mut book = self.shared.book();
+        let of = book.connections;
+        book.ordered = Some(Ordered { cut, then, of });
     }
 
     /// Returns `true` if a cut is still to come.
     pub fn is_cut_pending(&self) -> bool {
-        self.shared.book().cut.is_some()
+        self.shared.book().ordered.is_some()
     }
 
     /// Takes the count of what has gone through since the last call of this.
@@ -184,7 +186,25 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Book {
     traffic: Traffic,
-    cut: Option<(Cut, Wire)>,
+    /// Connections made, ever.
+    connections: usize,
+    ordered: Option<Ordered>,
+}
+
+/// A cut that is still to come.
+#[derive(Debug)]
+struct Ordered {
+    cut: Cut,
+    then: Wire,
+    /// It is one of the first so many connections that is cut.
+    of: usize,
+}
+
+/// A connection, as the book has it.
+struct Entry {
+    number: usize,
+    /// The client has sent something since the server's last answer.
+    unanswered: AtomicBool,
 }
 
 impl Shared {
@@ -237,29 +257,42 @@ impl Shared {
     }
 
     /// Books bytes that are to go through, and says how many do; if not all, what the wire is to be from then on.
-    fn pass(&self, way: Way, bytes: usize, unanswered: &AtomicBool) -> (usize, Option<Wire>) {
+    fn pass(&self, way: Way, bytes: usize, entry: &Entry) -> (usize, Option<Wire>) {
         let mut book = self.book();
-        let (passing, then) = book.passing(way, bytes);
+        let (passing, then) = book.passing(way, bytes, entry.number);
         if passing > 0 {
-            book.count(way, passing, unanswered);
+            book.count(way, passing, &entry.unanswered);
         }
         (passing, then)
     }
 }
 
 impl Book {
-    fn passing(&mut self, way: Way, bytes: usize) -> (usize, Option<Wire>) {
-        let (left, then) = match (&mut self.cut, way) {
-            (Some((Cut::FromClient(left), then)), Way::Up)
-            | (Some((Cut::FromServer(left), then)), Way::Down) => (left, *then),
-            _ => return (bytes, None),
+    fn enter(&mut self) -> Entry {
+        let number = self.connections;
+        self.connections += 1;
+        self.traffic.connections += 1;
+        Entry {
+            number,
+            unanswered: AtomicBool::new(false),
+        }
+    }
+
+    fn passing(&mut self, way: Way, bytes: usize, number: usize) -> (usize, Option<Wire>) {
+        let Some(Ordered { cut, then, .. }) = self.ordered.as_mut().filter(|cut| number < cut.of)
+        else {
+            return (bytes, None);
+        };
+        let ((Cut::FromClient(left), Way::Up) | (Cut::FromServer(left), Way::Down)) = (cut, way)
+        else {
+            return (bytes, None);
         };
         if bytes <= *left {
             *left -= bytes;
             return (bytes, None);
         }
-        let passing = *left;
-        self.cut = None;
+        let (passing, then) = (*left, *then);
+        self.ordered = None;
         (passing, Some(then))
     }
 
@@ -386,11 +419,11 @@ async fn carry(shared: Arc<Shared>, mut client: TcpStream, breaks: u64) {
     let Some(mut server) = reach(&shared).await else {
         return reset(&client);
     };
-    shared.book().traffic.connections += 1;
+    let entry = shared.book().enter();
     let ended = tokio::select! {
         biased;
         () = broken(&shared, breaks) => Err(Broken::Io),
-        ended = pump_both(&shared, &mut client, &mut server) => ended,
+        ended = pump_both(&shared, &entry, &mut client, &mut server) => ended,
     };
     if let Err(why) = ended {
         if let Broken::Cut(then) = why {
@@ -429,16 +462,16 @@ fn reset(connection: &TcpStream) {
 
 async fn pump_both(
     shared: &Shared,
+    entry: &Entry,
     client: &mut TcpStream,
     server: &mut TcpStream,
 ) -> Result<(), Broken> {
     client.set_nodelay(true)?;
-    let unanswered = AtomicBool::new(false);
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     tokio::try_join!(
-        pump(shared, Way::Up, &unanswered, from_client, to_server),
-        pump(shared, Way::Down, &unanswered, from_server, to_client),
+        pump(shared, Way::Up, entry, from_client, to_server),
+        pump(shared, Way::Down, entry, from_server, to_client),
     )?;
     Ok(())
 }
@@ -447,7 +480,7 @@ async fn pump_both(
 async fn pump(
     shared: &Shared,
     way: Way,
-    unanswered: &AtomicBool,
+    entry: &Entry,
     from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
 ) -> Result<(), Broken> {
@@ -455,7 +488,7 @@ async fn pump(
     let write = async {
         while let Some((since, chunk)) = held.recv().await {
             hold(shared, way, since).await;
-            let (passing, then) = shared.pass(way, chunk.len(), unanswered);
+            let (passing, then) = shared.pass(way, chunk.len(), entry);
             to.write_all(&chunk[..passing]).await?;
             if let Some(then) = then {
                 return Err(Broken::Cut(then));
@@ -734,6 +767,7 @@ mod tests {
         let echo = Echo::open();
         for then in [Wire::Open, Wire::Reset, Wire::Refused] {
             let mut client = echo.client();
+            exchange(&mut client, "hello");
             echo.proxy.cut(Cut::AFTER, then);
             send(&mut client, "hello");
             assert_eq!(end(&mut client), ErrorKind::ConnectionReset);
@@ -744,6 +778,18 @@ mod tests {
             echo.proxy.set(Wire::Open);
             exchange(&mut echo.client(), "hello");
         }
+    }
+
+    #[test]
+    fn a_cut_is_none_of_a_connection_that_is_made_later() {
+        let echo = Echo::open();
+        let mut old = echo.client();
+        exchange(&mut old, "hello");
+        echo.proxy.cut(Cut::AFTER, Wire::Open);
+        exchange(&mut echo.client(), "hello");
+        assert!(echo.proxy.is_cut_pending());
+        send(&mut old, "hello");
+        assert_eq!(end(&mut old), ErrorKind::ConnectionReset);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::on_each_server;
-use super::stand::{DEADLINE, Server, Shop, Stand, TRIES, add_one, in_time, insist, read, refusal};
+use super::stand::{
+    DEADLINE, Server, Shop, Stand, TRIES, add_one, assert_busy, in_time, insist, read, refusal,
+};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -115,6 +117,7 @@ async fn a_refused_connection_is_answered_at_once_also_to_who_comes_without_a_co
 }
 
 async fn a_commit_that_is_cut_is_repeated_and_applied_once<S: Server>(stand: Stand<S>) {
+    let stand = stand.narrow().await;
     for (cut, _) in CUTS {
         let mut customer = stand.customer().await;
         let mut guest = stand.site.visitor();
@@ -134,9 +137,9 @@ async fn a_commit_that_is_cut_is_repeated_and_applied_once<S: Server>(stand: Sta
 /// Has a customer and a guest add one point each, and cuts their commits off. How many points the customer has got in
 /// the end; `None` if this machine was too slow for the commits to come that far.
 async fn added_though_cut_off<S: Server>(stand: &Stand<S>, cut: Cut, then: Wire) -> Option<u32> {
+    stand.proxy.set(Wire::Open);
     let mut customer = stand.customer().await;
     let mut guest = stand.site.visitor();
-    let mut came_so_far = true;
     for visitor in [&mut customer, &mut guest] {
         stand.proxy.set(Wire::Open);
         stand.warm().await;
@@ -147,17 +150,19 @@ async fn added_though_cut_off<S: Server>(stand: &Stand<S>, cut: Cut, then: Wire)
             proxy.cut(cut, then);
             add_one(session).await;
         };
-        refusal(visitor, handler).await;
-        came_so_far &= begun.load(Ordering::SeqCst) && !stand.proxy.is_cut_pending();
+        let reply = visitor.visit(handler).await;
+        if !begun.load(Ordering::SeqCst) || stand.proxy.is_cut_pending() {
+            return None;
+        }
+        assert_busy(&reply);
     }
     assert_eq!(guest.browser.id(), None);
     stand.heal(&mut customer).await;
-    let added = stand.points(&customer).await - 10;
-    came_so_far.then_some(added)
+    Some(stand.points(&customer).await - 10)
 }
 
 async fn a_commit_that_is_cut_off_is_503_and_applied_once_at_most<S: Server>(stand: Stand<S>) {
-    let stand = stand.hasty();
+    let stand = stand.narrow().await.hasty();
     for (cut, is_done) in CUTS {
         for then in DOWN {
             let mut tries = 0;
@@ -180,7 +185,7 @@ async fn a_commit_that_is_cut_off_is_503_and_applied_once_at_most<S: Server>(sta
 }
 
 async fn a_save_that_is_cut_off_counts_once_with_what_follows<S: Server>(stand: Stand<S>) {
-    let stand = stand.hasty();
+    let stand = stand.narrow().await.hasty();
     for (cut, _) in CUTS {
         for then in DOWN {
             let mut customer = stand.customer().await;
@@ -343,6 +348,7 @@ const PLACES: usize = 12;
 async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<S: Server>(
     stand: Stand<S>,
 ) {
+    let stand = stand.narrow().await;
     let whole = answered(&stand).await;
     let stand = stand.hasty();
     for place in 0..PLACES {

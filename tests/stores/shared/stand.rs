@@ -55,13 +55,23 @@ pub(crate) trait Server: Sized + Send + Sync + 'static {
     /// The one of this process. `None` if this machine has none.
     fn shared() -> Option<&'static Self>;
 
+    /// What tests on it take turns by.
+    fn turns() -> &'static Mutex<()>;
+
     fn port(&self) -> u16;
 
     /// By way of whatever listens on `port`.
     fn url(&self, port: u16) -> String;
 
-    /// A store of that name. One that waits so long for the server is made if need be; by default it waits less.
-    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> Self::Store;
+    /// A store of that name, with so many connections if it has a pool. One that waits so long for the server is made if need
+    /// be; by default it waits less.
+    async fn store(
+        &self,
+        url: &str,
+        name: &str,
+        connections: usize,
+        patience: Option<Duration>,
+    ) -> Self::Store;
 
     /// All that is kept under that name, as text.
     async fn dump(&self, name: &str) -> String;
@@ -74,6 +84,11 @@ impl Server for RedisServer {
         Self::shared()
     }
 
+    fn turns() -> &'static Mutex<()> {
+        static TURNS: Mutex<()> = Mutex::const_new(());
+        &TURNS
+    }
+
     fn port(&self) -> u16 {
         self.port()
     }
@@ -82,7 +97,13 @@ impl Server for RedisServer {
         format!("redis://127.0.0.1:{port}")
     }
 
-    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> RedisStore {
+    async fn store(
+        &self,
+        url: &str,
+        name: &str,
+        _: usize,
+        patience: Option<Duration>,
+    ) -> RedisStore {
         let mut options = RedisStore::options().prefix(name);
         if let Some(patience) = patience {
             options = options.timeout(patience);
@@ -127,6 +148,11 @@ impl Server for PostgresServer {
         Self::shared()
     }
 
+    fn turns() -> &'static Mutex<()> {
+        static TURNS: Mutex<()> = Mutex::const_new(());
+        &TURNS
+    }
+
     fn port(&self) -> u16 {
         self.port()
     }
@@ -135,8 +161,14 @@ impl Server for PostgresServer {
         self.url_at(port)
     }
 
-    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> PostgresStore {
-        let mut options = PostgresStore::options().schema(name).pool_size(CONNECTIONS);
+    async fn store(
+        &self,
+        url: &str,
+        name: &str,
+        connections: usize,
+        patience: Option<Duration>,
+    ) -> PostgresStore {
+        let mut options = PostgresStore::options().schema(name).pool_size(connections);
         if let Some(patience) = patience {
             options = options.wait(patience);
         }
@@ -172,6 +204,11 @@ impl Server for MysqlServer {
         Self::shared()
     }
 
+    fn turns() -> &'static Mutex<()> {
+        static TURNS: Mutex<()> = Mutex::const_new(());
+        &TURNS
+    }
+
     fn port(&self) -> u16 {
         self.port()
     }
@@ -180,8 +217,14 @@ impl Server for MysqlServer {
         self.url_at(port)
     }
 
-    async fn store(&self, url: &str, name: &str, patience: Option<Duration>) -> MysqlStore {
-        let mut options = MysqlStore::options().database(name).pool_size(CONNECTIONS);
+    async fn store(
+        &self,
+        url: &str,
+        name: &str,
+        connections: usize,
+        patience: Option<Duration>,
+    ) -> MysqlStore {
+        let mut options = MysqlStore::options().database(name).pool_size(connections);
         if let Some(patience) = patience {
             options = options.wait(patience);
         }
@@ -252,11 +295,10 @@ pub(crate) struct Stand<S: Server> {
     direct: S::Store,
 }
 
-/// Runs a test over a server, if there is one, alone.
+/// Runs a test over a server, if there is one. It has the server to itself.
 pub(crate) async fn run<S: Server>(test: impl AsyncFnOnce(Stand<S>)) {
-    static ALONE: Mutex<()> = Mutex::const_new(());
     if let Some(server) = S::shared() {
-        let _alone = ALONE.lock().await;
+        let _turn = S::turns().lock().await;
         test(Stand::open(server).await).await;
     }
 }
@@ -268,10 +310,8 @@ impl<S: Server> Stand<S> {
         let proxy = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let proxy = Arc::new(Proxy::open(proxy));
         let url = server.url(server.port());
-        let direct = server.store(&url, &name, Some(PATIENCE)).await;
-        let url = server.url(proxy.address().port());
-        let store = server.store(&url, &name, None).await;
-        let site = Site::new(|_| store);
+        let direct = server.store(&url, &name, CONNECTIONS, Some(PATIENCE)).await;
+        let site = site(server, &name, &proxy, CONNECTIONS).await;
         Self {
             server,
             name,
@@ -279,6 +319,12 @@ impl<S: Server> Stand<S> {
             site,
             direct,
         }
+    }
+
+    /// The same with one connection, if the store has a pool: what is asked next is asked on that.
+    pub(crate) async fn narrow(self) -> Self {
+        let site = site(self.server, &self.name, &self.proxy, 1).await;
+        Self { site, ..self }
     }
 
     /// The same with a layer that does not wait long for the store.
@@ -297,12 +343,10 @@ impl<S: Server> Stand<S> {
         visitor
     }
 
-    /// Has each connection prepare what it will be asked: from then on a call is one round trip.
+    /// Has the one connection prepare what it will be asked: from then on a call is one round trip.
     pub(crate) async fn warm(&self) {
-        for _ in 0..2 * CONNECTIONS {
-            let mut visitor = self.customer().await;
-            insist(&mut visitor, add_one).await;
-        }
+        let mut visitor = self.customer().await;
+        insist(&mut visitor, add_one).await;
     }
 
     /// Returns what the server holds, whatever the proxy does.
@@ -336,6 +380,18 @@ impl<S: Server> Stand<S> {
         }
         panic!("back after {took:?}");
     }
+}
+
+/// A site whose store goes through the proxy.
+async fn site<S: Server>(
+    server: &S,
+    name: &str,
+    proxy: &Proxy,
+    connections: usize,
+) -> Site<S::Store> {
+    let url = server.url(proxy.address().port());
+    let store = server.store(&url, name, connections, None).await;
+    Site::new(|_| store)
 }
 
 /// Visits until there is an answer.
