@@ -340,20 +340,44 @@ impl RedisCluster {
             nodes.push(RedisServer::start_in(folder(), &NODE)?);
         }
         let cluster = Self { nodes };
-        cluster.meet();
+        let ports: Vec<_> = cluster.nodes.iter().map(RedisServer::port).collect();
+        cluster.meet(&ports);
         Some(cluster)
     }
 
-    fn meet(&self) {
+    /// Starts a Cluster whose nodes speak TLS at these ports, among each other, too. `options` says how a node is to do that.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[must_use = "without Redis the test is to return"]
+    pub fn start_with_tls(
+        ports: &[Port; NODES],
+        options: impl Fn(&Port) -> Vec<String>,
+    ) -> Option<Self> {
+        let mut nodes = Vec::new();
+        for port in ports {
+            let options = options(port);
+            let mut all = NODE.to_vec();
+            all.extend(["--tls-cluster", "yes"]);
+            all.extend(options.iter().map(String::as_str));
+            nodes.push(RedisServer::start(&all)?);
+        }
+        let cluster = Self { nodes };
+        cluster.meet(&ports.each_ref().map(Port::number));
+        Some(cluster)
+    }
+
+    /// Shares the slots out, and has the nodes find each other at these ports.
+    fn meet(&self, ports: &[u16]) {
         for (n, node) in self.nodes.iter().enumerate() {
             let (first, last) = (n * SLOTS / NODES, (n + 1) * SLOTS / NODES - 1);
             let (first, last) = (first.to_string(), last.to_string());
             let () = node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
             let () = node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
         }
-        for node in &self.nodes[1..] {
-            let port = node.port().to_string();
-            let () = self.nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+        for port in &ports[1..] {
+            let () = self.nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port.to_string()]);
         }
         know_each_other(self.nodes.iter());
     }
@@ -370,6 +394,23 @@ impl RedisCluster {
         let () = self.nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port]);
         know_each_other(self.nodes.iter().chain([&node]));
         node
+    }
+
+    /// Has another node join, which copies one of these and has caught up with it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[must_use = "it is killed when it drops"]
+    pub fn replica_of(&self, primary: &RedisServer) -> RedisServer {
+        let replica = self.join();
+        let id: String = primary.command(&["CLUSTER", "MYID"]);
+        let () = replica.command(&["CLUSTER", "REPLICATE", &id]);
+        wait_until("the replica has caught up", || {
+            let info: String = replica.command(&["INFO", "replication"]);
+            info.contains("master_link_status:up")
+        });
+        replica
     }
 
     /// Its nodes.

@@ -214,8 +214,7 @@ impl Store for RedisStore {
         let command = scan::command(self.prefix(), from, limit);
         let answer = self.link.read_at(&command, from.slot).await?;
         let (names, cursor) = scan::found(answer)?;
-        let keys = names.iter().filter_map(|name| self.key(name));
-        let keys = keys.filter(|key| !key.is_user()).collect();
+        let keys = names.iter().filter_map(|name| self.key(name)).collect();
         let next = if cursor > 0 {
             Some(scan::Cursor { cursor, ..from })
         } else {

@@ -54,7 +54,7 @@ pub(super) async fn warm(server: &RedisServer, store: &Cached, key: &Key) {
 }
 
 /// The same where one of several servers has it.
-async fn warm_on(servers: &[&RedisServer], store: &Cached, key: &Key) {
+pub(super) async fn warm_on(servers: &[&RedisServer], store: &Cached, key: &Key) {
     wait_for("it is served from memory", async || {
         let loads = || servers.iter().map(|server| loads(server)).sum::<u64>();
         let before = loads();

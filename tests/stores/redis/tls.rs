@@ -4,7 +4,7 @@ use std::process::Command;
 
 use redis::{ClientTlsConfig, TlsCertificates};
 use session_runtime::store::{CachedStore, RedisOptions, RedisStore};
-use session_tests::{PATIENCE, Port, RedisSentinels, RedisServer, TempDir, require};
+use session_tests::{PATIENCE, Port, RedisCluster, RedisSentinels, RedisServer, TempDir, require};
 
 use super::{create, load, next, put, slot};
 
@@ -153,6 +153,42 @@ async fn a_server_that_asks_for_a_certificate_is_shown_one() {
     assert!(
         unknown.contains("asks for a certificate of this client's"),
         "{unknown}"
+    );
+}
+
+#[tokio::test]
+async fn the_nodes_of_a_cluster_are_spoken_to_over_tls() {
+    let ports = [Port::free(), Port::free(), Port::free()];
+    let Some(certificates) = Certificates::make() else {
+        return;
+    };
+    let speaking = |port: &Port| certificates.options(port, "no");
+    let Some(cluster) = RedisCluster::start_with_tls(&ports, speaking) else {
+        return;
+    };
+    let urls = ports
+        .each_ref()
+        .map(|port| format!("rediss://{}", port.address()));
+    let urls = urls.each_ref().map(String::as_str);
+    let store = certificates.trusting(false).connect_cluster(&urls).await;
+    let store = store.expect("it is trusted");
+    while cluster
+        .nodes()
+        .iter()
+        .any(|node| super::calls(node, "evalsha") == 0)
+    {
+        works(&store).await;
+    }
+    let cached = CachedStore::new(store).expect("it tells of changes");
+    let (key, _) = create(&cached, [slot("n", "0")]).await;
+    let nodes: Vec<_> = cluster.nodes().iter().collect();
+    super::cached::warm_on(&nodes, &cached, &key).await;
+
+    let untrusted = options().connect_cluster(&urls).await;
+    let untrusted = untrusted.expect_err("nobody knows the authority");
+    assert!(
+        untrusted.to_string().contains("is not trusted"),
+        "{untrusted}"
     );
 }
 

@@ -7,7 +7,7 @@ use session_runtime::store::{CachedStore, RedisStore, Store};
 use session_tests::{PATIENCE, RedisCluster, RedisServer, wait_for};
 
 use super::super::cluster::Migration;
-use super::super::{create, increment, slot};
+use super::super::{create, increment, next, number, repeat, slot};
 use super::{Cached, end, hang_up, is_over, listening, value, warm_on};
 
 /// An instance of an app.
@@ -126,6 +126,69 @@ async fn what_has_moved_to_a_node_that_joined_is_told() {
         .await;
     }
     is_told().await;
+}
+
+/// Adds one to slot `n` while the Cluster may be down.
+async fn insist(store: &Cached, key: &Key) {
+    let mut before = None;
+    wait_for("there is a primary", async || {
+        before = store.load_latest(key).await.unwrap_or_default();
+        before.is_some()
+    })
+    .await;
+    let before = before.expect("a record");
+    let n = number(&before) + 1;
+    let after = next(&before, [slot("n", n.to_string())]);
+    repeat(store, key, Some(&before), &after).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_successor_of_a_node_changes_is_told() {
+    let Some(cluster) = RedisCluster::start() else {
+        return;
+    };
+    let first = &cluster.nodes()[0];
+    let second = cluster.replica_of(first);
+    let nodes: Vec<_> = cluster.nodes().iter().chain([&second]).collect();
+    let (one, other) = (instance(&cluster).await, instance(&cluster).await);
+    let keys = on_each_node(&cluster, &one).await;
+    let mut counted = 0;
+    let mut is_told = async |nodes: &[&RedisServer]| {
+        counted += 1;
+        for key in &keys {
+            insist(&other, key).await;
+            wait_for("the change is seen", async || {
+                let found = one.load(key).await.unwrap_or_default();
+                found.is_some_and(|found| number(&found) == counted)
+            })
+            .await;
+            warm_on(nodes, &one, key).await;
+        }
+    };
+    is_told(&nodes).await;
+    // As an operator has it, and the former primary goes on as a replica.
+    let () = second.command(&["CLUSTER", "FAILOVER"]);
+    wait_for("it is the primary", async || {
+        second
+            .command::<String>(&["INFO", "replication"])
+            .contains("role:master")
+    })
+    .await;
+    is_told(&nodes).await;
+    // And as it is when one dies.
+    wait_for("the other has caught up", async || {
+        let info: String = first.command(&["INFO", "replication"]);
+        info.contains("master_link_status:up")
+    })
+    .await;
+    let id: String = second.command(&["CLUSTER", "MYID"]);
+    second.kill();
+    let () = first.command(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    for node in cluster.nodes() {
+        // It is long until they find out by themselves.
+        let () = node.command(&["CLUSTER", "FORGET", &id]);
+    }
+    is_told(&all(&cluster)).await;
 }
 
 #[tokio::test]
