@@ -5,6 +5,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod browser;
+mod certificates;
 mod chrome;
 pub mod customers;
 mod expired;

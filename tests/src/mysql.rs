@@ -14,6 +14,7 @@ use session_runtime::Clock;
 use session_runtime::store::{MysqlOptions, MysqlStore};
 
 use crate::Port;
+use crate::certificates::certify;
 use crate::tools::{PATIENCE, require, wait_until};
 
 /// The password in every private server's URL, to be looked for where it must not be.
@@ -69,6 +70,13 @@ impl MysqlServer {
     ///
     /// If it does not start.
     pub fn start_with(settings: &[&str]) -> Option<Self> {
+        let server = Self::prepare(settings)?;
+        server.restart();
+        Some(server)
+    }
+
+    /// A server that has yet to be started. `None` if this machine has none; see [`require`].
+    fn prepare(settings: &[&str]) -> Option<Self> {
         let (program, install) = (require("mariadbd")?, require("mariadb-install-db")?);
         let folder = tempfile::Builder::new().prefix("session-mysql-").tempdir();
         let folder = folder.expect("a scratch folder").keep();
@@ -84,8 +92,35 @@ impl MysqlServer {
             folder,
         };
         server.make(&install);
+        Some(server)
+    }
+
+    /// Starts one that lets in only who comes over TLS. Its certificate is of an authority that nobody knows, and for the host `localhost`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn start_with_tls() -> Option<Self> {
+        let openssl = require("openssl")?;
+        let mut server = Self::prepare(&CARELESS)?;
+        certify(|| {
+            let mut command = Command::new(&openssl);
+            command.current_dir(&server.folder);
+            command
+        });
+        let options = [
+            server.option("ssl-cert", "server.crt"),
+            server.option("ssl-key", "server.key"),
+            "--require-secure-transport=ON".to_owned(),
+        ];
+        server.settings.extend(options);
         server.restart();
         Some(server)
+    }
+
+    /// The certificate of the authority that a server with TLS has its own of.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("authority.crt")
     }
 
     fn make(&self, install: &Path) {

@@ -14,6 +14,7 @@ use session_runtime::store::{PostgresOptions, PostgresStore};
 use tokio_postgres::{Client, NoTls};
 
 use crate::Port;
+use crate::certificates::certify;
 use crate::tools::{PATIENCE, require, wait_until};
 
 /// The password in every private server's URL, to be looked for where it must not be.
@@ -80,7 +81,11 @@ impl PostgresServer {
         let openssl = require("openssl")?;
         let server = Self::prepare()?;
         server.make(&format!("{CARELESS}ssl = on\n"));
-        server.certify(&openssl);
+        certify(|| {
+            let mut command = server.unprivileged(&openssl);
+            command.current_dir(server.data());
+            command
+        });
         let hosts = "hostssl all all 127.0.0.1/32 scram-sha-256\n";
         fs::write(server.data().join("pg_hba.conf"), hosts).expect("a file");
         let mut single = server.unprivileged(&server.binaries.join("postgres"));
@@ -95,28 +100,6 @@ impl PostgresServer {
     /// The certificate of the authority that a server with TLS has its own of.
     pub fn authority(&self) -> PathBuf {
         self.data().join("authority.crt")
-    }
-
-    /// Makes an authority, and the server's certificate.
-    fn certify(&self, openssl: &Path) {
-        let make = |name: &str, subject: &str, more: &[&str]| {
-            let mut command = self.unprivileged(openssl);
-            command.current_dir(self.data());
-            command.args(["req", "-x509", "-nodes", "-days", "2", "-subj", subject]);
-            command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
-            let files = (format!("{name}.key"), format!("{name}.crt"));
-            command.args(["-keyout", &files.0, "-out", &files.1]);
-            run(command.args(more));
-        };
-        make("authority", "/CN=authority", &[]);
-        let by = ["-CA", "authority.crt", "-CAkey", "authority.key"];
-        let name = ["-addext", "subjectAltName=DNS:localhost"];
-        let leaf = ["-addext", "basicConstraints=critical,CA:FALSE"];
-        make(
-            "server",
-            "/CN=localhost",
-            &[by.as_slice(), &name, &leaf].concat(),
-        );
     }
 
     /// A folder, and a guard over it. `None` if this machine has no PostgreSQL; see [`require`].

@@ -22,6 +22,8 @@ mod migrate;
 mod options;
 mod schema;
 mod statements;
+#[cfg(feature = "mysql-tls")]
+mod tls;
 mod wire;
 
 pub use options::MysqlOptions;
@@ -35,8 +37,8 @@ const NAME: &str = "MysqlStore";
 /// Records in MySQL 8 or MariaDB 10.6, or later: for many machines, with SQL at hand.
 ///
 /// Of two swaps of one version the server lets one through. What was acknowledged is as durable as the server's
-/// `innodb_flush_log_at_trx_commit` says. It connects through a pool of its own, without TLS, or through the app's
-/// ([`MysqlOptions::pool`]). The tables have to be made first, with [`migrate`](Self::migrate) or with
+/// `innodb_flush_log_at_trx_commit` says. It connects through a pool of its own, with the feature `mysql-tls`
+/// [encrypted](Self::connect) if the URL says so, or through the app's ([`MysqlOptions::pool`]). The tables have to be made first, with [`migrate`](Self::migrate) or with
 /// [`schema_sql`](Self::schema_sql).
 ///
 /// A call waits for whoever has locked the record or the table, as long as its caller does, and no longer than the server's
@@ -72,8 +74,20 @@ struct Inner {
 }
 
 impl MysqlStore {
-    /// Makes a store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: see
-    /// [`MysqlOptions::pool`] for TLS.
+    /// Makes a store with a pool of its own, which connects when it is first used.
+    ///
+    /// Connections are **not encrypted**, unless with the feature `mysql-tls` the URL says so. `ssl-mode` has the meaning that it has
+    /// for MySQL's own client, but that there is no `PREFERRED` and no `VERIFY_CA`:
+    ///
+    /// | `ssl-mode` | connections | the server's certificate |
+    /// |---|---|---|
+    /// | `DISABLED`, or none | not encrypted | |
+    /// | `REQUIRED` | encrypted | not looked at |
+    /// | `VERIFY_IDENTITY` | encrypted | from an authority that is known, and for the host's name |
+    ///
+    /// Only `VERIFY_IDENTITY` keeps out whoever can put a server of their own in between. `ssl-ca` names a file with the certificates of the
+    /// authorities that are known (PEM); without it, they are those that Mozilla trusts. For certificates of the client's own,
+    /// see [`MysqlOptions::pool`].
     ///
     /// ```
     /// use session_runtime::store::MysqlStore;
@@ -85,7 +99,7 @@ impl MysqlStore {
     ///
     /// # Errors
     ///
-    /// If the URL cannot be used. Whether the server is up, [`migrate`](Self::migrate) is the first to tell.
+    /// If the URL cannot be used, or asks for TLS without the feature `mysql-tls`. Whether the server is up, [`migrate`](Self::migrate) is the first to tell.
     pub fn connect(url: &str) -> Result<Self, SetupError> {
         Self::options().connect(url)
     }

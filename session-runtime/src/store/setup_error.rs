@@ -40,6 +40,14 @@ impl SetupError {
         Self::new(format!("the URL has a parameter `{name}`: {instead}"))
     }
 
+    /// Says why the certificates of authorities cannot be read.
+    #[cfg(any(feature = "mysql-tls", feature = "postgres-tls"))]
+    pub(super) fn authorities(why: impl fmt::Display) -> Self {
+        Self::new(format!(
+            "the certificates of the authorities that the URL goes by cannot be read: {why}"
+        ))
+    }
+
     pub(super) fn migration(fault: Fault) -> Self {
         Self::new("the tables could not be made or brought up to date")
             .because(StoreError::from(fault))

@@ -18,6 +18,7 @@ mod faults;
 mod pool;
 mod setup;
 mod sweeping;
+mod tls;
 mod wire;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -235,12 +235,12 @@ async fn neither_errors_nor_debug_tell_the_password() {
             "no URL",
         ),
         (
-            format!("mysql://shop:{MYSQL_PASSWORD}@db/shop?require_ssl=true"),
-            "TLS",
+            format!("mysql://shop:{MYSQL_PASSWORD}@db/shop?sslmode=require"),
+            "ssl-mode",
         ),
         (
-            format!("mysql://shop:{MYSQL_PASSWORD}@db/shop?ssl-mode=REQUIRED"),
-            "TLS",
+            format!("mysql://shop:{MYSQL_PASSWORD}@db/shop?ssl-mode=PREFERRED"),
+            "VERIFY_IDENTITY",
         ),
         (
             format!("mysql://shop:{MYSQL_PASSWORD}@db/shop?charset=utf8mb4"),

@@ -55,6 +55,10 @@ fn refused(error: &ServerError) -> Fault {
         1044 | 1142 | 1143 | 1227 => hinted(
             "grant the app's user `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the tables, and `CREATE` for `migrate`",
         ),
+        // MariaDB says the first to who comes without TLS and should not, too.
+        1045 | 3159 => hinted(
+            "see that the name and password in the URL are right, and put `?ssl-mode=VERIFY_IDENTITY` behind it (feature `mysql-tls`) where the server lets in only who comes over TLS",
+        ),
         1153 => hinted("raise the server's `max_allowed_packet`"),
         // A server that is no longer the primary, that shuts down, that was told to end the connection or the statement,
         // that does not know the statement, or a node that has left its cluster.
@@ -96,9 +100,11 @@ pub(super) fn unconnected(error: Error) -> Fault {
 /// password.
 pub(super) fn url(error: UrlError) -> SetupError {
     match error {
+        #[cfg(not(feature = "mysql-tls"))]
         UrlError::FeatureRequired { .. } => tls(),
         UrlError::UnknownParameter { param } => match instead(&param) {
             Some(instead) => SetupError::parameter(&param, instead),
+            #[cfg(not(feature = "mysql-tls"))]
             None if param.starts_with("ssl") => tls(),
             None => no_url(),
         },
@@ -112,9 +118,10 @@ pub(super) fn no_url() -> SetupError {
     )
 }
 
+#[cfg(not(feature = "mysql-tls"))]
 pub(super) fn tls() -> SetupError {
     SetupError::new(
-        "the URL asks for TLS, and `connect` makes connections without: depend on `mysql_async` with its feature `rustls-tls-ring` or `native-tls-tls`, and hand a pool with TLS to `MysqlOptions::pool`",
+        "the URL asks for TLS, and `connect` makes connections without: turn on the feature `mysql-tls`, or hand a pool with TLS to `MysqlOptions::pool`",
     )
 }
 
@@ -131,6 +138,31 @@ fn instead(name: &str) -> Option<&'static str> {
         "pool_timeout" | "connect_timeout" | "timeout" => {
             "leave it out, and limit the wait by `MysqlOptions::wait`"
         }
+        "ssl" | "sslmode" | "ssl_mode" | "sslMode" | "sslaccept" | "useSSL" | "tls"
+            if cfg!(feature = "mysql-tls") =>
+        {
+            "leave it out, and write `ssl-mode=VERIFY_IDENTITY` or another `ssl-mode`"
+        }
+        "sslca" | "ssl_ca" | "sslrootcert" if cfg!(feature = "mysql-tls") => {
+            "write `ssl-ca=` and the file's path"
+        }
+        "ssl-cert" | "ssl-key" | "sslcert" | "sslkey" if cfg!(feature = "mysql-tls") => {
+            "a client that has a certificate hands a pool with it to `MysqlOptions::pool`"
+        }
         _ => return None,
     })
+}
+
+#[cfg(all(test, not(feature = "mysql-tls")))]
+mod tests {
+    use crate::store::MysqlStore;
+
+    #[test]
+    fn a_url_that_asks_for_tls_is_told_where_to_get_it() {
+        for parameter in ["require_ssl=true", "ssl-mode=REQUIRED", "ssl-ca=/ca.pem"] {
+            let url = format!("mysql://shop:secret@db/shop?{parameter}");
+            let said = MysqlStore::connect(&url).expect_err("no TLS").to_string();
+            assert!(said.contains("the feature `mysql-tls`"), "{said}");
+        }
+    }
 }

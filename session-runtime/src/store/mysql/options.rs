@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 
-use super::fault::{self, no_url, tls};
+use super::fault::{self, no_url};
 use super::link::{Links, SETUP};
 use super::schema;
 use super::statements::Statements;
+#[cfg(feature = "mysql-tls")]
+use super::tls;
 use super::{Inner, MysqlStore};
 use crate::clock::{Clock, SystemClock};
 use crate::store::{SetupError, SweepGuard};
@@ -120,9 +122,9 @@ impl MysqlOptions {
         self
     }
 
-    /// Makes a store with a pool of its own, which connects when it is first used. Connections are **not encrypted**: for
-    /// a server that is reached through anything but the machine or network one trusts, hand a pool with TLS to
-    /// [`pool`](Self::pool). A server on the same machine is reached through its socket if the URL says where it is:
+    /// Makes a store with a pool of its own, which connects when it is first used. Connections are **not encrypted** unless the URL says
+    /// so, as [`MysqlStore::connect`] tells: have it say so for a server that is reached through anything but the machine or network one
+    /// trusts. A server on the same machine is reached through its socket if the URL says where it is:
     /// `?socket=/run/mysqld/mysqld.sock`.
     ///
     /// ```
@@ -137,13 +139,18 @@ impl MysqlOptions {
     ///
     /// # Errors
     ///
-    /// If the URL or a name cannot be used, the URL asks for TLS, or no database is named. Whether the server is up,
+    /// If the URL or a name cannot be used, the URL asks for TLS without the feature `mysql-tls` or for authorities whose certificates cannot be
+    /// read, or no database is named. Whether the server is up,
     /// [`migrate`](MysqlStore::migrate) is the first to tell.
     pub fn connect(self, url: &str) -> Result<MysqlStore, SetupError> {
+        #[cfg(feature = "mysql-tls")]
+        let (url, ssl) = tls::read(url)?;
+        #[cfg(feature = "mysql-tls")]
+        let url = url.as_str();
         let opts = Opts::from_url(url).map_err(fault::url)?;
-        // Where none was built in, the client panics.
+        #[cfg(not(feature = "mysql-tls"))]
         if opts.ssl_opts().is_some() {
-            return Err(tls());
+            return Err(fault::tls());
         }
         if !has_host(url) && opts.socket().is_none() {
             return Err(no_url());
@@ -171,6 +178,11 @@ impl MysqlOptions {
             .prefer_socket(false)
             .setup(vec![SETUP])
             .pool_opts(pool);
+        #[cfg(feature = "mysql-tls")]
+        let opts = match ssl {
+            Some(ssl) => opts.ssl_opts(ssl),
+            None => opts,
+        };
         let links = Links::own(Pool::new(opts), self.pool_size, self.wait);
         self.store(links, server)
     }

@@ -53,7 +53,7 @@ impl Tls {
                 let roots = Arc::new(self.authorities()?);
                 let chain =
                     WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-                Some(chain.build().map_err(unreadable)?)
+                Some(chain.build().map_err(SetupError::authorities)?)
             }
         };
         let verifier = Verifier {
@@ -64,7 +64,7 @@ impl Tls {
         let config = ClientConfig::builder_with_provider(provider);
         let mut config = config
             .with_safe_default_protocol_versions()
-            .map_err(unreadable)?
+            .map_err(SetupError::authorities)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
@@ -75,8 +75,9 @@ impl Tls {
     fn authorities(&self) -> Result<RootCertStore, SetupError> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = &self.roots {
-            let why =
-                |why: &dyn fmt::Display| unreadable(format_args!("{}: {why}", file.display()));
+            let why = |why: &dyn fmt::Display| {
+                SetupError::authorities(format_args!("{}: {why}", file.display()))
+            };
             for certificate in CertificateDer::pem_file_iter(file).map_err(|error| why(&error))? {
                 let certificate = certificate.map_err(|error| why(&error))?;
                 roots.add(certificate).map_err(|error| why(&error))?;
@@ -89,18 +90,12 @@ impl Tls {
         // Systems have certificates that are good for nothing among them.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(unreadable(
+            return Err(SetupError::authorities(
                 "this system has none: install `ca-certificates`, or name a file by `sslrootcert`",
             ));
         }
         Ok(roots)
     }
-}
-
-fn unreadable(why: impl fmt::Display) -> SetupError {
-    SetupError::new(format!(
-        "the certificates of the authorities that the URL goes by cannot be read: {why}"
-    ))
 }
 
 /// Checks of a server's certificate what is asked, and in any case that the server has its key.
