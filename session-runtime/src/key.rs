@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::future::Future;
 use std::hash::{Hash, Hasher};
+use std::pin::Pin;
 use std::str::FromStr;
 
 use serde::de::Error as _;
@@ -111,6 +113,9 @@ pub trait IntoUserId {
     /// Converts it.
     fn into_user_id(self) -> UserId;
 }
+
+/// The future of a function that takes one: of an `async fn` the compiler would say thrice that a type names no user.
+pub(crate) type UserFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 #[diagnostic::do_not_recommend]
 impl<T: Into<UserId>> IntoUserId for T {

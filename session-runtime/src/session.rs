@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, own_name};
 use crate::field::describe;
 use crate::id::SessionId;
-use crate::key::{IntoUserId, UserId};
+use crate::key::{IntoUserId, UserFuture, UserId};
 use crate::plan::confirm::Fate;
 use crate::record::Ended;
 use crate::request::{Request, Saved};
@@ -340,12 +340,8 @@ impl<S: Schema> Session<S> {
     /// large ([`is_too_large`](Error::is_too_large)), or once the response has left. Nothing of the guest is lost;
     /// logging in again goes on where this stopped. What the user has no room for is no error: it stays set apart, for
     /// [`Field::brought`](crate::Field::brought).
-    pub async fn login(&mut self, user: impl IntoUserId) -> Result<(), Error> {
-        self.fold()?;
-        let login = Arc::clone(&self.request).login(user.into_user_id(), None);
-        let login = login.await;
-        self.reopen();
-        login
+    pub fn login(&mut self, user: impl IntoUserId) -> UserFuture<'_, Result<(), Error>> {
+        self.log_in(user.into_user_id(), None)
     }
 
     /// Logs `user` in, as [`login`](Self::login) does, for as long as `fingerprint` is what
@@ -369,17 +365,26 @@ impl<S: Schema> Session<S> {
     /// # Errors
     ///
     /// As [`login`](Self::login).
-    pub async fn login_with_fingerprint(
+    pub fn login_with_fingerprint(
         &mut self,
         user: impl IntoUserId,
         fingerprint: impl AsRef<[u8]>,
-    ) -> Result<(), Error> {
-        self.fold()?;
+    ) -> UserFuture<'_, Result<(), Error>> {
         let fingerprint = SecretHash::of(fingerprint.as_ref());
-        let login = Arc::clone(&self.request).login(user.into_user_id(), Some(fingerprint));
-        let login = login.await;
-        self.reopen();
-        login
+        self.log_in(user.into_user_id(), Some(fingerprint))
+    }
+
+    fn log_in(
+        &mut self,
+        user: UserId,
+        fingerprint: Option<SecretHash>,
+    ) -> UserFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.fold()?;
+            let login = Arc::clone(&self.request).login(user, fingerprint).await;
+            self.reopen();
+            login
+        })
     }
 
     /// Ends the browser's session. What was changed of the user's is written before, and kept for the next login. What this request

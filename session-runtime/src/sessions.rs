@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::everybody::{self, Found};
 use crate::id::SessionId;
-use crate::key::{IntoUserId, UserId};
+use crate::key::{IntoUserId, UserFuture, UserId};
 use crate::request::Request;
 use crate::revoke::{Device, OfUser};
 use crate::schema::Schema;
@@ -146,16 +146,19 @@ impl Sessions {
     ///
     /// If the store fails, if the user's name has more than 1,024 bytes, or if another struct stores a field of the same
     /// name as another type.
-    pub async fn with_user<S: Schema>(
+    pub fn with_user<S: Schema>(
         &self,
         user: impl IntoUserId,
-    ) -> Result<UserFields<S>, Error> {
-        let config = &self.config;
-        config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;
-        let request = Request::new(Arc::clone(config));
-        let deadline = request.deadline();
-        request.load_for_app(user.into_user_id(), deadline).await?;
-        Ok(UserFields(Session::over(Arc::new(request), false)))
+    ) -> UserFuture<'_, Result<UserFields<S>, Error>> {
+        let user = user.into_user_id();
+        Box::pin(async move {
+            let config = &self.config;
+            config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;
+            let request = Request::new(Arc::clone(config));
+            let deadline = request.deadline();
+            request.load_for_app(user, deadline).await?;
+            Ok(UserFields(Session::over(Arc::new(request), false)))
+        })
     }
 
     /// Lists all sessions of the user, the oldest first: one call to the store, and one for each session, all at once.
