@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, StatusCode};
 use session_runtime::store::MemoryStore;
 use session_runtime::transport::HeaderTransport;
 use session_runtime::{Error, PassiveSession, Saved, Session};
-use session_tests::{Fault, Handles, Site, Visitor};
+use session_tests::{Fault, Handles, Site, Visitor, cost};
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -57,19 +57,6 @@ async fn shop() -> (Site<MemoryStore>, Visitor) {
     let mut visitor = site.visitor();
     assert_eq!(cost(&site, &mut visitor, count).await, [0, 1, 1]);
     (site, visitor)
-}
-
-/// The loads, commits and `Set-Cookie` headers of one request.
-async fn cost<T: 'static>(
-    site: &Site<MemoryStore>,
-    visitor: &mut Visitor,
-    handler: impl Handler<T, ()>,
-) -> [usize; 3] {
-    site.store.round_trips();
-    let reply = visitor.visit(handler).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
-    let (loads, commits) = site.store.round_trips();
-    [loads, commits, reply.set_cookies().len()]
 }
 
 /// Tells of each request in a row if it costs a commit, `count` times, `step` apart.

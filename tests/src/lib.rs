@@ -34,6 +34,6 @@ pub use process::{Guest, Page, Shop};
 pub use proxy::{Cut, Proxy, Traffic, Wire};
 pub use redis::{RedisCluster, RedisSentinels, RedisServer};
 pub use schedule::{Choices, Held, in_each_order};
-pub use site::{Handles, Site, Visitor};
+pub use site::{Handles, Site, Visitor, cost};
 pub use tempfile::TempDir;
 pub use tools::{PATIENCE, require, times, wait_for};

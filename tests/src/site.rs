@@ -8,8 +8,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::handler::Handler;
-use http::Request;
 use http::request::Parts;
+use http::{Request, StatusCode};
 use session_runtime::store::{
     CachedStore, MemoryStore, MysqlStore, PostgresStore, Record, RedisStore, Slot, SqliteStore,
     Store, Swapped,
@@ -347,4 +347,17 @@ macro_rules! on_a_cache {
             })*
         }
     };
+}
+
+/// Returns the loads, the swaps and the `Set-Cookie` headers of a request that goes well.
+pub async fn cost<T: 'static>(
+    site: &Site<MemoryStore>,
+    visitor: &mut Visitor,
+    handler: impl Handler<T, ()>,
+) -> [usize; 3] {
+    site.store.round_trips();
+    let reply = visitor.visit(handler).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    let (loads, swaps) = site.store.round_trips();
+    [loads, swaps, reply.set_cookies().len()]
 }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use axum::handler::Handler;
 use axum::routing::any;
 use http::StatusCode;
 use session_runtime::store::MemoryStore;
 use session_runtime::{Error, Session, Sessions, UserId, WhenFull};
-use session_tests::{Fault, PATIENCE, Site, Visitor};
+use session_tests::{Fault, PATIENCE, Site, Visitor, cost};
 use tokio::time::timeout;
 
 const TTL: Duration = Duration::from_secs(2 * 60 * 60);
@@ -58,19 +57,6 @@ async fn logout(mut session: Session<Member>) -> Result<(), Error> {
 
 async fn logout_plainly(mut session: Session<Plain>) -> Result<(), Error> {
     session.logout().await
-}
-
-/// The loads, swaps and `Set-Cookie` headers of one request.
-async fn cost<T: 'static>(
-    site: &Site<MemoryStore>,
-    visitor: &mut Visitor,
-    handler: impl Handler<T, ()>,
-) -> [usize; 3] {
-    site.store.round_trips();
-    let reply = visitor.visit(handler).await;
-    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
-    let (loads, swaps) = site.store.round_trips();
-    [loads, swaps, reply.set_cookies().len()]
 }
 
 /// Somebody who has turned a page.

@@ -1,7 +1,7 @@
 //! Deletions of a user: nobody who began before slips through, be there a new record by then or not.
 
 use super::actor::Actor::{Login as L, Request as R, Revoke as V};
-use super::checks::{always, ensure, guest_of_before, none_slips_through, told, units};
+use super::checks::{ensure, guest_of_before, none_slips_through, told, units};
 use super::explore::{Scenario, State};
 use super::login::Login;
 use super::request::{Does, Request};
@@ -17,18 +17,7 @@ const JAR: Source = Source::Jar(0);
 
 /// A user with five units, or one without a record.
 fn world(known: bool) -> World {
-    let world = World::with_guest(10, 1, 1, FOREVER);
-    if known {
-        world.put_user(
-            0,
-            User {
-                units: 5,
-                ..User::default()
-            },
-        )
-    } else {
-        world
-    }
+    World::with_guest(10, 1, 1, FOREVER).put_user_if(known, 0, User::with(5))
 }
 
 fn gone(state: &State, rules: Rules) -> Result<(), String> {
@@ -58,15 +47,7 @@ fn two_devices(known: bool, crashes: u8) -> Scenario {
     } else {
         "an unknown user is deleted"
     };
-    Scenario {
-        name,
-        world: world(known),
-        actors,
-        crashes,
-        jumps: &[],
-        always,
-        finally: gone,
-    }
+    Scenario::new(name, world(known), actors, crashes, gone)
 }
 
 /// A login, another on the same session, and requests of the user's.
@@ -77,15 +58,13 @@ fn one_browser(crashes: u8) -> Scenario {
         R(Request::new(3, JAR, Does::Write)),
         V(Revoke::new(What::User)),
     ];
-    Scenario {
-        name: "a user with a browser is deleted",
-        world: world(true),
+    Scenario::new(
+        "a user with a browser is deleted",
+        world(true),
         actors,
         crashes,
-        jumps: &[],
-        always,
-        finally: gone,
-    }
+        gone,
+    )
 }
 
 /// A deletion beside a revocation.
@@ -96,15 +75,13 @@ fn and_revoked(crashes: u8) -> Scenario {
         V(Revoke::new(What::User)),
         V(Revoke::new(What::All)),
     ];
-    Scenario {
-        name: "a user is deleted and revoked",
-        world: world(false),
+    Scenario::new(
+        "a user is deleted and revoked",
+        world(false),
         actors,
         crashes,
-        jumps: &[],
-        always,
-        finally: gone,
-    }
+        gone,
+    )
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
 use super::actor::Actor;
+use super::checks::always;
 use super::rules::Rules;
 use super::world::{Moment, World};
 
@@ -21,6 +22,27 @@ pub(crate) struct Scenario {
     pub(crate) always: Check,
     /// Holds where nothing goes on.
     pub(crate) finally: Check,
+}
+
+impl Scenario {
+    /// Makes one in which no time passes, and in which what [`always`] asks for holds in every state.
+    pub(crate) fn new(
+        name: &'static str,
+        world: World,
+        actors: Vec<Actor>,
+        crashes: u8,
+        finally: Check,
+    ) -> Self {
+        Self {
+            name,
+            world,
+            actors,
+            crashes,
+            jumps: &[],
+            always,
+            finally,
+        }
+    }
 }
 
 /// Tells what is wrong with a state.

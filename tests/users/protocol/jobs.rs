@@ -2,9 +2,9 @@
 
 use super::actor::Actor::{self, Job as J, Login as L, Revoke as V};
 use super::checks::{
-    always, ensure, exactly_once, guest_of_before, known, none_fails, none_slips_through, units,
+    ensure, exactly_once, guest_of_before, known, none_fails, none_slips_through, units,
 };
-use super::explore::{Scenario, State};
+use super::explore::{Check, Scenario, State};
 use super::job::Job;
 use super::login::Login;
 use super::revoke::{Revoke, What};
@@ -22,23 +22,10 @@ fn scenario(
     known: bool,
     actors: Vec<Actor>,
     crashes: u8,
-    finally: fn(&State, Rules) -> Result<(), String>,
+    finally: Check,
 ) -> Scenario {
-    let world = World::with_guest(10, 1, 1, FOREVER);
-    let world = if known {
-        world.put_user(0, User::default())
-    } else {
-        world
-    };
-    Scenario {
-        name,
-        world,
-        actors,
-        crashes,
-        jumps: &[],
-        always,
-        finally,
-    }
+    let world = World::with_guest(10, 1, 1, FOREVER).put_user_if(known, 0, User::default());
+    Scenario::new(name, world, actors, crashes, finally)
 }
 
 /// Each unit counts once, and no login fails since a job has written.

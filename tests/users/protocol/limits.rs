@@ -2,7 +2,7 @@
 
 use super::actor::Actor::{Login as L, Logout as O, Request as R, Revoke as V};
 use super::actor::alone;
-use super::checks::{always, ensure, guest_of_before, is_ended, known, logins, opens, units};
+use super::checks::{ensure, guest_of_before, is_ended, known, logins, opens, units};
 use super::explore::{Jump, Scenario, State};
 use super::login::Login;
 use super::logout::Logout;
@@ -43,15 +43,13 @@ fn three_devices(crashes: u8) -> Scenario {
         .map(|name| L(Login::new(name, Source::None).under(ONE)))
         .collect();
     let world = World::with_guest(10, 1, 0, FOREVER);
-    Scenario {
-        name: "three logins where one may stay",
+    Scenario::new(
+        "three logins where one may stay",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
-        finally: one_stays,
-    }
+        one_stays,
+    )
 }
 
 /// Two logins of one browser, and one of another device.
@@ -62,15 +60,13 @@ fn again(crashes: u8) -> Scenario {
         L(Login::new(3, Source::None).under(ONE)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "two logins of a browser and one more, where one may stay",
+    Scenario::new(
+        "two logins of a browser and one more, where one may stay",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
-        finally: one_stays,
-    }
+        one_stays,
+    )
 }
 
 /// Two logins where the one that is there stays, unless nobody has used it for a minute.
@@ -93,13 +89,14 @@ fn refusing(crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
     Scenario {
-        name: "two logins where the first one stays",
-        world,
-        actors,
-        crashes,
         jumps: &[Jump::Any(MINUTE)],
-        always,
-        finally,
+        ..Scenario::new(
+            "two logins where the first one stays",
+            world,
+            actors,
+            crashes,
+            finally,
+        )
     }
 }
 
@@ -130,15 +127,13 @@ fn after_a_crash(crashes: u8) -> Scenario {
         V(Revoke::new(What::One(1))),
     ];
     let world = World::with_guest(10, 1, 0, FOREVER);
-    Scenario {
-        name: "two logins whose answers are lost",
+    Scenario::new(
+        "two logins whose answers are lost",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 /// A guest's two tabs, where another device has the only place, and uses it or logs out.
@@ -173,15 +168,13 @@ fn full(crashes: u8) -> Scenario {
     let world = World::with_guest(10, 1, 0, FOREVER)
         .put(OTHER.key, other)
         .put_user(0, user);
-    Scenario {
-        name: "two logins where another has the place",
+    Scenario::new(
+        "two logins where another has the place",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 #[test]

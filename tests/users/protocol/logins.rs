@@ -36,13 +36,8 @@ fn two_tabs(crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 0, FOREVER);
     Scenario {
-        name: "two tabs and a request",
-        world,
-        actors,
-        crashes,
         jumps: &[Jump::Any(FIVE_MINUTES)],
-        always,
-        finally,
+        ..Scenario::new("two tabs and a request", world, actors, crashes, finally)
     }
 }
 
@@ -58,15 +53,13 @@ fn in_a_browser(crashes: u8) -> Scenario {
         R(Request::new(4, JAR, Does::Write)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "two logins and two requests of a browser",
+    Scenario::new(
+        "two logins and two requests of a browser",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 fn together(crashes: u8) -> Scenario {
@@ -81,22 +74,14 @@ fn together(crashes: u8) -> Scenario {
         R(Request::new(2, SENT, Does::Write)),
         V(Revoke::new(What::All)),
     ];
-    let world = World::with_guest(10, 1, 0, FOREVER).put_user(
-        0,
-        User {
-            units: 5,
-            ..User::default()
-        },
-    );
-    Scenario {
-        name: "a login, a request and revoke all",
+    let world = World::with_guest(10, 1, 0, FOREVER).put_user(0, User::with(5));
+    Scenario::new(
+        "a login, a request and revoke all",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 fn two_refused(crashes: u8) -> Scenario {
@@ -111,15 +96,13 @@ fn two_refused(crashes: u8) -> Scenario {
         V(Revoke::new(What::All)),
     ];
     let world = World::with_guest(10, 1, 0, FOREVER);
-    Scenario {
-        name: "two tabs, a request and revoke all",
+    Scenario::new(
+        "two tabs, a request and revoke all",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 fn rotated_and_refused(crashes: u8) -> Scenario {
@@ -137,15 +120,13 @@ fn rotated_and_refused(crashes: u8) -> Scenario {
         V(Revoke::new(What::All)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "a guest who rotates, logs in and is refused",
+    Scenario::new(
+        "a guest who rotates, logs in and is refused",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 fn another_user(crashes: u8) -> Scenario {
@@ -182,15 +163,7 @@ fn another_user(crashes: u8) -> Scenario {
         R(Request::new(4, JAR, Does::Read)),
     ];
     let world = World::with_guest(10, 2, 1, FOREVER);
-    Scenario {
-        name: "a login as another user",
-        world,
-        actors,
-        crashes,
-        jumps: &[],
-        always,
-        finally,
-    }
+    Scenario::new("a login as another user", world, actors, crashes, finally)
 }
 
 fn discarded(crashes: u8) -> Scenario {
@@ -204,15 +177,13 @@ fn discarded(crashes: u8) -> Scenario {
         R(Request::new(4, JAR, Does::Read)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "one request credits, another discards",
+    Scenario::new(
+        "one request credits, another discards",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 fn rotated_meanwhile(crashes: u8) -> Scenario {
@@ -227,13 +198,14 @@ fn rotated_meanwhile(crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
     Scenario {
-        name: "a slow login of a guest who rotates",
-        world,
-        actors,
-        crashes,
         jumps: &[Jump::Any(MINUTE)],
-        always,
-        finally,
+        ..Scenario::new(
+            "a slow login of a guest who rotates",
+            world,
+            actors,
+            crashes,
+            finally,
+        )
     }
 }
 
@@ -247,13 +219,14 @@ fn under_way(crashes: u8) -> Scenario {
     let world = World::with_guest(10, 1, 1, FOREVER);
     let jumps = &[Jump::Any(MINUTE / 2), Jump::Any(MINUTE / 2)];
     Scenario {
-        name: "a guest's request that is slow",
-        world,
-        actors,
-        crashes,
         jumps,
-        always,
-        finally: always,
+        ..Scenario::new(
+            "a guest's request that is slow",
+            world,
+            actors,
+            crashes,
+            always,
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! Logouts: one that returned leaves nothing that opens, and loses nothing that was set apart.
 
 use super::actor::Actor::{Login as L, Logout as O, Request as R};
-use super::checks::{always, ensure, exactly_once, logins, none_fails, opens};
+use super::checks::{ensure, exactly_once, logins, none_fails, opens};
 use super::explore::{Jump, Scenario, State};
 use super::login::Login;
 use super::logout::Logout;
@@ -30,15 +30,13 @@ fn after_a_login(crashes: u8) -> Scenario {
         O(Logout::new(JAR)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "a request under way, and a logout",
+    Scenario::new(
+        "a request under way, and a logout",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 /// A browser that logs in twice and logs out, whose answers may come late.
@@ -64,15 +62,13 @@ fn with_late_answers(crashes: u8) -> Scenario {
         O(Logout::new(JAR)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "two logins with late answers, and a logout",
+    Scenario::new(
+        "two logins with late answers, and a logout",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 /// A logout that is slower than the minute of its secret, and a request that is slower than the logout.
@@ -93,13 +89,8 @@ fn slow(crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
     Scenario {
-        name: "a slow logout",
-        world,
-        actors,
-        crashes,
         jumps: &[Jump::Any(MINUTE)],
-        always,
-        finally,
+        ..Scenario::new("a slow logout", world, actors, crashes, finally)
     }
 }
 

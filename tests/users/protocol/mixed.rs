@@ -1,7 +1,7 @@
 //! All together: logins, rotations and requests of a browser, beside what ends its session.
 
 use super::actor::Actor::{self, Login as L, Logout as O, Request as R, Revoke as V};
-use super::checks::{always, ensure, known, last_login, none_slips_through, units};
+use super::checks::{ensure, known, last_login, none_slips_through, units};
 use super::explore::{Jump, Scenario, State};
 use super::login::Login;
 use super::logout::Logout;
@@ -32,13 +32,8 @@ fn beside(name: &'static str, ends: Vec<Actor>, jumps: &'static [Jump], crashes:
     actors.extend(ends);
     let world = World::with_guest(10, 1, 1, FOREVER);
     Scenario {
-        name,
-        world,
-        actors,
-        crashes,
         jumps,
-        always,
-        finally,
+        ..Scenario::new(name, world, actors, crashes, finally)
     }
 }
 

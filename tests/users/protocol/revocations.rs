@@ -2,7 +2,7 @@
 
 use super::actor::Actor::{Login as L, Request as R, Revoke as V};
 use super::checks::{
-    always, ensure, guest_of_before, is_ended, last_login, logins, none_slips_through, opens,
+    ensure, guest_of_before, is_ended, last_login, logins, none_slips_through, opens,
 };
 use super::explore::{Scenario, State};
 use super::login::Login;
@@ -28,30 +28,13 @@ fn all(known: bool, crashes: u8) -> Scenario {
         L(Login::new(2, Source::None)),
         V(Revoke::new(What::All)),
     ];
-    let world = World::with_guest(10, 1, 0, FOREVER);
-    let (name, world) = if known {
-        (
-            "revoke all of a known user",
-            world.put_user(
-                0,
-                User {
-                    units: 5,
-                    ..User::default()
-                },
-            ),
-        )
+    let name = if known {
+        "revoke all of a known user"
     } else {
-        ("revoke all of an unknown user", world)
+        "revoke all of an unknown user"
     };
-    Scenario {
-        name,
-        world,
-        actors,
-        crashes,
-        jumps: &[],
-        always,
-        finally,
-    }
+    let world = World::with_guest(10, 1, 0, FOREVER).put_user_if(known, 0, User::with(5));
+    Scenario::new(name, world, actors, crashes, finally)
 }
 
 /// Checks that the next login ends what a revocation that broke off has left.
@@ -90,15 +73,13 @@ fn twice(crashes: u8) -> Scenario {
         V(Revoke::new(What::All)),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "two logins, and revoke all twice",
+    Scenario::new(
+        "two logins, and revoke all twice",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 /// All others than the guest's session: that of a second device goes, and the first one's stays.
@@ -127,15 +108,7 @@ fn others(crashes: u8) -> Scenario {
         V(Revoke::new(What::Others(0))),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "revoke all others",
-        world,
-        actors,
-        crashes,
-        jumps: &[],
-        always,
-        finally,
-    }
+    Scenario::new("revoke all others", world, actors, crashes, finally)
 }
 
 /// As `others`, where the browser that revokes rotates, and logs in again meanwhile.
@@ -160,15 +133,13 @@ fn others_again(crashes: u8) -> Scenario {
         V(Revoke::new(What::Others(0))),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "revoke all others amid a second login",
+    Scenario::new(
+        "revoke all others amid a second login",
         world,
         actors,
         crashes,
-        jumps: &[],
-        always,
         finally,
-    }
+    )
 }
 
 /// One session, on which the user is logging in again.
@@ -191,15 +162,7 @@ fn one(crashes: u8) -> Scenario {
         V(Revoke::new(What::One(0))),
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
-    Scenario {
-        name: "revoke one",
-        world,
-        actors,
-        crashes,
-        jumps: &[],
-        always,
-        finally,
-    }
+    Scenario::new("revoke one", world, actors, crashes, finally)
 }
 
 #[test]

@@ -37,13 +37,9 @@ fn at_once(rotations: u8, reads: u8, jumps: &'static [Jump], crashes: u8) -> Sce
     let actors = (1..=rotations).map(rotate).chain(reads).collect();
     let world = World::with_guest(10, 1, 1, FOREVER);
     Scenario {
-        name: "rotations at once",
-        world,
-        actors,
-        crashes,
         jumps,
         always: always_opens,
-        finally: jar_opens,
+        ..Scenario::new("rotations at once", world, actors, crashes, jar_opens)
     }
 }
 
@@ -83,13 +79,9 @@ fn planted(does: [Does; 2], jumps: &'static [Jump], crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 2, FOREVER);
     Scenario {
-        name: "a planted id",
-        world,
-        actors,
-        crashes,
         jumps,
         always: never_opens,
-        finally,
+        ..Scenario::new("a planted id", world, actors, crashes, finally)
     }
 }
 
@@ -117,13 +109,14 @@ fn planted_login(crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 2, 2, FOREVER);
     Scenario {
-        name: "a planted id, and an attacker who logs in",
-        world,
-        actors,
-        crashes,
-        jumps: &[],
         always: apart,
-        finally: apart,
+        ..Scenario::new(
+            "a planted id, and an attacker who logs in",
+            world,
+            actors,
+            crashes,
+            apart,
+        )
     }
 }
 

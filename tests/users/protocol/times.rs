@@ -57,13 +57,9 @@ fn lapsing(jumps: &'static [Jump], crashes: u8) -> Scenario {
     let mut world = World::with_guest(10, 1, 1, TTL);
     world.jars[0] = None;
     Scenario {
-        name: "sessions that lapse",
-        world,
-        actors,
-        crashes,
         jumps,
         always: live_are_listed,
-        finally,
+        ..Scenario::new("sessions that lapse", world, actors, crashes, finally)
     }
 }
 
@@ -93,13 +89,15 @@ fn logins_and_rotations(jumps: &'static [Jump], crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
     Scenario {
-        name: "logins and rotations of a browser",
-        world,
-        actors,
-        crashes,
         jumps,
         always: opens_or_superseded,
-        finally: opens_or_superseded,
+        ..Scenario::new(
+            "logins and rotations of a browser",
+            world,
+            actors,
+            crashes,
+            opens_or_superseded,
+        )
     }
 }
 
@@ -120,13 +118,14 @@ fn refused(jumps: &'static [Jump], crashes: u8) -> Scenario {
     ];
     let world = World::with_guest(10, 1, 1, FOREVER);
     Scenario {
-        name: "a guest who rotates, logs in and is refused, in time",
-        world,
-        actors,
-        crashes,
         jumps,
-        always,
-        finally,
+        ..Scenario::new(
+            "a guest who rotates, logs in and is refused, in time",
+            world,
+            actors,
+            crashes,
+            finally,
+        )
     }
 }
 

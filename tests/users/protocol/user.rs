@@ -74,6 +74,14 @@ pub(crate) enum Verdict {
 }
 
 impl User {
+    /// Makes one who has so many units and nothing else.
+    pub(crate) fn with(units: u8) -> Self {
+        Self {
+            units,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn place(&self, key: Key) -> Option<&Place> {
         self.places.iter().find(|place| place.key == key)
     }

@@ -152,6 +152,15 @@ impl World {
         world
     }
 
+    /// Returns this world with a record of a user who is known.
+    pub(crate) fn put_user_if(&self, known: bool, name: Name, user: User) -> Self {
+        if known {
+            self.put_user(name, user)
+        } else {
+            self.clone()
+        }
+    }
+
     /// Returns this world with one more event.
     pub(crate) fn noting(mut self, event: Event) -> Self {
         self.events.push(event);
