@@ -1,7 +1,9 @@
 //! What is fuzzed. Each function takes any bytes, and panics if a promise is broken.
 
+mod stored;
 mod targets;
 
+pub use stored::{redis, rows};
 pub use targets::{cookie, frame, id, json, merge};
 
 /// What the derive reads durations with, alone.

@@ -7,6 +7,10 @@ use std::path::Path;
 #[expect(unreachable_pub, reason = "it is a module of another crate")]
 mod targets;
 
+#[path = "../../fuzz/src/stored.rs"]
+#[expect(unreachable_pub, reason = "it is a module of another crate")]
+mod stored;
+
 /// Each file of a target's corpus.
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -25,6 +29,16 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn any_frame_is_written_as_it_was_read() {
     replay("frame", targets::frame);
+}
+
+#[test]
+fn whatever_rows_are_made_of_a_record_it_becomes_no_other() {
+    replay("rows", stored::rows);
+}
+
+#[test]
+fn whatever_fields_redis_answers_with_a_record_becomes_no_other() {
+    replay("redis", stored::redis);
 }
 
 #[test]
