@@ -58,6 +58,11 @@ async fn what_was_acknowledged_survives_kill_9_with_an_append_only_file() {
             counted.push((key, counts.await.expect("it ends")));
         }
         server.restart();
+        // A try to connect that began before may be told of first.
+        wait_for("it is found again", async || {
+            store.load(&session_key()).await.is_ok()
+        })
+        .await;
         for (key, acknowledged) in counted {
             let found = number(&load(&store, &key).await);
             // The one under way may have been written, and not acknowledged.
