@@ -212,3 +212,33 @@ fn text(value: &Value) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_of_a_beat_counts_only_from_the_server_that_has_it() {
+        let client = Client::open("redis://127.0.0.1").expect("a URL");
+        let settings = ConnectionManagerConfig::new();
+        let manager = ConnectionManager::new_lazy_with_config(client, settings);
+        let store = RedisStore::options().over(manager.expect("it connects when it is used"));
+        let near = Arc::new(Near::new(Duration::from_secs(60), 10_000));
+        let teller = |part| Teller {
+            part,
+            near: Arc::downgrade(&near),
+            store: store.clone(),
+            beats: "beat:".to_owned(),
+            lost: Arc::default(),
+        };
+        let number = near.beat([0, 1]);
+        let (first, second) = (format!("beat:{number}:0"), format!("beat:{number}:1"));
+        teller(0).changed(&near, &first);
+        teller(0).changed(&near, &second);
+        assert_eq!(near.proven(), None, "where the slot has gone to");
+        teller(1).changed(&near, &second);
+        assert!(near.proven().is_some());
+    }
+}

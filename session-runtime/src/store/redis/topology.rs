@@ -86,3 +86,57 @@ fn unknown() -> RedisError {
     )
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo;
+
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    /// A shard that has these slots and nodes, each with its port, role and health.
+    fn shard(slots: &[i64], nodes: &[(i64, &str, &str)]) -> Value {
+        let node = |&(port, role, health): &(i64, &str, &str)| {
+            Value::Map(vec![
+                (text("port"), Value::Int(port)),
+                (text("endpoint"), text("h")),
+                (text("role"), text(role)),
+                (text("health"), text(health)),
+            ])
+        };
+        let slots = slots.iter().copied().map(Value::Int).collect();
+        Value::Map(vec![
+            (text("slots"), Value::Array(slots)),
+            (
+                text("nodes"),
+                Value::Array(nodes.iter().map(node).collect()),
+            ),
+        ])
+    }
+
+    fn read_all(shards: Vec<Value>) -> RedisResult<Vec<Shard>> {
+        let info = "redis://any".into_connection_info().expect("a URL");
+        read(Value::Array(shards), &info)
+    }
+
+    #[test]
+    fn primaries_are_read_with_slots_or_without_and_nothing_where_one_with_slots_has_failed() {
+        let full = || shard(&[0, 5, 7, 9], &[(1, "master", "online")]);
+        let at = |port, ranges: &[(u16, u16)]| {
+            let url = format!("redis://h:{port}");
+            let info = url.into_connection_info().expect("a URL");
+            Shard::of(info, ranges.to_vec())
+        };
+        let replicated = &[(3, "replica", "online"), (2, "master", "loading")];
+        let gone = shard(&[], &[(4, "master", "fail")]);
+        let shards = read_all(vec![shard(&[], replicated), full(), gone]);
+        let expected = [at(1, &[(0, 5), (7, 9)]), at(2, &[])];
+        assert!(shards.expect("a view") == expected);
+
+        let failed = &[(2, "master", "fail"), (3, "replica", "online")];
+        assert!(read_all(vec![full(), shard(&[6, 6], failed)]).is_err());
+    }
+}
