@@ -286,7 +286,7 @@ fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
 /// impl __session::Schema for Shop {
 ///     type Cells = ShopSession;
 ///     const LIFETIME: __session::Lifetime = __session::Lifetime::from_millis(None, None);
-///     const READING_COUNTS: __session::core::primitive::bool = true;
+///     const READING_COUNTS: __session::core::primitive::bool = false;
 ///     const ROWS: &'static [__session::RowOf] = &[…];
 ///     fn open(…) -> ShopSession { … }
 ///     fn visit(…) -> Result<(), Error> { … }
@@ -296,7 +296,8 @@ fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
 fn implementation(schema: &Schema<'_>) -> TokenStream {
     let (name, cells) = (own(&schema.input.ident), own(&cells_ident(schema)));
     let lifetime = lifetime(schema);
-    let reading_counts = schema.fields.iter().any(reading_counts);
+    let mut fields = schema.fields.iter();
+    let reading_counts = fields.any(|field| field.sliding().is_some());
     let (rows, open) = (rows(schema), open(schema));
     let (visit, assign) = (visit(schema), assign(schema));
     quote! {
@@ -327,10 +328,6 @@ fn millis(lifetime: Option<&Given<Duration>>) -> TokenStream {
     };
     let millis = lifetime.value.millis;
     quote! { __session::core::option::Option::Some(#millis) }
-}
-
-fn reading_counts(field: &Field<'_>) -> bool {
-    field.is_flash() || field.sliding().is_some()
 }
 
 /// `const ROWS: &'static [__session::RowOf] = &[__session::RowOf::new(&__row_cart)];`
