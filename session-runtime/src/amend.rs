@@ -337,11 +337,7 @@ pub(crate) async fn look(
     key: &Key,
     deadline: Instant,
 ) -> Result<Option<Arc<Record>>, StoreError> {
-    let answer = config.store.load_latest(key);
-    if config.store.at_once().is_some() {
-        return answer.await;
-    }
-    in_time(config, Call::Load, deadline, answer).await
+    in_time(config, Call::Load, deadline, config.store.load_latest(key)).await
 }
 
 /// Returns the keys of some sessions, and where to go on.
@@ -351,20 +347,27 @@ pub(crate) async fn scan(
     limit: usize,
     deadline: Instant,
 ) -> Result<Scanned, StoreError> {
-    let answer = config.store.scan(after, limit);
-    if config.store.at_once().is_some() {
-        return answer.await;
-    }
-    in_time(config, Call::Scan, deadline, answer).await
+    in_time(
+        config,
+        Call::Scan,
+        deadline,
+        config.store.scan(after, limit),
+    )
+    .await
 }
 
-/// Waits for a store, until the deadline, and has it noted what came of that.
+/// Waits for a store, until the deadline if it does not answer at once, and has it noted what came of that.
 async fn in_time<T>(
     config: &Config,
     call: Call,
     deadline: Instant,
     answer: Answer<'_, T>,
 ) -> Result<T, StoreError> {
+    if config.store.at_once().is_some() {
+        let answer = answer.await;
+        config.health.answered_at_once(call, &answer);
+        return answer;
+    }
     let begun = Instant::now();
     let answer = Box::pin(timeout_at(deadline, answer)).await;
     let answer = answer.unwrap_or_else(|_| Err(StoreError::timeout()));

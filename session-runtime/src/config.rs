@@ -235,11 +235,12 @@ impl Config {
     /// Returns `true` if a layer with these settings, within one with `outer`'s, would serve the same sessions: it leaves them
     /// to that one.
     pub(crate) fn is_within(&self, outer: &Self) -> bool {
-        let is_same = self.chooses_as(outer) && self.transport.carries_as(&outer.transport);
-        if is_same && !ptr::addr_eq(Arc::as_ptr(&self.store), Arc::as_ptr(&outer.store)) {
-            self.hints.within();
-        }
-        is_same
+        self.chooses_as(outer) && self.transport.carries_as(&outer.transport)
+    }
+
+    /// Returns `true` if both have the same store.
+    pub(crate) fn shares_store(&self, other: &Self) -> bool {
+        ptr::addr_eq(Arc::as_ptr(&self.store), Arc::as_ptr(&other.store))
     }
 
     /// Returns `true` if neither has its cookie by request, or both have by the same function.

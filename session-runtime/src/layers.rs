@@ -25,6 +25,9 @@ impl Layers {
         let is_same = |outer: &&Self| config.is_within(&outer.request.config);
         let same = all(outer.as_deref()).find(is_same);
         let (request, own) = if let Some(same) = same {
+            if !config.shares_store(&same.request.config) {
+                config.hints.within();
+            }
             (Arc::clone(&same.request), None)
         } else {
             let own = Arc::new(Request::new(Arc::clone(config)));

@@ -11,7 +11,9 @@ use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use http::{Request, StatusCode};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use session_runtime::store::{AtOnce, MemoryStore, Record, Store, StoreError, Swapped, Swept};
+use session_runtime::store::{
+    AtOnce, MemoryStore, Record, Scanned, Store, StoreError, Swapped, Swept,
+};
 use session_runtime::{Error, Key, Session, SessionLayer, UserId};
 use session_tests::{Browser, Fault, Logs, Site, Visitor, on_each_store};
 
@@ -175,6 +177,11 @@ impl Store for Moody {
         AtOnce::swap(self, key, before, after)
     }
 
+    async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
+        self.is_there()?;
+        self.inner.scan(after, limit).await
+    }
+
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         self.inner.sweep(limit).await
     }
@@ -191,6 +198,7 @@ async fn an_outage_of_a_store_that_answers_at_once_is_told_of_in_the_same_way() 
         is_away: AtomicBool::new(false),
     });
     let layer = SessionLayer::new(Arc::clone(&store)).sweep_every(None);
+    let sessions = layer.sessions();
     let mut visitor = Visitor::of(layer);
     visitor.visit(visit).await;
     visitor.visit(visit).await;
@@ -207,10 +215,12 @@ async fn an_outage_of_a_store_that_answers_at_once_is_told_of_in_the_same_way() 
     }
     let mut newcomer = Visitor::of(SessionLayer::new(Arc::clone(&store)).sweep_every(None));
     newcomer.visit(visit).await;
+    assert!(sessions.count().await.is_err());
     let down = taken(&counters);
     for (name, expected) in [
         ("session_store_errors_total Moody load unavailable", 3),
         ("session_store_errors_total Moody swap unavailable", 1),
+        ("session_store_errors_total Moody scan unavailable", 1),
         ("session_unavailable_total unavailable", 4),
     ] {
         assert_eq!(count(&down, name), expected, "{down:?}");
@@ -223,7 +233,7 @@ async fn an_outage_of_a_store_that_answers_at_once_is_told_of_in_the_same_way() 
     for _ in 0..3 {
         assert_eq!(visitor.visit(visit).await.status, StatusCode::OK);
     }
-    let end = "is reachable again after 12s store=\"Moody\" failed=3";
+    let end = "is reachable again after 12s store=\"Moody\" failed=4";
     assert_eq!(logs.lines("WARN", "reachable again"), 1, "{}", logs.text());
     assert_eq!(logs.lines("WARN", end), 1, "{}", logs.text());
 }

@@ -23,7 +23,7 @@ impl Create<'_> {
     /// Makes the record, which `secret` opens.
     pub(crate) fn record(&self, secret: SecretHash, now: Timestamp) -> Result<Record, Error> {
         let mut record = Record::new(now, now);
-        edit::apply(self.edits, &mut record, now)?;
+        edit::apply(self.edits, &mut record, self.caps, now)?;
         let head = record.head_mut();
         head.secrets = Secrets::first(secret, now);
         head.address.clone_from(&self.client.address);
@@ -31,7 +31,6 @@ impl Create<'_> {
         self.facts.apply(&mut record);
         record.expires = self.lifetimes.extended(&record.head, now);
         self.caps.check(None, &record)?;
-        self.caps.check_edits(self.edits, &record)?;
         Ok(record)
     }
 }

@@ -50,15 +50,24 @@ impl SlotEdit {
         merge3(self.row, base, ours, theirs, occasion)
     }
 
-    /// Puts the edit on top of what `record` holds. Returns `true` if that changes it.
-    pub(crate) fn apply(&self, record: &mut Record, now: Timestamp) -> Result<bool, Error> {
+    /// Puts the edit on top of what `record` holds. Returns `true` if that changes it. Refuses what is too large for the
+    /// field, by a merge say.
+    pub(crate) fn apply(
+        &self,
+        record: &mut Record,
+        caps: Caps,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
         let theirs = stored_under(self.row, record, now).cloned();
         let merged = self.merged(theirs.as_ref(), Occasion::Conflict)?;
-        let unchanged = same_slot(theirs.as_ref(), merged.as_ref());
-        if !unchanged {
-            replace(self.row, record, merged);
+        if same_slot(theirs.as_ref(), merged.as_ref()) {
+            return Ok(false);
         }
-        Ok(!unchanged)
+        if let Some(slot) = &merged {
+            caps.check_field(slot)?;
+        }
+        replace(self.row, record, merged);
+        Ok(true)
     }
 
     /// Makes the edit seen in `record`, as the request sees it.
@@ -71,11 +80,12 @@ impl SlotEdit {
 pub(crate) fn apply(
     edits: &[SlotEdit],
     record: &mut Record,
+    caps: Caps,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let mut changed = false;
     for edit in edits {
-        changed |= edit.apply(record, now)?;
+        changed |= edit.apply(record, caps, now)?;
     }
     Ok(changed)
 }
@@ -236,11 +246,5 @@ impl Caps {
             return Err(Error::field_too_large(name, slot.payload(), self.field));
         }
         Ok(())
-    }
-
-    /// Refuses values that have become too large, by a merge say.
-    pub(crate) fn check_edits(self, edits: &[SlotEdit], after: &Record) -> Result<(), Error> {
-        let mut slots = edits.iter().filter_map(|edit| after.slot(edit.name()));
-        slots.try_for_each(|slot| self.check_field(slot))
     }
 }

@@ -94,13 +94,12 @@ impl Open<'_> {
             if edit.row.follows() && late {
                 follows.push(edit);
             } else if !edit.name().starts_with(GUEST) {
-                edit.apply(record, now)?;
+                edit.apply(record, self.caps, now)?;
             }
         }
         if !follows.is_empty() {
             brought::set_edits_apart(record, &follows);
         }
-        self.caps.check_edits(self.edits, record)?;
         self.caps.check(before, record)?;
         // That makes names longer: no reason to refuse a guest whose session is full.
         brought::set_apart(record, self.rows, now);

@@ -149,7 +149,7 @@ impl Save<'_> {
 
     fn write(&self, there: &Record, now: Timestamp) -> Result<Plan<Outcome>, Error> {
         let mut after = there.next();
-        let slots = edit::apply(self.edits, &mut after, now)?;
+        let slots = edit::apply(self.edits, &mut after, self.caps, now)?;
         let facts = self.facts.apply(&mut after);
         let apart = brought::set_fields_apart(&mut after, self.astray, now);
         let dropped = self
@@ -166,7 +166,6 @@ impl Save<'_> {
             }));
         }
         self.caps.check(Some(there), &after)?;
-        self.caps.check_edits(self.edits, &after)?;
         if written {
             after.updated = after.updated.max(now);
         }
@@ -223,7 +222,7 @@ impl Save<'_> {
         }
         let merges = |edit: &&&SlotEdit| edit.row.has_rule() && !edit.name().starts_with(GUEST);
         for edit in stays.iter().filter(merges) {
-            written |= edit.apply(&mut after, now)?;
+            written |= edit.apply(&mut after, self.caps, now)?;
         }
         if !written {
             return Ok(Plan::Leave(Outcome::SetApart));
@@ -316,11 +315,10 @@ impl SaveUser<'_> {
             return Ok(Plan::Leave(UserOutcome::Revoked));
         }
         let mut after = there.map_or_else(|| Record::new(now, FOREVER), Record::next);
-        if !edit::apply(self.edits, &mut after, now)? {
+        if !edit::apply(self.edits, &mut after, self.caps, now)? {
             return Ok(Plan::Leave(UserOutcome::Saved { written: false }));
         }
         self.caps.check(there, &after)?;
-        self.caps.check_edits(self.edits, &after)?;
         after.updated = after.updated.max(now);
         after.seen = after.seen.max(now);
         Ok(Plan::Write(

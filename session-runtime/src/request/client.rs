@@ -41,17 +41,16 @@ impl Client {
         let transport = config.transport_of(parts)?;
         #[cfg(not(feature = "cookie"))]
         let transport: Option<Arc<Transport>> = None;
-        Ok(Self {
+        let mut client = Self {
             address: address_of.and_then(|address_of| address_of(parts)),
             agent: parts.headers.get(USER_AGENT).cloned(),
             looks: parts.method != Method::HEAD && !is_prefetch(parts),
-            port: transport
-                .as_deref()
-                .unwrap_or(&config.transport)
-                .port(parts),
+            port: None,
             transport,
             refuses: false,
-        })
+        };
+        client.port = client.transport(config).port(parts);
+        Ok(client)
     }
 
     /// Returns where its id travels.

@@ -20,7 +20,7 @@ use crate::plan::brought;
 use crate::plan::confirm::{Credit, Fate};
 use crate::plan::end::{self, Ending};
 use crate::plan::place::Places;
-use crate::plan::save::{Access, FactEdits, Outcome, Save, why_over};
+use crate::plan::save::{Access, Outcome, Save, why_over};
 use crate::record::{Ended, Record};
 use crate::revoke;
 use crate::row::Rows;
@@ -374,15 +374,9 @@ impl Request {
             return Ok(());
         };
         let save = Save {
-            opened: &opened,
-            edits: &[],
-            facts: FactEdits::default(),
             touch: false,
-            lifetimes: self.state().lifetimes(&self.config),
-            caps: self.config.caps,
-            rotate: None,
-            place: None,
             astray: rows,
+            ..self.state().save(&opened, &self.config)
         };
         let (key, seen) = (Key::from(selector), Arc::clone(&opened.record));
         let saved = amend(&self.config, &key, Some(seen), deadline, |there, now| {

@@ -15,7 +15,7 @@ use crate::plan::brought;
 use crate::plan::edit::{SlotEdit, stored_under};
 use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Life, Place, Places};
-use crate::plan::save::{FactEdits, Opened, Writer};
+use crate::plan::save::{FactEdits, Opened, Save, Writer};
 use crate::record::{Ended, FieldName, Record, Slot};
 use crate::row::{AnyRow, CellEdit, EditKind, GUEST, Lifetime, Rows};
 use crate::secret::SecretHash;
@@ -226,6 +226,21 @@ impl State {
 
     pub(super) fn lifetimes(&self, config: &Config) -> Lifetimes {
         config.lifetimes(self.lifetime)
+    }
+
+    /// Returns how the session is written that was opened so: as it is, but for its use.
+    pub(super) fn save<'a>(&self, opened: &'a Opened, config: &Config) -> Save<'a> {
+        Save {
+            opened,
+            edits: &[],
+            facts: FactEdits::default(),
+            touch: self.touch && config.watch.is_steady(),
+            lifetimes: self.lifetimes(config),
+            caps: config.caps,
+            rotate: None,
+            place: None,
+            astray: &[],
+        }
     }
 
     /// Returns the record that holds the field.

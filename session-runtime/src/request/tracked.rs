@@ -96,7 +96,8 @@ impl TrackedRecord {
 
     /// Puts an edit in place of any other of its slot.
     pub(super) fn replace(&mut self, edit: SlotEdit) {
-        let wanted = edit.is_change() || find_sent(self.sent.as_deref(), &edit).is_some();
+        let is_among = |sent: &[SlotEdit]| position(sent, edit.name()).is_ok();
+        let wanted = edit.is_change() || self.sent.as_deref().is_some_and(is_among);
         match position(&self.edits, edit.name()) {
             Ok(at) if wanted => self.edits[at] = edit,
             Ok(at) => drop(self.edits.remove(at)),
@@ -124,9 +125,8 @@ impl TrackedRecord {
             return Ok(());
         };
         let mut after = stored.clone();
-        edit::apply(&self.edits, &mut after, now)?;
-        caps.check(Some(stored), &after)?;
-        caps.check_edits(&self.edits, &after)
+        edit::apply(&self.edits, &mut after, caps, now)?;
+        caps.check(Some(stored), &after)
     }
 
     /// The record was looked up again: the edits go on top of that.
@@ -149,9 +149,11 @@ impl TrackedRecord {
     /// Takes the edits that the last write did not hold: what was folded in since, and what is used up.
     pub(super) fn take_unsent(&mut self) -> Vec<SlotEdit> {
         let sent = self.sent.take();
+        let mut sent = sent.iter().flat_map(|sent| sent.iter()).peekable();
         let mut unsent = std::mem::take(&mut self.edits);
         unsent.retain_mut(|edit| {
-            let Some(sent) = find_sent(sent.as_deref(), edit) else {
+            while sent.next_if(|sent| sent.name() < edit.name()).is_some() {}
+            let Some(sent) = sent.next_if(|sent| sent.name() == edit.name()) else {
                 return true;
             };
             edit.base.clone_from(&sent.ours);
@@ -192,11 +194,4 @@ fn position(edits: &[SlotEdit], name: &str) -> Result<usize, usize> {
         Some(last) if last.name() < name => Err(edits.len()),
         _ => edits.binary_search_by(|edit| edit.name().cmp(name)),
     }
-}
-
-/// Returns the edit of the same slot among those that were sent.
-fn find_sent<'a>(sent: Option<&'a [SlotEdit]>, edit: &SlotEdit) -> Option<&'a SlotEdit> {
-    let sent = sent?;
-    let at = sent.binary_search_by(|sent| sent.name().cmp(edit.name()));
-    at.ok().map(|at| &sent[at])
 }

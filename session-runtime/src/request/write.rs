@@ -9,7 +9,6 @@ use super::client::Client;
 use super::state::{Claim, Phase, State, TrackedUser};
 use crate::amend::{Amended, Failure, amend, create};
 use crate::clock::Timestamp;
-use crate::config::Config;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::id::SessionId;
@@ -67,7 +66,6 @@ struct Batch {
     opened: Option<(Selector, Opened)>,
     edits: Arc<[SlotEdit]>,
     facts: FactEdits,
-    touch: bool,
     place: Option<Place>,
 }
 
@@ -77,22 +75,7 @@ impl Batch {
             opened: state.opened(),
             edits: state.session.send(moment == Moment::End),
             facts: state.facts,
-            touch: state.touch,
             place: state.place(),
-        }
-    }
-
-    fn save<'a>(&'a self, opened: &'a Opened, state: &State, config: &Config) -> Save<'a> {
-        Save {
-            opened,
-            edits: &self.edits,
-            facts: self.facts,
-            touch: self.touch && config.watch.is_steady(),
-            lifetimes: state.lifetimes(config),
-            caps: config.caps,
-            rotate: None,
-            place: self.place.as_ref(),
-            astray: &[],
         }
     }
 }
@@ -160,16 +143,12 @@ impl Request {
         let Some((_, opened)) = state.opened() else {
             return false;
         };
-        let batch = Batch {
-            opened: None,
-            edits: Arc::default(),
-            facts: state.facts,
-            touch: state.touch,
-            place: state.place(),
+        let place = state.place();
+        let save = Save {
+            place: place.as_ref(),
+            ..state.save(&opened, &self.config)
         };
-        batch
-            .save(&opened, &state, &self.config)
-            .is_due(self.config.now())
+        save.is_due(self.config.now())
     }
 
     /// Writes what was changed. What can be refused goes first, so that nothing is written then. Whoever calls it holds
@@ -231,8 +210,13 @@ impl Request {
         rotate: Option<SessionId>,
         deadline: Instant,
     ) -> Result<Saved, Error> {
-        let mut save = batch.save(opened, &self.state(), &self.config);
-        save.rotate = rotate.map(|id| id.secret());
+        let save = Save {
+            edits: &batch.edits,
+            facts: batch.facts,
+            rotate: rotate.map(|id| id.secret()),
+            place: batch.place.as_ref(),
+            ..self.state().save(opened, &self.config)
+        };
         let changes = !batch.edits.is_empty() || batch.facts.is_any() || rotate.is_some();
         if !changes && !save.is_due(self.config.now()) {
             return Ok(Saved::Unchanged);
@@ -354,26 +338,19 @@ impl Request {
         self.state().session.unknown = None;
         match there.filter(|_| applied) {
             Some(record) => {
-                if record.user()
-                    != self
-                        .state()
-                        .session
-                        .stored
-                        .as_deref()
-                        .and_then(Record::user)
-                {
+                let (mut state, now) = (self.state(), self.config.now());
+                let stored = state.session.stored.as_deref();
+                if record.user() != stored.and_then(Record::user) {
                     // A login was opened, and nobody has its id: it is another's session until the next one.
-                    self.state()
-                        .session
-                        .committed_elsewhere(self.config.now())?;
+                    state.session.committed_elsewhere(now)?;
                     return Ok(Saved::Written);
                 }
                 // While enough ids wait to be presented, a rotation issues none.
                 let is_known = |id: &SessionId| record.head.secrets.knows(id.secret());
                 if let Some(id) = issues.filter(is_known) {
-                    self.state().issue(id);
+                    state.issue(id);
                 }
-                self.state().session.committed(&record, self.config.now())?;
+                state.session.committed(&record, now)?;
                 Ok(Saved::Written)
             }
             None => Ok(Saved::Unchanged),
