@@ -291,6 +291,33 @@ async fn one_sentinel_of_three_is_enough() {
     frozen.thaw();
 }
 
+#[tokio::test]
+async fn a_sentinel_that_was_cut_off_from_the_others_does_not_decide() {
+    let Some(sentinels) = RedisSentinels::start(&[]) else {
+        return;
+    };
+    sentinels.fail_over();
+    let [others @ .., cut_off] = sentinels.sentinels() else {
+        panic!("three sentinels");
+    };
+    others.iter().for_each(RedisServer::freeze);
+    let [former, now] = sentinels.servers();
+    let former = former.port().to_string();
+    let () = cut_off.command(&["SENTINEL", "REMOVE", "shop"]);
+    let () = cut_off.command(&["SENTINEL", "MONITOR", "shop", "127.0.0.1", &former, "2"]);
+    let url = sentinels.url();
+    let connecting = tokio::spawn(async move { super::connect(&url).await });
+    wait_for("it has answered", async || {
+        let clients: String = cut_off.command(&["CLIENT", "LIST"]);
+        clients.contains("cmd=sentinel|get-master-addr-by-name")
+    })
+    .await;
+    others.iter().for_each(RedisServer::thaw);
+    let store = connecting.await.expect("the others name the primary");
+    create(&store, []).await;
+    assert_eq!(calls(now, "evalsha"), 1);
+}
+
 /// Returns what `connect` says of this URL.
 async fn refusal(url: &str) -> String {
     let error = RedisStore::options().timeout(PATIENCE).connect(url).await;
