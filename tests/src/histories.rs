@@ -66,6 +66,8 @@ pub enum Kind {
     RevokeAll,
     /// Ends all but its own.
     RevokeOthers,
+    /// Deletes the user.
+    Delete,
 }
 
 /// What it sends along.
@@ -179,6 +181,7 @@ async fn act(
         }
         Kind::Logout => session.logout().await?,
         Kind::RevokeAll => drop(sessions.revoke_all(&user).await?),
+        Kind::Delete => sessions.delete(&user).await?,
         Kind::RevokeOthers => match session.device() {
             Some(device) => drop(sessions.revoke_others(&user, &device).await?),
             None => return Ok(Json(told)),

@@ -64,16 +64,16 @@ struct History<'a> {
     first_login: HashMap<&'a str, Moment>,
 }
 
-/// Panics if something is wrong, and leaves the history in a file to read.
-pub(super) fn fits(store: &str, seed: u64, events: &[Event]) {
+/// Panics if something is wrong, after the deletions too, and leaves the history in a file to read.
+pub(super) fn fits(store: &str, seed: u64, events: &[Event], deleted: &[Event]) {
     use std::fmt::Write as _;
-    let wrong = check(events);
+    let wrong = [check(events), gone(deleted)].concat();
     if wrong.is_empty() {
         return;
     }
     let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/history");
     let mut text = String::new();
-    for event in events {
+    for event in events.iter().chain(deleted) {
         writeln!(text, "{event:?}").expect("text");
     }
     std::fs::write(file, text).expect("a scratch folder");
@@ -105,6 +105,18 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
         history.codes(),
     ];
     wrong.concat()
+}
+
+/// Lists who is still logged in as a user who was deleted before, or has something of that user's.
+pub(super) fn gone(events: &[Event]) -> Vec<String> {
+    let remains = reads(events).filter(|(event, told, seen)| match event.kind {
+        Kind::Read => told.user.is_some(),
+        Kind::Login => (seen.points, seen.name, seen.log.len()) != (0, 0, 0),
+        _ => false,
+    });
+    remains
+        .map(|(event, _, _)| format!("a deleted user is not gone: {event:?}"))
+        .collect()
 }
 
 fn reads(events: &[Event]) -> impl Iterator<Item = (&Event, &Told, &Seen)> {

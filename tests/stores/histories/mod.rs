@@ -83,13 +83,18 @@ impl Drop for Instances {
     }
 }
 
-/// One round over a store in memory.
-async fn in_memory(flaw: Flaw, seed: u64, client: &Client) -> Vec<Event> {
+/// One round over a store in memory: what has happened, and what after the users were deleted.
+async fn in_memory(flaw: Flaw, seed: u64, client: &Client) -> [Vec<Event>; 2] {
     let store = Arc::new(Broken::new(flaw, Dice::new(seed)));
     let instances = Instances::start(&store).await;
     let round = Round::new(&instances.addresses, client, seed);
     round.run().await;
-    round.end().await
+    let events = round.end().await;
+    let deleted = match flaw {
+        Flaw::None => round.delete().await,
+        _ => Vec::new(),
+    };
+    [events, deleted]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +103,8 @@ async fn a_history_over_each_broken_store_is_told_from_a_good_one() {
     for flaw in FLAWS {
         let mut caught = None;
         for seed in 1..=PATIENT_ROUNDS {
-            let wrong = check::check(&in_memory(flaw, seed, &client).await);
+            let [events, _] = in_memory(flaw, seed, &client).await;
+            let wrong = check::check(&events);
             if let Some(first) = wrong.into_iter().next() {
                 caught = Some((seed, first));
                 break;
@@ -115,8 +121,8 @@ async fn a_history_over_a_store_in_memory_that_is_slow_and_loses_answers_fits_to
     let client = Client::new();
     let (mut rounds, mut requests) = (0, 0);
     for seed in seeds() {
-        let events = in_memory(Flaw::None, seed, &client).await;
-        check::fits("in memory", seed, &events);
+        let [events, deleted] = in_memory(Flaw::None, seed, &client).await;
+        check::fits("in memory", seed, &events, &deleted);
         (rounds, requests) = (rounds + 1, requests + events.len());
     }
     eprintln!("in memory: {rounds} rounds, {requests} requests");

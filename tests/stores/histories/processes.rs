@@ -124,8 +124,8 @@ impl Site {
                 () = self.disturb(Dice::new(seed)) => {}
             }
             self.heal();
-            let events = round.end().await;
-            check::fits(store, seed, &events);
+            let (events, deleted) = (round.end().await, round.delete().await);
+            check::fits(store, seed, &events, &deleted);
             (rounds, requests) = (rounds + 1, requests + events.len());
             answered += events.iter().filter(|event| event.told.is_some()).count();
         }

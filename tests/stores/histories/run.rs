@@ -1,5 +1,7 @@
 //! Rounds of requests, over real HTTP, by browsers with several tabs and by whoever has kept an old id.
 
+use std::mem;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -184,7 +186,7 @@ impl Round {
             .map(str::to_owned);
         if set.is_some() && old.is_none() {
             let mut jar = locked(jar);
-            let before = std::mem::replace(&mut jar.cookie, issued.clone());
+            let before = mem::replace(&mut jar.cookie, issued.clone());
             jar.past.extend(before);
         }
         let answered = told.is_some();
@@ -232,17 +234,28 @@ impl Round {
 
     /// All log in and look, when everything is well again. Returns what has happened, in order.
     pub(super) async fn end(&self) -> Vec<Event> {
-        for (browser, kind) in [Kind::Login, Kind::Read, Kind::Read]
-            .into_iter()
-            .flat_map(|kind| (0..BROWSERS).map(move |browser| (browser, kind)))
-        {
+        for kind in [Kind::Login, Kind::Read, Kind::Read] {
+            self.all(kind, 0..BROWSERS).await;
+        }
+        let mut events = mem::take(&mut *locked(&self.events));
+        events.sort_by_key(|event| event.start);
+        events
+    }
+
+    /// Both users are deleted; then all look, and log in. Returns what they are told.
+    pub(super) async fn delete(&self) -> Vec<Event> {
+        self.all(Kind::Delete, BROWSERS - 2..BROWSERS).await;
+        self.all(Kind::Read, 0..BROWSERS).await;
+        self.all(Kind::Login, 0..BROWSERS).await;
+        mem::take(&mut *locked(&self.events))
+    }
+
+    async fn all(&self, kind: Kind, browsers: Range<usize>) {
+        for browser in browsers {
             wait_for("an answer", async || {
                 self.send(browser, kind, None, (browser, 0)).await
             })
             .await;
         }
-        let mut events = locked(&self.events).clone();
-        events.sort_by_key(|event| event.start);
-        events
     }
 }
