@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// How old a creation may be to be asked again. After that its record may have come, gone, and been swept.
 const CREATED: Duration = Duration::from_secs(60 * 60);
 
-/// What has become of a record.
+/// The outcome of an amendment: the record as it is now.
 pub(crate) struct Amended<T> {
     /// What is there now.
     pub(crate) record: Option<Arc<Record>>,
@@ -161,7 +161,7 @@ pub(crate) async fn create(
     amend(config, key, None, deadline, plan).await
 }
 
-/// What a swap came to, for certain.
+/// The certain outcome of a swap.
 enum Settled {
     /// It happened. Brings what is there by now.
     Applied(Arc<Record>),
@@ -303,7 +303,7 @@ impl UnknownOutcome {
     }
 }
 
-/// How fresh a look-up has to be.
+/// The age that a look-up may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
     /// A near cache will do.

@@ -54,7 +54,7 @@ fn sorted(value: serde_json::Value) -> serde_json::Value {
     }
 }
 
-/// How a value is written.
+/// The form that a value is written in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
     /// The entries of maps stay in the order that they come in.

@@ -57,7 +57,7 @@ type WhenLoggedOut = dyn Fn(&request::Parts) -> Response + Send + Sync;
 type CookieBy = dyn Fn(&request::Parts, CookieTransport) -> CookieTransport + Send + Sync;
 type CommitIf = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
-/// What a session is bound to.
+/// The address and user agent that a session is bound to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BoundTo {
     pub(crate) address: bool,

@@ -284,7 +284,7 @@ impl<T> Field<T> {
     }
 }
 
-/// What becomes of a cell's payload.
+/// A cell's payload as it is to be stored.
 enum Payload {
     Same,
     New(bytes::Bytes),

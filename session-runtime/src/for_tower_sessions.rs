@@ -286,7 +286,7 @@ impl Id {
     }
 }
 
-/// What a session of theirs is to be.
+/// A session of theirs, as it is to be stored.
 struct Contents {
     /// Sorted by name.
     slots: Vec<Arc<Slot>>,

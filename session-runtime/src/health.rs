@@ -24,7 +24,7 @@ struct Outage {
     failed: usize,
 }
 
-/// What is asked of a store.
+/// A kind of call of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Load,

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-/// What does not fit on the front page.
+/// The pages that do not fit on the front page.
 #[cfg(any(doc, doctest))]
 pub mod guide {
     #[doc = include_str!("../docs/users.md")]

@@ -448,7 +448,7 @@ impl Merge for serde_json::Value {
     }
 }
 
-/// What the map types have in common, as far as merging goes.
+/// The calls of all map types that merging needs.
 trait Map:
     Default + IntoIterator<Item = (Self::Key, Self::Value)> + Extend<(Self::Key, Self::Value)>
 {

@@ -135,7 +135,7 @@ pub(crate) fn malformed(why: &'static str) {
     );
 }
 
-/// What a layer says once: a mistake in its settings or its routes, which each visitor would bring up again.
+/// Hints that a layer gives once: of a mistake in its settings or its routes, which each visitor would bring up again.
 #[derive(Default)]
 pub(crate) struct Hints {
     refused: AtomicUsize,

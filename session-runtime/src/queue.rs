@@ -20,7 +20,7 @@ const CONTENDED: Duration = Duration::from_secs(1);
 /// Keys that have conflicts share so many queues.
 const QUEUES: usize = 64;
 
-/// Where the swaps of one key wait for each other after a conflict.
+/// The queues in which the swaps of one key wait for each other after a conflict.
 pub(crate) struct Queues([Queue; QUEUES]);
 
 impl Default for Queues {
@@ -47,7 +47,7 @@ pub(crate) struct Queue {
     contended: (AtomicU64, AtomicU64),
 }
 
-/// What the last in a queue has left.
+/// The record that the last in a queue has left.
 #[derive(Default)]
 struct Last {
     left: Option<Left>,

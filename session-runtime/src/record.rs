@@ -119,7 +119,7 @@ impl fmt::Debug for FieldName {
     }
 }
 
-/// When a slot expires.
+/// The expiry of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Expiry {
     /// With its record.
@@ -339,7 +339,7 @@ impl Version {
     }
 }
 
-/// What the library itself knows of a session or a user, decoded.
+/// The library's own facts of a session or a user, decoded.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     /// Since when the session is there.

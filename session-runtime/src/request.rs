@@ -322,7 +322,7 @@ pub(crate) struct Facts {
     pub(crate) authenticated: Option<Timestamp>,
 }
 
-/// What is left to do when the handler has finished.
+/// The work that is left when the handler has finished.
 pub(crate) enum Closing {
     /// Nothing.
     Done,

@@ -27,9 +27,9 @@ pub(crate) const GUEST: &str = "@guest/";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lifetime {
-    /// How long a session may be idle.
+    /// The time for which a session may be idle.
     pub ttl: Option<Duration>,
-    /// How long it may live at all.
+    /// The time for which it may live at all.
     pub absolute: Option<Duration>,
 }
 
@@ -95,7 +95,7 @@ impl<T: Default> Absent for T {
     }
 }
 
-/// How a field merges.
+/// The rule by which a field merges.
 #[derive(Debug)]
 enum Rule<T> {
     /// It names no rule.
@@ -495,7 +495,7 @@ impl fmt::Debug for RowOf {
     }
 }
 
-/// What a handler did to one cell.
+/// A handler's change of one cell.
 #[derive(Clone)]
 pub struct CellEdit {
     pub(crate) row: &'static dyn AnyRow,
@@ -506,7 +506,7 @@ pub struct CellEdit {
     pub(crate) kind: EditKind,
 }
 
-/// How what a handler did to a cell is to be taken.
+/// The way in which a handler's change of a cell is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EditKind {
     /// As a change.

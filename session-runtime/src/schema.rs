@@ -78,7 +78,7 @@ pub trait Cell {
     fn check(&self) -> Result<(), Error>;
 }
 
-/// Whether using a field that slides lets it live on: not through a passive handle, nor by a clock that cannot be trusted.
+/// Says if using a field that slides lets it live on: not through a passive handle, nor by a clock that cannot be trusted.
 pub(crate) type MaySlide<'a> = &'a dyn Fn() -> bool;
 
 /// Hands each cell its slot, in one pass over a record: the browser's session, and where somebody is logged in, for

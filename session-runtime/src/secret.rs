@@ -52,7 +52,7 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// What a secret is good for.
+/// The standing of a secret: what it is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// Opens the session.
@@ -88,7 +88,7 @@ pub(crate) struct Secret {
     pub(crate) standing: Standing,
 }
 
-/// What a presented secret comes to at some moment.
+/// The access that a presented secret gives at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opens {
     /// It opens the session and is current.

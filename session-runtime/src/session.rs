@@ -668,9 +668,9 @@ impl<S: Schema> fmt::Debug for Session<S> {
 pub struct FieldFacts {
     /// Its stored name.
     pub name: &'static str,
-    /// Whether it has a value.
+    /// `true` if it has a value.
     pub is_present: bool,
-    /// When that expires, if it does before the session.
+    /// The moment at which that expires, if it does before the session.
     pub expires_at: Option<SystemTime>,
 }
 

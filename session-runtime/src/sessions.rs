@@ -347,7 +347,7 @@ impl Sessions {
 pub struct Page {
     /// These sessions.
     pub devices: Vec<Device>,
-    /// Where to go on; `None` at the end. It opens nothing, so it may stand in an admin's page.
+    /// The place to go on at; `None` at the end. It opens nothing, so it may stand in an admin's page.
     pub next: Option<String>,
 }
 

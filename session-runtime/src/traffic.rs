@@ -30,7 +30,7 @@ pub(crate) struct Written {
     pub(crate) beside: Total,
 }
 
-/// How long so many things took together.
+/// The time that so many things took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Total {
     pub(crate) count: u32,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Timestamp;
 
-/// What was done to a cell, and when it was opened: eight flags, and 56 bits of milliseconds, in one word, so
+/// The marks of a cell, and the moment at which it was opened: eight flags, and 56 bits of milliseconds, in one word, so
 /// that a cell stays at 40 bytes.
 pub(super) struct Marks(AtomicU64);
 

@@ -24,7 +24,7 @@ pub(crate) fn pack(record: &Record, room: usize) -> Packed<'_> {
     }
 }
 
-/// What a store that holds payloads apart has to write to put one record in place of another.
+/// The difference between two records, as a store that holds payloads apart has to write it.
 pub(crate) struct Delta<'a> {
     pub(crate) head: Vec<u8>,
     /// Payloads that are new beside the head, or others than before.

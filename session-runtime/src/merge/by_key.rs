@@ -9,7 +9,7 @@ use super::{Merge, Sides};
     note = "`by_key` is for `Vec<T>` where `T: Merge`; `deep` is for maps, `union` for sets"
 )]
 pub trait Keyed: Sized {
-    /// What is in the list.
+    /// The type of the lines.
     type Item;
 
     /// `by_key = field`: items of one key merge as their type says, in their order and then ours.

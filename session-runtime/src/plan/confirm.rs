@@ -28,7 +28,7 @@ pub enum WhenFull {
     EndOldest,
 }
 
-/// What a login has found out of other sessions of the user.
+/// The findings of a login about other sessions of the user.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Findings {
     /// These are no more.
@@ -56,7 +56,7 @@ pub(crate) struct Confirm<'a> {
     pub(crate) caps: Caps,
 }
 
-/// When it is sure that a session without a place has not lost it.
+/// The moment from which it is sure that a session without a place has not lost it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sure {
     /// Always: nobody else knows of it yet.
@@ -65,7 +65,7 @@ pub(crate) enum Sure {
     At(Option<Version>),
 }
 
-/// What came of it.
+/// The outcome of a confirmation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Confirmed {
     /// The session has its place. Those that have to leave for it are to be ended.
@@ -168,14 +168,14 @@ fn live(there: Option<&Arc<Record>>, now: Timestamp) -> Record {
     after
 }
 
-/// What is to become of what a session has set apart.
+/// The fate of the edits that a session has set apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Credited,
     Discarded,
 }
 
-/// What is to be written of a user's record for what a session has set apart since.
+/// A write of a user's record that credits the edits which a session has set apart since.
 pub(crate) struct Credit<'a> {
     pub(crate) fate: Fate,
     pub(crate) selector: Selector,

@@ -9,7 +9,7 @@ use crate::observe;
 use crate::record::{Expiry, FieldName, Record, Slot};
 use crate::row::{AnyRow, MergeFault};
 
-/// What a request has changed of one field.
+/// A request's change of one field.
 #[derive(Clone)]
 pub(crate) struct SlotEdit {
     pub(crate) row: &'static dyn AnyRow,
@@ -222,7 +222,7 @@ fn rank(slot: Option<&Arc<Slot>>) -> Option<(bool, Timestamp)> {
     Some((asked_for, expiry.at().unwrap_or(NEVER)))
 }
 
-/// How large values and records may be, in bytes.
+/// The largest values and records that are written, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caps {
     pub(crate) field: usize,

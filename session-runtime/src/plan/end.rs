@@ -8,7 +8,7 @@ use crate::key::UserId;
 use crate::record::{Ended, Record};
 use crate::secret::{Opens, SecretHash};
 
-/// What came of ending a session.
+/// The outcome of ending a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// It has ended by this.

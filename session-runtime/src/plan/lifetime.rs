@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::record::{Head, Record};
 
-/// How long a session is to live, as far as a request has a say.
+/// The lifetimes of a session, as far as a request has a say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetimes {
     pub(crate) ttl: Duration,

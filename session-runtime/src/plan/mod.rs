@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::record::Record;
 
-/// What to do about the record that is there, and what that means to whoever asked.
+/// A decision about the record that is there, and its meaning to whoever asked.
 pub(crate) enum Plan<T> {
     /// Put this record in its place.
     Write(Arc<Record>, T),

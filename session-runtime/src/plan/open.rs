@@ -14,7 +14,7 @@ use crate::record::{Record, Until};
 use crate::row::{GUEST, Rows};
 use crate::secret::{Opens, SecretHash, Secrets};
 
-/// What a session keeps of the client that logs in.
+/// The facts that a session keeps of the client that logs in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientFacts {
     pub(crate) address: Option<Box<str>>,

@@ -16,7 +16,7 @@ use crate::row::{GUEST, Rows};
 use crate::secret::{Opens, RETIRING, SecretHash};
 use crate::store::KEPT_AFTER_EXPIRY;
 
-/// What a request has changed of the session's own facts.
+/// A request's changes of the session's own facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FactEdits {
     /// Another idle lifetime for this one session.
@@ -58,7 +58,7 @@ impl FactEdits {
     }
 }
 
-/// How a request knows its session.
+/// A session as a request knows it.
 #[derive(Clone)]
 pub(crate) struct Opened {
     /// The record that it was opened on.
@@ -71,7 +71,7 @@ pub(crate) struct Opened {
     pub(crate) at: Timestamp,
 }
 
-/// What is to be written of a session at the end of a request, or before.
+/// A write of a session, at the end of a request or before.
 pub(crate) struct Save<'a> {
     pub(crate) opened: &'a Opened,
     pub(crate) edits: &'a [SlotEdit],
@@ -88,7 +88,7 @@ pub(crate) struct Save<'a> {
     pub(crate) astray: &'a Rows,
 }
 
-/// What came of saving.
+/// The outcome of saving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The record holds what the request has changed.
@@ -104,7 +104,7 @@ pub(crate) enum Outcome {
     Ended,
 }
 
-/// What a request may do to the record that is there.
+/// The access that a request has to the record that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Full,
@@ -294,7 +294,7 @@ pub(crate) struct SaveUser<'a> {
     pub(crate) caps: Caps,
 }
 
-/// What came of it.
+/// The outcome of saving what follows a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UserOutcome {
     /// The record holds what was changed.

@@ -32,7 +32,7 @@ const SELDOM: Duration = Duration::from_millis(100);
 /// After so many swaps in vain a process lets its other tasks run, and for how long.
 const IN_VAIN: (u32, Duration) = (16, Duration::from_millis(1));
 
-/// What a process has had of a key of late.
+/// A process's share of a key of late.
 #[derive(Default)]
 pub(super) struct Share {
     /// What was left of the allowance, and when that was. It was full before.

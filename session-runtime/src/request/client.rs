@@ -16,7 +16,7 @@ use crate::transport::Transport;
 /// How much of a `User-Agent` is kept, in bytes.
 const AGENT: usize = 512;
 
-/// What the layer asks of a request about its client.
+/// The facts of a request about its client.
 #[derive(Clone, Default)]
 pub(super) struct Client {
     address: Option<IpAddr>,

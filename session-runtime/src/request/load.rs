@@ -28,7 +28,7 @@ use crate::secret::{Opens, SecretHash};
 use crate::task::to_its_end;
 use crate::transport::Presented;
 
-/// What an id leads to.
+/// The session that an id leads to.
 enum Found {
     /// Its session.
     Live(Arc<Record>),

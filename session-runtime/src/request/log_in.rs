@@ -17,7 +17,7 @@ use crate::record::Ended;
 use crate::secret::SecretHash;
 use crate::task::to_its_end;
 
-/// What a login starts from.
+/// The start of a login.
 struct Start {
     /// The session that it goes on in.
     from: Option<(Selector, Opened)>,

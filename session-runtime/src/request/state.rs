@@ -126,14 +126,14 @@ pub(super) enum Phase {
     Cancelled,
 }
 
-/// What becomes of the client's cookie, or of what it has instead.
+/// The change of the client's cookie, or of what it has instead.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CookieAction {
     Issue(SessionId),
     Remove,
 }
 
-/// Where a flash that is claimed has to be taken from.
+/// The place that a flash which is claimed has to be taken from.
 pub(super) enum Claim {
     /// This request had it to itself.
     Ours(Option<Arc<Slot>>),

@@ -52,7 +52,7 @@ impl Saved {
     }
 }
 
-/// When something is written.
+/// The moment of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moment {
     /// While the handler runs: what it has read of flashes may yet be kept.
@@ -61,7 +61,7 @@ enum Moment {
     End,
 }
 
-/// What one write of a session takes from the request's state, in one go.
+/// A batch of edits that one write of a session takes from the request's state, in one go.
 struct Batch {
     opened: Option<(Selector, Opened)>,
     edits: Arc<[SlotEdit]>,

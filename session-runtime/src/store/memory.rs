@@ -265,13 +265,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How much is held, and how much may be.
+/// The room that is taken, and that there is.
 struct Budget<'a> {
     used: &'a AtomicUsize,
     capacity: usize,
 }
 
-/// How much of the capacity something may take up.
+/// The part of the capacity that something may take up.
 #[derive(Clone, Copy)]
 enum Room {
     /// All but the part that is kept for those who have come back.

@@ -208,7 +208,7 @@ pub enum Swapped {
 pub struct Scanned {
     /// Keys of sessions.
     pub keys: Vec<Key>,
-    /// Where to go on; `None` at the end.
+    /// The place to go on at; `None` at the end.
     pub next: Option<String>,
 }
 

@@ -55,7 +55,7 @@ pub struct CookieTransport {
     formatted: Formatted,
 }
 
-/// What stands after the id, for the lifetime that was asked first: mostly there is but one. It takes no part in comparing
+/// The text after the id, for the lifetime that was asked first: mostly there is but one. It takes no part in comparing
 /// settings, and no copy, which may be changed, has it.
 #[derive(Debug, Default)]
 struct Formatted(OnceLock<(Option<time::Duration>, Box<str>)>);

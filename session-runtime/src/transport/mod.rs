@@ -46,7 +46,7 @@ impl From<HeaderTransport> for Transport {
     }
 }
 
-/// What a request presents.
+/// The id that a request presents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presented {
     Nothing,
@@ -71,7 +71,7 @@ impl Presented {
     }
 }
 
-/// What a response tells the client about its id.
+/// The news of its id that a response has for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// This is the id from now on.

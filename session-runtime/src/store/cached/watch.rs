@@ -27,7 +27,7 @@ const BEAT: &str = "#!lua flags=allow-oom
 redis.call('HSET', KEYS[1], 'n', 1)
 redis.call('HDEL', KEYS[1], 'n')";
 
-/// What is watched, and for whom.
+/// The keys that are watched, and for whom.
 pub(super) struct Watch {
     store: RedisStore,
     near: Weak<Near>,

@@ -102,7 +102,7 @@ struct Entry {
     newcomer: bool,
 }
 
-/// When to look at a record for sweeping.
+/// The moment at which to look at a record for sweeping.
 ///
 /// Extending a record, which is done often, leaves its deadline where it is; when it comes up, it is set
 /// anew. Only a record that is to expire sooner has its deadline moved at once.

@@ -27,7 +27,7 @@ const STOP: Duration = Duration::from_secs(2);
 pub(super) const SETUP: &str =
     "SET autocommit = 1; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// What is done on a connection.
+/// Work on a connection.
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'c>>;
 
 /// A pool, and how it is used.
@@ -130,7 +130,7 @@ struct Busy<T: Send + 'static> {
     call: Call,
 }
 
-/// Where it is under way.
+/// The connection on which a call is under way.
 #[derive(Clone)]
 struct Call {
     connection: u32,

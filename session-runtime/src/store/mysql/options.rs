@@ -46,7 +46,7 @@ impl Default for MysqlOptions {
 }
 
 impl MysqlOptions {
-    /// What the store tells a connection before it uses it. Put it among the `setup` of the app's own
+    /// The statement that the store sends on a connection before it uses it. Put it among the `setup` of the app's own
     /// [`pool`](Self::pool), and it need not be told with each call.
     ///
     /// ```

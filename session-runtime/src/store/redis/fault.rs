@@ -161,7 +161,7 @@ fn hint(code: &str) -> Option<&'static str> {
     })
 }
 
-/// What Redis says, and what to do about it.
+/// A fault that Redis tells of, and what to do about it.
 #[derive(Debug)]
 struct Fault {
     hint: Option<&'static str>,

@@ -34,7 +34,7 @@ pub(super) struct Link {
     patience: Duration,
 }
 
-/// What is at the other end.
+/// The servers at the other end.
 #[derive(Clone)]
 pub(super) enum To {
     Server(Arc<Server>),

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 /// How many keys the server looks at in one go at least: others' are among them.
 const FEWEST: usize = 100;
 
-/// How far a scan has come.
+/// The place that a scan has come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// A slot of the primary that is being scanned; of one server, 0.

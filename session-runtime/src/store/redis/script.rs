@@ -14,7 +14,7 @@ const TEXTS: [&str; 2] = [
 static HASHES: LazyLock<[String; 2]> =
     LazyLock::new(|| TEXTS.map(|text| Script::new(text).get_hash().to_owned()));
 
-/// How a server is told which script to run.
+/// The form in which a server is told which script to run.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
     /// By its hash, if it knows it.
@@ -23,7 +23,7 @@ pub(super) enum Form {
     Text,
 }
 
-/// How often a server may have run a command.
+/// The number of times that a server may have run a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Once,

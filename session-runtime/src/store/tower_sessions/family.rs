@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::store::Answer;
 use crate::store::StoreError;
 
-/// What a record of theirs holds.
+/// The contents of a record of theirs.
 pub(crate) type Data = HashMap<String, Value>;
 
 /// A store of the family.
