@@ -67,8 +67,8 @@ const CASES: [Case; 9] = [
         Cookies::Many,
         (14_200, 5),
     ),
-    case("read", &["/read"], Cookies::Session, (29_300, 9)),
-    case("read, many cookies", &["/read"], Cookies::Many, (30_700, 9)),
+    case("read", &["/read"], Cookies::Session, (28_800, 9)),
+    case("read, many cookies", &["/read"], Cookies::Many, (29_200, 9)),
     case("change", &["/change"], Cookies::Session, (37_600, 16)),
     case("create", &["/change"], Cookies::None, (37_800, 20)),
     case(
@@ -81,7 +81,7 @@ const CASES: [Case; 9] = [
         "login and logout",
         &["/change", "/login", "/logout"],
         Cookies::None,
-        (189_000, 99),
+        (177_000, 100),
     ),
 ];
 
