@@ -6,6 +6,7 @@
 //! cargo run --release http         # over HTTP, in memory and on Redis
 //! cargo run --release growth       # against fields, sizes, sessions, requests at once
 //! cargo run --release day          # a day of a shop: commands, bytes, lost updates
+//! cargo run --release compile      # crates, and what building them takes
 //! cargo run --release plot         # the cases, and draws them into docs/performance.svg
 //! ```
 //!
@@ -15,6 +16,7 @@
 mod apps;
 mod cases;
 mod client;
+mod compile;
 mod day;
 mod growth;
 mod http_load;
@@ -33,13 +35,15 @@ fn main() {
             http_load::run();
             growth::run();
             day::run();
+            compile::run();
         }
         ["cases"] => drop(cases::run()),
         ["http"] => http_load::run(),
         ["growth"] => growth::run(),
         ["day"] => day::run(),
+        ["compile"] => compile::run(),
         ["plot"] => plot::draw(&cases::run()),
         ["serve", contender, place] => http_load::serve(contender, place),
-        _ => panic!("one of: cases, http, growth, day, plot; or nothing"),
+        _ => panic!("one of: cases, http, growth, day, compile, plot; or nothing"),
     }
 }
