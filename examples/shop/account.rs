@@ -227,7 +227,7 @@ async fn leave(
 
 /// Does what is left to do of an account that was closed.
 async fn see_out(accounts: &Accounts, sessions: &Sessions, id: i64) -> Result<(), Failure> {
-    sessions.delete(&UserId::from(id)).await?;
+    sessions.delete(id).await?;
     Ok(accounts.forget(id).await?)
 }
 

@@ -11,7 +11,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use session_runtime::{Error, Session, Sessions, UserId};
+use session_runtime::{Error, Session, Sessions};
 
 use crate::accounts::{Accounts, Entry, User};
 use crate::cart;
@@ -283,7 +283,7 @@ async fn log_in(
     session.login(user.id).await?;
     if !accounts.is_open(user.id).await? {
         session.logout().await?;
-        sessions.delete(&UserId::from(user.id)).await?;
+        sessions.delete(user.id).await?;
         return Ok(false);
     }
     Ok(true)

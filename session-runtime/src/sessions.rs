@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::everybody::{self, Found};
 use crate::id::SessionId;
-use crate::key::{IntoUserId, UserFuture, UserId};
+use crate::key::{IntoUserId, UserFuture};
 use crate::request::Request;
 use crate::revoke::{Device, OfUser};
 use crate::schema::Schema;
@@ -18,7 +18,8 @@ use crate::session::Session;
 use crate::task::to_its_end;
 use crate::user_fields::UserFields;
 
-/// The sessions of any user: lists them, labels them, ends them.
+/// The sessions of any user: lists them, labels them, ends them. A user is named as [`login`](crate::Session::login) has it:
+/// `sessions.revoke_all(42)`.
 ///
 /// A handler extracts it; outside of requests, [`SessionLayer::sessions`](crate::SessionLayer::sessions) hands
 /// it out. None of its methods asks whether the caller may do this: that is the app's to know. What one has begun runs to
@@ -63,15 +64,15 @@ impl Sessions {
         Self { config }
     }
 
-    fn of(&self, user: &UserId) -> Result<OfUser, Error> {
-        OfUser::new(&self.config, user)
+    fn of(&self, user: impl IntoUserId) -> Result<OfUser, Error> {
+        OfUser::new(&self.config, &user.into_user_id())
     }
 
-    async fn to_its_end<T: Send + 'static>(
+    fn to_its_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        to_its_end(self.config.underway.clone(), work).await
+    ) -> UserFuture<'_, Result<T, Error>> {
+        Box::pin(to_its_end(self.config.underway.clone(), work))
     }
 
     /// Opens the session of an id outside of a request: for another protocol, a job that was given the id, a websocket that outlives the
@@ -166,8 +167,9 @@ impl Sessions {
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn list(&self, user: &UserId) -> Result<Vec<Device>, Error> {
-        self.of(user)?.list().await
+    pub fn list(&self, user: impl IntoUserId) -> UserFuture<'_, Result<Vec<Device>, Error>> {
+        let user = self.of(user);
+        Box::pin(async move { user?.list().await })
     }
 
     /// Calls a session of the user by a name of the user's own; `None` takes it away. Returns `false` if the user has
@@ -176,15 +178,14 @@ impl Sessions {
     /// # Errors
     ///
     /// If the store fails, or the label is larger than a field may be.
-    pub async fn label(
+    pub fn label(
         &self,
-        user: &UserId,
+        user: impl IntoUserId,
         device: &str,
         label: Option<String>,
-    ) -> Result<bool, Error> {
-        let (user, device) = (self.of(user)?, device.to_owned());
-        self.to_its_end(async move { user.label(&device, label.as_deref()).await })
-            .await
+    ) -> UserFuture<'_, Result<bool, Error>> {
+        let (user, device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { user?.label(&device, label.as_deref()).await })
     }
 
     /// Ends one session of the user. Returns `false` if the user has no such session (any more).
@@ -195,10 +196,13 @@ impl Sessions {
     /// # Errors
     ///
     /// If the store fails. The session may or may not be there still.
-    pub async fn revoke(&self, user: &UserId, device: &str) -> Result<bool, Error> {
-        let (user, device) = (self.of(user)?, device.to_owned());
-        self.to_its_end(async move { user.revoke(&device).await })
-            .await
+    pub fn revoke(
+        &self,
+        user: impl IntoUserId,
+        device: &str,
+    ) -> UserFuture<'_, Result<bool, Error>> {
+        let (user, device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { user?.revoke(&device).await })
     }
 
     /// Ends all sessions of the user but one, and says how many that were. Logins that are under way count
@@ -207,10 +211,13 @@ impl Sessions {
     /// # Errors
     ///
     /// If the store fails. Some may be there still: call it again.
-    pub async fn revoke_others(&self, user: &UserId, device: &str) -> Result<usize, Error> {
-        let (user, device) = (self.of(user)?, device.to_owned());
-        self.to_its_end(async move { user.revoke_all(Some(&device)).await })
-            .await
+    pub fn revoke_others(
+        &self,
+        user: impl IntoUserId,
+        device: &str,
+    ) -> UserFuture<'_, Result<usize, Error>> {
+        let (user, device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { user?.revoke_all(Some(&device)).await })
     }
 
     /// Ends all sessions of the user, and says how many that were. Logins that are under way count among
@@ -219,10 +226,9 @@ impl Sessions {
     /// # Errors
     ///
     /// If the store fails. Some may be there still: call it again.
-    pub async fn revoke_all(&self, user: &UserId) -> Result<usize, Error> {
-        let user = self.of(user)?;
-        self.to_its_end(async move { user.revoke_all(None).await })
-            .await
+    pub fn revoke_all(&self, user: impl IntoUserId) -> UserFuture<'_, Result<usize, Error>> {
+        let user = self.of(user);
+        self.to_its_end(async move { user?.revoke_all(None).await })
     }
 
     /// Deletes what follows the user, and ends all sessions of the user. Nothing that is under way brings it
@@ -234,9 +240,9 @@ impl Sessions {
     /// # Errors
     ///
     /// If the store fails. Some may be there still: call it again.
-    pub async fn delete(&self, user: &UserId) -> Result<(), Error> {
-        let user = self.of(user)?;
-        self.to_its_end(async move { user.delete().await }).await
+    pub fn delete(&self, user: impl IntoUserId) -> UserFuture<'_, Result<(), Error>> {
+        let user = self.of(user);
+        self.to_its_end(async move { user?.delete().await })
     }
 
     /// Returns some of all live sessions, guests' and users', about a hundred, and where to go on: begin with `None`. It takes one call to

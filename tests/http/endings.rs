@@ -103,11 +103,7 @@ async fn ended_says_why_and_takes_no_cookie_away(site: Site<impl Store>) {
     let mut logged_out = ada(&site).await;
     let mut revoked = ada(&site).await;
     revoked.visit(login).await;
-    site.layer
-        .sessions()
-        .revoke_all(&"ada".into())
-        .await
-        .unwrap();
+    site.layer.sessions().revoke_all("ada").await.unwrap();
     logged_out.visit(login).await;
     let tab = logged_out.clone();
     logged_out.visit(logout).await;

@@ -196,14 +196,14 @@ async fn the_life_of_a_session_is_told_in_order(site: Site<impl Store>) {
 
     let sessions = site.layer.sessions();
     let session = plain.key();
-    sessions.revoke_all(&"ada".into()).await.unwrap();
-    sessions.revoke_all(&"ada".into()).await.unwrap();
+    sessions.revoke_all("ada").await.unwrap();
+    sessions.revoke_all("ada").await.unwrap();
     assert_eq!(heard.told(), [ended(Ended::Revoked, &session, ada())]);
 
     login(&mut plain, "ada").await;
     heard.take();
     let session = plain.key();
-    sessions.delete(&"ada".into()).await.unwrap();
+    sessions.delete("ada").await.unwrap();
     assert_eq!(
         heard.told(),
         [ended(Ended::Revoked, &session, ada())],
@@ -418,7 +418,7 @@ async fn a_listener_that_panics_harms_nobody(site: Site<impl Store>) {
     assert_eq!(login(&mut visitor, "ada").await.status, StatusCode::OK);
     assert_eq!(visitor.visit(seen).await.body, "[1, 2]");
     let sessions = site.layer.sessions();
-    assert_eq!(sessions.revoke_all(&"ada".into()).await.unwrap(), 1);
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
     assert_eq!(told.load(Ordering::SeqCst), 5); // created, merged, logged out, created, revoked
 }
 
@@ -533,12 +533,12 @@ impl Run {
                 };
                 drop(visitor.visit(user).await);
             }
-            16 => drop(sessions.revoke_all(&name.into()).await),
+            16 => drop(sessions.revoke_all(name).await),
             17 => {
-                if let Ok(devices) = sessions.list(&name.into()).await
+                if let Ok(devices) = sessions.list(name).await
                     && let Some(device) = devices.first()
                 {
-                    drop(sessions.revoke(&name.into(), device.id()).await);
+                    drop(sessions.revoke(name, device.id()).await);
                 }
             }
             18 => self.site.clock.advance(11 * MINUTE),

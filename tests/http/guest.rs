@@ -164,7 +164,7 @@ async fn a_login_that_is_refused_leaves_it(site: Site<impl Store>) {
         (reply.body, visitor)
     });
     site.store.until_held(1).await;
-    sessions.revoke_all(&"ada".into()).await.unwrap();
+    sessions.revoke_all("ada").await.unwrap();
     site.store.release();
     let (refused, mut visitor) = login.await.unwrap();
     assert_eq!(refused, "true");

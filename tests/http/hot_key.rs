@@ -250,7 +250,7 @@ async fn a_session_that_another_instance_has_logged_in_since_a_conflict_is_ended
     let login = async |mut session: Session<Shop>| session.login("ada").await;
     assert_eq!(there.visit(login).await.status, StatusCode::OK);
     let sessions = site.layer.sessions();
-    assert_eq!(sessions.revoke_all(&"ada".into()).await.unwrap(), 1);
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
     let live = there.visit(async |session: Session<Shop>| (!session.is_new()).to_string());
     assert_eq!(live.await.body, "false");
 }

@@ -133,7 +133,7 @@ async fn a_login_as_another_user_costs_four_more_than_where_no_session_came() {
         let site = Site::in_memory();
         let mut visitor = member(&site).await;
         assert_eq!(cost(&site, &mut visitor, handler).await, [3, 4, 1]);
-        assert!(site.layer.sessions().list(&ada()).await.unwrap().is_empty());
+        assert!(site.layer.sessions().list(ada()).await.unwrap().is_empty());
     }
     let site = Site::in_memory();
     let mut visitor = member(&site).await;
@@ -229,7 +229,7 @@ async fn listing_costs_one_load_and_one_for_each_session_at_once() {
         let _members = members(&site, count).await;
         let sessions = site.layer.sessions();
         let listed = at_once(&site, (1, count), async move {
-            sessions.list(&ada()).await.unwrap().len()
+            sessions.list(ada()).await.unwrap().len()
         });
         assert_eq!(listed.await, count);
         assert_eq!(site.store.round_trips(), (1 + count, 0));
@@ -241,11 +241,11 @@ async fn revoking_one_session_costs_four_calls() {
     let site = Site::in_memory();
     let _members = members(&site, 3).await;
     let sessions = site.layer.sessions();
-    for device in sessions.list(&ada()).await.unwrap() {
+    for device in sessions.list(ada()).await.unwrap() {
         site.store.round_trips();
-        assert!(sessions.revoke(&ada(), device.id()).await.unwrap());
+        assert!(sessions.revoke(ada(), device.id()).await.unwrap());
         assert_eq!(site.store.round_trips(), (2, 2));
-        assert!(!sessions.revoke(&ada(), device.id()).await.unwrap());
+        assert!(!sessions.revoke(ada(), device.id()).await.unwrap());
         assert_eq!(site.store.round_trips(), (1, 0));
     }
 }
@@ -261,9 +261,9 @@ enum Revoke {
 impl Revoke {
     async fn run(self, sessions: Sessions, own: String) {
         match self {
-            Self::All => drop(sessions.revoke_all(&ada()).await.unwrap()),
-            Self::Others => drop(sessions.revoke_others(&ada(), &own).await.unwrap()),
-            Self::Delete => sessions.delete(&ada()).await.unwrap(),
+            Self::All => drop(sessions.revoke_all(ada()).await.unwrap()),
+            Self::Others => drop(sessions.revoke_others(ada(), &own).await.unwrap()),
+            Self::Delete => sessions.delete(ada()).await.unwrap(),
         }
     }
 }
@@ -276,12 +276,12 @@ async fn revoking_many_costs_three_calls_and_two_for_each_session_at_once() {
             let spared = usize::from(revoke == Revoke::Others);
             let _members = members(&site, count + spared).await;
             let sessions = site.layer.sessions();
-            let own = sessions.list(&ada()).await.unwrap()[0].id().to_owned();
+            let own = sessions.list(ada()).await.unwrap()[0].id().to_owned();
             site.store.round_trips();
             at_once(&site, (2, count), revoke.run(sessions.clone(), own)).await;
             let calls = (1 + count, 2 + count);
             assert_eq!(site.store.round_trips(), calls, "{revoke:?}");
-            let left = sessions.list(&ada()).await.unwrap().len();
+            let left = sessions.list(ada()).await.unwrap().len();
             assert_eq!(left, spared, "{revoke:?}");
         }
     }
@@ -292,10 +292,10 @@ async fn labelling_costs_three_calls() {
     let site = Site::in_memory();
     let _members = members(&site, 2).await;
     let sessions = site.layer.sessions();
-    let device = sessions.list(&ada()).await.unwrap().remove(1);
+    let device = sessions.list(ada()).await.unwrap().remove(1);
     let label = Some("The phone".to_owned());
     site.store.round_trips();
-    assert!(sessions.label(&ada(), device.id(), label).await.unwrap());
+    assert!(sessions.label(ada(), device.id(), label).await.unwrap());
     assert_eq!(site.store.round_trips(), (2, 1));
 }
 

@@ -28,7 +28,7 @@ async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(
             gather(&mut browser, 1).await;
             let (deleter, mut again) = (sessions.clone(), site.visitor());
             let late = async move |mut session: Session<Shop>| {
-                deleter.delete(&"ada".into()).await.unwrap();
+                deleter.delete("ada").await.unwrap();
                 if logs_in_again {
                     login(&mut again, "ada").await;
                 }
@@ -56,8 +56,8 @@ async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(
             assert_eq!(seen, "ada [] 0 plain", "saves: {saves}");
             gather(&mut newer, 8).await;
             assert_eq!(ask(&mut newer, shown).await, "ada [8] 8 plain");
-            sessions.delete(&"ada".into()).await.unwrap();
-            sessions.delete(&"ada".into()).await.unwrap();
+            sessions.delete("ada").await.unwrap();
+            sessions.delete("ada").await.unwrap();
         }
     }
 }

@@ -134,7 +134,7 @@ impl Op {
             user,
             device,
         } = of;
-        let device = device.as_deref().unwrap_or_default();
+        let (user, device) = (&*user, device.as_deref().unwrap_or_default());
         match self {
             Self::Save | Self::Create | Self::SaveBoth => session.save().await.map(drop),
             Self::Refresh => session.refresh().await,

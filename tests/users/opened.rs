@@ -75,11 +75,7 @@ async fn an_id_that_opens_nothing_opens_nothing_outside_of_a_request_either(
             .await
             .is_none()
     );
-    site.layer
-        .sessions()
-        .revoke_all(&"ada".into())
-        .await
-        .unwrap();
+    site.layer.sessions().revoke_all("ada").await.unwrap();
     assert!(open(&site, now).await.is_none(), "revoked");
     let mut desk = user(&site, "ada", &[]).await;
     let desks = id(&desk);
@@ -95,11 +91,7 @@ async fn nothing_is_written_once_the_session_has_ended(site: Site<impl Store>) {
     let mut session = open(&site, id(&phone)).await.unwrap();
     add(&mut session, 2);
     session.theme.set("dark".to_owned());
-    site.layer
-        .sessions()
-        .revoke_all(&"ada".into())
-        .await
-        .unwrap();
+    site.layer.sessions().revoke_all("ada").await.unwrap();
     assert_eq!(session.save().await.unwrap(), Saved::Ended);
     assert_eq!(account(&site, "ada").await, "[1] 1");
 

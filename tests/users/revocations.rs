@@ -49,7 +49,7 @@ async fn a_revoked_session_is_told_so_and_others_live_on(site: Site<impl Store>)
     gather(&mut browsers[0], 1).await;
     assert!(!sessions.revoke(&ada, &of_bob).await.unwrap());
     let of_ada = id_of(&mut browsers[0]).await;
-    assert!(!sessions.revoke(&"bob".into(), &of_ada).await.unwrap());
+    assert!(!sessions.revoke("bob", &of_ada).await.unwrap());
     assert_eq!(ask(&mut bob, shown).await, "bob [] 0 plain");
 
     let [mut one, mut two, mut three, mut four] = <[Visitor; 4]>::try_from(browsers).unwrap();
@@ -77,7 +77,7 @@ async fn a_revoked_session_is_told_so_and_others_live_on(site: Site<impl Store>)
     login(&mut three, "ada").await;
     assert_eq!(sessions.revoke_all(&ada).await.unwrap(), 2);
     assert_eq!(sessions.revoke_all(&ada).await.unwrap(), 0);
-    assert_eq!(sessions.revoke_all(&"nobody".into()).await.unwrap(), 0);
+    assert_eq!(sessions.revoke_all("nobody").await.unwrap(), 0);
     assert!(places(&site, "ada").await.is_empty());
     for ended in [&mut two, &mut three] {
         assert_eq!(ask(ended, why).await, "Some(Revoked)");
@@ -161,11 +161,11 @@ async fn revoke_many(site: Site<impl Store>, count: usize) {
     assert_eq!(live(&site, &visitors).await, 1);
 
     let visitors = browsers(&site, &layer, "eve", 100).await;
-    assert_eq!(sessions.revoke_all(&"eve".into()).await.unwrap(), 100);
+    assert_eq!(sessions.revoke_all("eve").await.unwrap(), 100);
     assert_eq!(live(&site, &visitors).await, 0);
 
     let visitors = browsers(&site, &layer, "dan", 100).await;
-    sessions.delete(&"dan".into()).await.unwrap();
+    sessions.delete("dan").await.unwrap();
     assert_eq!(live(&site, &visitors).await, 0);
 
     assert_eq!(list(&site, "bob").await.len(), 1);
@@ -333,7 +333,7 @@ async fn who_always_checks_the_user_sees_a_revocation_at_once(site: Site<impl St
     // All places are marked, and the revocation goes no further.
     let sessions = site.layer.sessions();
     site.store.fail_after(2, Fault::Full, Fault::Full);
-    assert!(sessions.revoke_all(&"ada".into()).await.is_err());
+    assert!(sessions.revoke_all("ada").await.is_err());
     site.store.heal();
     assert_eq!(quietly(&mut checked, page).await, "false Some(Revoked) 0");
     assert_eq!(
@@ -350,7 +350,7 @@ async fn who_always_checks_the_user_sees_a_revocation_at_once(site: Site<impl St
     assert_eq!(quietly(&mut visitor, page).await, "false Some(Revoked) 0");
     // Nobody who writes nothing of the user's writes anything else.
     let mut visitor = user(&site, "bob", &[]).await.moved_to(&checks);
-    sessions.revoke_all(&"bob".into()).await.unwrap();
+    sessions.revoke_all("bob").await.unwrap();
     let visit = async |mut session: Session<Page>| *session.visits.get_mut() += 1;
     let mut old = visitor.clone();
     assert_eq!(
@@ -453,7 +453,7 @@ impl<S: Store> Store for Untold<S> {
         after: &Arc<Record>,
     ) -> Result<Swapped, StoreError> {
         if matches!(key, Key::Session(_)) && after.user().is_some() {
-            let revoked = self.elsewhere.revoke_all(&"ada".into()).await;
+            let revoked = self.elsewhere.revoke_all("ada").await;
             revoked.expect("the store answers");
         }
         let swapped = self.store.swap(key, before, after).await;

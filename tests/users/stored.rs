@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_runtime::store::{Record, Slot, Store, Swapped};
-use session_runtime::{Device, Key, Timestamp, UserId};
+use session_runtime::{Device, Key, Timestamp};
 use session_tests::{Site, Visitor};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -106,7 +106,7 @@ pub(super) async fn admitted(site: &Site<impl Store>, user: &str) -> Vec<Key> {
 
 pub(super) async fn list(site: &Site<impl Store>, user: &str) -> Vec<Device> {
     let sessions = site.layer.sessions();
-    let listed = sessions.list(&UserId::from(user)).await;
+    let listed = sessions.list(user).await;
     listed.expect("the store answers")
 }
 

@@ -171,7 +171,7 @@ async fn nothing_that_the_app_began_before_a_deletion_comes_after_it(site: Site<
     site.store.plan([Fault::Held]);
     let save = tokio::spawn(async move { eve.save().await });
     site.store.until_held(1).await;
-    sessions.delete(&"eve".into()).await.unwrap();
+    sessions.delete("eve").await.unwrap();
     site.store.release();
     assert_eq!(save.await.unwrap().unwrap(), Saved::Ended);
     let record = load_user(&site, "eve").await.unwrap();
@@ -215,7 +215,7 @@ async fn a_revocation_is_no_matter_to_what_the_app_writes(site: Site<impl Store>
     drop(user(&site, "ada", &[1]).await);
     let (mut ada, mut bob) = (of(&site, "ada").await, of(&site, "bob").await);
     for (name, fields) in [("ada", &mut ada), ("bob", &mut bob)] {
-        sessions.revoke_all(&name.into()).await.unwrap();
+        sessions.revoke_all(name).await.unwrap();
         put(fields, 2);
         assert_eq!(fields.save().await.unwrap(), Saved::Written);
     }

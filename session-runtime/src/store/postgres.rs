@@ -137,9 +137,8 @@ impl PostgresStore {
     ///
     /// If the server cannot be reached, or the app's role may not make tables there.
     pub async fn migrate(&self) -> Result<(), SetupError> {
-        migrate::migrate(&self.inner)
-            .await
-            .map_err(SetupError::migration)
+        let migrated = migrate::migrate(&self.inner).await;
+        migrated.map_err(|fault| SetupError::migration(&self.name(), fault))
     }
 
     /// Returns what [`migrate`](Self::migrate) runs, for teams with a tool of their own for that. Running it again changes

@@ -48,9 +48,11 @@ impl SetupError {
         ))
     }
 
-    pub(super) fn migration(fault: Fault) -> Self {
-        Self::new("the tables could not be made or brought up to date")
-            .because(StoreError::from(fault))
+    pub(super) fn migration(server: &str, fault: Fault) -> Self {
+        Self::new(format!(
+            "{server}: the tables could not be made or brought up to date"
+        ))
+        .because(StoreError::from(fault))
     }
 }
 

@@ -57,6 +57,7 @@ async fn a_migration_waits_for_nobody_s_lock_and_nobody_for_one_that_was_given_u
     let load = tokio::time::timeout(Duration::from_secs(5), store.load(&key)).await;
     assert_eq!(load.expect("within seconds").unwrap(), None);
     let error = store.migrate().await.expect_err("the table is locked");
+    assert!(error.to_string().starts_with(&store.name()), "{error}");
     let cause = error.source().and_then(Error::source).expect("a cause");
     assert!(cause.to_string().contains("1205"), "{cause}");
     held.query_drop("UNLOCK TABLES").await.unwrap();

@@ -246,8 +246,8 @@ impl Operation {
                 session.save().await.map(drop)
             }
             Self::Delete => session.delete("done").await,
-            Self::List => sessions.list(&user.into()).await.map(drop),
-            Self::RevokeAll => sessions.revoke_all(&user.into()).await.map(drop),
+            Self::List => sessions.list(user).await.map(drop),
+            Self::RevokeAll => sessions.revoke_all(user).await.map(drop),
         }
     }
 }
@@ -378,7 +378,7 @@ async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<
             log_in(&mut visitor, &user).await;
             assert_eq!(stand.heal(&mut visitor).await.body, "10", "{place}");
             let devices = stand.site.layer.clone().deadline(PATIENCE).sessions();
-            let devices = devices.list(&user.as_str().into()).await;
+            let devices = devices.list(user.as_str()).await;
             assert_eq!(devices.expect("the store answers").len(), 1, "{place}");
         }
     }

@@ -250,7 +250,7 @@ async fn deleting_what_follows_a_member_leaves_a_tombstone_and_ends_the_sessions
     login(&mut phone).await;
     read(&mut phone, 3).await;
     let sessions = library.site.layer.sessions();
-    sessions.delete(&"ada".into()).await.unwrap();
+    sessions.delete("ada").await.unwrap();
     let column = library.column().await.unwrap();
     let left = Record::from_bytes(&column.into()).unwrap();
     assert!(left.ended().is_some() && left.slot("pages").is_none());
