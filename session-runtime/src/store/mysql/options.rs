@@ -148,6 +148,8 @@ impl MysqlOptions {
         #[cfg(feature = "mysql-tls")]
         let url = url.as_str();
         let opts = Opts::from_url(url).map_err(fault::url)?;
+        #[cfg(feature = "mysql-tls")]
+        let opts = tls::encrypted(opts, ssl);
         #[cfg(not(feature = "mysql-tls"))]
         if opts.ssl_opts().is_some() {
             return Err(fault::tls());
@@ -178,11 +180,6 @@ impl MysqlOptions {
             .prefer_socket(false)
             .setup(vec![SETUP])
             .pool_opts(pool);
-        #[cfg(feature = "mysql-tls")]
-        let opts = match ssl {
-            Some(ssl) => opts.ssl_opts(ssl),
-            None => opts,
-        };
         let links = Links::own(Pool::new(opts), self.pool_size, self.wait);
         self.store(links, server)
     }

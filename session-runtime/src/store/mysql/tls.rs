@@ -3,15 +3,13 @@
 
 use std::fs;
 
-use mysql_async::{Opts, SslOpts};
+use mysql_async::{Opts, OptsBuilder, SslOpts};
 use rustls::crypto::ring;
 
 use crate::store::SetupError;
 
 /// Tells what a URL says of TLS from the rest, which is the driver's to read.
 pub(super) fn read(url: &str) -> Result<(String, Option<SslOpts>), SetupError> {
-    // What the app has chosen stays.
-    drop(ring::default_provider().install_default());
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut mode, mut authorities, mut others) = (None, None, Vec::new());
     for pair in query.split('&') {
@@ -25,6 +23,16 @@ pub(super) fn read(url: &str) -> Result<(String, Option<SslOpts>), SetupError> {
         format!("{server}?{}", others.join("&")),
         options(mode.as_deref(), authorities)?,
     ))
+}
+
+/// Has connections encrypted by `ssl`, or as the driver has read it from the URL.
+pub(super) fn encrypted(opts: Opts, ssl: Option<SslOpts>) -> Opts {
+    let ssl = ssl.or_else(|| opts.ssl_opts().cloned());
+    if ssl.is_some() {
+        // What the app has chosen stays.
+        drop(ring::default_provider().install_default());
+    }
+    OptsBuilder::from_opts(opts).ssl_opts(ssl).into()
 }
 
 fn options(mode: Option<&str>, pem: Option<Vec<u8>>) -> Result<Option<SslOpts>, SetupError> {
