@@ -572,22 +572,15 @@ impl RedisSentinels {
         self.is_failed_over();
     }
 
-    /// From now on, the sentinels take a server for dead that does not answer for a moment.
+    /// Has the sentinels take a server for dead that does not answer for a moment, until they have failed over.
     ///
     /// # Panics
     ///
     /// If they refuse.
     pub fn hurry(&self) {
         for sentinel in &self.sentinels {
-            let () = sentinel.command(&[
-                "SENTINEL",
-                "SET",
-                SERVICE,
-                "down-after-milliseconds",
-                "500",
-                "failover-timeout",
-                "3000",
-            ]);
+            set_patience(sentinel, "500");
+            let () = sentinel.command(&["SENTINEL", "SET", SERVICE, "failover-timeout", "3000"]);
         }
     }
 
@@ -598,6 +591,10 @@ impl RedisSentinels {
     /// If they do not.
     pub fn is_failed_over(&self) {
         wait_until("all sentinels call it the primary", || self.is_over());
+        // A machine that is busy has the next one look dead, too, and the first one is back, and empty.
+        for sentinel in &self.sentinels {
+            set_patience(sentinel, NODE_TIMEOUT);
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -625,13 +622,13 @@ fn start_sentinel(folder: Folder, primary: u16, options: &[&str]) -> Option<Redi
 fn monitor(sentinel: &RedisServer, primary: u16) {
     let port = primary.to_string();
     let () = sentinel.command(&["SENTINEL", "MONITOR", SERVICE, "127.0.0.1", &port, "2"]);
-    let () = sentinel.command(&[
-        "SENTINEL",
-        "SET",
-        SERVICE,
-        "down-after-milliseconds",
-        NODE_TIMEOUT,
-    ]);
+    set_patience(sentinel, NODE_TIMEOUT);
+}
+
+/// Has a sentinel take a server for dead that does not answer for so many milliseconds.
+fn set_patience(sentinel: &RedisServer, milliseconds: &str) {
+    let patience = "down-after-milliseconds";
+    let () = sentinel.command(&["SENTINEL", "SET", SERVICE, patience, milliseconds]);
 }
 
 /// Options with a prefix that nobody has had.
