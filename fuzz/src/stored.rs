@@ -1,4 +1,4 @@
-//! What stores read back of a record when somebody has edited what they hold.
+//! Records that stores read back when somebody has edited what they hold.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ fn written() -> Arc<Record> {
     Arc::new(Record::new(now, now).with_slots(slots))
 }
 
-/// What is read is the record that was written, unless its head was edited, or it is refused.
+/// Checks that the record which was written is read, unless its head was edited, or else none.
 fn check(read: Result<Option<Arc<Record>>, StoreError>, written: &Record, is_head_kept: bool) {
     match read {
         Ok(read) => {
@@ -83,7 +83,7 @@ fn check(read: Result<Option<Arc<Record>>, StoreError>, written: &Record, is_hea
     }
 }
 
-/// Whatever stands in the rows of a table, it is no other record than was written.
+/// Reads rows of a table that hold anything: they are no other record than was written.
 pub fn rows(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let file = folder.path().join("db");
@@ -122,7 +122,7 @@ fn edit_rows(file: &std::path::Path, bytes: &[u8]) -> rusqlite::Result<bool> {
     Ok(is_head_kept)
 }
 
-/// Whatever fields a Redis server answers with, they are no other record than was written.
+/// Reads any fields of a Redis server: they are no other record than was written.
 pub fn redis(bytes: &[u8]) {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -139,17 +139,11 @@ fn short_name(name: &str) -> &str {
 
 impl Error {
     fn new(kind: Kind, source: Option<Cause>) -> Self {
-        let is_known = false;
-        Self(Arc::new(Inner {
-            kind,
-            source,
-            is_known,
-        }))
+        Self::told(kind, source, false)
     }
 
-    /// Makes an error of what the store has answered.
-    fn of_store(kind: Kind, source: Cause, is_known: bool) -> Self {
-        let source = Some(source);
+    /// Makes an error of which the log may tell already.
+    fn told(kind: Kind, source: Option<Cause>, is_known: bool) -> Self {
         Self(Arc::new(Inner {
             kind,
             source,
@@ -159,16 +153,16 @@ impl Error {
 
     /// Makes an error of a store that is away, of which the log tells already, or that cannot do what it is asked.
     pub(crate) fn unavailable(source: Cause, is_away: bool) -> Self {
-        Self::of_store(Kind::Unavailable, source, is_away)
+        Self::told(Kind::Unavailable, Some(source), is_away)
     }
 
     /// Makes an error of a store that has not answered, of which the log tells already.
     pub(crate) fn unanswered(source: Cause) -> Self {
-        Self::of_store(Kind::Timeout, source, true)
+        Self::told(Kind::Timeout, Some(source), true)
     }
 
     pub(crate) fn full(source: Cause) -> Self {
-        Self::of_store(Kind::Full, source, false)
+        Self::new(Kind::Full, Some(source))
     }
 
     pub(crate) fn missing_layer() -> Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use session_runtime::store::{Record, Slot, Store, StoreError, Swapped};
+use session_runtime::store::{Record, SetupError, Slot, Store, StoreError, Swapped};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -241,4 +241,24 @@ pub(crate) async fn assert_no_load_tears<S: Store + Clone>(store: &S) {
     for reader in readers {
         reader.await.expect("all that is read is whole");
     }
+}
+
+/// Returns what a URL that leads nowhere is refused with: all of it, and no password.
+pub(crate) fn refusal<S>(url: &str, opened: Result<S, SetupError>, password: &str) -> String {
+    let refused = opened.err();
+    let said = format!(
+        "{:?}",
+        refused.unwrap_or_else(|| panic!("it is refused: {url}"))
+    );
+    assert!(!said.contains(password), "{said}");
+    said
+}
+
+/// Checks that a record is kept and read, though so many calls that load it are given up before.
+pub(crate) async fn is_served(store: &impl Store, given_up: usize) {
+    let (key, record) = create(store, [slot("a", "1")]).await;
+    for _ in 0..given_up {
+        drop(tokio::time::timeout(Duration::from_micros(300), store.load(&key)).await);
+    }
+    assert_eq!(store.load(&key).await.expect("an answer"), Some(record));
 }

@@ -1,4 +1,4 @@
-//! Why a store could not do what was asked.
+//! The error of a store that could not do what was asked.
 
 use std::error::Error as StdError;
 use std::fmt;

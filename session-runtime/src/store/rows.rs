@@ -9,8 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::frame::{self, Delta};
 use crate::key::{Key, LONGEST_NAME};
 use crate::record::{Record, Version};
-use crate::store::Scanned;
-use crate::store::StoreError;
+use crate::store::{Scanned, StoreError};
 
 /// The name of a record's own row. What stands beside it has the names of its slots, which are text and never this.
 pub(super) const HEAD: &[u8] = b"\xff";

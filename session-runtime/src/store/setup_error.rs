@@ -1,4 +1,4 @@
-//! Why a store could not be set up.
+//! The error of a store that could not be set up.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;

@@ -1,11 +1,9 @@
 //! URLs of servers that let in only who comes over TLS, as hosts hand them out.
 
-use std::time::Duration;
-
-use session_runtime::store::{PostgresStore, SetupError, Store};
+use session_runtime::store::{PostgresStore, SetupError};
 use session_tests::{PATIENCE, POSTGRES_PASSWORD, PostgresServer};
 
-use super::{create, slot};
+use crate::records::{self, is_served};
 
 /// The URL by way of that name for this machine.
 fn url(server: &PostgresServer, host: &str, parameters: &str) -> String {
@@ -19,15 +17,8 @@ async fn open(url: &str) -> Result<PostgresStore, SetupError> {
     Ok(store)
 }
 
-/// Returns what a URL that leads nowhere is refused with: all of it, and no password.
 async fn refusal(url: &str) -> String {
-    let refused = open(url).await.err();
-    let said = format!(
-        "{:?}",
-        refused.unwrap_or_else(|| panic!("it is refused: {url}"))
-    );
-    assert!(!said.contains(POSTGRES_PASSWORD), "{said}");
-    said
+    records::refusal(url, open(url).await, POSTGRES_PASSWORD)
 }
 
 #[tokio::test]
@@ -56,8 +47,7 @@ async fn a_url_that_asks_for_tls_is_served_over_tls_and_checks_what_it_says() {
     ] {
         let store = open(&url(&server, host, parameters)).await;
         let store = store.unwrap_or_else(|error| panic!("{host} {parameters}: {error:?}"));
-        let (key, record) = create(&store, [slot("a", "1")]).await;
-        assert_eq!(store.load(&key).await.expect("an answer"), Some(record));
+        is_served(&store, 0).await;
     }
     for (host, parameters, says) in [
         ("127.0.0.1", "sslmode=disable".to_owned(), "no encryption"),
@@ -109,9 +99,5 @@ async fn a_call_that_is_given_up_over_tls_leaves_a_store_that_works() {
     let options = PostgresStore::options().wait(PATIENCE).pool_size(1);
     let store = options.connect(&url).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
-    let (key, record) = create(&store, [slot("a", "1")]).await;
-    for _ in 0..20 {
-        drop(tokio::time::timeout(Duration::from_micros(300), store.load(&key)).await);
-    }
-    assert_eq!(store.load(&key).await.expect("an answer"), Some(record));
+    is_served(&store, 20).await;
 }

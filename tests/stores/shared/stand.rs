@@ -55,7 +55,7 @@ pub(crate) trait Server: Sized + Send + Sync + 'static {
     /// The one of this process. `None` if this machine has none.
     fn shared() -> Option<&'static Self>;
 
-    /// What tests on it take turns by.
+    /// Returns the lock by which tests on it take turns.
     fn turns() -> &'static Mutex<()>;
 
     fn port(&self) -> u16;

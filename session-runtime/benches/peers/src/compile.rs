@@ -25,7 +25,7 @@ const TYPES: [&str; 4] = ["u32", "String", "Vec<u32>", "Option<String>"];
 /// How often what is derived is built; the fastest counts.
 const BUILDS: usize = 3;
 
-/// What an app with sessions in memory depends on more than axum: as its manifest says it, and what its `main` does with it.
+/// The dependency that an app with sessions in memory has besides axum, and its use in `main`.
 const APPS: [(&str, &str, &str); 4] = [
     ("plain", "", "drop(app);"),
     (
@@ -136,7 +136,7 @@ fn apps() {
     }
 }
 
-/// What a struct derives, and a use of it: serde generates its code where that is used.
+/// The derives of a struct, and a use of them: serde generates its code where that is used.
 const DERIVES: [(&str, &str, &str); 2] = [
     ("Session", "session_runtime::Session", ""),
     (

@@ -2,9 +2,8 @@
 
 use mysql_async::{DriverError, Error, IoError, ServerError, UrlError};
 
-use crate::store::SetupError;
-use crate::store::StoreError;
 use crate::store::tries::{Fault, is_refusal};
+use crate::store::{SetupError, StoreError};
 
 /// A row has the key that a new one was to have.
 pub(super) const DUPLICATE: u16 = 1062;

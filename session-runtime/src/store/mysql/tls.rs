@@ -1,4 +1,4 @@
-//! What a URL says of TLS, in the words of MySQL's own client
+//! Reads the TLS of a URL, in the words of MySQL's own client
 //! ([6.3.1](https://dev.mysql.com/doc/refman/8.4/en/using-encrypted-connections.html)).
 
 use std::fs;

@@ -7,9 +7,8 @@ use mysql_async::Row;
 
 use super::statements::Due;
 use crate::record::Record;
-use crate::store::StoreError;
-use crate::store::Swept;
 use crate::store::rows;
+use crate::store::{StoreError, Swept};
 
 /// Reads a record from its rows.
 pub(super) fn record(rows: Vec<Row>) -> Result<Option<Arc<Record>>, StoreError> {

@@ -8,9 +8,8 @@ use tokio_postgres::types::{FromSql, ToSql};
 
 use super::statements::WRITE_HEAD;
 use crate::record::Record;
-use crate::store::StoreError;
-use crate::store::Swept;
 use crate::store::rows::{self, RowSwap};
+use crate::store::{StoreError, Swept};
 
 /// Returns the parameters of the statement that a swap takes.
 pub(super) fn parameters<'a>(swap: &'a RowSwap<'_>) -> Vec<&'a (dyn ToSql + Sync)> {

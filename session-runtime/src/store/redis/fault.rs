@@ -5,8 +5,7 @@ use std::fmt;
 
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
-use crate::store::SetupError;
-use crate::store::StoreError;
+use crate::store::{SetupError, StoreError};
 
 /// What is wrong where a key holds something else than a record.
 pub(super) const FOREIGN_KEY: &str =

@@ -7,8 +7,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 
 use crate::error::Causes;
-use crate::store::SetupError;
-use crate::store::StoreError;
+use crate::store::{SetupError, StoreError};
 
 /// Says what an error of SQLite's means to whoever asked for a load, a swap or a sweep.
 ///

@@ -7,8 +7,7 @@ use serde_json::Value;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::clock::Timestamp;
-use crate::store::Answer;
-use crate::store::StoreError;
+use crate::store::{Answer, StoreError};
 
 /// The contents of a record of theirs.
 pub(crate) type Data = HashMap<String, Value>;
