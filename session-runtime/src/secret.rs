@@ -218,11 +218,10 @@ impl Secrets {
             }
         }
         self.issue(hash, now);
-        self.tidy(now);
         true
     }
 
-    /// Adds a current secret.
+    /// Adds a current secret. Of too many the oldest falls.
     pub(crate) fn issue(&mut self, hash: SecretHash, now: Timestamp) {
         self.0.push(Secret {
             hash,
@@ -230,6 +229,7 @@ impl Secrets {
             issued: now,
             standing: Standing::Current { presented: None },
         });
+        self.tidy(now);
     }
 
     /// From now on none of them opens the session.

@@ -18,6 +18,7 @@ on_each_store!(
     a_login_looks_up_eight_at_most_whose_time_has_passed,
     a_session_that_lives_on_keeps_its_place,
     logins_over_the_months_leave_nothing_behind,
+    logins_whose_answers_are_all_lost_make_the_session_no_larger,
 );
 
 async fn a_login_strikes_off_whose_time_has_passed(site: Site<impl Store>) {
@@ -120,6 +121,23 @@ async fn logins_over_the_months_leave_nothing_behind(site: Site<impl Store>) {
         assert!(held.last() <= Some(&2), "{held:?}");
         assert!(account(&site, &name).await.ends_with(" 190"));
     }
+}
+
+async fn logins_whose_answers_are_all_lost_make_the_session_no_larger(site: Site<impl Store>) {
+    let visitor = guest(&site, &[1]).await;
+    let (mut newest, mut sizes) = (visitor.clone(), BTreeSet::new());
+    for number in 1..=60 {
+        newest = visitor.clone();
+        login(&mut newest, "ada").await;
+        assert_eq!(newest.key(), visitor.key());
+        if number >= 20 {
+            let record = site.record(&newest).await.unwrap();
+            sizes.insert(record.to_bytes().len());
+        }
+    }
+    assert_eq!(sizes.len(), 1, "it is of one size: {sizes:?}");
+    assert_eq!(ask(&mut newest, shown).await, "ada [1] 1 dark");
+    assert_eq!(list(&site, "ada").await.len(), 1);
 }
 
 /// So many logins of one user, each of another browser, all within the lifetime of a session.

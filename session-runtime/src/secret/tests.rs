@@ -243,13 +243,23 @@ fn at_most_sixteen_of_each_are_kept_the_newest() {
     );
     assert!((85..=100).all(|name| secrets.opens(name, NOW)));
 
+    // So it is where the same old secret logs in again and again, and nobody presents what that issues.
     secrets.supersede(NOW);
     for name in 101..150 {
+        secrets.issue(secret(name), NOW);
+    }
+    assert_eq!(
+        secrets.count(|it| matches!(it, Standing::Current { .. })),
+        KEPT
+    );
+    assert!((134..150).all(|name| secrets.opens(name, NOW)));
+
+    for name in 150..200 {
         secrets.issue(secret(name), NOW);
         secrets.supersede(NOW);
     }
     assert_eq!(secrets.0.len(), KEPT);
-    assert_eq!(secrets.look_up(secret(149), NOW), Opens::Superseded);
+    assert_eq!(secrets.look_up(secret(199), NOW), Opens::Superseded);
 }
 
 // Logins and logouts.
