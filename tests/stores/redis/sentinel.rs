@@ -1,11 +1,13 @@
 //! A primary that sentinels name, and another after a failover.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use session_runtime::Key;
 use session_runtime::store::{RedisStore, Store, Swapped};
-use session_tests::{PATIENCE, Port, RedisSentinels, RedisServer, wait_for};
+use session_tests::{PATIENCE, Port, Proxy, RedisSentinels, RedisServer, wait_for};
 
 use super::{calls, create, load, next, number, passing, put, record, repeat, session_key, slot};
 
@@ -51,7 +53,7 @@ impl Counter {
                 }
                 Err(error) => {
                     assert!(error.is_transient() || error.is_refused(), "{error:?}");
-                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                     before
                 }
             };
@@ -167,6 +169,36 @@ async fn a_primary_that_stands_still_is_left_for_the_next() {
     old.thaw();
 }
 
+/// The sentinels have no say in it: to them the server is well, and the same as before.
+#[tokio::test]
+async fn a_connection_to_the_primary_on_which_nobody_answers_is_given_up() {
+    let (Some(silent), Some(other)) = (RedisServer::start(&[]), RedisServer::start(&[])) else {
+        return;
+    };
+    let address = |server: &RedisServer| SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+    let proxy = Proxy::open(address(&silent));
+    let sentinel = RedisSentinels::one(proxy.address().port(), &[]);
+    let sentinel = sentinel.expect("what has a server has a sentinel");
+    let url = format!("redis+sentinel://127.0.0.1:{}/shop", sentinel.port());
+    let mut store = None;
+    wait_for("the server answers", async || {
+        let options = RedisStore::options().timeout(Duration::from_secs(1));
+        store = options.connect(&url).await.ok();
+        store.is_some()
+    })
+    .await;
+    let (store, key) = (store.expect("it was waited for"), session_key());
+    repeat(&store, &key, None, &record([])).await;
+    silent.freeze();
+    proxy.lead_to(address(&other));
+    // The other has no such record, and says so.
+    wait_for("the other answers", async || {
+        matches!(store.load(&key).await, Ok(None))
+    })
+    .await;
+    silent.thaw();
+}
+
 #[tokio::test]
 async fn another_primary_is_gone_over_to_though_the_former_one_still_answers() {
     let Some(sentinels) = RedisSentinels::start(&[]) else {
@@ -279,7 +311,7 @@ async fn one_sentinel_of_three_is_enough() {
     let (key, created) = create(&store, []).await;
     killed.kill();
     frozen.freeze();
-    let patient = RedisStore::options().timeout(std::time::Duration::from_secs(20));
+    let patient = RedisStore::options().timeout(Duration::from_secs(20));
     let another = patient
         .connect(&sentinels.url())
         .await

@@ -15,10 +15,10 @@ use super::fault::{Failure, extracted};
 use super::info::{at, has_pushes};
 use super::sentinel::Sentinels;
 
-/// How often the sentinels are asked whether the primary is still the one that is connected to. They also tell of it by
 /// How often a connection may be given up for a new one.
 pub(super) const RENEWAL: Duration = Duration::from_secs(1);
 
+/// How often the sentinels are asked whether the primary is still the one that is connected to. They also tell of it by
 /// themselves, as long as nothing is lost.
 const PERIOD: Duration = Duration::from_secs(1);
 
