@@ -18,16 +18,19 @@ use super::targets::run;
 /// How long an answer may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a head stands under where it is among what stands beside it: in Redis, and in SQL servers.
+const HEADS: [&[u8]; 2] = [b"head", b"\xff"];
+
 /// A record's head, and what stands beside it under a name.
 #[derive(Default)]
-struct Held {
-    head: Vec<u8>,
-    beside: BTreeMap<Vec<u8>, Vec<u8>>,
+pub(crate) struct Held {
+    pub(crate) head: Vec<u8>,
+    pub(crate) beside: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Held {
     /// Edits it as the bytes say. Returns `true` if the head is as it was.
-    fn edit(&mut self, mut bytes: &[u8]) -> bool {
+    pub(crate) fn edit(&mut self, mut bytes: &[u8]) -> bool {
         let head = self.head.clone();
         while let [what, which, length, rest @ ..] = bytes {
             let (text, rest) = rest.split_at(rest.len().min((*length).into()));
@@ -35,7 +38,7 @@ impl Held {
             let which = usize::from(*which);
             let name = self.beside.keys().nth(which % self.beside.len().max(1));
             let name = name.cloned().unwrap_or_default();
-            let free = text != b"head" && !self.beside.contains_key(text);
+            let free = !HEADS.contains(&text) && !self.beside.contains_key(text);
             match what % 6 {
                 0 => self.head = text.to_vec(),
                 1 => {
@@ -58,12 +61,12 @@ impl Held {
     }
 }
 
-fn key() -> Key {
+pub(crate) fn key() -> Key {
     Key::User("ada".into())
 }
 
 /// A record whose larger payloads stand beside it.
-fn written() -> Arc<Record> {
+pub(crate) fn written() -> Arc<Record> {
     let now = SystemClock::default().now();
     let slot = |(name, size)| Arc::new(Slot::new(name, format!("\"{}\"", "x".repeat(size)), None));
     let slots = [("a", 10), ("b", 1_000), ("c", 3_000)].map(slot);
@@ -71,7 +74,11 @@ fn written() -> Arc<Record> {
 }
 
 /// Checks that the record which was written is read, unless its head was edited, or else none.
-fn check(read: Result<Option<Arc<Record>>, StoreError>, written: &Record, is_head_kept: bool) {
+pub(crate) fn check(
+    read: Result<Option<Arc<Record>>, StoreError>,
+    written: &Record,
+    is_head_kept: bool,
+) {
     match read {
         Ok(read) => {
             let read = read.expect("there is a record");
