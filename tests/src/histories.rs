@@ -6,7 +6,7 @@ use axum::extract::{Path, Query};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use session_runtime::{Error, Saved, Session, SessionId, SessionLayer, Sessions, UserId};
+use session_runtime::{Error, Saved, Session, SessionId, SessionLayer, Sessions, UserId, WhenFull};
 
 /// What a session holds.
 #[derive(Debug, Session)]
@@ -36,6 +36,9 @@ pub struct Shelf {
 
 /// For how many milliseconds a code is there.
 pub const CODE_MILLIS: u64 = 100;
+
+/// How many sessions a user may have, where that is limited.
+pub const LIMIT: usize = 2;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +71,8 @@ pub enum Kind {
     RevokeOthers,
     /// Deletes the user.
     Delete,
+    /// Adds a number in the user's stead, outside of any session.
+    Job,
 }
 
 /// What it sends along.
@@ -75,7 +80,7 @@ pub enum Kind {
 pub struct Ask {
     /// The number that it sets or adds: no other request has it.
     pub id: u64,
-    /// Who logs in, or is revoked.
+    /// Who logs in, is revoked, or gets a number.
     pub user: String,
     /// How many milliseconds to wait between loading and changing.
     pub pause: u64,
@@ -122,7 +127,7 @@ fn name(id: Option<SessionId>) -> Option<String> {
     id.map(|id| selector(id.expose()).to_owned())
 }
 
-fn see(session: &Session<Shelf>) -> Seen {
+fn see(session: &ShelfSession) -> Seen {
     Seen {
         a: *session.a.get(),
         b: *session.b.get(),
@@ -154,7 +159,7 @@ async fn act(
     tokio::time::sleep(Duration::from_millis(ask.pause)).await;
     let user = UserId::from(&*ask.user);
     match kind {
-        Kind::Read => return Ok(Json(told)),
+        Kind::Read | Kind::Job => return Ok(Json(told)),
         Kind::SetA => session.a.set(ask.id),
         Kind::SetB => session.b.set(ask.id),
         Kind::Add => {
@@ -192,12 +197,32 @@ async fn act(
     Ok(Json(told))
 }
 
-/// The app, under that layer.
+async fn work(Query(ask): Query<Ask>, sessions: Sessions) -> Result<Json<Told>, Error> {
+    let mut user = sessions.with_user::<Shelf>(&*ask.user).await?;
+    let mut told = Told {
+        seen: see(&user),
+        user: Some(ask.user),
+        ..Told::default()
+    };
+    tokio::time::sleep(Duration::from_millis(ask.pause)).await;
+    *user.points.get_mut() += 1;
+    user.log.get_mut().push(ask.id);
+    told.saved = Some(user.save().await? != Saved::Ended);
+    Ok(Json(told))
+}
+
+/// The app, under that layer, and once more where a user may have no more than [`LIMIT`] sessions.
 pub fn routes(layer: SessionLayer) -> Router {
     let idle = layer.clone();
     let idle = get(async move || idle.idle().await);
+    let under = |layer| {
+        let job = post(work);
+        let app = Router::new().route("/Job", job).route("/{kind}", post(act));
+        app.layer(layer)
+    };
+    let limited = layer.clone().max_sessions(LIMIT, WhenFull::EndOldest);
     Router::new()
-        .route("/h/{kind}", post(act))
-        .layer(layer)
+        .nest("/h", under(layer))
+        .nest("/limited", under(limited))
         .route("/idle", idle)
 }

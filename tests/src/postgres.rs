@@ -206,8 +206,10 @@ impl PostgresServer {
     /// If it is not there to be killed.
     pub fn kill(&self) {
         let main = self.main_process();
-        // Its children end by themselves, but not at once: what they do until then would not be lost.
-        let kill = format!("kill -9 {main} $(cat /proc/{main}/task/{main}/children)");
+        // Its children end by themselves, but not at once: what they do until then would not be lost. Some may have ended.
+        let kill = format!(
+            "children=$(cat /proc/{main}/task/{main}/children) && kill -9 {main} && {{ kill -9 $children || :; }}"
+        );
         run(Command::new("sh").args(["-c", &kill]));
         while Path::new(&format!("/proc/{main}/exe")).exists() {
             std::thread::yield_now();

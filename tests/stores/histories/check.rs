@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use session_tests::histories::{CODE_MILLIS, Kind, Seen, Told, selector};
+use session_tests::histories::{CODE_MILLIS, Kind, LIMIT, Seen, Told, selector};
+
+use super::run::{BROWSERS, Mix};
 
 /// Microseconds since the history began.
 pub(super) type Moment = u64;
@@ -14,7 +16,7 @@ pub(super) struct Event {
     pub(super) kind: Kind,
     /// What it set or added.
     pub(super) id: u64,
-    /// The user of the browser that has sent it.
+    /// The user whom it names: that of the browser that has sent it, unless anybody logs in anywhere.
     pub(super) user: String,
     /// The id that it presented.
     pub(super) presented: Option<String>,
@@ -41,6 +43,11 @@ impl Event {
         self.presented.as_deref().map(selector)
     }
 
+    /// Returns `true` if it adds a number to a log.
+    fn adds(&self) -> bool {
+        matches!(self.kind, Kind::Add | Kind::Job)
+    }
+
     fn saved(&self) -> Option<bool> {
         self.told.as_ref()?.saved
     }
@@ -60,6 +67,7 @@ impl Event {
 /// A history, and what is looked up in it often.
 struct History<'a> {
     events: &'a [Event],
+    mix: Mix,
     /// When the first login began that presented an id of the session.
     first_login: HashMap<&'a str, Moment>,
 }
@@ -67,7 +75,7 @@ struct History<'a> {
 /// Panics if something is wrong, after the deletions too, and leaves the history in a file to read.
 pub(super) fn fits(store: &str, seed: u64, events: &[Event], deleted: &[Event]) {
     use std::fmt::Write as _;
-    let wrong = [check(events), gone(deleted)].concat();
+    let wrong = [check(events, Mix::of(seed)), gone(deleted)].concat();
     if wrong.is_empty() {
         return;
     }
@@ -81,7 +89,7 @@ pub(super) fn fits(store: &str, seed: u64, events: &[Event], deleted: &[Event]) 
 }
 
 /// Returns what is wrong, in words.
-pub(super) fn check(events: &[Event]) -> Vec<String> {
+pub(super) fn check(events: &[Event], mix: Mix) -> Vec<String> {
     let mut first_login = HashMap::new();
     for event in events.iter().filter(|event| event.kind == Kind::Login) {
         if let Some(session) = event.aims_at() {
@@ -91,6 +99,7 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
     }
     let history = History {
         events,
+        mix,
         first_login,
     };
     let wrong = [
@@ -103,6 +112,7 @@ pub(super) fn check(events: &[Event]) -> Vec<String> {
         history.ids(),
         history.flashes(),
         history.codes(),
+        history.crowds(),
     ];
     wrong.concat()
 }
@@ -172,7 +182,7 @@ impl<'a> History<'a> {
                 let place = user
                     .map(|user| (true, user))
                     .or(session.map(|name| (false, name)));
-                event.kind == Kind::Add
+                event.adds()
                     && event.saved() == Some(true)
                     && place == Some(owner)
                     && !self.is_late(event)
@@ -213,12 +223,12 @@ impl<'a> History<'a> {
             }
         }
         let mut wrong = Vec::new();
-        for event in self.events.iter().filter(|event| event.kind == Kind::Add) {
+        for event in self.events.iter().filter(|event| event.adds()) {
             let found = there.remove(&event.id).unwrap_or_default();
             match found[..] {
                 [] if self.is_kept(event) => wrong.push(format!("lost: {event:?}")),
                 [] => {}
-                [user] if user == event.user && event.saved() != Some(false) => {}
+                [user] if self.may_reach(event, user) && event.saved() != Some(false) => {}
                 _ => wrong.push(format!("of {found:?}, unasked or too often: {event:?}")),
             }
         }
@@ -226,14 +236,23 @@ impl<'a> History<'a> {
         wrong
     }
 
+    /// Returns `true` if what the request has added may be in that user's log.
+    fn may_reach(&self, event: &Event, user: &str) -> bool {
+        match event.place() {
+            (_, Some(own)) => own == user,
+            _ => self.mix == Mix::Shared && event.kind == Kind::Add || event.user == user,
+        }
+    }
+
     /// Returns `true` if what the request has added is in its user's log when all browsers have logged in.
     fn is_kept(&self, event: &Event) -> bool {
-        let (Some(true), (Some(session), user)) = (event.saved(), event.place()) else {
+        let (session, user) = event.place();
+        if event.saved() != Some(true) || user.is_some() {
+            return event.saved() == Some(true);
+        }
+        let Some(session) = session else {
             return false;
         };
-        if user.is_some() {
-            return true;
-        }
         let goes_on = |other: &&Event| {
             let told = other.told.as_ref();
             told.is_some_and(|told| {
@@ -251,18 +270,31 @@ impl<'a> History<'a> {
             });
         }
         // It is set apart in the session, and credited by the user's next request unless the session has ended by then.
-        let may_end = |other: &Event| match other.kind {
-            Kind::Logout => other.aims_at() == Some(session),
-            Kind::RevokeAll | Kind::RevokeOthers => other.user == event.user,
-            _ => false,
+        let ends = |other: &Event| {
+            self.may_end(other, session, &event.user) && other.over() >= event.start
         };
-        let ends = |other: &Event| may_end(other) && other.over() >= event.start;
         !self.events.iter().any(ends)
             && self
                 .events
                 .iter()
                 .filter(goes_on)
                 .any(|other| other.start > event.end)
+    }
+
+    /// Returns `true` if a request may end a session, one of that user's if each browser is of one user.
+    fn may_end(&self, event: &Event, session: &str, user: &str) -> bool {
+        let is_of_user = self.mix == Mix::Shared || event.user == user;
+        match event.kind {
+            Kind::Logout => event.aims_at() == Some(session),
+            Kind::RevokeAll | Kind::RevokeOthers => is_of_user,
+            Kind::Login => match self.mix {
+                Mix::Plain => false,
+                Mix::Limited => is_of_user,
+                // Another user takes its place.
+                Mix::Shared => event.aims_at() == Some(session),
+            },
+            _ => false,
+        }
     }
 
     /// Each field without a rule is a register.
@@ -296,20 +328,20 @@ impl<'a> History<'a> {
             }
             for event in self.events.iter().filter(|event| event.kind == kind) {
                 let (session, user) = event.place();
-                let of = if kind == Kind::Name {
-                    Some(user.unwrap_or(&event.user))
-                } else {
-                    session
+                let is_written_to = |of: &str| match (kind, user) {
+                    (Kind::Name, Some(user)) => user == of,
+                    (Kind::Name, None) => self.mix == Mix::Shared || event.user == of,
+                    _ => session == Some(of),
                 };
-                let Some(register) = of.and_then(|of| registers.get_mut(of)) else {
-                    continue; // nobody has looked
-                };
-                match event.saved() {
-                    Some(true) if !self.is_late(event) => {
-                        register.write(event.id, event.start, event.end);
+                // Others nobody has looked at.
+                for (_, register) in registers.iter_mut().filter(|(of, _)| is_written_to(of)) {
+                    match event.saved() {
+                        Some(true) if !self.is_late(event) => {
+                            register.write(event.id, event.start, event.end);
+                        }
+                        Some(false) => register.refused.push(event.id),
+                        _ => register.may_write(event.id, event.start),
                     }
-                    Some(false) => register.refused.push(event.id),
-                    _ => register.may_write(event.id, event.start),
                 }
             }
             for (of, register) in registers {
@@ -435,18 +467,15 @@ impl<'a> History<'a> {
             };
             let Some(issue) = issued
                 .get(id.as_str())
-                .filter(|_| event.kind != Kind::Login)
+                .filter(|_| !matches!(event.kind, Kind::Login | Kind::Job))
             else {
                 continue;
             };
             let session = selector(id);
             let opens = told.loaded.as_deref() == Some(session);
             let over = |other: &Event| {
-                let meant = match other.kind {
-                    Kind::Login | Kind::Logout => other.aims_at() == Some(session),
-                    Kind::RevokeAll | Kind::RevokeOthers => other.user == event.user,
-                    _ => false,
-                };
+                let replaces = other.kind == Kind::Login && other.aims_at() == Some(session);
+                let meant = replaces || self.may_end(other, session, &event.user);
                 meant && !std::ptr::eq(other, *issue)
             };
             let may_be_over = |other: &Event| {
@@ -508,6 +537,29 @@ impl<'a> History<'a> {
             }
         }
         wrong
+    }
+
+    /// In the end, when nobody logs in any more, no user has more sessions than are allowed.
+    fn crowds(&self) -> Vec<String> {
+        if self.mix != Mix::Limited {
+            return Vec::new();
+        }
+        let reads = self.events.iter().rev().filter_map(|event| {
+            let told = event.told.as_ref()?;
+            (event.kind == Kind::Read).then_some(told)
+        });
+        let mut sessions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for told in reads.take(BROWSERS) {
+            if let (Some(user), Some(session)) = (&told.user, &told.loaded) {
+                sessions.entry(user).or_default().insert(session);
+            }
+        }
+        let crowds = sessions
+            .iter()
+            .filter(|(_, sessions)| sessions.len() > LIMIT);
+        crowds
+            .map(|(user, sessions)| format!("{user} has {sessions:?}"))
+            .collect()
     }
 }
 

@@ -1,52 +1,26 @@
 //! Histories of two instances in processes of their own: their connections to the store are cut and slowed down, and the processes
-//! are killed and started again.
+//! and the store's server are killed and started again.
 
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Client;
-use session_tests::{Cut, MysqlServer, PostgresServer, Proxy, RedisServer, Wire};
+use session_runtime::store::{MysqlStore, PostgresStore};
+use session_tests::{Cut, Instance, MysqlServer, PostgresServer, Proxy, RedisServer, Wire};
 use tokio::time::sleep;
 
 use super::run::{Addresses, Dice, Round};
 use super::{check, seeds};
 
-/// How long an instance waits for its store, in seconds.
-const DEADLINE: &str = "5";
+/// How long an instance waits for its store.
+const DEADLINE: Duration = Duration::from_secs(5);
 
-/// An instance in a process of its own. It is killed when this drops.
-struct Instance {
-    process: Child,
-    address: String,
-}
+/// Kills the server, and starts it again.
+type Restart = Box<dyn Fn()>;
 
-impl Instance {
-    fn start(url: &str, name: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_instance"))
-            .args([url, name, DEADLINE])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it has been built");
-        let mut address = String::new();
-        let stdout = process.stdout.take().expect("it is piped");
-        let read = BufReader::new(stdout).read_line(&mut address);
-        assert!(read.expect("text") > 0, "it says where it is");
-        Self {
-            process,
-            address: address.trim().to_owned(),
-        }
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+fn start(url: &str, name: &str) -> Instance {
+    Instance::start(env!("CARGO_BIN_EXE_instance"), url, name, DEADLINE)
 }
 
 /// The instances, and what lies between them and their store.
@@ -54,17 +28,18 @@ struct Site {
     /// How an instance is started that goes by the proxy, if there is one.
     url: String,
     name: String,
-    proxy: Option<Proxy>,
+    /// What lies before a server, and how that is restarted. A file has neither.
+    proxy: Option<(Proxy, Restart)>,
     instances: Vec<Instance>,
     addresses: Addresses,
 }
 
 impl Site {
-    fn open(url: String, name: &str, proxy: Option<Proxy>) -> Self {
-        let instances: Vec<_> = (0..2).map(|_| Instance::start(&url, name)).collect();
+    fn open(url: String, name: &str, proxy: Option<(Proxy, Restart)>) -> Self {
+        let instances: Vec<_> = (0..2).map(|_| start(&url, name)).collect();
         let addresses = instances
             .iter()
-            .map(|instance| instance.address.clone())
+            .map(|instance| instance.address().to_owned())
             .collect();
         Self {
             url,
@@ -79,27 +54,35 @@ impl Site {
     fn kill(&mut self, which: usize) {
         self.heal(); // an instance that starts wants to find its server
         drop(self.instances.remove(which));
-        self.instances
-            .insert(which, Instance::start(&self.url, &self.name));
+        self.instances.insert(which, start(&self.url, &self.name));
         let mut addresses = self
             .addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        addresses[which].clone_from(&self.instances[which].address);
+        self.instances[which]
+            .address()
+            .clone_into(&mut addresses[which]);
     }
 
     fn heal(&self) {
-        if let Some(proxy) = &self.proxy {
+        if let Some((proxy, _)) = &self.proxy {
             proxy.set(Wire::Open);
         }
     }
 
-    /// Does something to the site every few milliseconds.
+    /// Does something to the site every few milliseconds; kills the server once.
     async fn disturb(&mut self, mut dice: Dice) {
         let each_way = Duration::from_millis(2);
+        let mut kill_in = Some(dice.below(20));
         loop {
             sleep(Duration::from_millis(5 + dice.below(40) as u64)).await;
-            match (&self.proxy, dice.below(24)) {
+            if kill_in == Some(0)
+                && let Some((_, restart)) = &self.proxy
+            {
+                restart();
+            }
+            kill_in = kill_in.and_then(|left| left.checked_sub(1));
+            match (self.proxy.as_ref().map(|(proxy, _)| proxy), dice.below(24)) {
                 (_, 0) => self.kill(dice.below(2)),
                 (Some(proxy), 1) => proxy.set(Wire::Delayed {
                     up: each_way,
@@ -146,41 +129,52 @@ async fn a_history_over_a_file_of_two_processes_fits_together() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_over_redis_of_two_processes_fits_together() {
-    let Some(server) = RedisServer::shared() else {
+    let options = ["--appendonly", "yes", "--appendfsync", "always"];
+    let Some(server) = RedisServer::start(&options) else {
         return;
     };
     let proxy = proxy(server.port());
     let url = format!("redis://127.0.0.1:{}", proxy.address().port());
-    Site::open(url, "histories:", Some(proxy))
-        .explore("on Redis")
-        .await;
+    let restart: Restart = Box::new(move || {
+        server.kill();
+        server.restart();
+    });
+    let site = Site::open(url, "histories:", Some((proxy, restart)));
+    site.explore("on Redis").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_over_postgres_of_two_processes_fits_together() {
-    let Some(server) = PostgresServer::shared() else {
+    let Some(server) = PostgresServer::start_with("") else {
         return;
     };
-    let options = session_runtime::store::PostgresStore::options().schema("histories");
+    let options = PostgresStore::options().schema("histories");
     let store = options.connect(&server.url()).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     let proxy = proxy(server.port());
     let url = server.url_at(proxy.address().port());
-    Site::open(url, "histories", Some(proxy))
-        .explore("on PostgreSQL")
-        .await;
+    let restart: Restart = Box::new(move || {
+        server.kill();
+        server.restart();
+    });
+    let site = Site::open(url, "histories", Some((proxy, restart)));
+    site.explore("on PostgreSQL").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_over_mysql_of_two_processes_fits_together() {
-    let Some(server) = MysqlServer::shared() else {
+    let Some(server) = MysqlServer::start_with(&[]) else {
         return;
     };
-    let options = session_runtime::store::MysqlStore::options().database("histories");
+    let options = MysqlStore::options().database("histories");
     let store = options.connect(&server.url()).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     let proxy = proxy(server.port());
     let url = server.url_at(proxy.address().port());
-    let site = Site::open(url, "histories", Some(proxy));
+    let restart: Restart = Box::new(move || {
+        server.kill();
+        server.restart();
+    });
+    let site = Site::open(url, "histories", Some((proxy, restart)));
     site.explore("on MySQL").await;
 }

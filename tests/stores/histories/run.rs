@@ -11,16 +11,17 @@ use reqwest::Client;
 use session_tests::histories::{Ask, Kind, Told};
 use session_tests::wait_for;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::check::{Event, Moment};
 
 /// Browsers, of which the last is another user's; tabs of each; requests of each tab.
-const BROWSERS: usize = 4;
+pub(super) const BROWSERS: usize = 4;
 const TABS: usize = 2;
 const REQUESTS: usize = 30;
 
 /// How often each is asked for.
-const KINDS: [(Kind, usize); 13] = [
+const KINDS: [(Kind, usize); 14] = [
     (Kind::Read, 20),
     (Kind::SetA, 8),
     (Kind::SetB, 5),
@@ -34,6 +35,7 @@ const KINDS: [(Kind, usize); 13] = [
     (Kind::Logout, 8),
     (Kind::RevokeAll, 1),
     (Kind::RevokeOthers, 1),
+    (Kind::Job, 4),
 ];
 
 /// What those ask for who have kept an old id.
@@ -72,6 +74,23 @@ impl Dice {
     }
 }
 
+/// What is special about a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mix {
+    /// Each browser is one user's.
+    Plain,
+    /// That, and a user may have no more than two sessions.
+    Limited,
+    /// Anybody may log in in any browser.
+    Shared,
+}
+
+impl Mix {
+    pub(super) fn of(seed: u64) -> Self {
+        [Self::Plain, Self::Limited, Self::Shared][(seed % 3) as usize]
+    }
+}
+
 /// Where the instances are; one that is started anew is elsewhere.
 pub(super) type Addresses = Arc<Mutex<Vec<String>>>;
 
@@ -90,6 +109,7 @@ pub(super) struct Round {
     began: Instant,
     number: AtomicU64,
     seed: u64,
+    mix: Mix,
     jars: Vec<Mutex<Jar>>,
     events: Mutex<Vec<Event>>,
 }
@@ -111,6 +131,7 @@ impl Round {
             began: Instant::now(),
             number: AtomicU64::new(0),
             seed,
+            mix: Mix::of(seed),
             jars: (0..BROWSERS).map(|_| Mutex::default()).collect(),
             events: Mutex::default(),
         })
@@ -133,11 +154,10 @@ impl Round {
     async fn send(
         &self,
         browser: usize,
-        kind: Kind,
+        (kind, user): (Kind, String),
         old: Option<String>,
-        dice: (usize, u64),
+        (instance, pause): (usize, u64),
     ) -> bool {
-        let (instance, pause) = dice;
         let address = {
             let addresses = locked(&self.addresses);
             addresses[instance % addresses.len()].clone()
@@ -145,15 +165,19 @@ impl Round {
         let (ask, jar) = (
             Ask {
                 id: 1 + self.number.fetch_add(1, Ordering::Relaxed),
-                user: self.user(browser),
+                user,
                 pause,
             },
             &self.jars[browser],
         );
         let path = serde_json::to_value(kind).expect("a name");
         let path = path.as_str().expect("a name");
+        let app = match self.mix {
+            Mix::Limited => "limited",
+            Mix::Plain | Mix::Shared => "h",
+        };
         let url = format!(
-            "http://{address}/h/{path}?id={}&user={}&pause={pause}",
+            "http://{address}/{app}/{path}?id={}&user={}&pause={pause}",
             ask.id, ask.user
         );
         let cookie = old.clone().or_else(|| locked(jar).cookie.clone());
@@ -218,7 +242,15 @@ impl Round {
                 Some(_) => GHOSTS[dice.below(GHOSTS.len())],
                 None => dice.kind(),
             };
-            self.send(browser, kind, old, (instance, pause)).await;
+            let user = match self.mix {
+                Mix::Shared => dice.below(BROWSERS),
+                Mix::Plain | Mix::Limited => browser,
+            };
+            let what = (kind, self.user(user));
+            if !self.send(browser, what, old, (instance, pause)).await {
+                // A server that is starting refuses at once, and somebody is to be there when it is up.
+                sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 
@@ -253,7 +285,8 @@ impl Round {
     async fn all(&self, kind: Kind, browsers: Range<usize>) {
         for browser in browsers {
             wait_for("an answer", async || {
-                self.send(browser, kind, None, (browser, 0)).await
+                let what = (kind, self.user(browser));
+                self.send(browser, what, None, (browser, 0)).await
             })
             .await;
         }

@@ -1,7 +1,5 @@
 //! Instances of one app, in processes of their own, over one store.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,32 +21,24 @@ const EACH: usize = 20;
 /// Longer than any test, where what is asked is that nothing is lost.
 const FOREVER: Duration = Duration::from_secs(60 * 60);
 
-/// A running instance. It ends when this drops, and when the test does, however that ends.
+/// A running instance, and who asks it.
 struct Instance {
-    process: Child,
-    address: String,
+    running: session_tests::Instance,
     client: Client,
 }
 
 impl Instance {
     /// Starts one that finds its server at `port`, and waits for it for so long.
     fn start<S: Server>(stand: &Stand<S>, port: u16, deadline: Duration) -> Self {
-        let seconds = deadline.as_secs().to_string();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_instance"))
-            .args([&stand.server.url(port), &stand.name, &seconds])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it has been built");
-        let mut address = String::new();
-        let stdout = process.stdout.take().expect("it is piped");
-        let read = BufReader::new(stdout).read_line(&mut address);
-        assert!(read.expect("text") > 0, "it says where it is");
+        let (program, url) = (env!("CARGO_BIN_EXE_instance"), stand.server.url(port));
         Self {
-            process,
-            address: address.trim().to_owned(),
+            running: session_tests::Instance::start(program, &url, &stand.name, deadline),
             client: Client::new(),
         }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.running.address())
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> Response {
@@ -59,14 +49,14 @@ impl Instance {
     }
 
     async fn get(&self, path: &str, cookie: &str) -> String {
-        let request = self.client.get(format!("http://{}{path}", self.address));
+        let request = self.client.get(self.url(path));
         let response = self.ask(request.header(COOKIE, cookie)).await;
         response.text().await.expect("text")
     }
 
     /// The cookie that the client has then.
     async fn post(&self, path: &str, cookie: &str) -> String {
-        let request = self.client.post(format!("http://{}{path}", self.address));
+        let request = self.client.post(self.url(path));
         let response = self.ask(request.header(COOKIE, cookie)).await;
         let set = response.headers().get(SET_COOKIE);
         let set = set.and_then(|set| set.to_str().ok()?.split(';').next());
@@ -75,13 +65,6 @@ impl Instance {
 
     async fn number(&self, path: &str) -> usize {
         self.get(path, "").await.parse().expect("a number")
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        drop(self.process.wait());
     }
 }
 
