@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use session_runtime::store::MemoryStore;
-use session_runtime::{Error, Session, Sessions, UserId, WhenFull};
+use session_runtime::{Error, Session, Sessions, UserFields, UserId, WhenFull};
 use session_tests::{Fault, Handles, Site, Visitor};
 use tokio::time::Instant;
 
@@ -39,9 +39,16 @@ enum Operation {
     LogIn,
     LogInAsAnother,
     LogOut,
+    LogOutKeepingFields,
     Delete,
     Migrate,
     Discard,
+    /// To look up what follows a user, in that one's stead.
+    WithUser,
+    SaveUser,
+    Open,
+    Page,
+    Count,
     List,
     Label,
     Revoke,
@@ -52,7 +59,7 @@ enum Operation {
     None,
 }
 
-const OPERATIONS: [Operation; 17] = [
+const OPERATIONS: [Operation; 23] = [
     Operation::Save,
     Operation::Refresh,
     Operation::Rotate,
@@ -60,9 +67,15 @@ const OPERATIONS: [Operation; 17] = [
     Operation::LogIn,
     Operation::LogInAsAnother,
     Operation::LogOut,
+    Operation::LogOutKeepingFields,
     Operation::Delete,
     Operation::Migrate,
     Operation::Discard,
+    Operation::WithUser,
+    Operation::SaveUser,
+    Operation::Open,
+    Operation::Page,
+    Operation::Count,
     Operation::List,
     Operation::Label,
     Operation::Revoke,
@@ -73,7 +86,12 @@ const OPERATIONS: [Operation; 17] = [
 ];
 
 impl Operation {
-    async fn run(self, session: &mut Session<Shop>, sessions: &Sessions) -> Result<(), Error> {
+    async fn run(
+        self,
+        session: &mut Session<Shop>,
+        sessions: &Sessions,
+        fields: &mut UserFields<Shop>,
+    ) -> Result<(), Error> {
         let (ada, own) = (UserId::from("ada"), session.device().unwrap_or_default());
         match self {
             Self::Save => session.save().await.map(drop),
@@ -83,9 +101,19 @@ impl Operation {
             Self::LogIn => session.login("ada").await,
             Self::LogInAsAnother => session.login("bob").await,
             Self::LogOut => session.logout().await,
+            Self::LogOutKeepingFields => session.logout_keeping_fields().await,
             Self::Delete => session.delete("done").await,
             Self::Migrate => session.migrate().await,
             Self::Discard => session.discard().await,
+            Self::WithUser => sessions.with_user::<Shop>(ada).await.map(drop),
+            Self::SaveUser => fields.save().await.map(drop),
+            Self::Open => match session.id() {
+                Some(id) => sessions.open::<Shop>(id).await.map(drop),
+                None => Ok(()),
+            },
+            Self::Page => sessions.page(None).await.map(drop),
+            // There is but one page.
+            Self::Count => sessions.count().await.map(drop),
             Self::List => sessions.list(&ada).await.map(drop),
             Self::Label => sessions
                 .label(&ada, &own, Some("phone".to_owned()))
@@ -174,14 +202,20 @@ async fn waits(
     let (noted, store) = (Arc::clone(&waits), Arc::clone(&site.store));
     let (begun, ended) = (Instant::now(), Arc::new(Mutex::new(Instant::now())));
     let end = Arc::clone(&ended);
+    let fields = site.layer.sessions().with_user::<Shop>("ada").await;
+    let mut fields = fields.expect("the store answers");
+    *fields.points.get_mut() += 1;
+    let fields = Arc::new(Mutex::new(Some(fields)));
     let handler = async move |mut session: Session<Shop>, sessions: Sessions| {
         note(&noted, "the extraction", begun);
         bring_more(&mut session);
+        let fields = fields.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut fields = fields.expect("it is asked once");
         if let Some(calls) = after {
             store.fail_after(calls, fault, fault);
         }
         let begun = Instant::now();
-        let done = operation.run(&mut session, &sessions).await;
+        let done = operation.run(&mut session, &sessions, &mut fields).await;
         note(&noted, "the operation", begun);
         bring_more(&mut session);
         *end.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();

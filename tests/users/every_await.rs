@@ -8,7 +8,7 @@ use std::task::Poll;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use session_runtime::store::{Record, Store};
-use session_runtime::{Error, Session, SessionLayer, Sessions, UserId};
+use session_runtime::{Error, Session, SessionLayer, Sessions, UserFields, UserId};
 use session_tests::customers::{Shop, add, ask, gather, guest, login, shown, user};
 use session_tests::{Fault, Handles, Site, Visitor, on_a_cache, on_each_store};
 use tokio::task::JoinSet;
@@ -59,9 +59,13 @@ enum Op {
     LoginAgain,
     LoginAsAnother,
     Logout,
+    LogoutKeepingFields,
     Delete,
     Migrate,
     Discard,
+    /// In the user's stead.
+    SaveUser,
+    Open,
     List,
     Label,
     Revoke,
@@ -70,7 +74,7 @@ enum Op {
     DeleteUser,
 }
 
-const OPS: [Op; 19] = [
+const OPS: [Op; 22] = [
     Op::Save,
     Op::Create,
     Op::SaveBoth,
@@ -81,9 +85,12 @@ const OPS: [Op; 19] = [
     Op::LoginAgain,
     Op::LoginAsAnother,
     Op::Logout,
+    Op::LogoutKeepingFields,
     Op::Delete,
     Op::Migrate,
     Op::Discard,
+    Op::SaveUser,
+    Op::Open,
     Op::List,
     Op::Label,
     Op::Revoke,
@@ -98,7 +105,7 @@ impl Op {
         // What a handle has changed is written at the end of the request in any case.
         !matches!(
             self,
-            Self::Save | Self::Create | Self::SaveBoth | Self::Refresh | Self::List
+            Self::Save | Self::Create | Self::SaveBoth | Self::Refresh | Self::Open | Self::List
         )
     }
 
@@ -130,6 +137,7 @@ impl Op {
     async fn run(self, of: &mut Of) -> Result<(), Error> {
         let Of {
             session,
+            fields,
             sessions,
             user,
             device,
@@ -143,9 +151,15 @@ impl Op {
             Self::Login | Self::LoginAgain => session.login(user.clone()).await,
             Self::LoginAsAnother => session.login(format!("{user}'s friend")).await,
             Self::Logout => session.logout().await,
+            Self::LogoutKeepingFields => session.logout_keeping_fields().await,
             Self::Delete => session.delete("enough").await,
             Self::Migrate => session.migrate().await,
             Self::Discard => session.discard().await,
+            Self::SaveUser => fields.save().await.map(drop),
+            Self::Open => match session.id() {
+                Some(id) => sessions.open::<Shop>(id).await.map(drop),
+                None => Ok(()),
+            },
             Self::List => sessions.list(user).await.map(drop),
             Self::Label => {
                 let label = Some("the desk".to_owned());
@@ -175,6 +189,8 @@ impl Op {
 /// What an operation is about.
 struct Of {
     session: Session<Shop>,
+    /// What follows the user, as the app sees it.
+    fields: UserFields<Shop>,
     sessions: Sessions,
     user: UserId,
     device: Option<String>,
@@ -222,9 +238,15 @@ async fn run(site: &Site<impl Store>, op: Op, then: Then, times: usize) -> (Stri
             session_tests::customers::paint(&mut other.clone(), "light").await;
         }
         op.change(&mut session);
+        let fields = sessions.with_user::<Shop>(&user).await;
+        let mut fields = fields.expect("the store answers");
+        if op == Op::SaveUser {
+            *fields.points.get_mut() += 16;
+        }
         let mut of = Of {
             device: session.device(),
             session,
+            fields,
             sessions,
             user,
         };
@@ -308,12 +330,26 @@ async fn what_is_dropped_amid_any_await_has_happened_whole(site: Site<impl Store
 }
 
 async fn an_extractor_that_is_dropped_amid_any_await_can_be_tried_again(site: Site<impl Store>) {
-    let ada = user(&site, "ada", &[1]).await;
-    for visitor in [guest(&site, &[2]).await, ada] {
-        let whole = ask(&mut visitor.clone(), shown).await;
+    let asks = site.layer.clone().migrate(false);
+    for who in ["a guest", "a user", "a user who has brought something"] {
         let mut times = 0;
         loop {
             times += 1;
+            let name = format!("{who} {times}");
+            let (mut visitor, whole) = match who {
+                "a guest" => (guest(&site, &[2]).await, "guest [2] 2 dark".to_owned()),
+                "a user" => (
+                    user(&site, &*name, &[1]).await,
+                    format!("{name} [1] 1 plain"),
+                ),
+                _ => {
+                    drop(user(&site, &*name, &[1]).await);
+                    let mut guest = guest(&site, &[2]).await.moved_to(&asks);
+                    login(&mut guest, &*name).await;
+                    let visitor = guest.moved_to(&site.layer);
+                    (visitor, format!("{name} [1, 2] 3 dark"))
+                }
+            };
             let store = std::sync::Arc::clone(&site.store);
             let handler = async move |Taken(mut parts): Taken| {
                 store.always(Some(Fault::Yields));
@@ -323,9 +359,10 @@ async fn an_extractor_that_is_dropped_amid_any_await_can_be_tried_again(site: Si
                 store.always(None);
                 format!("{done} {}", shown(again.expect("the store answers")).await)
             };
-            let told = ask(&mut visitor.clone(), handler).await;
+            let told = ask(&mut visitor, handler).await;
             let (done, seen) = told.split_once(' ').unwrap_or_default();
             assert_eq!(seen, whole, "{times}");
+            assert_eq!(ask(&mut visitor, shown).await, whole, "{times}");
             if done == "true" {
                 break;
             }
