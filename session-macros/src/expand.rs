@@ -154,6 +154,7 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
         }
     };
     let steps = [
+        stored_by(field),
         aliases(field),
         expire(field),
         flash(field),
@@ -192,6 +193,13 @@ fn default(field: &Field<'_>) -> TokenStream {
     };
     let expression = &default.value;
     quote! { || -> #ty { #expression } }
+}
+
+/// `stored_by("base64")`: what the module is called, however it is found.
+fn stored_by(field: &Field<'_>) -> Option<TokenStream> {
+    let module = field.options.with.as_ref()?.value.segments.last()?;
+    let name = module.ident.unraw().to_string();
+    Some(quote! { stored_by(#name) })
 }
 
 /// `aliases(&["basket"])`

@@ -272,7 +272,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// If it stores something under the name of a field that another schema stores as another type.
+    /// If it stores something under the name of a field that another schema keeps otherwise.
     pub(crate) fn know(
         &self,
         id: TypeId,
@@ -314,18 +314,24 @@ struct KnownSchema {
 }
 
 impl Known {
-    /// Refuses rows of another type than those of the same name that are known: each would destroy what the other stores.
+    /// Refuses rows that are kept otherwise than those of the same name that are known, be it an older one: each would destroy what
+    /// the other stores.
     fn check(&self, name: &'static str, rows: &[RowOf]) -> Result<(), Error> {
         for RowOf(row) in rows {
             for schema in &self.schemas {
-                let same_name = |other: &&RowOf| other.0.name() == row.name();
-                let Some(RowOf(other)) = schema.rows.iter().find(same_name) else {
-                    continue;
-                };
-                let (ours, theirs) = (row.type_of(), other.type_of());
-                if ours.0 != theirs.0 {
-                    let sides = [(schema.name, theirs.1), (name, ours.1)];
-                    return Err(Error::claimed_twice(row.name(), sides));
+                for RowOf(other) in schema.rows {
+                    let shared = if other.knows(row.name()) {
+                        row.name()
+                    } else if row.knows(other.name()) {
+                        other.name()
+                    } else {
+                        continue;
+                    };
+                    let (ours, theirs) = (row.kept(), other.kept());
+                    if ours != theirs {
+                        let sides = [(schema.name, theirs.to_string()), (name, ours.to_string())];
+                        return Err(Error::claimed_twice(shared, sides));
+                    }
                 }
             }
         }

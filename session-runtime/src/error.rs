@@ -88,8 +88,8 @@ enum Kind {
     /// Two structs store something under one name.
     ClaimedTwice {
         field: String,
-        /// Each struct, and the type that the field has there.
-        sides: [(&'static str, &'static str); 2],
+        /// Each struct, and what the field is kept as there.
+        sides: [(&'static str, String); 2],
     },
     /// Browsers would refuse the cookie, by what the app says of it.
     Refused {
@@ -107,6 +107,10 @@ const KEEP_ELSEWHERE: &str = "keep large data elsewhere and its name in the sess
 
 /// The same for bytes.
 const AS_BASE64: &str = "bytes take a third of that with `#[session(with = session_runtime::base64)]` above the field; \
+     or keep large data elsewhere and its name in the session";
+
+/// The same for bytes within a value.
+const WITHIN_AS_BASE64: &str = "bytes take a third of that with `#[serde(with = \"session_runtime::base64\")]` above them, in the type that has them; \
      or keep large data elsewhere and its name in the session";
 
 /// Returns `true` if more than half of the payload is one list of bytes, written as numbers.
@@ -212,10 +216,10 @@ impl Error {
 
     pub(crate) fn field_too_large(field: &str, payload: &[u8], limit: usize) -> Self {
         let what = format!("the field `{}`", own_name(field));
-        let advice = if is_of_bytes(payload) {
-            AS_BASE64
-        } else {
-            KEEP_ELSEWHERE
+        let advice = match payload {
+            _ if !is_of_bytes(payload) => KEEP_ELSEWHERE,
+            [b'[', ..] => AS_BASE64,
+            _ => WITHIN_AS_BASE64,
         };
         let kind = Kind::TooLarge {
             what,
@@ -249,7 +253,7 @@ impl Error {
         Self::new(Kind::Undecodable { field }, None)
     }
 
-    pub(crate) fn claimed_twice(field: &str, sides: [(&'static str, &'static str); 2]) -> Self {
+    pub(crate) fn claimed_twice(field: &str, sides: [(&'static str, String); 2]) -> Self {
         let field = own_name(field).to_owned();
         Self::new(Kind::ClaimedTwice { field, sides }, None)
     }
@@ -287,12 +291,18 @@ impl Error {
         Self::unavailable(Box::new(task), false)
     }
 
-    /// Returns `true` if the store cannot be reached, did not answer in time, or is full, or if a conflict could not be
-    /// settled in time: trying later may help.
+    /// Returns `true` if the store cannot be reached, did not answer in time, or is full, if a conflict could not be
+    /// settled in time, or if the app's look-up of a fingerprint or the system's generator of random numbers failed: trying
+    /// later may help.
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self.0.kind,
-            Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Unsettled | Kind::NoFingerprint
+            Kind::Unavailable
+                | Kind::Timeout
+                | Kind::Full
+                | Kind::Unsettled
+                | Kind::NoFingerprint
+                | Kind::Random
         )
     }
 
@@ -334,6 +344,27 @@ impl Error {
     /// it could not be read back, or what [`SessionLayer::check_values`](crate::SessionLayer::check_values) has found.
     pub fn is_encode(&self) -> bool {
         matches!(self.0.kind, Kind::Encode { .. })
+    }
+
+    /// Returns `true` if two requests have changed a field, and what is stored of it cannot be read as its type, so that it
+    /// is kept and this request's is not written.
+    pub fn is_undecodable(&self) -> bool {
+        matches!(self.0.kind, Kind::Undecodable { .. })
+    }
+
+    /// Returns `true` if the app is to be changed, as the message says: a [missing layer](Self::is_missing_layer), two structs
+    /// that store one name as different types, a cookie that no browser takes, a session's lifetime beyond a cookie's, a
+    /// field of the browser's that is set where there is none, a new id once the response has left.
+    pub fn is_misuse(&self) -> bool {
+        matches!(
+            self.0.kind,
+            Kind::MissingLayer
+                | Kind::OnlyFor { .. }
+                | Kind::ClaimedTwice { .. }
+                | Kind::Refused { .. }
+                | Kind::OfBrowser { .. }
+                | Kind::TooLate
+        )
     }
 
     /// Returns what the client is told: a status, and a sentence that gives nothing away.
@@ -428,7 +459,7 @@ impl fmt::Display for Error {
             }
             Kind::ClaimedTwice { field, sides: [(one, as_one), (other, as_other)] } => write!(
                 f,
-                "`{one}` stores `{field}` as `{as_one}`, and `{other}` as `{as_other}`: each would destroy what the other stores; write `#[session(prefix = \"…\")]` above one of them"
+                "`{one}` stores `{field}` as {as_one}, and `{other}` as {as_other}: each would destroy what the other stores; write `#[session(prefix = \"…\")]` above one of them, or give the field the same type and attributes in both"
             ),
             Kind::Refused { says, refusal } => write!(f, "{says}: {refusal}"),
             Kind::Random => f.write_str("the operating system's random generator failed"),
@@ -583,3 +614,52 @@ impl fmt::Display for EncodeError {
 }
 
 impl StdError for EncodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an app asks that has a page of its own for each kind.
+    fn predicates(error: &Error) -> usize {
+        let predicates = [
+            Error::is_unavailable,
+            Error::is_conflict,
+            Error::is_too_large,
+            Error::is_too_many_sessions,
+            Error::is_revoked,
+            Error::is_encode,
+            Error::is_undecodable,
+            Error::is_misuse,
+        ];
+        predicates.iter().filter(|holds| holds(error)).count()
+    }
+
+    #[test]
+    fn every_kind_has_a_predicate() {
+        let cause = || Cause::from("the cause");
+        let twice = ["Shop", "Admin"].map(|name| (name, name.to_lowercase()));
+        for error in [
+            Error::missing_layer(),
+            Error::only_for("Shop", "`Admin`"),
+            Error::unavailable(cause(), true),
+            Error::timeout(),
+            Error::full(cause()),
+            Error::rejected("seat"),
+            Error::too_large("the session", 2, 1),
+            Error::encode("cart", EncodeError::changed_unseen()),
+            Error::undecodable("cart"),
+            Error::user_name(2, 1),
+            Error::no_fingerprint(cause()),
+            Error::of_browser("theme"),
+            Error::claimed_twice("theme", twice),
+            Error::lifetime("too long".to_owned()),
+            Error::random(cause()),
+            Error::too_late(),
+            Error::revoked(),
+            Error::too_many_sessions(),
+        ] {
+            assert_eq!(predicates(&error), 1, "{error}");
+        }
+        assert_eq!(predicates(&Error::unsettled()), 2, "a conflict, and a 503");
+    }
+}

@@ -32,11 +32,40 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     opened
 }
 
+impl<S: Schema> Session<S> {
+    /// Extracts the session where there are no arguments to have it in: in a middleware that has the request. The traits of
+    /// extractors need not be imported for it, and where both are, it is still this one.
+    ///
+    /// ```
+    /// # use axum::extract::Request;
+    /// # use axum::middleware::Next;
+    /// # use axum::response::Response;
+    /// # use session_runtime::{Error, Session};
+    /// # #[derive(Session)]
+    /// # struct Visits { count: u32 }
+    /// async fn count(request: Request, next: Next) -> Result<Response, Error> {
+    ///     let (mut parts, body) = request.into_parts();
+    ///     let mut session = Session::<Visits>::from_request_parts(&mut parts, &()).await?;
+    ///     *session.count.get_mut() += 1;
+    ///     drop(session); // the handler sees it
+    ///     Ok(next.run(Request::from_parts(parts, body)).await)
+    /// }
+    /// # let _ = count;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is no session layer around this, or the store does not answer before the deadline.
+    pub async fn from_request_parts<A: Sync>(parts: &mut Parts, _: &A) -> Result<Self, Error> {
+        extract(parts, true).await
+    }
+}
+
 impl<S: Schema, A: Sync> FromRequestParts<A> for Session<S> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Self, Error> {
-        extract(parts, true).await
+    async fn from_request_parts(parts: &mut Parts, app: &A) -> Result<Self, Error> {
+        Self::from_request_parts(parts, app).await
     }
 }
 

@@ -14,13 +14,16 @@ use crate::schema::{Cell, MaySlide, Opener};
 
 mod flash;
 mod marks;
+mod set;
 
-pub use flash::{Flash, IntoFlash};
+pub use flash::Flash;
 use marks::Marks;
+pub use set::SetFrom;
 
 /// One field of a session.
 ///
-/// It is decoded when it is first read, and encoded, if it was borrowed mutably, when the request ends.
+/// It is decoded when it is first read, and encoded, if it was borrowed mutably, when the request ends. It holds the value and is not
+/// the value: it is [`set`](Self::set), not assigned.
 ///
 /// ```
 /// use session_runtime::Session;
@@ -28,10 +31,12 @@ use marks::Marks;
 /// #[derive(Session)]
 /// struct Visits {
 ///     count: u32,
+///     name: Option<String>,
 /// }
 ///
 /// async fn count(mut session: Session<Visits>) -> String {
 ///     *session.count.get_mut() += 1;
+///     session.name.set("Ada");
 ///     format!("You have been here {} times.", session.count.get())
 /// }
 /// # let _ = count;
@@ -102,6 +107,8 @@ impl<T> Field<T> {
 
     /// Replaces the value. Its lifetime starts anew, or is what [`expire_in`](Self::expire_in) has said in this request.
     ///
+    /// A field of an `Option` needs no `Some`, and text no `to_owned()`: `session.name.set("Ada")`.
+    ///
     /// The session is borrowed for it. So what comes of the session itself is looked up before:
     ///
     /// ```
@@ -114,8 +121,11 @@ impl<T> Field<T> {
     /// }
     /// # let _ = greet;
     /// ```
-    pub fn set(&mut self, value: T) {
-        let lifetime = self.lifetime();
+    pub fn set<V>(&mut self, value: V)
+    where
+        T: SetFrom<V>,
+    {
+        let (value, lifetime) = (T::set_from(value), self.lifetime());
         self.value = Box::new(Opened { value, lifetime }).into();
         self.marks.replace(Marks::SET);
     }

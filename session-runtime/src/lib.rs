@@ -98,7 +98,7 @@ pub mod testing;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use error::{DecodeError, Error};
 pub use event::{Event, EventKind};
-pub use field::{Field, Flash, IntoFlash};
+pub use field::{Field, Flash, SetFrom};
 #[cfg(feature = "tower-sessions")]
 pub use for_tower_sessions::ForTowerSessions;
 pub use id::SessionId;

@@ -163,11 +163,11 @@ impl Hints {
         }
     }
 
-    /// A form of another site's has begun a guest's session, which is not kept.
+    /// A form of another site's, or under `SameSite=Strict` a link, has begun a guest's session, which is not kept.
     pub(crate) fn cross_site(&self) {
         if !self.cross_site.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "a page of another site has had a browser send this request, without the cookie that it may have here: what the handler has set begins no session, which would take the place of that cookie. Look up what the request is about by what it says itself, and redirect to a page of your own (303): there the browser brings its cookie"
+                "a page of another site has had a browser send this request, without the cookie that it may have here: what the handler has set begins no session, which would take the place of that cookie. Look up what the request is about by what it says itself, and redirect to a page of your own (303): there the browser brings its cookie, unless that is `SameSite=Strict`, which no link of another site brings either"
             );
         }
     }

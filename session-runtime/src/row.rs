@@ -69,6 +69,8 @@ pub struct Row<T> {
     flash: bool,
     follows: bool,
     form: Form,
+    /// The module whose functions it is stored by, if there is one.
+    stored_by: Option<&'static str>,
     default: fn() -> T,
     decode: fn(&[u8]) -> Result<T, serde_json::Error>,
     /// How a value is read that was stored as the older type.
@@ -140,6 +142,7 @@ impl<T> Row<T> {
             flash: false,
             follows: false,
             form: Form::SORTED,
+            stored_by: None,
             default,
             decode,
             upgrade: |_| None,
@@ -172,6 +175,13 @@ impl<T> Row<T> {
             ..self.form
         };
         Self { form, ..self }
+    }
+
+    /// Names the module whose functions it is stored by.
+    #[must_use]
+    pub const fn stored_by(self, module: &'static str) -> Self {
+        let stored_by = Some(module);
+        Self { stored_by, ..self }
     }
 
     /// Used up by being read.
@@ -378,6 +388,34 @@ pub(crate) enum MergeFault {
     Encode(EncodeError),
 }
 
+/// What a field is kept as: its type, how that is stored, where, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    id: TypeId,
+    type_name: &'static str,
+    stored_by: Option<&'static str>,
+    ordered: bool,
+    flash: bool,
+    follows: bool,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.type_name)?;
+        if let Some(module) = self.stored_by {
+            write!(f, " with `{module}`")?;
+        }
+        for (holds, says) in [
+            (self.ordered, ", ordered"),
+            (self.flash, ", a flash"),
+            (self.follows, ", which follows the user"),
+        ] {
+            f.write_str(if holds { says } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
 /// A [`Row`] of whatever type.
 pub(crate) trait AnyRow: Send + Sync {
     /// The stored name.
@@ -395,8 +433,8 @@ pub(crate) trait AnyRow: Send + Sync {
     /// Returns `true` if the field is used up by being read.
     fn is_flash(&self) -> bool;
 
-    /// Returns the field's type, and what it is called.
-    fn type_of(&self) -> (TypeId, &'static str);
+    /// Returns what two structs have to agree on that have the field.
+    fn kept(&self) -> Kept;
 
     /// Returns `true` if it is the field's name, or an older one.
     fn knows(&self, name: &str) -> bool {
@@ -440,8 +478,15 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
         self.flash
     }
 
-    fn type_of(&self) -> (TypeId, &'static str) {
-        (TypeId::of::<T>(), type_name::<T>())
+    fn kept(&self) -> Kept {
+        Kept {
+            id: TypeId::of::<T>(),
+            type_name: type_name::<T>(),
+            stored_by: self.stored_by,
+            ordered: self.form.ordered,
+            flash: self.flash,
+            follows: self.follows,
+        }
     }
 
     fn merge(&self, sides: Sides<&Slot>) -> Result<Option<Arc<Slot>>, MergeFault> {

@@ -137,6 +137,24 @@ async fn sessions_at_the_top_or_the_bottom_of_one_service_builder_are_written() 
     }
 }
 
+/// Both traits that have such a function are in scope, as by `use axum::extract::*`.
+#[tokio::test]
+async fn a_middleware_extracts_the_session_whatever_traits_it_has_imported() {
+    #[allow(unused_imports)] // they are not needed
+    use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+
+    let add_ten = async |request: Request<Body>, next: Next| {
+        let (mut parts, body) = request.into_parts();
+        let mut session = Session::<Visits>::from_request_parts(&mut parts, &()).await?;
+        *session.count.get_mut() += 10;
+        drop(session);
+        Ok::<_, Error>(next.run(Request::from_parts(parts, body)).await)
+    };
+    let app = Router::new().route("/", get(count)).layer(from_fn(add_ten));
+    let mut browser = Browser::new(app.layer(Site::in_memory().layer));
+    assert_eq!(browser.get("/").await.body.trim(), "11");
+}
+
 /// A nested router that brings the layer along, and a middleware that has the session, too.
 #[tokio::test]
 async fn a_layer_within_another_of_the_same_cookie_leaves_the_session_to_it() {

@@ -657,6 +657,26 @@ async fn whatever_else_comes_without_a_cookie_begins_a_session() {
     }
 }
 
+/// Browsers keep a strict cookie back from these, too.
+#[tokio::test]
+async fn a_link_of_another_site_begins_no_session_where_the_cookie_is_strict() {
+    let logs = Logs::capture();
+    let strict = CookieTransport::new().same_site(SameSite::Strict);
+    let site = Site::in_memory().with(|layer| layer.transport(strict));
+    let link = |from: &'static str| {
+        let request = Request::get("/").header("sec-fetch-site", from);
+        request.body(Body::empty()).expect("a request")
+    };
+    let reply = site.visitor().send(link("cross-site"), visit).await;
+    assert!(reply.status.is_success() && reply.set_cookies().is_empty());
+    assert_eq!(site.store.round_trips(), (0, 0));
+    assert_eq!(logs.lines("WARN", "`SameSite=Strict`"), 1);
+    for from in ["same-origin", "same-site", "none"] {
+        let reply = site.visitor().send(link(from), visit).await;
+        assert_eq!(reply.set_cookies().len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_secure_cookie_over_plain_http_is_noticed_at_the_second_visit_and_said_once() {
     let logs = Logs::capture();
@@ -679,9 +699,37 @@ async fn a_secure_cookie_over_plain_http_is_noticed_at_the_second_visit_and_said
         site.visitor().send(fine, visit).await;
         assert_eq!(logs.lines("WARN", cure), 0);
     }
-    for again in [from("origin", "http://shop.test:3000"), plain(), plain()] {
+    // Typed in: what Chromium sends to such a host, and what of it is otherwise over https, on `localhost`, and of a robot.
+    let typed = |host: &str, site: Option<&str>| {
+        let request = Request::get("/").header(HOST, host);
+        let mut request = request.header("upgrade-insecure-requests", "1");
+        if let Some(site) = site {
+            request = request.header("sec-fetch-site", site);
+        }
+        request.body(Body::empty()).expect("a request")
+    };
+    for fine in [
+        typed("shop.test:3000", Some("none")),
+        typed("shop.test", None),
+    ] {
+        site.visitor().send(fine, visit).await;
+        assert_eq!(logs.lines("WARN", cure), 0);
+    }
+    for again in [
+        typed("192.0.2.7:3000", None),
+        from("origin", "http://shop.test:3000"),
+        plain(),
+    ] {
         site.visitor().send(again, visit).await;
         assert_eq!(logs.lines("WARN", cure), 1);
+    }
+    let logs = Logs::capture();
+    let site = Site::in_memory();
+    for lines in [0, 1, 1] {
+        site.visitor()
+            .send(typed("192.0.2.7:3000", None), visit)
+            .await;
+        assert_eq!(logs.lines("WARN", cure), lines);
     }
     // Whoever has been told does not hear of it any more, nor who brings the cookie.
     let logs = Logs::capture();

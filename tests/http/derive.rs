@@ -730,3 +730,78 @@ async fn two_schemas_share_a_session() {
         Some("1")
     );
 }
+
+#[tokio::test]
+async fn a_field_and_a_flash_are_set_to_what_their_type_is_made_of() {
+    #[derive(Session)]
+    struct Profile {
+        name: Option<String>,
+        theme: String,
+        size: Option<u32>,
+        pages: Vec<u32>,
+        #[flash]
+        notice: Option<String>,
+    }
+    let mut visitor = Site::in_memory().visitor();
+    let sets: [fn(&mut ProfileSession); 5] = [
+        |s| {
+            s.name.set("x");
+            s.notice.set("x");
+        },
+        |s| {
+            s.name.set(&"x".to_owned());
+            s.notice.now(&"x".to_owned());
+        },
+        |s| {
+            s.name.set("x".to_owned());
+            s.notice.set("x".to_owned());
+        },
+        |s| {
+            s.name.set(Some("x".into()));
+            s.notice.now(Some("x".into()));
+        },
+        |s| {
+            s.name.set(None);
+            s.notice.set(None);
+        },
+    ];
+    for (number, set) in sets.into_iter().enumerate() {
+        let told = visitor.visit(async move |mut session: Session<Profile>| {
+            set(session.fields());
+            format!("{:?} {:?}", session.name.get(), session.notice.get())
+        });
+        let shown = ["Some(\"x\")", "None"][number / 4];
+        assert_eq!(told.await.body, format!("{shown} {shown}"));
+    }
+    // The compiler finds the value's type by the field's.
+    let infers = async |mut session: Session<Profile>| {
+        session.size.set(7);
+        session.size.set(Some("9".parse()?));
+        session
+            .pages
+            .set("1 2".split(' ').flat_map(str::parse).collect());
+        session.theme.set("dark");
+        let user = format!("{:?}", session.user());
+        session.name.set(user);
+        let shown = (session.size.get(), session.pages.get());
+        let (theme, name) = (session.theme.get(), session.name.get());
+        Ok::<_, ParseError>(format!("{shown:?} {theme} {name:?}"))
+    };
+    let shown = visitor.visit(infers).await.body;
+    assert_eq!(shown, r#"(Some(9), [1, 2]) dark Some("None")"#);
+}
+
+/// Some text is no number.
+struct ParseError;
+
+impl From<std::num::ParseIntError> for ParseError {
+    fn from(_: std::num::ParseIntError) -> Self {
+        Self
+    }
+}
+
+impl axum::response::IntoResponse for ParseError {
+    fn into_response(self) -> axum::response::Response {
+        http::StatusCode::BAD_REQUEST.into_response()
+    }
+}

@@ -48,8 +48,8 @@ type Does = fn(&mut TillSession);
 
 fn open(till: &mut TillSession) {
     till.total.set(1);
-    till.offer.set("Two for one.".to_owned().into());
-    till.desk.set("Left.".to_owned().into());
+    till.offer.set("Two for one.");
+    till.desk.set("Left.");
     till.notice.set("Hello.".to_owned());
 }
 

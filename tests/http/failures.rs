@@ -571,6 +571,98 @@ async fn a_session_that_is_full_takes_one_thing_in_place_of_another(site: Site<i
     assert_eq!(visitor.visit(again).await.status, StatusCode::OK);
 }
 
+/// Another version of the app has stored more in a field than it may hold here.
+async fn what_was_stored_under_a_larger_limit_is_refused_only_where_it_changes(
+    site: Site<impl Store>,
+) {
+    let mut visitor = customer(&site).await;
+    let fill = async |mut session: Session<Shop>| session.text.set(text(100));
+    visitor.visit(fill).await;
+    let here = site.layer.clone().max_field(50);
+    let mut visitor = visitor.moved_to(&here);
+    let borrow = async |mut session: Session<Shop>| {
+        session.text.get_mut().push('y');
+        session.text.get_mut().pop();
+        add_one(session).await;
+    };
+    assert_eq!(visitor.visit(borrow).await.status, StatusCode::OK);
+    for (length, status) in [
+        (101, StatusCode::PAYLOAD_TOO_LARGE),
+        (99, StatusCode::PAYLOAD_TOO_LARGE),
+        (50, StatusCode::OK),
+    ] {
+        let set = async move |mut session: Session<Shop>| session.text.set(text(length));
+        assert_eq!(visitor.visit(set).await.status, status, "{length}");
+    }
+    assert_eq!(points(&site, &visitor).await.as_deref(), Some("11"));
+}
+
+/// Each of two requests has room for what it adds.
+async fn what_two_requests_make_too_large_together_is_refused_to_the_later(site: Site<impl Store>) {
+    #[derive(Session)]
+    struct Notes {
+        #[merge(append, browser)]
+        notes: Vec<u32>,
+        #[merge(append)]
+        lasting: Vec<u32>,
+    }
+    let site = site.with(|layer| layer.max_field(50));
+    for logs_in in [false, true] {
+        let mut visitor = site.visitor();
+        let begin = async move |mut session: Session<Notes>| {
+            session.notes.set(vec![1]);
+            if logs_in {
+                session.login("ada").await?;
+            }
+            Ok::<_, Error>(())
+        };
+        assert_eq!(visitor.visit(begin).await.status, StatusCode::OK);
+        let add = move |session: &mut Session<Notes>| {
+            let notes = if logs_in {
+                session.lasting.get_mut()
+            } else {
+                session.notes.get_mut()
+            };
+            notes.extend([100_000; 5]);
+        };
+        let mut tab = visitor.clone();
+        let both = async move |mut session: Session<Notes>| {
+            let other = async move |mut session: Session<Notes>| add(&mut session);
+            assert_eq!(tab.visit(other).await.status, StatusCode::OK);
+            add(&mut session);
+        };
+        let reply = visitor.visit(both).await;
+        assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{logs_in}");
+        let count = async |session: Session<Notes>| {
+            (session.notes.get().len() + session.lasting.get().len()).to_string()
+        };
+        assert_eq!(visitor.visit(count).await.body, "6");
+    }
+}
+
+/// It is set apart, and nobody could be credited with it.
+async fn what_a_late_request_sets_of_its_guest_is_refused_if_it_is_too_large(
+    site: Site<impl Store>,
+) {
+    #[derive(Session)]
+    struct Notes {
+        #[merge(append)]
+        notes: Vec<u32>,
+    }
+    let site = site.with(|layer| layer.max_field(50));
+    let mut visitor = site.visitor();
+    let begin = async |mut session: Session<Notes>| session.notes.set(vec![1]);
+    visitor.visit(begin).await;
+    let mut tab = visitor.clone();
+    let late = async move |mut session: Session<Notes>| {
+        let login = async |mut session: Session<Notes>| session.login("ada").await;
+        assert_eq!(tab.visit(login).await.status, StatusCode::OK);
+        session.notes.get_mut().extend([100_000; 10]);
+    };
+    let reply = visitor.visit(late).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
 // ---- nothing leaks
 
 /// Part of every value that must not show.
@@ -783,4 +875,7 @@ on_each_store! {
     a_handle_that_cannot_be_saved_keeps_its_changes_to_be_mended,
     what_is_refused_of_a_session_is_not_written_of_its_user_either,
     a_session_that_is_full_takes_one_thing_in_place_of_another,
+    what_was_stored_under_a_larger_limit_is_refused_only_where_it_changes,
+    what_two_requests_make_too_large_together_is_refused_to_the_later,
+    what_a_late_request_sets_of_its_guest_is_refused_if_it_is_too_large,
 }

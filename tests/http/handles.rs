@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::routing::any;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use session_runtime::store::MemoryStore;
+use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Session, SessionLayer};
 use session_tests::{Handles, Logs, Site, Visitor};
 
@@ -44,6 +44,55 @@ mod other {
     #[derive(Session)]
     pub(super) struct Same {
         pub(super) theme: String,
+    }
+
+    /// Each keeps what is the page's otherwise.
+    pub(super) mod otherwise {
+        use session_runtime::Session;
+
+        #[derive(Session)]
+        pub(in super::super) struct Encoded {
+            #[session(with = shouted)]
+            pub(in super::super) theme: String,
+        }
+
+        #[derive(Session)]
+        pub(in super::super) struct Ordered {
+            #[session(ordered)]
+            pub(in super::super) theme: String,
+        }
+
+        #[derive(Session)]
+        pub(in super::super) struct UsedUp {
+            #[flash]
+            pub(in super::super) theme: String,
+        }
+
+        #[derive(Session)]
+        pub(in super::super) struct Following {
+            #[merge(user)]
+            pub(in super::super) theme: String,
+        }
+
+        #[derive(Session)]
+        pub(in super::super) struct Renamed {
+            #[session(alias = "theme")]
+            pub(in super::super) look: u32,
+        }
+
+        mod shouted {
+            use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+            pub(crate) fn serialize<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
+                text.to_uppercase().serialize(to)
+            }
+
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+                from: D,
+            ) -> Result<String, D::Error> {
+                String::deserialize(from).map(|text| text.to_lowercase())
+            }
+        }
     }
 }
 
@@ -86,6 +135,60 @@ async fn two_structs_that_store_one_name_as_different_types_are_told_at_once() {
         StatusCode::OK,
         "the first goes on"
     );
+}
+
+/// What one of them writes the other would lose.
+#[tokio::test]
+async fn two_structs_that_keep_one_name_otherwise_are_told_at_once() {
+    use other::otherwise::{Encoded, Following, Ordered, Renamed, UsedUp};
+
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor.visit(paint).await;
+    let replies = [
+        (
+            visitor
+                .visit(|mut s: Session<Encoded>| async move { s.theme.set("x") })
+                .await,
+            "with `shouted`",
+        ),
+        (
+            visitor
+                .visit(|mut s: Session<Ordered>| async move { s.theme.set("x") })
+                .await,
+            ", ordered",
+        ),
+        (
+            visitor
+                .visit(|s: Session<UsedUp>| async move { s.theme.get().clone() })
+                .await,
+            ", a flash",
+        ),
+        (
+            visitor
+                .visit(|mut s: Session<Following>| async move { s.login("ada").await })
+                .await,
+            ", which follows the user",
+        ),
+        (
+            visitor
+                .visit(|mut s: Session<Renamed>| async move { s.look.set(1) })
+                .await,
+            "`u32`",
+        ),
+    ];
+    for (reply, differs) in replies {
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{differs}");
+        let error = reply.error.expect("the response has its error");
+        assert!(error.is_misuse());
+        let told = error.to_string();
+        assert!(
+            told.contains(differs) && told.contains("stores `theme` as"),
+            "{told}"
+        );
+    }
+    let stored = site.payload(&visitor, "theme").await;
+    assert_eq!(stored.as_deref(), Some(r#""dark""#));
 }
 
 /// Serves a handler within a middleware that keeps its handle while the handler runs.
@@ -373,20 +476,25 @@ async fn turn(
     reply.body
 }
 
+/// Over a file each process reads what it has written as others do.
 #[tokio::test]
 async fn a_field_is_renamed_and_retyped_in_two_deploys_and_each_version_sees_what_the_other_wrote()
 {
-    // Every order in which two neighbours take six turns.
+    each_version_sees_what_the_other_wrote(Site::in_memory()).await;
+    each_version_sees_what_the_other_wrote(Site::in_a_file()).await;
+}
+
+/// Tries every order in which two neighbours take six turns.
+async fn each_version_sees_what_the_other_wrote(site: Site<impl Store>) {
+    let layers = [
+        site.other_process(),
+        site.other_process(),
+        site.other_process(),
+    ];
     for (older, orders) in [0, 1]
         .into_iter()
         .flat_map(|older| (0..64).map(move |orders| (older, orders)))
     {
-        let site = Site::in_memory();
-        let layers = [
-            site.other_process(),
-            site.other_process(),
-            site.other_process(),
-        ];
         let mut visitor = site.visitor();
         let mut before = " 0".to_owned();
         for number in 1..=6 {

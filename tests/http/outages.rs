@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::FromRequestParts;
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use http::{Request, StatusCode};

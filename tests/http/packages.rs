@@ -73,6 +73,45 @@ fn a_manifest_says_what_a_registry_shows() {
     }
 }
 
+#[test]
+fn the_shop_compiles_the_stores_that_it_runs_on_and_others_where_it_is_told_to() {
+    let tree = |feature: &str| {
+        let tree = [
+            "tree",
+            "-p",
+            "session-examples",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+        ];
+        cargo(&[&tree[..], &["--features", feature]].concat())
+    };
+    for (feature, present) in [
+        ("", &["rusqlite"][..]),
+        ("redis", &["rusqlite", "redis"]),
+        ("redis-tls", &["rusqlite", "redis", "rustls"]),
+        ("postgres", &["rusqlite", "tokio-postgres"]),
+        ("postgres-tls", &["rusqlite", "tokio-postgres", "rustls"]),
+        ("mysql", &["rusqlite", "mysql_async"]),
+        ("mysql-tls", &["rusqlite", "mysql_async", "rustls"]),
+    ] {
+        let tree = tree(feature);
+        for name in [
+            "rusqlite",
+            "redis",
+            "tokio-postgres",
+            "mysql_async",
+            "rustls",
+        ] {
+            let is_there = tree
+                .lines()
+                .any(|line| line.starts_with(&format!("{name} v")));
+            assert_eq!(is_there, present.contains(&name), "{feature}: {name}");
+        }
+    }
+}
+
 /// Returns a version's first two numbers.
 fn numbers(version: &str) -> (u32, u32) {
     let mut numbers = version

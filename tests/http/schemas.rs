@@ -434,7 +434,7 @@ async fn a_field_that_is_renamed_while_another_writes_it_is_merged_under_the_new
         let handler = match writers {
             "two handles" => any(other_handle),
             "two new requests" => amid(visitor.clone(), any(new_app)),
-            _ => amid(visitor.clone(), any(old_app)),
+            _ => amid(visitor.moved_to(&site.other_process()), any(old_app)),
         };
         visit(&mut visitor, handler).await;
         let mut stored = Vec::new();

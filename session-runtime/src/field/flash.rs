@@ -4,48 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Field;
 use super::marks::Marks;
+use super::{Field, SetFrom};
 use crate::clock::Timestamp;
 use crate::error::{DecodeError, Error};
 use crate::observe;
 use crate::request::Request;
 use crate::row::{CellEdit, Row};
 use crate::schema::{Cell, MaySlide, Opener};
-
-/// Values that a flash of `T` can be set to: a `T`, what an `Option` holds, a literal where that is a `String`.
-#[diagnostic::on_unimplemented(
-    message = "a flash of type `{T}` cannot be set to a `{Self}`",
-    label = "not a `{T}`"
-)]
-pub trait IntoFlash<T> {
-    /// Converts it.
-    fn into_flash(self) -> T;
-}
-
-impl<T> IntoFlash<T> for T {
-    fn into_flash(self) -> T {
-        self
-    }
-}
-
-impl<T> IntoFlash<Option<T>> for T {
-    fn into_flash(self) -> Option<T> {
-        Some(self)
-    }
-}
-
-impl IntoFlash<String> for &str {
-    fn into_flash(self) -> String {
-        self.to_owned()
-    }
-}
-
-impl IntoFlash<Option<String>> for &str {
-    fn into_flash(self) -> Option<String> {
-        Some(self.to_owned())
-    }
-}
 
 /// A field that is used up by being read: a notice that survives redirects until it has been shown once.
 ///
@@ -110,14 +76,20 @@ impl<T> Flash<T> {
     /// Sets it, for the next request that reads it. Also if that is what it said before.
     ///
     /// A flash of an `Option` needs no `Some`: `session.notice.set("Saved.")`.
-    pub fn set(&mut self, value: impl IntoFlash<T>) {
-        self.field.set(value.into_flash());
+    pub fn set<V>(&mut self, value: V)
+    where
+        T: SetFrom<V>,
+    {
+        self.field.set(value);
     }
 
     /// Shows a value in this request alone, through the same [`get`](Self::get). What is stored is left for the
     /// next one.
-    pub fn now(&mut self, value: impl IntoFlash<T>) {
-        self.field.set(value.into_flash());
+    pub fn now<V>(&mut self, value: V)
+    where
+        T: SetFrom<V>,
+    {
+        self.field.set(value);
         self.field.marks.raise(Marks::PASSING);
     }
 

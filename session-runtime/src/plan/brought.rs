@@ -122,7 +122,11 @@ pub(crate) fn set_fields_apart(session: &mut Record, rows: &Rows, now: Timestamp
 }
 
 /// Sets apart what a request has changed that was under way when its guest became a user, under the next number.
-pub(crate) fn set_edits_apart(session: &mut Record, edits: &[&SlotEdit]) {
+pub(crate) fn set_edits_apart(
+    session: &mut Record,
+    edits: &[&SlotEdit],
+    caps: Caps,
+) -> Result<(), Error> {
     session.head_mut().brought += 1;
     let number = session.head.brought;
     for edit in edits {
@@ -130,9 +134,11 @@ pub(crate) fn set_edits_apart(session: &mut Record, edits: &[&SlotEdit]) {
             session.set(apart(BEFORE, number, edit.name(), base));
         }
         if let Some(ours) = &edit.ours {
+            caps.check_field(ours)?;
             session.set(apart(BROUGHT, number, edit.name(), ours));
         }
     }
+    Ok(())
 }
 
 /// Returns `true` if a session holds a field of the user's under its plain name: an older version of the app, or one

@@ -98,7 +98,7 @@ impl Open<'_> {
             }
         }
         if !follows.is_empty() {
-            brought::set_edits_apart(record, &follows);
+            brought::set_edits_apart(record, &follows, self.caps)?;
         }
         self.caps.check(before, record)?;
         // That makes names longer: no reason to refuse a guest whose session is full.

@@ -218,7 +218,7 @@ impl Save<'_> {
         let (follows, stays): (Vec<_>, Vec<_>) = changes.partition(|edit| edit.row.follows());
         let mut written = !follows.is_empty();
         if written {
-            brought::set_edits_apart(&mut after, &follows);
+            brought::set_edits_apart(&mut after, &follows, self.caps)?;
         }
         let merges = |edit: &&&SlotEdit| edit.row.has_rule() && !edit.name().starts_with(GUEST);
         for edit in stays.iter().filter(merges) {

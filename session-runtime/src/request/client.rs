@@ -106,11 +106,10 @@ impl Client {
     }
 }
 
-/// Returns `true` if a page of another site has had the browser send this, and not by a link: it has left out cookies that
-/// are `SameSite`. See <https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site>.
+/// Returns `true` if a page of another site has had the browser send this. See <https://developer.mozilla.org/docs/Web/HTTP/Headers/Sec-Fetch-Site>.
 pub(super) fn is_cross_site(parts: &Parts) -> bool {
     let site = parts.headers.get("sec-fetch-site");
-    !parts.method.is_safe() && site.is_some_and(|site| site == "cross-site")
+    site.is_some_and(|site| site == "cross-site")
 }
 
 /// Returns `true` if the browser loads the page ahead of anybody asking for it.

@@ -55,7 +55,7 @@ impl Request {
         self.state().at = now;
         match transport.read(&parts.headers, client.port) {
             Presented::Nothing => {
-                if transport.is_kept_back() && is_cross_site(parts) {
+                if transport.is_kept_back(&parts.method) && is_cross_site(parts) {
                     self.state().block = Some(WriteBlock::CrossSite);
                 }
                 client.refuses = transport.is_refused_by(parts);

@@ -9,7 +9,7 @@ use cookie::{Cookie, Expiration, time};
 use http::header::{COOKIE, HOST, ORIGIN, REFERER, SET_COOKIE};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::{Notice, Presented};
 use crate::id::SessionId;
@@ -122,7 +122,8 @@ impl CookieTransport {
     }
 
     /// Says which requests that begin on other sites carry it: `Lax` by default, which means following a link
-    /// does, posting a form does not.
+    /// does, posting a form does not. With `Strict` not even a link does: whoever follows one comes as a guest, also if logged in, and
+    /// what such a page sets begins no session, which would take the place of the one that the browser has.
     #[must_use]
     pub fn same_site(self, same_site: SameSite) -> Self {
         Self { same_site, ..self }
@@ -224,14 +225,24 @@ impl CookieTransport {
     pub(super) fn is_refused_by(&self, parts: &Parts) -> bool {
         let header = |name| parts.headers.get(name).map(HeaderValue::as_bytes);
         let page = header(ORIGIN).or_else(|| header(REFERER));
-        let page = page.and_then(|page| page.strip_prefix(b"http://"));
-        let ours = |page: &[u8]| header(HOST).is_some_and(|host| page.starts_with(host));
-        self.secure && page.is_some_and(ours)
+        let is_plain = page.map_or_else(
+            || is_typed_in_over_http(parts),
+            |page| {
+                let page = page.strip_prefix(b"http://");
+                let ours = |page: &[u8]| header(HOST).is_some_and(|host| page.starts_with(host));
+                page.is_some_and(ours)
+            },
+        );
+        self.secure && is_plain
     }
 
-    /// Returns `true` if browsers send it along from other sites' pages.
-    pub(super) fn is_cross_site(&self) -> bool {
-        self.same_site == SameSite::None
+    /// Returns `true` if browsers do not send it with what another site's page has them request by that method.
+    pub(super) fn is_kept_back(&self, method: &Method) -> bool {
+        match self.same_site {
+            SameSite::Strict => true,
+            SameSite::Lax => !method.is_safe(),
+            SameSite::None => false,
+        }
     }
 
     /// Reads the cookie of the present name; else the first of those before it that is there.
@@ -452,6 +463,15 @@ fn host(parts: &Parts) -> Option<Authority> {
 fn seconds(longest: Duration) -> time::Duration {
     let seconds = longest.as_secs() + u64::from(longest.subsec_nanos() > 0);
     time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+/// Returns `true` if a browser asks for a page over plain http that no other page has led to: it was typed in, or loaded anew. Over
+/// plain http browsers send no `Sec-Fetch-Site`, but to `localhost`; neither do old ones and robots, but those ask where everybody
+/// does, without a port.
+fn is_typed_in_over_http(parts: &Parts) -> bool {
+    let says = |name: &str| parts.headers.contains_key(name);
+    let has_port = || host(parts).is_some_and(|host| host.port().is_some());
+    says("upgrade-insecure-requests") && !says("sec-fetch-site") && has_port()
 }
 
 /// Refuses a domain for which no browser takes a cookie.

@@ -7,7 +7,7 @@ mod header;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::id::SessionId;
 
@@ -120,11 +120,12 @@ impl Transport {
         }
     }
 
-    /// Returns `true` if browsers keep it back from requests that another site's page has them send, other than by a link.
-    pub(crate) fn is_kept_back(&self) -> bool {
+    /// Returns `true` if browsers keep it back from requests by that method that another site's page has them send.
+    #[cfg_attr(not(feature = "cookie"), expect(unused_variables))]
+    pub(crate) fn is_kept_back(&self, method: &Method) -> bool {
         match &self.0 {
             #[cfg(feature = "cookie")]
-            By::Cookie(cookie) => !cookie.is_cross_site(),
+            By::Cookie(cookie) => cookie.is_kept_back(method),
             By::Header(_) => false,
         }
     }
