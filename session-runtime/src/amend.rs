@@ -183,7 +183,13 @@ async fn swap(
         let swapped = swap_once(config, key, before, after, deadline).await;
         let error = match (swapped, &unknown) {
             (Ok(Swapped::Done), _) => return Ok(Settled::Applied(Arc::clone(after))),
-            (Ok(Swapped::Stale(there)), None) => return Ok(Settled::Stale(there)),
+            (Ok(Swapped::Stale(there)), None) => {
+                return Ok(match there {
+                    // What lies between has sent it again by itself, and this answers the repeat.
+                    Some(there) if there.is_or_was(after.version()) => Settled::Applied(there),
+                    there => Settled::Stale(there),
+                });
+            }
             (Ok(Swapped::Stale(there)), Some(unknown)) => return unknown.verdict(there),
             (Err(error), _) => error,
         };

@@ -1,4 +1,4 @@
-//! Shuttle drives the loop and the plans over a store that answers late, fails before or after the effect: every run
+//! Shuttle drives the loop and the plans over a store that answers late, fails before or after the effect, or asks twice: every run
 //! takes other turns, and what is promised holds in each.
 
 use std::future::poll_fn;
@@ -91,6 +91,10 @@ impl Store for Slow {
         yield_now().await;
         if self.breaks() {
             return Err(StoreError::unavailable("after the effect"));
+        }
+        if self.breaks() {
+            // As a client does that asks again by itself where it has no answer.
+            return self.inner.swap(key, before, after).await;
         }
         swapped
     }

@@ -199,7 +199,8 @@ pub enum Swapped {
     /// The new record is there.
     Done,
     /// Something else was there, and nothing was written. Brings what is there now: never the version that was
-    /// compared.
+    /// compared. It may be the new record, or a later one that remembers it: a client that sends a request again by itself, where it has
+    /// no answer, brings the answer to the second, and the layer knows by the version that the first was done.
     Stale(Option<Arc<Record>>),
 }
 
