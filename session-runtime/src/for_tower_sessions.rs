@@ -311,8 +311,7 @@ impl Contents {
         let mut record = there.map_or_else(|| Record::new(now, self.expires), Record::next);
         record.ended = None;
         record.expires = self.expires;
-        record.updated = record.updated.max(now);
-        record.seen = record.seen.max(now);
+        record.note_write(now);
         record.head_mut().secrets = Secrets::first(id.secret, now);
         record.put_sorted(self.slots.clone());
         record

@@ -410,7 +410,7 @@ impl Login<'_> {
         let (config, seen) = (self.config, Some(Arc::clone(&user)));
         let ended = revoke::end_and_strike_off(config, self.user, seen, &leaving, self.deadline);
         match ended.await {
-            Ok(struck_off) => struck_off.unwrap_or(user),
+            Ok((_, struck_off)) => struck_off.unwrap_or(user),
             Err(error) => {
                 tracing::warn!(%error, "sessions that have to leave could not be ended yet: they have no access any more");
                 user

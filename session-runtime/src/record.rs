@@ -521,6 +521,12 @@ impl Record {
         }
     }
 
+    /// Notes that what it holds was changed at `now`, by somebody who uses it.
+    pub(crate) fn note_write(&mut self, now: Timestamp) {
+        self.updated = self.updated.max(now);
+        self.seen = self.seen.max(now);
+    }
+
     /// Returns what is left of it when it ends: who knows a secret of it is told why, for a day.
     #[must_use]
     pub(crate) fn tombstone(&self, reason: Ended, now: Timestamp) -> Self {

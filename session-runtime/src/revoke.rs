@@ -165,8 +165,7 @@ impl OfUser {
         if leaving.is_empty() {
             return;
         }
-        let ended = end_and_strike_off(&self.config, &self.user, user, &leaving, self.deadline);
-        if let Err(error) = ended.await {
+        if let Err(error) = self.end_and_strike_off(user, &leaving).await {
             tracing::warn!(%error, "sessions that were revoked could not be ended yet: they have no access any more");
         }
     }
@@ -185,15 +184,17 @@ impl OfUser {
         let Some((selector, user)) = self.find(id).await? else {
             return Ok(false);
         };
-        let ended = self.end(selector).await?;
-        strike_off(&self.config, &self.key, user, &[selector], self.deadline).await?;
-        Ok(ended)
+        Ok(self.end_and_strike_off(user, &[selector]).await? > 0)
     }
 
-    async fn end(&self, selector: Selector) -> Result<bool, Error> {
-        let key = Key::from(selector);
-        let seen = load(&self.config, &key, Freshness::Latest, self.deadline).await?;
-        end_one(&self.config, selector, &self.user, seen, self.deadline).await
+    async fn end_and_strike_off(
+        &self,
+        seen: Option<Arc<Record>>,
+        selectors: &[Selector],
+    ) -> Result<usize, Error> {
+        let (config, user) = (&self.config, &self.user);
+        let ended = end_and_strike_off(config, user, seen, selectors, self.deadline);
+        Ok(ended.await?.0)
     }
 
     /// Ends all sessions but the one that is called `spared`, and returns how many that were. Logins that are under way
@@ -226,11 +227,8 @@ impl OfUser {
             |there, now| Ok(mark(there.map(AsRef::as_ref), now)),
         );
         let marked = marked.await?;
-        let ended = all(marked.outcome.iter().map(|selector| self.end(*selector))).await;
-        let ended = ended.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let (user, gone) = (marked.record, &marked.outcome);
-        strike_off(&self.config, &self.key, user, gone, self.deadline).await?;
-        Ok(ended.into_iter().filter(|ended| *ended).count())
+        self.end_and_strike_off(marked.record, &marked.outcome)
+            .await
     }
 
     fn check_label(&self, label: &str) -> Result<(), Error> {
@@ -283,23 +281,25 @@ pub(crate) async fn end_one(
     Ok(ended)
 }
 
-/// Ends sessions of a user that are leaving, all at once, then strikes them off. `seen` is the user's record as it was
-/// looked up. Returns it as it is now.
+/// Ends sessions of a user, all at once, then strikes them off. `seen` is the user's record as it was looked up. Returns how
+/// many of them have ended by this, and that record as it is now.
 pub(crate) async fn end_and_strike_off(
     config: &Config,
     user: &UserId,
     seen: Option<Arc<Record>>,
-    leaving: &[Selector],
+    selectors: &[Selector],
     deadline: Instant,
-) -> Result<Option<Arc<Record>>, Error> {
+) -> Result<(usize, Option<Arc<Record>>), Error> {
     let end = async |selector: &Selector| {
         let key = Key::from(*selector);
         let seen = load(config, &key, Freshness::Latest, deadline).await?;
         end_one(config, *selector, user, seen, deadline).await
     };
-    let ended = all(leaving.iter().map(end)).await;
-    ended.into_iter().collect::<Result<Vec<_>, _>>()?;
-    strike_off(config, &Key::User(user.clone()), seen, leaving, deadline).await
+    let ended = all(selectors.iter().map(end)).await;
+    let ended = ended.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let key = Key::User(user.clone());
+    let user = strike_off(config, &key, seen, selectors, deadline).await?;
+    Ok((ended.into_iter().filter(|ended| *ended).count(), user))
 }
 
 /// Takes the places of sessions that are over out of a user's record. `seen` is that record, if it is at hand. Returns it

@@ -18,7 +18,6 @@ pub(crate) fn take_out(
     };
     let mut after = there.next();
     edit::replace(row, &mut after, None);
-    after.updated = after.updated.max(now);
-    after.seen = after.seen.max(now);
+    after.note_write(now);
     Plan::Write(Arc::new(after), Some(Arc::clone(slot)))
 }

@@ -105,8 +105,7 @@ impl Confirm<'_> {
         places.strike_off(&[self.selector]);
         places.all.push(place);
         places.put(&mut after);
-        after.updated = after.updated.max(now);
-        after.seen = after.seen.max(now);
+        after.note_write(now);
         Plan::Write(Arc::new(after), Confirmed::Placed { leaving, credited })
     }
 
@@ -204,8 +203,7 @@ impl Credit<'_> {
             return Plan::Leave(false);
         }
         places.put(&mut after);
-        after.updated = after.updated.max(now);
-        after.seen = after.seen.max(now);
+        after.note_write(now);
         Plan::Write(Arc::new(after), true)
     }
 }

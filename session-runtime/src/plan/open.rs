@@ -116,7 +116,6 @@ impl Open<'_> {
         head.user_agent.clone_from(&self.client.user_agent);
         self.facts.apply(record);
         record.expires = self.lifetimes.extended(&record.head, now);
-        record.updated = record.updated.max(now);
-        record.seen = record.seen.max(now);
+        record.note_write(now);
     }
 }

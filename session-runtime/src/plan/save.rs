@@ -319,8 +319,7 @@ impl SaveUser<'_> {
             return Ok(Plan::Leave(UserOutcome::Saved { written: false }));
         }
         self.caps.check(there, &after)?;
-        after.updated = after.updated.max(now);
-        after.seen = after.seen.max(now);
+        after.note_write(now);
         Ok(Plan::Write(
             Arc::new(after),
             UserOutcome::Saved { written: true },
