@@ -67,21 +67,21 @@ const CASES: [Case; 9] = [
         Cookies::Many,
         (14_200, 5),
     ),
-    case("read", &["/read"], Cookies::Session, (28_800, 9)),
-    case("read, many cookies", &["/read"], Cookies::Many, (29_200, 9)),
-    case("change", &["/change"], Cookies::Session, (37_600, 16)),
-    case("create", &["/change"], Cookies::None, (37_800, 20)),
+    case("read", &["/read"], Cookies::Session, (26_800, 9)),
+    case("read, many cookies", &["/read"], Cookies::Many, (27_500, 9)),
+    case("change", &["/change"], Cookies::Session, (37_200, 16)),
+    case("create", &["/change"], Cookies::None, (37_500, 20)),
     case(
         "flash",
         &["/notify", "/notice"],
         Cookies::Session,
-        (77_000, 35),
+        (74_700, 35),
     ),
     case(
         "login and logout",
         &["/change", "/login", "/logout"],
         Cookies::None,
-        (177_000, 100),
+        (174_200, 102),
     ),
 ];
 

@@ -175,10 +175,10 @@ impl Watch {
         self.clock.now()
     }
 
-    /// Returns `true` if the wall clock can be trusted just now.
-    pub(crate) fn is_steady(&self) -> bool {
+    /// Returns `true` if the wall clock can be trusted, which has just said `now`.
+    pub(crate) fn is_steady(&self, now: Timestamp) -> bool {
         let elapsed = self.clock.elapsed();
-        let current = offset(self.clock.now(), elapsed);
+        let current = offset(now, elapsed);
         self.seen().observe(current, elapsed)
     }
 

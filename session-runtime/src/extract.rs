@@ -13,19 +13,20 @@ use crate::observe;
 use crate::schema::Schema;
 use crate::session::{PassiveSession, Session};
 use crate::sessions::Sessions;
+use crate::task::boxed_if_it_waits;
 
 /// Loads the session, once per request, and opens it as `S`.
 async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Error> {
     let request = Layers::of(&parts.extensions, StructName::of::<S>())?;
-    let deadline = request.deadline();
-    request.load(parts, deadline).await?;
+    let (config, deadline) = (&request.config, request.deadline());
+    let at_once = config.store.at_once().is_some();
+    let loaded = boxed_if_it_waits(at_once, || request.load(parts, deadline)).await?;
     request.uses(S::LIFETIME, touch)?;
-    let config = &request.config;
     config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;
     if request.has_open_changes() {
         observe::unseen(type_name::<S>());
     }
-    let opened = Session::open(Arc::clone(request), touch, deadline).await;
+    let opened = Session::open(Arc::clone(request), touch, loaded, deadline).await;
     if opened.is_err() {
         request.spare_the_store();
     }

@@ -44,16 +44,27 @@ pub use set::SetFrom;
 pub struct Field<T: 'static> {
     row: &'static Row<T>,
     slot: Option<Arc<Slot>>,
-    /// What is set apart of it for the user.
-    brought: Option<Arc<Slot>>,
     value: OnceLock<Box<Opened<T>>>,
     marks: Marks,
 }
 
-/// A decoded value, and when it is to expire if that was said.
+/// A decoded value, and what few have besides.
 struct Opened<T> {
     value: T,
+    /// When it is to expire, if that was said.
     lifetime: Lifetime,
+    /// What is set apart of the field for the user. Here, and not in the cell: a session has a cell for each field, used or not.
+    brought: Option<Arc<Slot>>,
+}
+
+impl<T> From<T> for Opened<T> {
+    fn from(value: T) -> Self {
+        Self {
+            value,
+            lifetime: Lifetime::Usual,
+            brought: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,13 +81,14 @@ impl<T: Send + Sync + 'static> Field<T> {
     /// The cell of `row`, over the request's slots.
     #[doc(hidden)]
     pub fn open(slots: &mut Opener<'_>, row: &'static Row<T>) -> Self {
-        Self {
+        let mut field = Self {
             row,
             slot: slots.slot(row),
-            brought: slots.brought(row),
             value: OnceLock::new(),
             marks: Marks::new(slots.now),
-        }
+        };
+        field.show_brought(slots.brought(row));
+        field
     }
 }
 
@@ -86,7 +98,7 @@ impl<T> Field<T> {
     /// there is nothing. [`Session::migrate`](crate::Session::migrate) and
     /// [`discard`](crate::Session::discard) settle it.
     pub fn brought(&self) -> Option<T> {
-        let slot = self.brought.as_ref()?;
+        let slot = self.value.get()?.brought.as_ref()?;
         self.row.decode_payload(slot.payload()).ok()
     }
 
@@ -125,8 +137,11 @@ impl<T> Field<T> {
     where
         T: SetFrom<V>,
     {
-        let (value, lifetime) = (T::set_from(value), self.lifetime());
-        self.value = Box::new(Opened { value, lifetime }).into();
+        let value = T::set_from(value);
+        match self.value.get_mut() {
+            Some(opened) => opened.value = value,
+            None => self.value = Box::new(Opened::from(value)).into(),
+        }
         self.marks.replace(Marks::SET);
     }
 
@@ -134,15 +149,26 @@ impl<T> Field<T> {
     #[must_use = "to drop the value, call `clear`"]
     pub fn take(&mut self) -> T {
         self.opened();
-        let taken = self.value.take();
-        self.clear();
-        taken.map_or_else(|| self.row.default(), |opened| opened.value)
+        let taken = self.value.take().map(|opened| *opened);
+        self.marks.replace(Marks::CLEARED);
+        let Some(Opened { value, brought, .. }) = taken else {
+            return self.row.default();
+        };
+        self.show_brought(brought);
+        value
     }
 
     /// Leaves the field absent.
     pub fn clear(&mut self) {
-        self.value = OnceLock::new();
+        let brought = self.value.take().and_then(|opened| opened.brought);
         self.marks.replace(Marks::CLEARED);
+        self.show_brought(brought);
+    }
+
+    fn show_brought(&mut self, brought: Option<Arc<Slot>>) {
+        if brought.is_some() {
+            self.opened_mut().brought = brought;
+        }
     }
 
     /// Returns `true` if the field has a value, be it stored or set just now.
@@ -276,13 +302,8 @@ impl<T> Field<T> {
             self.marks.raise(Marks::FAILED);
             observe::undecodable(own_name(self.row.name()));
         }
-        let value = decoded
-            .and_then(Result::ok)
-            .unwrap_or_else(|| self.row.default());
-        Opened {
-            value,
-            lifetime: Lifetime::Usual,
-        }
+        let decoded = decoded.and_then(Result::ok);
+        decoded.unwrap_or_else(|| self.row.default()).into()
     }
 
     /// Decodes once more what `get_mut` handed out.

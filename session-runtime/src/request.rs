@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, response};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
@@ -39,7 +40,10 @@ use state::{CookieAction, Phase, State, WriteBlock};
 /// One request's session.
 pub(crate) struct Request {
     pub(crate) config: Arc<Config>,
-    gate: tokio::sync::Mutex<()>,
+    /// Has one permit: to load and write.
+    gate: Semaphore,
+    /// What the client presented was looked up.
+    loaded: AtomicBool,
     state: Mutex<State>,
     /// A flash was read.
     reads_flash: AtomicBool,
@@ -49,7 +53,7 @@ pub(crate) struct Request {
 
 /// The right to load and write, and until when the store may take its time.
 struct Gate<'a> {
-    _guard: tokio::sync::MutexGuard<'a, ()>,
+    _permit: SemaphorePermit<'a>,
     deadline: Instant,
 }
 
@@ -57,7 +61,8 @@ impl Request {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
             config,
-            gate: tokio::sync::Mutex::default(),
+            gate: Semaphore::new(1),
+            loaded: AtomicBool::new(false),
             state: Mutex::default(),
             reads_flash: AtomicBool::new(false),
             open_changes: AtomicU32::new(0),
@@ -66,6 +71,10 @@ impl Request {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
     }
 
     /// Returns until when the store may take its time for what somebody begins to wait for now.
@@ -80,14 +89,15 @@ impl Request {
     /// Waits for the right to load and write. A handler may have begun a save and left it at that: nobody waits for it
     /// longer than for a store.
     async fn gate_by(&self, deadline: Instant) -> Result<Gate<'_>, Error> {
-        let guard = if let Ok(guard) = self.gate.try_lock() {
-            guard
+        let permit = if let Ok(permit) = self.gate.try_acquire() {
+            permit
         } else {
-            let waited = tokio::time::timeout_at(deadline, self.gate.lock());
-            Box::pin(waited).await.map_err(|_| Error::timeout())?
+            let waited = tokio::time::timeout_at(deadline, self.gate.acquire());
+            let permit = Box::pin(waited).await.map_err(|_| Error::timeout())?;
+            permit.expect("nobody closes the gate")
         };
         Ok(Gate {
-            _guard: guard,
+            _permit: permit,
             deadline,
         })
     }
@@ -202,8 +212,10 @@ impl Request {
                 return Some(lifetimes.extended(&wanted.head, state.at));
             }
         }
-        let touches = state.touch && state.block.is_none() && self.config.watch.is_steady();
-        let extends = touches && lifetimes.is_due(record, state.at);
+        let touches = state.touch && state.block.is_none();
+        let extends = touches
+            && lifetimes.is_due(record, state.at)
+            && self.config.watch.is_steady(self.config.now());
         Some(if extends {
             lifetimes.extended(&record.head, state.at)
         } else {
@@ -213,6 +225,10 @@ impl Request {
 
     /// Decides what of the handler's work is written: this is the end of the request.
     pub(crate) fn close(&self, response: &response::Parts) -> Closing {
+        if !self.is_loaded() {
+            self.state().phase = Phase::Closed;
+            return Closing::Done;
+        }
         match self.decide(response) {
             Closing::Done if self.is_busy() => Closing::Waits,
             closing => closing,
@@ -221,7 +237,7 @@ impl Request {
 
     /// Returns `true` if a handler has begun something and left it at that: a login say, whose id this response is to tell.
     fn is_busy(&self) -> bool {
-        self.state().client.is_some() && self.gate.try_lock().is_err()
+        self.gate.available_permits() == 0
     }
 
     /// Waits until what was begun is done, for as long as for a store.
@@ -257,8 +273,7 @@ impl Request {
             state.drop_edits();
             return Closing::Done;
         }
-        drop(state);
-        if self.is_due() {
+        if self.is_due(&state) {
             Closing::Touches
         } else {
             Closing::Done
@@ -278,6 +293,9 @@ impl Request {
 
     /// Returns what the response is to tell the client, and `true` if it depends on what the request presented.
     pub(crate) fn notice(&self) -> (Option<Notice>, bool) {
+        if !self.is_loaded() {
+            return (None, false);
+        }
         let state = self.state();
         let notice = state.cookie.map(|cookie| match cookie {
             CookieAction::Issue(id) => Notice::Issue {
@@ -291,7 +309,7 @@ impl Request {
         if refuses && matches!(notice, Some(Notice::Issue { .. })) {
             self.config.hints.refused();
         }
-        (notice, state.client.is_some())
+        (notice, true)
     }
 
     /// Writes what the client is to be told into a response's headers.
@@ -365,6 +383,7 @@ impl fmt::Debug for Request {
 mod tests {
     use super::*;
     use crate::store::MemoryStore;
+    use crate::task::boxed_if_it_waits;
     use crate::transport::CookieTransport;
 
     /// What allocators hand out without ado: glibc's limit, which is the lowest.
@@ -378,7 +397,9 @@ mod tests {
         let request = Arc::new(Request::new(Arc::new(config)));
         let (parts, ()) = http::Request::new(()).into_parts();
         assert!(size_of::<Request>() < QUICK);
-        assert!(size_of_val(&request.load(&parts, request.deadline())) < QUICK * 2 / 3); // a part of the handler's
+        let load = || request.load(&parts, request.deadline());
+        assert!(size_of_val(&load()) < QUICK); // has a box where it waits
+        assert!(size_of_val(&boxed_if_it_waits(true, load)) < QUICK / 8); // a part of the handler's
         // One allocation, and only before a round trip: all that a write awaits is in it.
         assert!(size_of_val(&Arc::clone(&request).finish()) < QUICK * 5 / 4);
     }

@@ -72,7 +72,7 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         handler: F,
-        // None where a layer around this one has the session.
+        // None where a layer around this one has the session, and once the response has left.
         request: Option<Arc<Request>>,
         finishing: Option<Finishing>,
     }
@@ -120,7 +120,7 @@ where
             let response = ready!(this.handler.poll(context))?;
             drop(running);
             match close(request, response.map(Body::new), context) {
-                Step::Leave(response) => return Poll::Ready(Ok(leave(request, response))),
+                Step::Leave(response) => return Poll::Ready(Ok(leave(this.request, response))),
                 Step::Wait(finishing) => *this.finishing = Some(finishing),
             }
         }
@@ -133,7 +133,7 @@ where
             return Poll::Pending;
         };
         let response = finish_response(finishing.response, committed, finishing.touches);
-        Poll::Ready(Ok(leave(request, response)))
+        Poll::Ready(Ok(leave(this.request, response)))
     }
 }
 
@@ -195,8 +195,11 @@ fn finish_response(
     }
 }
 
-/// Tells the client about its id, and caches about the client.
-fn leave(request: &Request, mut response: Response<Body>) -> Response<Body> {
+/// Tells the client about its id, and caches about the client. That is the last of the request.
+fn leave(request: &mut Option<Arc<Request>>, mut response: Response<Body>) -> Response<Body> {
+    let Some(request) = request.take() else {
+        return response;
+    };
     let (notice, depends) = request.notice();
     let headers = response.headers_mut();
     if let Some(notice) = notice {

@@ -79,25 +79,29 @@ impl<S: Schema> Session<S> {
     pub(crate) async fn open(
         request: Arc<Request>,
         touches: bool,
+        loaded: Option<Timestamp>,
         deadline: Instant,
     ) -> Result<Self, Error> {
+        let Some(is_read) = request.has_read_user() else {
+            return Ok(Self::over(request, touches, loaded));
+        };
         if request.is_to_be_checked() {
             Box::pin(request.check_fingerprint(deadline)).await?;
         }
         let follows = || S::ROWS.iter().any(|row| row.0.follows());
-        let asks = request.has_unread_user();
-        if asks && (request.config.always_check_user || follows()) {
+        if !is_read && (request.config.always_check_user || follows()) {
             Box::pin(request.load_user(deadline)).await?;
         }
         if request.holds_users(S::ROWS) {
             Box::pin(request.adopt(S::ROWS, deadline)).await?;
         }
-        Ok(Self::over(request, touches))
+        Ok(Self::over(request, touches, None))
     }
 
-    /// Opens the cells over what the request knows.
-    pub(crate) fn over(request: Arc<Request>, touches: bool) -> Self {
-        let (cells, generation) = open::<S>(&request);
+    /// Opens the cells over what the request knows: as of when it was `loaded`, if that was just now.
+    pub(crate) fn over(request: Arc<Request>, touches: bool, loaded: Option<Timestamp>) -> Self {
+        let now = loaded.unwrap_or_else(|| request.config.now());
+        let (cells, generation) = open::<S>(&request, now);
         Self {
             cells,
             request,
@@ -549,10 +553,12 @@ impl<S: Schema> Session<S> {
     fn edits(&self, now: Timestamp) -> Result<Vec<CellEdit>, Error> {
         let mut edits = Vec::new();
         if self.may_have_edits() {
-            let may_slide = || self.touches && self.request.config.watch.is_steady();
+            let config = &self.request.config;
+            let may_slide = || self.touches && config.watch.is_steady(now);
+            let checks = config.check_values;
             S::visit(&self.cells, &mut |cell| {
                 cell.edit(now, &may_slide, &mut edits)?;
-                if self.request.config.check_values {
+                if checks {
                     cell.check()?;
                 }
                 Ok(())
@@ -583,15 +589,15 @@ impl<S: Schema> Session<S> {
 
     /// Opens the cells anew, on what the request knows by now.
     fn reopen(&mut self) {
-        (self.cells, self.generation) = open::<S>(&self.request);
+        let now = self.request.config.now();
+        (self.cells, self.generation) = open::<S>(&self.request, now);
         if take(&mut self.borrowed) {
             self.request.closes_changes();
         }
     }
 }
 
-fn open<S: Schema>(request: &Arc<Request>) -> (Box<S::Cells>, u32) {
-    let now = request.config.now();
+fn open<S: Schema>(request: &Arc<Request>, now: Timestamp) -> (Box<S::Cells>, u32) {
     request.view(now, |view| {
         Box::new(S::open(&mut Opener::new(view, now, request)))
     })

@@ -118,7 +118,7 @@ impl Sessions {
             return Ok(None);
         }
         request.uses(S::LIFETIME, true)?;
-        let session = Session::<S>::open(request, true, deadline).await?;
+        let session = Session::<S>::open(request, true, None, deadline).await?;
         Ok((!session.is_new()).then_some(session)) // it may have been revoked
     }
 
@@ -158,7 +158,7 @@ impl Sessions {
             let request = Request::new(Arc::clone(config));
             let deadline = request.deadline();
             request.load_for_app(user, deadline).await?;
-            Ok(UserFields(Session::over(Arc::new(request), false)))
+            Ok(UserFields(Session::over(Arc::new(request), false, None)))
         })
     }
 

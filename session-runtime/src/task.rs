@@ -77,6 +77,23 @@ pub(crate) fn begin<T: Send + 'static>(
     }
 }
 
+/// Does what `make` makes. Where that seldom waits, since the store answers `at_once`, it is tried without a box first; what
+/// waits has one, so that whoever awaits this sets little aside for it. `make` is called as [`begin_at_once`] calls its work.
+pub(crate) async fn boxed_if_it_waits<W: Future>(at_once: bool, make: impl Fn() -> W) -> W::Output {
+    let mut boxed = None;
+    poll_fn(|context| {
+        if at_once
+            && boxed.is_none()
+            && let done @ Poll::Ready(_) = pin!(make()).poll(context)
+        {
+            return done;
+        }
+        let work = boxed.get_or_insert_with(|| Box::pin(make()));
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
 /// Does `work`. A caller who stops waiting, in a `select!` or because the client has gone, leaves nothing half
 /// done.
 pub(crate) async fn to_its_end<T: Send + 'static>(

@@ -1,6 +1,7 @@
 //! Loading: what the client presented, the user who is logged in, and what has come in since.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::request::Parts;
 use tokio::time::Instant;
@@ -41,14 +42,18 @@ enum Found {
 }
 
 impl Request {
-    /// Loads what the client presented, once per request.
-    pub(crate) async fn load(&self, parts: &Parts, deadline: Instant) -> Result<(), Error> {
-        if self.state().client.is_some() {
-            return Ok(());
+    /// Loads what the client presented, once per request. Returns by which time that was judged, if it was by this call.
+    pub(crate) async fn load(
+        &self,
+        parts: &Parts,
+        deadline: Instant,
+    ) -> Result<Option<Timestamp>, Error> {
+        if self.is_loaded() {
+            return Ok(None);
         }
         let gate = self.gate_by(deadline).await?;
-        if self.state().client.is_some() {
-            return Ok(());
+        if self.is_loaded() {
+            return Ok(None);
         }
         let (mut client, now) = (Client::of(parts, &self.config)?, self.config.now());
         let transport = client.transport(&self.config);
@@ -71,7 +76,8 @@ impl Request {
             }
         }
         self.state().client = Some(client);
-        Ok(())
+        self.loaded.store(true, Ordering::Release);
+        Ok(Some(now))
     }
 
     async fn open(
@@ -131,7 +137,11 @@ impl Request {
                         secret: Some(secret),
                         presents: true,
                     });
-                    state.user = record.user().cloned().map(TrackedUser::unread);
+                    state.user = record
+                        .user()
+                        .cloned()
+                        .map(TrackedUser::unread)
+                        .map(Box::new);
                     state.session.stored = Some(record);
                 }
                 Some(reason) => return Some((record, reason)),
@@ -214,7 +224,11 @@ impl Request {
             secret: Some(secret),
             presents: false,
         });
-        state.user = record.user().cloned().map(TrackedUser::unread);
+        state.user = record
+            .user()
+            .cloned()
+            .map(TrackedUser::unread)
+            .map(Box::new);
         state.session.stored = Some(record);
         Ok(true)
     }
@@ -230,14 +244,14 @@ impl Request {
             state.ended = Some(Ended::Revoked);
             state.block = Some(WriteBlock::Ended);
         } else {
-            state.user = Some(TrackedUser::seen_by_app(user, found));
+            state.user = Some(Box::new(TrackedUser::seen_by_app(user, found)));
         }
         Ok(())
     }
 
-    /// Returns `true` if somebody is logged in whose record was not looked up yet.
-    pub(crate) fn has_unread_user(&self) -> bool {
-        self.state().user.as_ref().is_some_and(|user| user.unread)
+    /// Returns whether the record was looked up of who is logged in, if anybody is.
+    pub(crate) fn has_read_user(&self) -> Option<bool> {
+        self.state().user.as_ref().map(|user| !user.unread)
     }
 
     /// Looks up what follows the user. A session that has no place there was revoked.

@@ -125,7 +125,7 @@ impl Request {
         state.forget();
         (state.ended, state.block) = (None, panicked);
         state.session = TrackedRecord::of(done.session);
-        state.user = Some(TrackedUser::read(user.clone(), done.user));
+        state.user = Some(Box::new(TrackedUser::read(user.clone(), done.user)));
         state.id = Some(OpenedBy {
             id: done.id,
             own: done.id,
@@ -143,7 +143,7 @@ impl Request {
     /// Goes on as before, with what the login has left of the session.
     fn login_failed(&self, failure: LoginFailure) -> Result<(), Error> {
         let mut state = self.state();
-        state.session.unknown = failure.unknown.map(|unknown| (unknown, None));
+        state.session.unknown = failure.unknown.map(|unknown| Box::new((unknown, None)));
         let (guest, now) = (state.session.stored.is_some(), self.config.now());
         match failure.session {
             // Taken back: the guest goes on, with what was changed.

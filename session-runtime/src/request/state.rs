@@ -22,7 +22,7 @@ use crate::secret::SecretHash;
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Who is asking; known once what the client presented has been looked at.
+    /// Who is asking; known once what the client presented has been looked up.
     pub(super) client: Option<Client>,
     /// When that was.
     pub(super) at: Timestamp,
@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) session: TrackedRecord,
     pub(super) facts: FactEdits,
     /// What follows the user, if one is logged in.
-    pub(super) user: Option<TrackedUser>,
+    pub(super) user: Option<Box<TrackedUser>>,
     /// What the client presented comes from before a login, to this record: whoever logs in or out goes on from there.
     pub(super) superseded: Option<(SessionId, Arc<Record>)>,
     pub(super) flashes: Flashes,
@@ -234,7 +234,7 @@ impl State {
             opened,
             edits: &[],
             facts: FactEdits::default(),
-            touch: self.touch && config.watch.is_steady(),
+            touch: self.touch,
             lifetimes: self.lifetimes(config),
             caps: config.caps,
             rotate: None,

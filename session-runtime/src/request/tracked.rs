@@ -24,7 +24,7 @@ pub(super) struct TrackedRecord {
     /// undo it.
     sent: Option<Arc<[SlotEdit]>>,
     /// A write whose outcome is unknown, and the id that it issues.
-    pub(super) unknown: Option<(UnknownOutcome, Option<SessionId>)>,
+    pub(super) unknown: Option<Box<(UnknownOutcome, Option<SessionId>)>>,
 }
 
 impl TrackedRecord {

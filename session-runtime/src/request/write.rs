@@ -138,8 +138,7 @@ impl Request {
     }
 
     /// Returns `true` if the use of the session is to be noted, though nothing was changed.
-    pub(super) fn is_due(&self) -> bool {
-        let state = self.state();
+    pub(super) fn is_due(&self, state: &State) -> bool {
         let Some((_, opened)) = state.opened() else {
             return false;
         };
@@ -210,15 +209,17 @@ impl Request {
         rotate: Option<SessionId>,
         deadline: Instant,
     ) -> Result<Saved, Error> {
+        let (save, now) = (self.state().save(opened, &self.config), self.config.now());
         let save = Save {
             edits: &batch.edits,
             facts: batch.facts,
+            touch: save.touch && self.config.watch.is_steady(now),
             rotate: rotate.map(|id| id.secret()),
             place: batch.place.as_ref(),
-            ..self.state().save(opened, &self.config)
+            ..save
         };
         let changes = !batch.edits.is_empty() || batch.facts.is_any() || rotate.is_some();
-        if !changes && !save.is_due(self.config.now()) {
+        if !changes && !save.is_due(now) {
             return Ok(Saved::Unchanged);
         }
         let (key, seen) = (Key::from(selector), Arc::clone(&opened.record));
@@ -254,7 +255,7 @@ impl Request {
     }
 
     fn failed(&self, failure: Failure, issues: Option<SessionId>) -> Error {
-        self.state().session.unknown = failure.unknown.map(|unknown| (unknown, issues));
+        self.state().session.unknown = failure.unknown.map(|unknown| Box::new((unknown, issues)));
         failure.error
     }
 
@@ -325,7 +326,7 @@ impl Request {
             let state = self.state();
             (state.session.unknown.clone(), state.selector())
         };
-        let Some((unknown, issues)) = unknown else {
+        let Some((unknown, issues)) = unknown.map(|unknown| *unknown) else {
             return Ok(Saved::Unchanged);
         };
         let selector = selector.or_else(|| issues.map(|id| id.selector()));
@@ -360,7 +361,7 @@ impl Request {
     async fn resolve_user(&self, deadline: Instant) -> Result<Saved, Error> {
         let unknown = self.user_mut(|user| {
             let unknown = user.record.unknown.clone();
-            unknown.map(|(unknown, _)| (Key::User(user.id.clone()), unknown))
+            unknown.map(|unknown| (Key::User(user.id.clone()), unknown.0))
         });
         let Some((key, unknown)) = unknown.flatten() else {
             return Ok(Saved::Unchanged);
@@ -414,13 +415,13 @@ impl Request {
     }
 
     fn user_failed(&self, failure: Failure) -> Error {
-        let unknown = failure.unknown.map(|unknown| (unknown, None));
+        let unknown = failure.unknown.map(|unknown| Box::new((unknown, None)));
         self.user_mut(|user| user.record.unknown = unknown);
         failure.error
     }
 
     fn user_mut<T>(&self, change: impl FnOnce(&mut TrackedUser) -> T) -> Option<T> {
-        self.state().user.as_mut().map(change)
+        self.state().user.as_deref_mut().map(change)
     }
 
     /// Takes a flash out of the store. See [`Flash::claim`](crate::Flash::claim).

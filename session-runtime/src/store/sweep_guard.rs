@@ -52,13 +52,14 @@ impl SweepGuard {
     /// Returns the latest expiry of what may be deleted now, ten minutes ago; `None` while the clocks cannot be trusted.
     pub fn cutoff(&self) -> Option<Timestamp> {
         let skew = *self.skew.lock().unwrap_or_else(PoisonError::into_inner);
-        let trusted = self.watch.is_steady() && near(skew, 0);
+        let now = self.watch.now();
+        let trusted = self.watch.is_steady(now) && near(skew, 0);
         if !trusted {
             tracing::warn!(
                 skew_ms = skew,
                 "sweeping stands still: the store's clock and the app's disagree, or one has just stepped"
             );
         }
-        trusted.then(|| self.watch.now() - KEPT_AFTER_EXPIRY)
+        trusted.then(|| now - KEPT_AFTER_EXPIRY)
     }
 }

@@ -7,7 +7,7 @@ mod plain;
 use axum::Router;
 use axum_session::{SessionConfig, SessionLayer, SessionNullPool, SessionStore};
 use axum_session_redispool::SessionRedisPool;
-use session_runtime::store::{MemoryStore, RedisStore, SqliteStore};
+use session_runtime::store::{MemoryStore, PostgresStore, RedisStore, SqliteStore};
 use tower_sessions_redis_store::fred::prelude::{ClientLike, Config, Pool};
 
 /// What every other contender is measured against: the routes without sessions.
@@ -17,13 +17,18 @@ pub(crate) const TOWER: &str = "tower-sessions";
 pub(crate) const AXUM_SESSION: &str = "axum_session";
 pub(crate) const ALL: [&str; 4] = [PLAIN, OURS, TOWER, AXUM_SESSION];
 
-/// Makes the app of `contender`. Its sessions are kept in `memory`, in the Redis of a `redis://…`, or in the SQLite file of
-/// that path.
+/// Makes the app of `contender`. Its sessions are kept in `memory`, in the Redis of a `redis://…`, in the PostgreSQL of a
+/// `postgres://…`, or in the SQLite file of that path.
 pub(crate) async fn app(contender: &str, place: &str) -> Router {
     let redis = place.starts_with("redis://");
     match contender {
         PLAIN => plain::app(),
         OURS if redis => ours::app(RedisStore::connect(place).await.expect("Redis")),
+        OURS if place.starts_with("postgres://") => {
+            let store = PostgresStore::connect(place).await.expect("PostgreSQL");
+            store.migrate().await.expect("a table");
+            ours::app(store)
+        }
         // More than the default: a million sessions, and none is to be thrown out.
         OURS if place == "memory" => ours::app(MemoryStore::new().with_capacity_bytes(8 << 30)),
         OURS => ours::app(SqliteStore::open(place).expect("a file")),

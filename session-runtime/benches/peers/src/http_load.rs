@@ -14,9 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
-use crate::apps::{self, ALL, PLAIN};
+use crate::apps::{self, ALL, OURS, PLAIN};
 use crate::client::AGENT;
 use crate::measure::{Samples, head, print, runtime};
+use crate::postgres_server::PostgresServer;
 use crate::redis_server::RedisServer;
 
 /// Connections, each with a session of its own.
@@ -222,19 +223,35 @@ pub(crate) fn run() {
         "commands a request",
     ];
     head(&columns);
-    let redis = RedisServer::start();
+    let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
     for (name, path) in [("read", "/read"), ("change", "/change")] {
-        table(name, path, "memory", None);
+        let table = |on, place, contenders: &[_], redis| {
+            rows(&format!("{name}, {on}"), path, place, contenders, redis);
+        };
+        table("memory", "memory", &ALL, None);
         if let Some(redis) = &redis {
-            table(name, path, &redis.url(), Some(redis));
+            table("Redis", &redis.url(), &ALL, Some(redis));
+        }
+        if let Some(postgres) = &postgres {
+            // `tower-sessions-sqlx-store` does not resolve beside a SQLite of today: both link their own.
+            table("PostgreSQL", &postgres.url(), &[PLAIN, OURS], None);
         }
     }
 }
 
-fn table(name: &str, path: &str, place: &str, redis: Option<&RedisServer>) {
+fn rows(
+    what: &str,
+    path: &str,
+    place: &str,
+    contenders: &[&'static str],
+    redis: Option<&RedisServer>,
+) {
     let runtime = runtime();
     let changes = path == "/change";
-    let mut served = ALL.map(|contender| Served::new(&runtime, contender, place, path));
+    let contenders = contenders.iter();
+    let mut served: Vec<_> = contenders
+        .map(|contender| Served::new(&runtime, contender, place, path))
+        .collect();
     for _ in 0..ROUNDS {
         served
             .iter_mut()
@@ -249,9 +266,8 @@ fn table(name: &str, path: &str, place: &str, redis: Option<&RedisServer>) {
                 let count = || served.count(&runtime, changes);
                 redis.traffic(COUNTED, count).commands
             });
-        let place = if redis.is_some() { "Redis" } else { "memory" };
         print(&[
-            format!("{name}, {place}: {}", served.name),
+            format!("{what}: {}", served.name),
             format!("{rate:.0}"),
             format!("{:.2}", rate / plain),
             format!("{longest:.2}"),

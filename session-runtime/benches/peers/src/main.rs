@@ -3,7 +3,7 @@
 //! ```sh
 //! cargo run --release              # everything, as Markdown; some five minutes
 //! cargo run --release cases        # requests in process
-//! cargo run --release http         # over HTTP, in memory and on Redis
+//! cargo run --release http         # over HTTP, in memory, on Redis and on PostgreSQL
 //! cargo run --release growth       # against fields, sizes, sessions, requests at once
 //! cargo run --release day          # a day of a shop: commands, bytes, lost updates
 //! cargo run --release compile      # crates, and what building them takes
@@ -22,6 +22,7 @@ mod growth;
 mod http_load;
 mod measure;
 mod plot;
+mod postgres_server;
 mod redis_server;
 
 use std::env;
