@@ -294,6 +294,23 @@ mod shadowed {
     }
 }
 
+/// A struct that is called as the extractor and the derive are.
+mod called_session {
+    #[derive(session_runtime::Session)]
+    pub(super) struct Session {
+        #[merge(sum)]
+        pub(super) visits: u32,
+        #[flash]
+        pub(super) notice: Option<String>,
+    }
+
+    pub(super) async fn visit(mut session: session_runtime::Session<Session>) -> String {
+        *session.visits.get_mut() += 1;
+        session.notice.set("Again.");
+        session.visits.get().to_string()
+    }
+}
+
 /// A schema that a macro writes.
 macro_rules! schema {
     ($vis:vis $name:ident ($ttl:literal) { $($field:ident: $ty:ty = $default:expr, $rule:ident;)* }) => {
@@ -700,6 +717,14 @@ async fn a_macro_can_write_a_schema() {
     let mut guest = Site::in_memory().visitor();
     assert_eq!(guest.visit(read).await.body, r#"{"apple": 1} 3"#);
     assert_eq!(facts::<Written>().ttl, Some(Duration::from_secs(61 * 60)));
+}
+
+#[tokio::test]
+async fn a_struct_can_be_called_session() {
+    let mut visitor = Site::in_memory().visitor();
+    for number in ["1", "2"] {
+        assert_eq!(visitor.visit(called_session::visit).await.body, number);
+    }
 }
 
 #[tokio::test]

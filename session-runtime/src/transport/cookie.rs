@@ -202,9 +202,9 @@ impl CookieTransport {
     }
 
     pub(crate) fn allow_insecure(&mut self) {
-        for prefix in ["__Host-", "__Secure-"] {
-            if let Some(name) = self.name.strip_prefix(prefix) {
-                self.name = name.to_owned();
+        for prefix in [HOST_HTTP, HOST_ONLY, HTTP_ONLY, SECURE_ONLY] {
+            if begins_with(&self.name, prefix) {
+                self.name.drain(..prefix.len());
             }
         }
         (self.secure, self.partitioned, self.by_port) = (false, false, true);
@@ -389,9 +389,10 @@ impl CookieTransport {
                 "what the cookie `replaces` has its name, domain and path: leave it out".to_owned(),
             );
         }
-        let host = self.name.starts_with("__Host-");
-        let prefixed = host || self.name.starts_with("__Secure-");
         let name = &self.name;
+        let host = begins_with(name, HOST_ONLY);
+        let http = begins_with(name, HTTP_ONLY) || begins_with(name, HOST_HTTP);
+        let prefixed = host || http || begins_with(name, SECURE_ONLY);
         if !is_token(name) {
             return Err(format!(
                 "a cookie cannot be named {name:?}: use letters, digits, `-` and `_`"
@@ -400,6 +401,11 @@ impl CookieTransport {
         if prefixed && !self.secure {
             return Err(format!(
                 "browsers refuse `{name}` without `Secure`: for plain http in development, call `SessionLayer::insecure()`; for requests that come over plain http, `CookieTransport::insecure()`"
+            ));
+        }
+        if http && !self.http_only {
+            return Err(format!(
+                "browsers refuse `{name}` without `HttpOnly`: name the cookie without `Http-`, or leave `http_only`"
             ));
         }
         if host && self.path != "/" {
@@ -463,6 +469,19 @@ fn host(parts: &Parts) -> Option<Authority> {
 fn seconds(longest: Duration) -> time::Duration {
     let seconds = longest.as_secs() + u64::from(longest.subsec_nanos() > 0);
     time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+// What names begin with by which browsers hold a cookie to its attributes
+// ([RFC 6265bis, 4.1.3](https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis#section-4.1.3)).
+const HOST_ONLY: &str = "__Host-";
+const HOST_HTTP: &str = "__Host-Http-";
+const HTTP_ONLY: &str = "__Http-";
+const SECURE_ONLY: &str = "__Secure-";
+
+/// Returns `true` if it has that prefix for browsers, which do not mind the case.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    let start = name.as_bytes().get(..prefix.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 /// Returns `true` if a browser asks for a page over plain http that no other page has led to: it was typed in, or loaded anew. Over
@@ -685,6 +704,11 @@ mod tests {
                 new().name("s").secure(false).partitioned(true),
                 "`Partitioned`",
             ),
+            (new().name("__host-id").secure(false), "insecure()"),
+            (new().name("__HOST-id").path("/shop"), "without `__Host-`"),
+            (new().name("__secure-id").secure(false), "insecure()"),
+            (new().name("__Http-id").http_only(false), "`HttpOnly`"),
+            (new().name("__Host-Http-id").http_only(false), "`HttpOnly`"),
             (new().replaces(new()), "leave it out"),
             (new().replaces(new().path("/shop")), "without `__Host-`"),
         ] {
@@ -693,6 +717,9 @@ mod tests {
         }
         assert_eq!(new().check(), Ok(()));
         assert_eq!(new().name("s").domain(".shop.example.org").check(), Ok(()));
-        assert_eq!(new().insecure().check(), Ok(()));
+        for name in ["__Host-id", "__host-Http-id", "__SECURE-id", "__Http-id"] {
+            let open = new().name(name).insecure();
+            assert_eq!((open.check(), open.name.as_str()), (Ok(()), "id"));
+        }
     }
 }

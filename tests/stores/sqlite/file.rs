@@ -104,6 +104,7 @@ fn what_is_no_path_makes_no_file_and_is_told_what_to_write() {
         ("file::memory:?cache=shared", "`MemoryStore`"),
         ("file:shop?mode=memory&cache=shared", "`MemoryStore`"),
         ("sqlite:app.db?mode=rwc", "`app.db`"),
+        ("app.db?mode=rwc", "`app.db`"),
         ("sqlite://data/app.db", "`data/app.db`"),
         ("sqlite:///srv/app.db", "`/srv/app.db`"),
         ("file:app.db", "`app.db`"),

@@ -104,7 +104,7 @@ pub(super) fn url(error: UrlError) -> SetupError {
         UrlError::UnknownParameter { param } => match instead(&param) {
             Some(instead) => SetupError::parameter(&param, instead),
             #[cfg(not(feature = "mysql-tls"))]
-            None if param.starts_with("ssl") => tls(),
+            None if param.starts_with("ssl") || param == "useSSL" || param == "tls" => tls(),
             None => no_url(),
         },
         _ => no_url(),
@@ -158,7 +158,13 @@ mod tests {
 
     #[test]
     fn a_url_that_asks_for_tls_is_told_where_to_get_it() {
-        for parameter in ["require_ssl=true", "ssl-mode=REQUIRED", "ssl-ca=/ca.pem"] {
+        for parameter in [
+            "require_ssl=true",
+            "ssl-mode=REQUIRED",
+            "ssl-ca=/ca.pem",
+            "useSSL=true",
+            "tls=true",
+        ] {
             let url = format!("mysql://shop:secret@db/shop?{parameter}");
             let said = MysqlStore::connect(&url).expect_err("no TLS").to_string();
             assert!(said.contains("the feature `mysql-tls`"), "{said}");

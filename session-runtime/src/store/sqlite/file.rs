@@ -68,7 +68,8 @@ fn refuse_other_names(path: &Path) -> Result<(), SetupError> {
     let name = path.to_str().unwrap_or_default();
     let url = ["sqlite:", "sqlite3:", "file:"];
     let rest = url.iter().find_map(|scheme| name.strip_prefix(scheme));
-    let Some(rest) = rest.or_else(|| (name == ":memory:").then_some(name)) else {
+    let is_url = |name: &str| name == ":memory:" || name.contains('?') && !name.contains('/');
+    let Some(rest) = rest.or_else(|| is_url(name).then_some(name)) else {
         return Ok(());
     };
     let (file, parameters) = rest.split_once('?').unwrap_or((rest, ""));
