@@ -140,18 +140,20 @@ fn wait(tried: i32) -> bool {
 
 /// Returns `true` if the file has its tables already. If it is not ours, that is an error.
 fn identify(connection: &Connection, path: &Path) -> Result<bool, SetupError> {
-    let read = || {
-        let application: i32 =
-            connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let empty: bool = connection.query_row(
-            "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)",
-            [],
-            |row| row.get(0),
-        )?;
-        Ok((application, version, empty))
-    };
-    match read().map_err(|error| error::sqlite(path, error))? {
+    // In one statement, which sees one state: somebody else may be making the tables.
+    let found = connection.query_row(
+        "SELECT application_id, user_version, NOT EXISTS (SELECT 1 FROM sqlite_schema)
+         FROM pragma_application_id, pragma_user_version",
+        [],
+        |row| {
+            Ok((
+                row.get::<_, i32>(0)?,
+                row.get::<_, i32>(1)?,
+                row.get::<_, bool>(2)?,
+            ))
+        },
+    );
+    match found.map_err(|error| error::sqlite(path, error))? {
         (APPLICATION, VERSION, _) => Ok(true),
         (APPLICATION, version, _) if version > VERSION => Err(cannot_open(
             path,
