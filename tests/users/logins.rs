@@ -11,7 +11,7 @@ use session_tests::customers::{
     Club, NOTHING, Shop, add, club, entering, gather, guest, login, logout, paint, quietly, shown,
     try_login, user, why,
 };
-use session_tests::{Fault, Handles, Site, on_a_cache, on_each_store};
+use session_tests::{Fault, Handles, Site, on_a_cache, on_each_store, times};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -227,7 +227,7 @@ async fn changes_made_before_the_login_in_its_request_count(site: Site<impl Stor
 async fn logins_that_race_credit_the_guest_once_and_both_ids_open_the_session(
     site: Site<impl Store>,
 ) {
-    for race in 0..250 {
+    for race in 0..(250 * times()).min(1000) {
         let name = format!("ada {race}");
         let one = guest(&site, &[1]).await;
         let barrier = Arc::new(Barrier::new(2));
