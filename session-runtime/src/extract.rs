@@ -19,7 +19,7 @@ use crate::task::boxed_if_it_waits;
 async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Error> {
     let request = Layers::of(&parts.extensions, StructName::of::<S>())?;
     let (config, deadline) = (&request.config, request.deadline());
-    let at_once = config.store.at_once().is_some();
+    let at_once = request.is_loaded() || config.store.at_once().is_some();
     let loaded = boxed_if_it_waits(at_once, || request.load(parts, deadline)).await?;
     request.uses(S::LIFETIME, touch)?;
     config.know(TypeId::of::<S>(), type_name::<S>(), S::ROWS)?;

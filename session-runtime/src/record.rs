@@ -619,8 +619,13 @@ impl Record {
 
     /// Puts a slot in, in place of any other of its name.
     pub fn set(&mut self, slot: Arc<Slot>) {
+        self.set_near(slot, &mut 0);
+    }
+
+    /// The same, looked for as by [`find_near`](Self::find_near).
+    pub(crate) fn set_near(&mut self, slot: Arc<Slot>, near: &mut usize) {
         self.size += slot.size();
-        match self.position(slot.name().as_str()) {
+        match self.position_near(slot.name().as_str(), near) {
             Ok(at) => {
                 let before = mem::replace(&mut self.slots[at], slot);
                 self.size -= before.size();
@@ -661,6 +666,25 @@ impl Record {
     /// Returns the head, to be changed: a copy, if other versions have it, too.
     pub(crate) fn head_mut(&mut self) -> &mut Head {
         Arc::make_mut(&mut self.head)
+    }
+
+    /// Returns the slot of that name, even if expired. Looks first at `near` and behind that, and notes where it was: whoever goes
+    /// through fields in their order finds each behind the one before.
+    pub(crate) fn find_near(&self, name: &str, near: &mut usize) -> Option<&Arc<Slot>> {
+        let at = self.position_near(name, near).ok()?;
+        Some(&self.slots[at])
+    }
+
+    fn position_near(&self, name: &str, near: &mut usize) -> Result<usize, usize> {
+        let is_at = |at: &usize| {
+            let slot = self.slots.get(*at);
+            slot.is_some_and(|slot| slot.name().compare(name).is_eq())
+        };
+        let found = [*near, *near + 1].into_iter().find(is_at);
+        let found = found.map_or_else(|| self.position(name), Ok);
+        let (Ok(at) | Err(at)) = found;
+        *near = at;
+        found
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {

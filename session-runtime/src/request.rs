@@ -73,7 +73,8 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_loaded(&self) -> bool {
+    /// Returns `true` if what the client presented was looked up.
+    pub(crate) fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 

@@ -77,7 +77,7 @@ pub(crate) fn begin<T: Send + 'static>(
     }
 }
 
-/// Does what `make` makes. Where that seldom waits, since the store answers `at_once`, it is tried without a box first; what
+/// Does what `make` makes. Where that seldom waits, and so is as good as done `at_once`, it is tried without a box first; what
 /// waits has one, so that whoever awaits this sets little aside for it. `make` is called as [`begin_at_once`] calls its work.
 pub(crate) async fn boxed_if_it_waits<W: Future>(at_once: bool, make: impl Fn() -> W) -> W::Output {
     let mut boxed = None;

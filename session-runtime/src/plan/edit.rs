@@ -51,14 +51,15 @@ impl SlotEdit {
     }
 
     /// Puts the edit on top of what `record` holds. Returns `true` if that changes it. Refuses what is too large for the
-    /// field, by a merge say.
+    /// field, by a merge say. The slot is looked for as by [`Record::find_near`].
     pub(crate) fn apply(
         &self,
         record: &mut Record,
         caps: Caps,
         now: Timestamp,
+        near: &mut usize,
     ) -> Result<bool, Error> {
-        let theirs = stored_under(self.row, record, now).cloned();
+        let theirs = stored_near(self.row, record, now, near).cloned();
         let merged = self.merged(theirs.as_ref(), Occasion::Conflict)?;
         if same_slot(theirs.as_ref(), merged.as_ref()) {
             return Ok(false);
@@ -66,7 +67,7 @@ impl SlotEdit {
         if let Some(slot) = &merged {
             caps.check_field(slot)?;
         }
-        replace(self.row, record, merged);
+        replace_near(self.row, record, merged, near);
         Ok(true)
     }
 
@@ -83,9 +84,9 @@ pub(crate) fn apply(
     caps: Caps,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let mut changed = false;
+    let (mut changed, mut near) = (false, 0);
     for edit in edits {
-        changed |= edit.apply(record, caps, now)?;
+        changed |= edit.apply(record, caps, now, &mut near)?;
     }
     Ok(changed)
 }
@@ -106,12 +107,19 @@ pub(crate) fn rebase(
 
 /// Puts a slot under the field's present name, and nothing under its older ones.
 pub(crate) fn replace(row: &dyn AnyRow, record: &mut Record, slot: Option<Arc<Slot>>) {
+    replace_near(row, record, slot, &mut 0);
+}
+
+fn replace_near(row: &dyn AnyRow, record: &mut Record, slot: Option<Arc<Slot>>, near: &mut usize) {
     for alias in row.aliases() {
         record.remove(alias);
     }
     match slot {
-        Some(slot) if slot.name().as_str() == row.name() => record.set(slot),
-        Some(slot) => record.set(Arc::new(slot.named(FieldName::fixed(row.name())))),
+        Some(slot) if slot.name().compare(row.name()).is_eq() => record.set_near(slot, near),
+        Some(slot) => {
+            let slot = slot.named(FieldName::fixed(row.name()));
+            record.set_near(Arc::new(slot), near);
+        }
         None => drop(record.remove(row.name())),
     }
 }
@@ -122,8 +130,20 @@ pub(crate) fn stored_under<'r>(
     record: &'r Record,
     now: Timestamp,
 ) -> Option<&'r Arc<Slot>> {
-    let mut names = std::iter::once(row.name()).chain(row.aliases().iter().copied());
-    names.find_map(|name| record.live_slot(name, now))
+    stored_near(row, record, now, &mut 0)
+}
+
+/// The same, looked for as by [`Record::find_near`].
+pub(crate) fn stored_near<'r>(
+    row: &dyn AnyRow,
+    record: &'r Record,
+    now: Timestamp,
+    near: &mut usize,
+) -> Option<&'r Arc<Slot>> {
+    let own = record.find_near(row.name(), near);
+    let mut older = row.aliases().iter();
+    own.filter(|slot| slot.is_live(now))
+        .or_else(|| older.find_map(|name| record.live_slot(name, now)))
 }
 
 pub(crate) fn same_payload(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {

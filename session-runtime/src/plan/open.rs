@@ -89,12 +89,12 @@ impl Open<'_> {
         late: bool,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut follows = Vec::new();
+        let (mut follows, mut near) = (Vec::new(), 0);
         for edit in self.edits.iter().filter(|edit| edit.is_change()) {
             if edit.row.follows() && late {
                 follows.push(edit);
             } else if !edit.name().starts_with(GUEST) {
-                edit.apply(record, self.caps, now)?;
+                edit.apply(record, self.caps, now, &mut near)?;
             }
         }
         if !follows.is_empty() {

@@ -221,8 +221,9 @@ impl Save<'_> {
             brought::set_edits_apart(&mut after, &follows, self.caps)?;
         }
         let merges = |edit: &&&SlotEdit| edit.row.has_rule() && !edit.name().starts_with(GUEST);
+        let mut near = 0;
         for edit in stays.iter().filter(merges) {
-            written |= edit.apply(&mut after, self.caps, now)?;
+            written |= edit.apply(&mut after, self.caps, now, &mut near)?;
         }
         if !written {
             return Ok(Plan::Leave(Outcome::SetApart));

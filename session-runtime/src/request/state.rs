@@ -257,8 +257,9 @@ impl State {
         if self.block.is_some_and(|block| !block.waits_for_login()) {
             return Ok(());
         }
+        let mut near = 0;
         for edit in &mut edits {
-            self.resolve(edit, now)?;
+            self.resolve(edit, now, &mut near)?;
         }
         for edit in edits {
             self.put(edit);
@@ -267,7 +268,12 @@ impl State {
     }
 
     /// Turns an edit of what a handle saw into one of what is stored.
-    fn resolve(&mut self, edit: &mut CellEdit, now: Timestamp) -> Result<(), Error> {
+    fn resolve(
+        &mut self,
+        edit: &mut CellEdit,
+        now: Timestamp,
+        near: &mut usize,
+    ) -> Result<(), Error> {
         let passing = &self.flashes.passing;
         let shown = |base: &mut Arc<Slot>| passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         if edit.base.take_if(shown).is_some() && edit.kind == EditKind::Kept {
@@ -290,7 +296,7 @@ impl State {
         let (base, ours) = (edit.base.take(), edit.ours.take());
         let folded = self
             .tracked(row)
-            .folded(row, base.as_ref(), ours, used_up, now)?;
+            .folded(row, base.as_ref(), ours, used_up, now, near)?;
         (edit.base, edit.ours) = (folded.base, folded.ours);
         Ok(())
     }
@@ -322,10 +328,11 @@ impl State {
     /// Puts edits from before a login on top of what is there now, but for what is a guest's alone.
     pub(super) fn take_over(&mut self, edits: &[SlotEdit], now: Timestamp) -> Result<(), Error> {
         let stays = |edit: &&SlotEdit| !edit.name().starts_with(GUEST);
+        let mut near = 0;
         edits.iter().filter(stays).try_for_each(|edit| {
             let (base, ours) = (edit.base.as_ref(), edit.ours.clone());
             let tracked = self.tracked(edit.row);
-            let folded = tracked.folded(edit.row, base, ours, edit.used_up, now)?;
+            let folded = tracked.folded(edit.row, base, ours, edit.used_up, now, &mut near)?;
             tracked.replace(folded);
             Ok(())
         })

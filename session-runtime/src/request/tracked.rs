@@ -8,7 +8,9 @@ use crate::error::{Error, own_name};
 use crate::id::SessionId;
 use crate::merge::Occasion;
 use crate::observe;
-use crate::plan::edit::{self, Caps, SlotEdit, merge3, same_payload, same_slot, stored_under};
+use crate::plan::edit::{
+    self, Caps, SlotEdit, merge3, same_payload, same_slot, stored_near, stored_under,
+};
 use crate::record::{Record, Slot};
 use crate::row::AnyRow;
 
@@ -56,7 +58,8 @@ impl TrackedRecord {
         Some(seen.with_slots(passing.iter().cloned()))
     }
 
-    /// Returns the edit by which a slot that was seen as `base` becomes `ours`, on top of what was folded in before.
+    /// Returns the edit by which a slot that was seen as `base` becomes `ours`, on top of what was folded in before. What is stored
+    /// is looked for as by [`Record::find_near`].
     pub(super) fn folded(
         &self,
         row: &'static dyn AnyRow,
@@ -64,13 +67,14 @@ impl TrackedRecord {
         ours: Option<Arc<Slot>>,
         used_up: bool,
         now: Timestamp,
+        near: &mut usize,
     ) -> Result<SlotEdit, Error> {
         let earlier = self.edit_of(row);
         let (in_store, current) = if let Some(earlier) = earlier {
             (earlier.base.as_ref(), earlier.ours.as_ref())
         } else {
             let record = self.stored.as_deref();
-            let stored = record.and_then(|record| stored_under(row, record, now));
+            let stored = record.and_then(|record| stored_near(row, record, now, near));
             (stored, stored)
         };
         let ours = if same_slot(base, current) {

@@ -25,7 +25,7 @@ pub(crate) async fn app(contender: &str, place: &str) -> Router {
         PLAIN => plain::app(),
         OURS if redis => ours::app(RedisStore::connect(place).await.expect("Redis")),
         OURS if place.starts_with("postgres://") => {
-            let store = PostgresStore::connect(place).await.expect("PostgreSQL");
+            let store = PostgresStore::connect(place).expect("a URL");
             store.migrate().await.expect("a table");
             ours::app(store)
         }

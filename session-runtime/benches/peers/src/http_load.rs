@@ -225,7 +225,7 @@ pub(crate) fn run() {
     head(&columns);
     let (redis, postgres) = (RedisServer::start(), PostgresServer::start());
     for (name, path) in [("read", "/read"), ("change", "/change")] {
-        let table = |on, place, contenders: &[_], redis| {
+        let table = |on: &str, place: &str, contenders: &[_], redis| {
             rows(&format!("{name}, {on}"), path, place, contenders, redis);
         };
         table("memory", "memory", &ALL, None);
