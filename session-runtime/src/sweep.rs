@@ -14,18 +14,18 @@ use crate::record::Ended;
 use crate::store::{AnyStore, StoreError, Swept};
 use crate::traffic::{Total, Traffic, Written};
 
-/// The smallest batch: so many records go in one call at least.
-const BATCH: usize = 5;
+/// The smallest batch: so many records go in one call at least. Where a commit waits for the disk, it takes about as long as for one.
+const BATCH: usize = 20;
 
 /// So many at most go in one call, where nobody is in the way or more are created than are swept.
 const LARGE: usize = 1_000;
 
-/// The haste at which a batch is a large one.
-const MOST_HASTE: u32 = 200;
-
 /// The longest pause, in batches: so long requests have the store to themselves between two, before it is known whether these
-/// disturb them.
-const PAUSE: u32 = 40;
+/// disturb them. Of a hundred requests less than one begins beside sweeping then, and not even the slowest in a hundred tell of it.
+const PAUSE: u32 = 160;
+
+/// The haste at which a pause is no longer than the call before it.
+const MOST_HASTE: u32 = PAUSE;
 
 /// So many swaps beside sweeping tell whether it disturbs them.
 const ENOUGH: u32 = 32;
@@ -145,7 +145,7 @@ impl Pace {
         let Some(usual) = self.usual.filter(|_| is_enough) else {
             return;
         };
-        let bearable = usual + usual / 4 + SLACK;
+        let bearable = usual + usual / 8 + SLACK;
         self.haste = if self.beside.mean().is_some_and(|mean| mean > bearable) {
             (self.haste / 2).max(1)
         } else {
@@ -160,7 +160,7 @@ impl Pace {
     }
 
     fn batch(&self) -> usize {
-        BATCH * self.haste as usize
+        (BATCH * self.haste as usize).min(LARGE)
     }
 
     /// Returns how long to pause after a call that took `taken`: no less than that, so that it is known what swaps take

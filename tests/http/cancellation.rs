@@ -1,11 +1,7 @@
 //! Clients that go away, and servers that shut down, over real connections.
 
 use std::collections::BTreeSet;
-#[cfg(unix)]
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-#[cfg(unix)]
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +11,8 @@ use axum::middleware::{self, Next};
 use axum::routing::get;
 use session_runtime::Session;
 use session_runtime::store::{MemoryStore, Store};
+#[cfg(unix)]
+use session_tests::Instance;
 use session_tests::{Fault, PATIENCE, Site, TempDir, Visitor, on_each_store, wait_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -409,15 +407,15 @@ async fn a_process_that_is_told_to_stop_writes_what_was_under_way() {
     })
     .await;
     clients.into_iter().for_each(Client::reset);
-    process.tell_to_stop();
+    process.0.tell_to_stop();
     wait_for("it takes no more clients", async || {
-        TcpStream::connect(process.address).await.is_err()
+        TcpStream::connect(process.0.address()).await.is_err()
     })
     .await;
-    assert!(process.is_running(), "five hundred are under way");
+    assert!(process.0.is_running(), "five hundred are under way");
     other.execute_batch("ROLLBACK").expect("no lock");
-    wait_for("it stops", async || !process.is_running()).await;
-    assert!(process.child.wait().expect("a child").success());
+    wait_for("it stops", async || !process.0.is_running()).await;
+    assert!(process.0.has_succeeded());
 
     let process = Process::start(&file);
     for cookie in &cookies {
@@ -426,34 +424,26 @@ async fn a_process_that_is_told_to_stop_writes_what_was_under_way() {
     }
 }
 
-/// An instance in a process of its own, over a file. It ends when this drops.
+/// An instance in a process of its own, over a file.
 #[cfg(unix)]
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
+struct Process(Instance);
 
 #[cfg(unix)]
 impl Process {
     fn start(file: &std::path::Path) -> Self {
-        let patience = PATIENCE.as_secs().to_string();
         let url = format!("sqlite:{}", file.display());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_instance"))
-            .args([&url, "", &patience])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it has been built");
-        let mut address = String::new();
-        let said = child.stdout.take().expect("it is piped");
-        let read = BufReader::new(said).read_line(&mut address);
-        read.expect("it says where it is");
-        let address = address.trim().parse().expect("an address");
-        Self { child, address }
+        Self(Instance::start(
+            env!("CARGO_BIN_EXE_instance"),
+            &url,
+            "",
+            PATIENCE,
+        ))
     }
 
     async fn send(&self, method: &str, path: &str, cookie: &str) -> Client {
-        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        let mut stream = TcpStream::connect(self.0.address())
+            .await
+            .expect("it listens");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: shop\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
         );
@@ -470,25 +460,6 @@ impl Process {
         read.expect("an answer").expect("text");
         assert!(answer.starts_with(OK), "{answer}");
         answer
-    }
-
-    /// As a service manager does.
-    fn tell_to_stop(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status();
-        assert!(sent.expect("a shell").success(), "{kill}");
-    }
-
-    fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
-    }
-}
-
-#[cfg(unix)]
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        drop(self.child.wait());
     }
 }
 

@@ -35,6 +35,36 @@ impl Instance {
         }
     }
 
+    /// Tells it to stop, as a service manager does.
+    ///
+    /// # Panics
+    ///
+    /// If there is no shell.
+    #[cfg(unix)]
+    pub fn tell_to_stop(&self) {
+        let kill = format!("kill -TERM {}", self.process.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.expect("a shell").success(), "{kill}");
+    }
+
+    /// Returns `true` if it has not ended.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not know.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("a child").is_none()
+    }
+
+    /// Waits until it has ended, and returns `true` if it had no fault.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not know.
+    pub fn has_succeeded(&mut self) -> bool {
+        self.process.wait().expect("a child").success()
+    }
+
     /// `host:port`.
     pub fn address(&self) -> &str {
         &self.address
