@@ -168,7 +168,20 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
         of_free = after;
         within_a_second += usize::from(begun.elapsed() < Duration::from_secs(1));
     }
-    // The server was told to stop them.
+    // The server is told to stop them. Whoever got the lock before that would write.
+    let watcher = server.client().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+        WHERE wait_event_type = 'Lock' AND query LIKE '%\"left\"%'";
+    let waiting = async || {
+        watcher
+            .query_one(waiting, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+    };
+    while waiting().await > 0 {
+        super::pause().await;
+    }
     held.rollback().await.unwrap();
     put(&store, &locked, Some(&before), &Arc::new(before.next())).await;
 }
