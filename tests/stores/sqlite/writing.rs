@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use super::scratch::{
     Held, Scratch, begin, counter, create, load, number, put, slot, waiting_writes, with,
 };
+use crate::records::insist;
 use session_runtime::Key;
 use session_runtime::store::SqliteStore;
 use session_tests::wait_for;
@@ -72,11 +73,7 @@ pub(crate) async fn increment(store: &SqliteStore, key: &Key) {
     let mut seen = load(store, key).await.expect("a record");
     loop {
         let after = with(&seen, counter(number(&seen) + 1));
-        match store
-            .swap(key, Some(&seen), &after)
-            .await
-            .expect("an answer")
-        {
+        match insist(store, key, Some(&seen), &after).await {
             Swapped::Done => return,
             Swapped::Stale(there) => seen = there.expect("a record"),
         }
