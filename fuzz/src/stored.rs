@@ -18,7 +18,7 @@ use super::targets::run;
 /// How long an answer may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a head stands under where it is among what stands beside it: in Redis, and in SQL servers.
+/// The names of a head where it is one of several values: in Redis, and in SQL servers.
 const HEADS: [&[u8]; 2] = [b"head", b"\xff"];
 
 /// A record's head, and what stands beside it under a name.

@@ -619,7 +619,7 @@ impl StdError for EncodeError {}
 mod tests {
     use super::*;
 
-    /// What an app asks that has a page of its own for each kind.
+    /// Counts the predicates that hold: an app with a page of its own for each kind asks them.
     fn predicates(error: &Error) -> usize {
         let predicates = [
             Error::is_unavailable,

@@ -53,7 +53,7 @@ struct Opened<T> {
     value: T,
     /// When it is to expire, if that was said.
     lifetime: Lifetime,
-    /// What is set apart of the field for the user. Here, and not in the cell: a session has a cell for each field, used or not.
+    /// The slot that is set apart of the field for the user. Here, and not in the cell: a session has a cell for each field, used or not.
     brought: Option<Arc<Slot>>,
 }
 

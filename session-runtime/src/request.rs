@@ -42,7 +42,7 @@ pub(crate) struct Request {
     pub(crate) config: Arc<Config>,
     /// Has one permit: to load and write.
     gate: Semaphore,
-    /// What the client presented was looked up.
+    /// Set once what the client presented was looked up.
     loaded: AtomicBool,
     state: Mutex<State>,
     /// A flash was read.

@@ -388,7 +388,7 @@ pub(crate) enum MergeFault {
     Encode(EncodeError),
 }
 
-/// What a field is kept as: its type, how that is stored, where, and for how long.
+/// The way a field is kept: its type, how that is stored, where, and for how long.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kept {
     id: TypeId,

@@ -137,7 +137,7 @@ async fn two_structs_that_store_one_name_as_different_types_are_told_at_once() {
     );
 }
 
-/// What one of them writes the other would lose.
+/// Each of the two would lose what the other writes.
 #[tokio::test]
 async fn two_structs_that_keep_one_name_otherwise_are_told_at_once() {
     use other::otherwise::{Encoded, Following, Ordered, Renamed, UsedUp};

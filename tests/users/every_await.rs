@@ -189,7 +189,7 @@ impl Op {
 /// What an operation is about.
 struct Of {
     session: Session<Shop>,
-    /// What follows the user, as the app sees it.
+    /// The fields that follow the user, as the app sees them.
     fields: UserFields<Shop>,
     sessions: Sessions,
     user: UserId,

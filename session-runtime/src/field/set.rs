@@ -1,4 +1,4 @@
-//! What a field can be set to.
+//! Values that a field can be set to.
 
 /// Types of fields that can be set to a `V`: to a value of the type itself, to what an `Option` holds, and to text that is
 /// borrowed where a `String` is kept.

@@ -28,7 +28,7 @@ struct Site {
     /// How an instance is started that goes by the proxy, if there is one.
     url: String,
     name: String,
-    /// What lies before a server, and how that is restarted. A file has neither.
+    /// The proxy before a server, and how that is restarted. A file has neither.
     proxy: Option<(Proxy, Restart)>,
     instances: Vec<Instance>,
     addresses: Addresses,

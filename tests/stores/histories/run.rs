@@ -74,7 +74,7 @@ impl Dice {
     }
 }
 
-/// What is special about a round.
+/// The ways in which a round differs from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mix {
     /// Each browser is one user's.
