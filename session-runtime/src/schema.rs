@@ -107,12 +107,12 @@ impl<'a> Opener<'a> {
     }
 
     /// Returns the slot of `row`, under its name or an older one, if it is there for a reader.
-    pub(crate) fn slot<T>(&mut self, row: &'static Row<T>) -> Option<Arc<Slot>> {
+    pub(crate) fn slot<T>(&mut self, row: &Row<T>) -> Option<Arc<Slot>> {
         let cursor = match &mut self.user {
             Some(user) if row.follows_user() => user,
             _ => &mut self.session,
         };
-        let found = match (cursor.advance(row), row.older_names()) {
+        let found = match (cursor.advance(row.name()), row.older_names()) {
             (Some(found), _) => found,
             (None, []) => return None,
             (None, older) => cursor.by_alias(older)?,
@@ -143,15 +143,9 @@ impl<'a> Cursor<'a> {
         Self { slots, next: 0 }
     }
 
-    fn advance<T>(&mut self, row: &'static Row<T>) -> Option<&'a Arc<Slot>> {
+    fn advance(&mut self, name: &str) -> Option<&'a Arc<Slot>> {
         while let Some(slot) = self.slots.get(self.next) {
-            // Mostly this process has written it.
-            let order = if slot.name().is_of_row(row.own_name()) {
-                Ordering::Equal
-            } else {
-                slot.name().compare(row.name())
-            };
-            match order {
+            match slot.name().compare(name) {
                 Ordering::Less => self.next += 1,
                 Ordering::Equal => {
                     self.next += 1;
