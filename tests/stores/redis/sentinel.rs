@@ -169,17 +169,13 @@ async fn a_primary_that_stands_still_is_left_for_the_next() {
     old.thaw();
 }
 
-/// The sentinels have no say in it: to them the server is well, and the same as before.
-#[tokio::test]
-async fn a_connection_to_the_primary_on_which_nobody_answers_is_given_up() {
-    let (Some(silent), Some(other)) = (RedisServer::start(&[]), RedisServer::start(&[])) else {
-        return;
-    };
-    let address = |server: &RedisServer| SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
-    let proxy = Proxy::open(address(&silent));
-    let sentinel = RedisSentinels::one(proxy.address().port(), &[]);
-    let sentinel = sentinel.expect("what has a server has a sentinel");
-    let url = format!("redis+sentinel://127.0.0.1:{}/shop", sentinel.port());
+fn address(server: &RedisServer) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()))
+}
+
+/// Connects by the sentinel at that port a store that waits a second for whatever it asks.
+async fn impatient(sentinel: u16) -> RedisStore {
+    let url = format!("redis+sentinel://127.0.0.1:{sentinel}/shop");
     let mut store = None;
     wait_for("the server answers", async || {
         let options = RedisStore::options().timeout(Duration::from_secs(1));
@@ -187,13 +183,44 @@ async fn a_connection_to_the_primary_on_which_nobody_answers_is_given_up() {
         store.is_some()
     })
     .await;
-    let (store, key) = (store.expect("it was waited for"), session_key());
+    store.expect("it was waited for")
+}
+
+/// The sentinels have no say in it: to them the server is well, and the same as before.
+#[tokio::test]
+async fn a_connection_to_the_primary_on_which_nobody_answers_is_given_up() {
+    let (Some(silent), Some(other)) = (RedisServer::start(&[]), RedisServer::start(&[])) else {
+        return;
+    };
+    let proxy = Proxy::open(address(&silent));
+    let sentinel = RedisSentinels::one(proxy.address().port(), &[]);
+    let sentinel = sentinel.expect("what has a server has a sentinel");
+    let (store, key) = (impatient(sentinel.port()).await, session_key());
     repeat(&store, &key, None, &record([])).await;
     silent.freeze();
     proxy.lead_to(address(&other));
     // The other has no such record, and says so.
     wait_for("the other answers", async || {
         matches!(store.load(&key).await, Ok(None))
+    })
+    .await;
+    silent.thaw();
+}
+
+#[tokio::test]
+async fn a_connection_to_a_sentinel_on_which_nobody_answers_is_given_up() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let sentinel = || RedisSentinels::one(server.port(), &[]).expect("what has a server has one");
+    let (silent, other) = (sentinel(), sentinel());
+    let proxy = Proxy::open(address(&silent));
+    let store = impatient(proxy.address().port()).await;
+    silent.freeze();
+    proxy.lead_to(address(&other));
+    let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    wait_for("the other is asked", async || {
+        store.load(&session_key()).await.is_ok()
     })
     .await;
     silent.thaw();

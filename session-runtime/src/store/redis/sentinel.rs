@@ -207,9 +207,10 @@ struct Sentinel {
 
 impl Sentinel {
     fn new(info: ConnectionInfo, patience: Duration, changed: Arc<Notify>) -> RedisResult<Self> {
+        // Where nobody answers on the connection that is there, half of the time is left for another.
         let mut settings = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(patience))
-            .set_response_timeout(Some(patience));
+            .set_response_timeout(Some(patience / 2));
         if has_pushes(&info) {
             settings = settings.set_push_sender(move |push: redis::PushInfo| {
                 if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
@@ -233,6 +234,7 @@ impl Sentinel {
         {
             return Ok(named);
         }
+        *connection = None;
         let mut connected = self.connect().await?;
         let named = named(&mut connected, service).await?;
         *connection = Some(connected);
