@@ -24,8 +24,7 @@ const STOP: Duration = Duration::from_secs(2);
 
 /// What each connection is told before it is used: whatever the server's defaults, a statement is a transaction, sees what
 /// is committed, and locks no gaps.
-pub(super) const SETUP: &str =
-    "SET autocommit = 1; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+pub(super) const SETUP: &str = "SET autocommit = 1, completion_type = NO_CHAIN; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
 /// Work on a connection.
 pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'c>>;
