@@ -389,3 +389,41 @@ async fn a_request_that_others_are_always_in_the_way_of_is_answered_503_and_the_
     let reply = visitor.visit(add_one).await;
     assert_eq!(reply.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn what_is_acknowledged_is_committed_whatever_a_commit_begins_by_the_server_s_settings() {
+    let Some(server) = MysqlServer::start_with(&["--completion-type=CHAIN"]) else {
+        return;
+    };
+    let open = || {
+        let options = server.options(SystemClock::default()).database("chained");
+        options.pool_size(1).connect(&server.url())
+    };
+    let (store, other) = (open().expect("the URL is fine"), open().expect("and still"));
+    store.migrate().await.expect("the tables can be made");
+    // In a transaction, and then alone.
+    let (key, before) = create(&store, [slot("b", noise(300))]).await;
+    let after = with(&before, slot("n", "1"));
+    put(&store, &key, Some(&before), &after).await;
+    assert_eq!(loaded(&other, &key).await, Some(after));
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_the_server_is_said_to_be_and_not_written() {
+    let Some(server) = MysqlServer::start_with(&["--max-allowed-packet=1M"]) else {
+        return;
+    };
+    let store = store_in(&server, "packets").await;
+    let (key, before) = create(&store, [slot("a", noise(300))]).await;
+    // The first hundred have been written by then.
+    let slots = (0..150).map(|n| slot(&format!("b{n:03}"), noise(1_000 + n / 100 * 20_000)));
+    for slots in [vec![slot("b", noise(1 << 20))], slots.collect()] {
+        let after = Arc::new(before.next().with_slots(slots));
+        let swapped = store.swap(&key, Some(&before), &after).await;
+        let error = swapped.expect_err("it is too large");
+        assert!(!error.is_transient() && !error.is_unknown(), "{error:?}");
+        assert!(text_of(&error).contains("raise the server's"), "{error:?}");
+        assert_eq!(loaded(&store, &key).await, Some(before.clone()));
+    }
+    put(&store, &key, Some(&before), &Arc::new(before.next())).await;
+}

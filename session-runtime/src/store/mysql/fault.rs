@@ -26,10 +26,20 @@ impl From<Error> for Fault {
             Error::Driver(DriverError::UnexpectedPacket { .. }) => {
                 Self::Lost(StoreError::unavailable("an unexpected packet"))
             }
-            error => Self::Lost(StoreError::unavailable(error.to_string())),
+            error => {
+                let text = error.to_string();
+                // The client has not sent it. What was written before it goes with the connection.
+                Self::Lost(if text.contains("larger than max_allowed_packet") {
+                    StoreError::broken(format!("{text}: {PACKET}"))
+                } else {
+                    StoreError::unavailable(text)
+                })
+            }
         }
     }
 }
+
+const PACKET: &str = "raise the server's `max_allowed_packet`";
 
 /// Reads what the server says no to.
 fn refused(error: &ServerError) -> Fault {
@@ -58,7 +68,7 @@ fn refused(error: &ServerError) -> Fault {
         1045 | 3159 => hinted(
             "see that the name and password in the URL are right, and put `?ssl-mode=VERIFY_IDENTITY` behind it (feature `mysql-tls`) where the server lets in only who comes over TLS",
         ),
-        1153 => hinted("raise the server's `max_allowed_packet`"),
+        1153 => hinted(PACKET),
         // A server that is no longer the primary, that shuts down, that was told to end the connection or the statement,
         // that does not know the statement, or a node that has left its cluster.
         1047 | 1053 | 1243 | 1290 | 1317 | 1792 | 1836 | 1927 | 3169 | 4031 => {
