@@ -51,15 +51,21 @@ async fn payloads_go_with_their_record_and_others_stay() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_swept_all_the_same() {
-    let scratch = Scratch::new();
-    let store = scratch.store();
-    create(&store, &scratch.record([])).await;
-    create(&store, &scratch.record([])).await;
-    let damage = "UPDATE records SET key = 'nobody''s', head = x'ff' WHERE id = 1";
-    scratch.sql().execute(damage, []).unwrap();
-    scratch.clock.advance(TTL + KEPT);
-    let swept = store.sweep(BATCH).await.unwrap();
-    assert_eq!((swept.deleted, swept.expired.len()), (2, 1));
+    for damage in [
+        "key = 'nobody''s', head = x'ff'",
+        "head = 'text'",
+        "head = 5",
+    ] {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        create(&store, &scratch.record([])).await;
+        create(&store, &scratch.record([])).await;
+        let damage = format!("UPDATE records SET {damage} WHERE id = 1");
+        scratch.sql().execute(&damage, []).unwrap();
+        scratch.clock.advance(TTL + KEPT);
+        let swept = store.sweep(BATCH).await.unwrap();
+        assert_eq!((swept.deleted, swept.expired.len()), (2, 1), "{damage}");
+    }
 }
 
 /// Writes all the while: whatever is not done has been disturbed. Returns the last number.

@@ -184,7 +184,12 @@ pub(super) fn sweep(
     let mut rows = delete.query(params![cutoff.as_millis(), limit])?;
     let mut swept = Swept::default();
     while let Some(row) = rows.next()? {
-        swept.add_stored(row.get_ref(0)?.as_bytes()?, &bytes(row, 1)?);
+        // Somebody may have put a number there.
+        let column = |at| {
+            row.get_ref(at)
+                .map(|value| value.as_bytes().unwrap_or_default())
+        };
+        swept.add_stored(column(0)?, &Bytes::copy_from_slice(column(1)?));
     }
     Ok(swept)
 }
