@@ -10,7 +10,7 @@ use session_runtime::{Clock, Key};
 use session_tests::{PostgresServer, multiply_in_postgres, times};
 use tokio::task::JoinSet;
 
-use super::{HOUR, noise, now, number, put, session_key, slot, with};
+use super::{HOUR, noise, now, number, put, session_key, slot, somebody_waits_for, with};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -124,6 +124,51 @@ async fn a_record_that_is_swapped_as_it_is_swept_stays_or_goes_whole() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_swap_puts_beside_a_record_as_a_sweep_begins_is_not_left_behind() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    let mut client = server.client().await;
+    // The sweep has begun when it asks for the time, and waits.
+    let wait = "CREATE SCHEMA waiting;
+        CREATE FUNCTION waiting.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN now(); END $$";
+    client.batch_execute(wait).await.unwrap();
+    let open = |parameters: &str| {
+        let options = PostgresStore::options().schema("left_behind");
+        let options = options.wait(Duration::from_secs(60));
+        let store = options.connect(&(server.url() + parameters));
+        store.expect("the URL is fine")
+    };
+    let sweeping = open("?options=-c%20search_path%3Dwaiting,pg_catalog");
+    let store = open("");
+    store.migrate().await.expect("the tables can be made");
+    let an_hour_ago = now() - HOUR;
+    let (key, old) = (session_key(), Record::new(an_hour_ago, an_hour_ago));
+    let old = Arc::new(old);
+    put(&store, &key, None, &old).await;
+
+    let held = client.transaction().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(4711)";
+    held.execute(lock, &[]).await.unwrap();
+    let sweep = tokio::spawn({
+        let sweeping = sweeping.clone();
+        async move { sweeping.sweep(10).await }
+    });
+    somebody_waits_for(server, held.client()).await;
+    // It has expired still.
+    let after = with(&old, slot("b", noise(300)));
+    put(&store, &key, Some(&old), &after).await;
+    held.rollback().await.unwrap();
+    let first = sweep.await.unwrap().unwrap().deleted;
+    let second = sweeping.sweep(10).await.unwrap().deleted;
+    assert_eq!(first + second, 1);
+    let left = "SELECT count(*) FROM left_behind.sessions";
+    let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(left, 0);
 }
 
 #[tokio::test]

@@ -132,14 +132,17 @@ fn sweep(table: &str, by_server: bool) -> Statement {
     } else {
         "$1".to_owned()
     };
+    // What was swapped since the statement began stays until the next time: this one does not see what stands beside it by now.
     // The server takes an array for short, and looks the keys up one by one. Nobody need wait for the disk to have it,
     // least of all a request whose swap would queue behind: what a crash brings back is swept again.
     let sql = format!(
         "WITH due AS (SELECT key FROM {table} WHERE due <= {cutoff} ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED), \
+         seen AS (SELECT version FROM {table} WHERE key = ANY (ARRAY(SELECT key FROM due)) AND {IS_HEAD}), \
          later AS (UPDATE {table} SET due = expires \
              WHERE key = ANY (ARRAY(SELECT key FROM due)) AND {IS_HEAD} AND expires > {cutoff}), \
          gone AS (DELETE FROM {table} \
              WHERE key = ANY (ARRAY(SELECT key FROM due)) AND {IS_HEAD} AND expires <= {cutoff} \
+             AND version = ANY (ARRAY(SELECT version FROM seen)) \
              RETURNING key, payload), \
          beside AS (DELETE FROM {table} WHERE key = ANY (ARRAY(SELECT key FROM gone)) AND NOT {IS_HEAD}) \
          SELECT gone.key, gone.payload, set_config('synchronous_commit', 'off', true) \
