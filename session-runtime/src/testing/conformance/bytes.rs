@@ -111,7 +111,11 @@ const NAMES: [&str; 30] = [
 ];
 
 pub(super) async fn unusual_names_keep_their_slots_apart<S: Store>(trial: &Trial<S>) {
-    let long = ["n".repeat(1_000), odd_text(1_000), "n".repeat(10_000)];
+    // Whatever stands for a long one, they differ at its end alone.
+    let mut long = vec![odd_text(1_000)];
+    for length in [254, 255, 256, 1_000, 10_000] {
+        long.extend(["a", "b"].map(|end| "n".repeat(length) + end));
+    }
     let names = || NAMES.into_iter().chain(long.iter().map(String::as_str));
     // Small enough to be packed, too large for it, and some of each.
     for lengths in [[10, 10], [300, 300], [5, 3_000]] {

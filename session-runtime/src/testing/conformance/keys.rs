@@ -1,7 +1,7 @@
 //! Keys: each names one record, whatever it looks like.
 
 use super::trial::{Trial, next_with, noise, slot};
-use crate::key::{Key, Selector, UserId};
+use crate::key::{Key, LONGEST_NAME, Selector, UserId};
 use crate::record::Ended;
 use crate::store::Store;
 
@@ -48,11 +48,14 @@ pub(super) async fn selectors_stay_apart<S: Store>(trial: &Trial<S>) {
 }
 
 pub(super) async fn users_of_unusual_names_stay_apart<S: Store>(trial: &Trial<S>) {
+    let longest = |end: &str| "u".repeat(LONGEST_NAME - end.len()) + end;
     let (long, longer) = ("u".repeat(300), "u".repeat(1_000));
+    let (a, b, c) = (longest("a"), longest("b"), longest("ü"));
     let names = [
         "", " ", "  ", "a", "A", "a ", " a", "ä", "a\u{308}", "å", "\u{212b}", "ss", "ß", "i", "I",
         "ı", "İ", "a}", "{a}", "{", "a:b", "a/b", "user:a", "*", "%", "_", "?", "a'b", "a\"b",
-        "a\\b", "a\0", "a\0b", "\n", "0", "00", "0.0", "-1", "null", "😀", &long, &longer,
+        "a\\b", "a\0", "a\0b", "\n", "0", "00", "0.0", "-1", "null", "😀", &long, &longer, &a, &b,
+        &c,
     ];
     stay_apart(trial, &users(names)).await;
 }

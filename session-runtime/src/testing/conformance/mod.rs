@@ -129,6 +129,7 @@ pub const SCANNER_CASES: &[&str] = &[
     "scanning_finds_every_session_and_no_user",
     "scanning_takes_some_at_a_time",
     "scanning_finds_what_is_there_all_the_while",
+    "scanning_misses_none_while_others_are_swept",
 ];
 
 /// Lists the cases by the file they stand in, and finds each by its name.
@@ -210,6 +211,7 @@ cases! {
         a_large_slot_changes_while_others_stay,
         an_end_leaves_no_slot_behind,
         two_hundred_slots_come_and_go,
+        three_hundred_large_slots_shrink_and_grow,
         any_series_of_changes_comes_back,
     }
     keys {
@@ -223,6 +225,7 @@ cases! {
         scanning_finds_every_session_and_no_user,
         scanning_takes_some_at_a_time,
         scanning_finds_what_is_there_all_the_while,
+        scanning_misses_none_while_others_are_swept,
     }
     sweeping {
         sweeping_an_empty_store_finds_nothing,
@@ -250,5 +253,6 @@ cases! {
         every_increment_counts,
         swaps_of_different_keys_are_all_done,
         a_load_never_tears,
+        a_swap_given_up_is_done_whole_or_not_at_all,
     }
 }

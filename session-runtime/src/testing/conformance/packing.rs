@@ -186,6 +186,20 @@ pub(super) async fn two_hundred_slots_come_and_go<S: Store>(trial: &Trial<S>) {
     walk.all([]).await;
 }
 
+pub(super) async fn three_hundred_large_slots_shrink_and_grow<S: Store>(trial: &Trial<S>) {
+    let all = |seed: usize, length: usize| {
+        (0..300).map(move |n| slot(&format!("slot {n}"), noise(n + seed, length)))
+    };
+    let mut walk = Walk::begin(trial, all(0, 3_400)).await;
+    walk.all(all(0, 3)).await;
+    walk.all(all(0, 3_400)).await;
+    walk.all(all(1, 3_400)).await;
+    // One is as it was, and one stands with the head.
+    walk.all(all(1, 3_400).take(1).chain([slot("small", "1")]))
+        .await;
+    walk.all(all(2, 300)).await;
+}
+
 pub(super) async fn any_series_of_changes_comes_back<S: Store>(trial: &Trial<S>) {
     let mut walk = Walk::begin(trial, []).await;
     let mut dice = Noise::new(1);

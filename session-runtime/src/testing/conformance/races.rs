@@ -1,8 +1,10 @@
 //! Races: many tasks at once, and the outcome is as if they had come one after another.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use tokio::sync::Barrier;
 
@@ -269,5 +271,58 @@ async fn read_all<S: Store>(
         trial.check("every swap that has returned is seen", before <= last);
         round += 1;
         tokio::task::yield_now().await;
+    }
+}
+
+/// Begins a swap, and gives it up unless it is answered when it has been polled so often.
+async fn begin(swap: impl Future<Output = Swapped>, polls: usize) -> Option<Swapped> {
+    let mut swap = pin!(swap);
+    for _ in 0..polls {
+        let polled = poll_fn(|context| Poll::Ready(swap.as_mut().poll(context))).await;
+        if let Poll::Ready(swapped) = polled {
+            return Some(swapped);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+pub(super) async fn a_swap_given_up_is_done_whole_or_not_at_all<S: Store>(trial: &Trial<S>) {
+    let mut all = Vec::new();
+    for round in 0..60 {
+        // From the first moment to long after it is answered.
+        let polls = 1 << (round / 4);
+        let slots = |n: usize| {
+            [
+                slot("n", n.to_string()),
+                slot("large", noise(n, 5_000)),
+                slot(&format!("large {n}"), noise(n, 3_000)),
+            ]
+        };
+        let (key, before, given_up, other) = if round % 2 == 0 {
+            let key = session_key();
+            (key, None, trial.record(slots(1)), trial.record(slots(2)))
+        } else {
+            let (key, there) = trial.session(slots(0)).await;
+            let [given_up, other] = [1, 2].map(|n| next_with(&there, slots(n)));
+            (key, Some(there), given_up, other)
+        };
+        let [given_up, other] = [given_up, other].map(Arc::new);
+        let begun = begin(trial.swap(&key, before.as_ref(), &given_up), polls).await;
+        // It was done by now, or never will be.
+        let there = match trial.swap(&key, before.as_ref(), &other).await {
+            Swapped::Done => other,
+            Swapped::Stale(found) => {
+                let promise = "what is there is all of what was given up";
+                trial.same(promise, found.as_ref(), Some(&given_up));
+                given_up
+            }
+        };
+        let promise = "what was answered is there";
+        trial.check(promise, begun.is_none() || there.slot("large 1").is_some());
+        all.push((key, there));
+    }
+    for (key, there) in &all {
+        trial.holds(key, there).await;
     }
 }

@@ -6,7 +6,7 @@ use super::races::race;
 use super::trial::{Trial, noise, session_key, slot};
 use crate::key::{Key, UserId};
 use crate::record::Ended;
-use crate::store::Store;
+use crate::store::{KEPT_AFTER_EXPIRY, Store};
 
 /// Goes through all there is, about `limit` at a time, and returns the keys, and how many answers it took.
 async fn scan_all<S: Store>(trial: &Trial<S>, limit: usize) -> (BTreeSet<Key>, usize) {
@@ -82,5 +82,31 @@ pub(super) async fn scanning_finds_what_is_there_all_the_while<S: Store>(trial: 
     for found in found.into_iter().flatten() {
         let missed = created.difference(&found).count();
         trial.equal("none is missed, whatever comes and goes", &missed, &0);
+    }
+}
+
+pub(super) async fn scanning_misses_none_while_others_are_swept<S: Store>(trial: &Trial<S>) {
+    for _ in 0..2 {
+        let mut live = BTreeSet::new();
+        for _ in 0..60 {
+            live.extend(create(trial, 1).await);
+            let mut expired = trial.record([]);
+            expired.expires = trial.now();
+            trial.put(&session_key(), None, expired).await;
+        }
+        trial.clock.advance(KEPT_AFTER_EXPIRY);
+        let (mut found, mut next) = (BTreeSet::new(), None);
+        loop {
+            let scanned = trial.scan(next.as_deref(), 5).await;
+            found.extend(scanned.keys);
+            // What it goes on after may have gone by then.
+            trial.sweep(10).await;
+            next = scanned.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        let missed = live.difference(&found).count();
+        trial.equal("none is missed, whatever goes", &missed, &0);
     }
 }

@@ -40,7 +40,9 @@ enum Flaw {
     KeepsSeconds,
     KeepsText,
     FoldsNames,
+    CutsNames,
     MixesUsersAndSessions,
+    WritesInTwoSteps,
     LatestIsLate,
     SweepsAtExpiry,
     SweepsByAnyClock,
@@ -55,6 +57,7 @@ enum Flaw {
     ScansOnce,
     ScanSkipsOne,
     ScansAllAtOnce,
+    ScansByCount,
 }
 
 /// A table behind one lock, right but for its flaw.
@@ -82,6 +85,7 @@ impl Table {
     fn name(&self, key: &Key) -> String {
         match (self.flaw, key) {
             (Flaw::FoldsNames, key) => key.to_string().to_lowercase(),
+            (Flaw::CutsNames, key) => key.to_string().chars().take(1_020).collect(),
             (Flaw::MixesUsersAndSessions, Key::User(user)) => user.as_str().to_owned(),
             (_, key) => key.to_string(),
         }
@@ -262,6 +266,14 @@ impl Store for Table {
     ) -> Result<Swapped, StoreError> {
         self.guard.observe_swap(before.map(AsRef::as_ref), after);
         let seen = self.row(key);
+        if self.flaw == Flaw::WritesInTwoSteps {
+            let mut first = Record::clone(after);
+            first.retain(|slot| slot.payload().len() < 5_000);
+            if self.try_swap(key, before, &first, None) == Swapped::Done {
+                tokio::task::yield_now().await;
+                return Ok(self.try_swap(key, Some(after), after, None));
+            }
+        }
         tokio::task::yield_now().await;
         Ok(self.try_swap(key, before, after, seen.as_ref()))
     }
@@ -277,6 +289,12 @@ impl Store for Table {
         let users = self.flaw == Flaw::ScansUsers;
         let keys = keys.filter(|key| users || !key.is_user());
         let after = after.unwrap_or_default();
+        if self.flaw == Flaw::ScansByCount {
+            let from = after.parse().unwrap_or(0);
+            let keys: Vec<_> = keys.skip(from).take(limit).cloned().collect();
+            let next = (keys.len() == limit).then(|| (from + limit).to_string());
+            return Ok(Scanned { keys, next });
+        }
         let skips = usize::from(self.flaw == Flaw::ScanSkipsOne && !after.is_empty());
         let keys = keys
             .filter(|key| key.to_string().as_str() > after)
@@ -507,6 +525,8 @@ caught! {
     KeepsSeconds by times_are_kept_to_the_millisecond,
     KeepsText by payloads_keep_their_exact_bytes,
     FoldsNames by users_of_unusual_names_stay_apart,
+    CutsNames by users_of_unusual_names_stay_apart,
+    WritesInTwoSteps by a_swap_given_up_is_done_whole_or_not_at_all,
     MixesUsersAndSessions by users_and_sessions_never_meet,
     LatestIsLate by a_swap_replaces_the_whole_record,
     SweepsAtExpiry by sweeping_deletes_what_expired_ten_minutes_ago,
@@ -522,6 +542,7 @@ caught! {
     ScansOnce by scanning_finds_every_session_and_no_user,
     ScanSkipsOne by scanning_finds_what_is_there_all_the_while,
     ScansAllAtOnce by scanning_takes_some_at_a_time,
+    ScansByCount by scanning_misses_none_while_others_are_swept,
 }
 
 #[test]
