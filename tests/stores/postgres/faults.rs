@@ -39,6 +39,7 @@ async fn each_refusal_is_what_it_is() {
         ("40001", undone),
         ("40P01", undone),
         ("55P03", undone),
+        ("40003", unknown),
         ("08006", unknown),
         ("25006", unknown),
         ("53200", unknown),

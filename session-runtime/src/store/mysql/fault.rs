@@ -51,9 +51,9 @@ fn refused(error: &ServerError) -> Fault {
     };
     let hinted = |hint: &str| Fault::Other(StoreError::broken(format!("{text}: {hint}")));
     match *code {
-        // The record changed since the transaction began, a lock was waited for too long or never would be had, a
-        // statement has to be prepared anew.
-        1020 | 1205 | 1213 | 1615 => Fault::Undone(StoreError::contended(text)),
+        // The record changed since the transaction began, or on another node of a group; a lock was waited for too long or
+        // never would be had; a statement has to be prepared anew.
+        1020 | 1205 | 1213 | 1615 | 3101 => Fault::Undone(StoreError::contended(text)),
         1021 | 1114 => Fault::Other(StoreError::full(text)),
         // What the operating system says, as a number: that the disk is full.
         1030 if message.contains("error 28") => Fault::Other(StoreError::full(text)),
@@ -70,8 +70,8 @@ fn refused(error: &ServerError) -> Fault {
         ),
         1153 => hinted(PACKET),
         // A server that is no longer the primary, that shuts down, that was told to end the connection or the statement,
-        // that does not know the statement, or a node that has left its cluster.
-        1047 | 1053 | 1243 | 1290 | 1317 | 1792 | 1836 | 1927 | 3169 | 4031 => {
+        // that does not know the statement, or a node that has left its cluster or group.
+        1047 | 1053 | 1243 | 1290 | 1317 | 1792 | 1836 | 1927 | 3100 | 3169 | 4031 => {
             Fault::Lost(StoreError::unavailable(text))
         }
         _ if is_transient(*code) => Fault::Other(StoreError::unavailable(text)),

@@ -52,8 +52,8 @@ fn refused(error: &DbError) -> Fault {
 
 /// Returns `true` if the server may say otherwise before long.
 fn is_transient(code: &SqlState) -> bool {
-    // Connections, resources, an operator's doings, and the system's.
-    const CLASSES: [&str; 4] = ["08", "53", "57", "58"];
+    // Connections, what the server itself does not know the outcome of, resources, an operator's doings, and the system's.
+    const CLASSES: [&str; 5] = ["08", "40003", "53", "57", "58"];
     CLASSES.iter().any(|class| code.code().starts_with(class))
 }
 
