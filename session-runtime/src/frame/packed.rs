@@ -17,9 +17,8 @@ pub(crate) struct Packed<'a> {
 /// Packs the smallest payloads into the head, up to `room` bytes together.
 pub(crate) fn pack(record: &Record, room: usize) -> Packed<'_> {
     let beside = beside(record, room);
-    let is_beside = |slot: &Slot| beside.iter().any(|other| other.name() == slot.name());
     Packed {
-        head: encode(record, is_beside),
+        head: encode(record, |slot| find(&beside, slot).is_some()),
         beside,
     }
 }
@@ -37,12 +36,6 @@ pub(crate) struct Delta<'a> {
 pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usize) -> Delta<'a> {
     let old = before.map_or_else(Vec::new, |before| beside(before, room));
     let Packed { head, beside: new } = pack(after, room);
-    let find = |slots: &[&'a Arc<Slot>], slot: &Slot| {
-        slots
-            .iter()
-            .find(|other| other.name() == slot.name())
-            .copied()
-    };
     let removed = old.iter().filter(|slot| find(&new, slot).is_none());
     let removed = removed.map(|slot| slot.name()).collect();
     let is_same =
@@ -55,7 +48,13 @@ pub(crate) fn delta<'a>(before: Option<&'a Record>, after: &'a Record, room: usi
     }
 }
 
-/// The slots that do not fit into the head: where a slot stands depends on nothing but the record.
+/// Finds the slot of the same name, among slots in the order of their names: there may be thousands.
+fn find<'a>(slots: &[&'a Arc<Slot>], slot: &Slot) -> Option<&'a Arc<Slot>> {
+    let at = slots.binary_search_by(|other| other.name().cmp(slot.name()));
+    at.ok().map(|at| slots[at])
+}
+
+/// Returns the slots that do not fit into the head, by name. Where a slot stands depends on nothing but the record.
 fn beside(record: &Record, room: usize) -> Vec<&Arc<Slot>> {
     if record
         .slots()
@@ -74,5 +73,7 @@ fn beside(record: &Record, room: usize) -> Vec<&Arc<Slot>> {
         slot.payload().len() <= SMALL && taken <= room
     });
     let packed = packed.count();
-    slots.split_off(packed)
+    let mut beside = slots.split_off(packed);
+    beside.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+    beside
 }
