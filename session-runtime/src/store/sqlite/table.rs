@@ -41,22 +41,24 @@ const ROOM: usize = 700;
 
 /// Returns the record under a key. It is one statement: between two a record could change, and tear.
 pub(super) fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Arc<Record>>> {
+    // The head for itself: beside each payload, it would be read as often.
     let mut select = connection.prepare_cached(
-        "SELECT r.head, p.name, p.payload FROM records r LEFT JOIN payloads p ON p.record = r.id WHERE r.key = ?1",
+        "SELECT NULL, head FROM records WHERE key = ?1 UNION ALL
+         SELECT name, payload FROM payloads WHERE record = (SELECT id FROM records WHERE key = ?1)",
     )?;
     let mut rows = select.query([key.to_string()])?;
-    let Some(first) = rows.next()? else {
+    let (mut head, mut beside) = (None, HashMap::new());
+    while let Some(row) = rows.next()? {
+        let value = bytes(row, 1)?;
+        if let Some(name) = row.get::<_, Option<String>>(0)? {
+            beside.insert(name, value);
+        } else {
+            head = Some(value);
+        }
+    }
+    let Some(head) = head else {
         return Ok(None);
     };
-    let head = bytes(first, 0)?;
-    let mut beside = HashMap::new();
-    let mut row = Some(first);
-    while let Some(payload) = row {
-        if let Some(name) = payload.get::<_, Option<String>>(1)? {
-            beside.insert(name, bytes(payload, 2)?);
-        }
-        row = rows.next()?;
-    }
     let record = frame::unpack(&head, |name| beside.remove(name));
     record
         .map(|record| Some(Arc::new(record)))
