@@ -196,15 +196,20 @@ pub(crate) fn ty(key: &Ident, input: ParseStream<'_>) -> Result<Type> {
 pub(crate) fn expression(key: &Ident, input: ParseStream<'_>) -> Result<TokenStream> {
     equals(key, input)?;
     let mut tokens = TokenStream::new();
+    // Where an operand is to come, `<` begins a path, and behind one it compares.
+    let mut operand_comes = true;
     while !ends(input) {
-        if tokens.is_empty() && input.peek(Token![<]) {
+        if operand_comes && input.peek(Token![<]) {
             input.parse::<ExprPath>()?.to_tokens(&mut tokens);
+            operand_comes = false;
         } else if input.peek(Token![::]) && input.peek3(Token![<]) {
             input
                 .parse::<AngleBracketedGenericArguments>()?
                 .to_tokens(&mut tokens);
         } else {
-            input.parse::<TokenTree>()?.to_tokens(&mut tokens);
+            let token: TokenTree = input.parse()?;
+            operand_comes = matches!(&token, TokenTree::Punct(punct) if punct.as_char() != '?');
+            token.to_tokens(&mut tokens);
         }
     }
     Ok(tokens)

@@ -486,6 +486,29 @@ async fn an_absent_field_is_its_default() {
     assert_eq!(reply.body, "20");
 }
 
+trait Pair<A, B> {
+    const BYTES: usize = size_of::<(A, B)>();
+}
+
+impl Pair<u8, u8> for u8 {}
+
+#[tokio::test]
+async fn a_default_is_any_expression_up_to_its_comma() {
+    #[derive(Session)]
+    struct Sizes {
+        #[session(default = 1 + <u8 as Pair<u8, u8>>::BYTES, alias = "small")]
+        path: usize,
+        #[session(default = i32::from(1 < 2) + 1, alias = "more")]
+        compared: i32,
+    }
+
+    let read = async |session: Session<Sizes>| {
+        format!("{} {}", session.path.get(), session.compared.get())
+    };
+    let reply = Site::in_memory().visitor().visit(read).await;
+    assert_eq!(reply.body, "3 2");
+}
+
 #[tokio::test]
 async fn the_prefix_and_the_new_name_make_the_stored_name() {
     let site = Site::in_memory();
