@@ -169,16 +169,18 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
     }
 }
 
-/// `|payload| __session::decode_with(payload, |json| module::deserialize(json))`
+/// `|__payload| __session::decode_with(__payload, |__json| module::deserialize(__json))`
 fn decode_with(module: &Path) -> TokenStream {
     quote_spanned! { blaming(module)=>
-        |payload| __session::decode_with(payload, |json| #module::deserialize(json))
+        |__payload| __session::decode_with(__payload, |__json| #module::deserialize(__json))
     }
 }
 
-/// `|value, canonical| module::serialize(value, canonical)`
+/// `|__value, __canonical| module::serialize(__value, __canonical)`
 fn encode_with(module: &Path) -> TokenStream {
-    quote_spanned! { blaming(module)=> |value, canonical| #module::serialize(value, canonical) }
+    quote_spanned! { blaming(module)=>
+        |__value, __canonical| #module::serialize(__value, __canonical)
+    }
 }
 
 fn row_ident(field: &Field<'_>) -> Ident {
@@ -251,22 +253,22 @@ pub(crate) fn named(rule: &str, ty: &Type) -> TokenStream {
     quote! { __session::rules::#rule::<#ty> }
 }
 
-/// `|sides| __session::rules::Keyed::by_key(sides, |item| &item.sku)`
+/// `|__sides| __session::rules::Keyed::by_key(__sides, |__item| &__item.sku)`
 fn by_key(field: &FieldPath, ty: &Type) -> TokenStream {
     // Has the compiler blame the type, also for what its items lack.
     quote_spanned! { blaming(ty)=>
-        |sides| __session::rules::Keyed::by_key(sides, |item| &item.#field)
+        |__sides| __session::rules::Keyed::by_key(__sides, |__item| &__item.#field)
     }
 }
 
-/// `|sides| { let __rule: fn(Sides<String>) -> String = longest; Some(__rule(sides)) }`
+/// `|__sides| { let __rule: fn(Sides<String>) -> String = longest; Some(__rule(__sides)) }`
 fn with(path: &ExprPath, ty: &Type) -> TokenStream {
     // Has the compiler say that the function is to fit the field's type.
     let function = quote_spanned! { blaming(ty)=> fn(__session::Sides<#ty>) -> #ty };
     quote! {
-        |sides| {
+        |__sides| {
             let __rule: #function = #path;
-            __session::core::option::Option::Some(__rule(sides))
+            __session::core::option::Option::Some(__rule(__sides))
         }
     }
 }
@@ -276,14 +278,14 @@ fn blaming(tokens: &impl Spanned) -> Span {
     Span::call_site().located_at(tokens.span())
 }
 
-/// `upgrade({ const __UPGRADE: fn(Old) -> New = path; |payload| upgraded(payload, __UPGRADE) })`
+/// `upgrade({ const __UPGRADE: fn(Old) -> New = path; |__payload| upgraded(__payload, __UPGRADE) })`
 fn upgrade(field: &Field<'_>) -> Option<TokenStream> {
     let upgrade = &field.options.upgrade.as_ref()?.value;
     let (ty, from, with) = (field.ty, &upgrade.from, &upgrade.with);
     Some(quote! {
         upgrade({
             const __UPGRADE: fn(#from) -> #ty = #with;
-            |payload| __session::upgraded::<#from, #ty>(payload, __UPGRADE)
+            |__payload| __session::upgraded::<#from, #ty>(__payload, __UPGRADE)
         })
     })
 }
@@ -349,10 +351,10 @@ fn rows(schema: &Schema<'_>) -> TokenStream {
 /// The cells, in the order of their stored names, which is the order of a record's slots:
 ///
 /// ```text
-/// fn open(slots: &mut __session::Opener<'_>) -> ShopSession {
+/// fn open(__slots: &mut __session::Opener<'_>) -> ShopSession {
 ///     ShopSession {
-///         cart: __session::Field::open(slots, &__row_cart),
-///         notice: __session::Flash::open(slots, &__row_notice),
+///         cart: __session::Field::open(__slots, &__row_cart),
+///         notice: __session::Flash::open(__slots, &__row_notice),
 ///     }
 /// }
 /// ```
@@ -362,19 +364,19 @@ fn open(schema: &Schema<'_>) -> TokenStream {
     fields.sort_by_key(|field| &field.name.text);
     let fields = fields.into_iter().map(|field| {
         let (ident, kind, row) = (own(field.ident), kind(field), row_ident(field));
-        quote! { #ident: __session::#kind::open(slots, &#row) }
+        quote! { #ident: __session::#kind::open(__slots, &#row) }
     });
     quote! {
-        fn open(slots: &mut __session::Opener<'_>) -> #cells {
+        fn open(__slots: &mut __session::Opener<'_>) -> #cells {
             #cells { #(#fields,)* }
         }
     }
 }
 
 /// ```text
-/// fn visit(cells: &ShopSession, visit: &mut __session::Visitor<'_>) -> Result<(), Error> {
-///     visit(&cells.cart)?;
-///     visit(&cells.notice)?;
+/// fn visit(__cells: &ShopSession, __visit: &mut __session::Visitor<'_>) -> Result<(), Error> {
+///     __visit(&__cells.cart)?;
+///     __visit(&__cells.notice)?;
 ///     Ok(())
 /// }
 /// ```
@@ -383,29 +385,29 @@ fn visit(schema: &Schema<'_>) -> TokenStream {
     let idents = schema.fields.iter().map(|field| own(field.ident));
     quote! {
         fn visit(
-            cells: &#cells,
-            visit: &mut __session::Visitor<'_>,
+            __cells: &#cells,
+            __visit: &mut __session::Visitor<'_>,
         ) -> __session::core::result::Result<(), __session::Error> {
-            #(visit(&cells.#idents)?;)*
+            #(__visit(&__cells.#idents)?;)*
             __session::core::result::Result::Ok(())
         }
     }
 }
 
 /// ```text
-/// fn assign(self, cells: &mut ShopSession) {
-///     __session::Field::set(&mut cells.cart, self.cart);
-///     __session::Flash::set(&mut cells.notice, self.notice);
+/// fn assign(self, __cells: &mut ShopSession) {
+///     __session::Field::set(&mut __cells.cart, self.cart);
+///     __session::Flash::set(&mut __cells.notice, self.notice);
 /// }
 /// ```
 fn assign(schema: &Schema<'_>) -> TokenStream {
     let cells = own(&cells_ident(schema));
     let fields = schema.fields.iter().map(|field| {
         let (ident, kind) = (own(field.ident), kind(field));
-        quote! { __session::#kind::set(&mut cells.#ident, self.#ident); }
+        quote! { __session::#kind::set(&mut __cells.#ident, self.#ident); }
     });
     quote! {
-        fn assign(self, cells: &mut #cells) {
+        fn assign(self, __cells: &mut #cells) {
             #(#fields)*
         }
     }

@@ -90,10 +90,10 @@ fn named_fields(input: &DeriveInput) -> Result<&FieldsNamed> {
 /// const _: () = {
 ///     use ::session_runtime::private as __session;
 ///     impl __session::Merge for Line {
-///         fn merge(sides: __session::Sides<Self>) -> Option<Self> {
-///             __session::field_by_field(sides, |base, ours, theirs, occasion| {
-///                 let base = match base {
-///                     Some(base) => (Some(base.sku), Some(base.quantity),),
+///         fn merge(__sides: __session::Sides<Self>) -> Option<Self> {
+///             __session::field_by_field(__sides, |__base, __ours, __theirs, __occasion| {
+///                 let __base = match __base {
+///                     Some(__base) => (Some(__base.sku), Some(__base.quantity),),
 ///                     None => (None, None,),
 ///                 };
 ///                 Some(Self {
@@ -111,9 +111,9 @@ fn expansion(input: &DeriveInput, parts: &[Part<'_>], krate: &TokenStream) -> To
     let absent = parts.iter().map(|_| quote! { #option::None });
     let merged = parts.iter().enumerate().map(|(at, part)| merged(at, part));
     let body = quote! {
-        __session::field_by_field(sides, |base, ours, theirs, occasion| {
-            let base = match base {
-                #option::Some(base) => (#(#option::Some(base.#idents),)*),
+        __session::field_by_field(__sides, |__base, __ours, __theirs, __occasion| {
+            let __base = match __base {
+                #option::Some(__base) => (#(#option::Some(__base.#idents),)*),
                 #option::None => (#(#absent,)*),
             };
             #option::Some(Self { #(#merged,)* })
@@ -122,7 +122,7 @@ fn expansion(input: &DeriveInput, parts: &[Part<'_>], krate: &TokenStream) -> To
     implementation(input, &input.generics, &body, krate)
 }
 
-/// `sku: __session::part::<String>(__session::rules::later::<String>, base.0, ours.sku, theirs.sku, occasion)?`
+/// `sku: __session::part::<String>(__session::rules::later::<String>, __base.0, __ours.sku, __theirs.sku, __occasion)?`
 fn merged(at: usize, part: &Part<'_>) -> TokenStream {
     let Part { ident, ty, .. } = part;
     let (base, allowed) = (Index::from(at), expand::allowed(part.attrs));
@@ -130,7 +130,9 @@ fn merged(at: usize, part: &Part<'_>) -> TokenStream {
     let rule = rule.and_then(|rule| expand::function(&rule.value, ty));
     let rule = rule.unwrap_or_else(|| expand::named(keys::LATER, ty));
     quote! {
-        #(#allowed)* #ident: __session::part::<#ty>(#rule, base.#base, ours.#ident, theirs.#ident, occasion)?
+        #(#allowed)* #ident: __session::part::<#ty>(
+            #rule, __base.#base, __ours.#ident, __theirs.#ident, __occasion
+        )?
     }
 }
 
@@ -161,7 +163,7 @@ fn implementation(
             #[automatically_derived]
             impl #parameters __session::Merge for #name #arguments #bounds {
                 fn merge(
-                    sides: __session::Sides<Self>,
+                    __sides: __session::Sides<Self>,
                 ) -> __session::core::option::Option<Self> {
                     #body
                 }

@@ -210,7 +210,7 @@ pub mod public {
 
 /// A module where nothing is what it is called.
 mod shadowed {
-    #![allow(dead_code, unused_macros, non_camel_case_types)]
+    #![allow(dead_code, unused_macros, non_camel_case_types, non_upper_case_globals)]
 
     use ::session_runtime::{Merge, Session};
 
@@ -239,6 +239,13 @@ mod shadowed {
     struct u64;
     struct str;
 
+    static slots: () = ();
+    static cells: () = ();
+    static visit: () = ();
+    static base: () = ();
+    static item: () = ();
+    static payload: () = ();
+
     macro_rules! compile_error {
         () => {};
     }
@@ -262,7 +269,7 @@ mod shadowed {
     pub(super) struct Part {
         #[merge(sum)]
         pub(super) visits: i32,
-        #[merge(with = first)]
+        #[merge(with = theirs)]
         pub(super) number: i32,
         pub(super) plain: i32,
         #[merge(by_key = plain)]
@@ -278,15 +285,19 @@ mod shadowed {
         pub(super) visits: u32,
         #[flash]
         pub(super) notice: ::std::string::String,
-        #[merge(with = first)]
+        #[merge(with = sides)]
         #[session(upgrade(from = i8, with = from_small), default = 3)]
         pub(super) number: i32,
         #[merge(reject)]
         pub(super) order: i32,
     }
 
-    fn first<T: ::core::default::Default>(sides: ::session_runtime::Sides<T>) -> T {
-        sides.theirs.unwrap_or_default()
+    fn theirs<T: ::core::default::Default>(of: ::session_runtime::Sides<T>) -> T {
+        of.theirs.unwrap_or_default()
+    }
+
+    fn sides<T: ::core::default::Default>(both: ::session_runtime::Sides<T>) -> T {
+        theirs(both)
     }
 
     fn from_small(small: i8) -> i32 {
