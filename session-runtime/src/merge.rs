@@ -455,6 +455,8 @@ trait Map:
     type Key;
     type Value;
 
+    fn has(&self, key: &Self::Key) -> bool;
+
     fn take(&mut self, key: &Self::Key) -> Option<Self::Value>;
 }
 
@@ -463,6 +465,10 @@ macro_rules! maps {
         $(impl<$($generics)*> Map for $map {
             type Key = $key;
             type Value = $value;
+
+            fn has(&self, key: &$key) -> bool {
+                self.contains_key(key)
+            }
 
             fn take(&mut self, key: &$key) -> Option<$value> {
                 self.remove(key)
@@ -481,9 +487,12 @@ maps! {
 fn per_key<M: Map>(sides: Sides<M>, rule: impl Fn(Sides<M::Value>) -> Option<M::Value>) -> M {
     let occasion = sides.occasion;
     let mut base = sides.base.unwrap_or_default();
-    let mut ours = sides.ours.unwrap_or_default();
+    let theirs = sides.theirs.unwrap_or_default();
+    // Apart from what is taken out below, by which a map may lose its order.
+    let ours = sides.ours.unwrap_or_default().into_iter();
+    let (mut ours, added): (M, M) = ours.partition(|(key, _)| theirs.has(key));
     let mut merged = M::default();
-    for (key, theirs) in sides.theirs.unwrap_or_default() {
+    for (key, theirs) in theirs {
         let sides = Sides {
             base: base.take(&key),
             ours: ours.take(&key),
@@ -492,7 +501,7 @@ fn per_key<M: Map>(sides: Sides<M>, rule: impl Fn(Sides<M::Value>) -> Option<M::
         };
         merged.extend(rule(sides).map(|value| (key, value)));
     }
-    for (key, ours) in ours {
+    for (key, ours) in added {
         let sides = Sides {
             base: base.take(&key),
             ours: Some(ours),
@@ -526,5 +535,57 @@ impl<K: Ord, V: Sum> Sum for BTreeMap<K, V> {
 impl<K: Eq + Hash, V: Sum, S: BuildHasher + Default> Sum for HashMap<K, V, S> {
     fn sum(sides: Sides<Self>) -> Option<Self> {
         Some(per_key(sides, V::sum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps its order as `serde_json`'s maps do with `preserve_order`: what is taken out has the last in its place.
+    #[derive(Default)]
+    struct Kept(Vec<(u8, u8)>);
+
+    impl Extend<(u8, u8)> for Kept {
+        fn extend<I: IntoIterator<Item = (u8, u8)>>(&mut self, entries: I) {
+            self.0.extend(entries);
+        }
+    }
+
+    impl IntoIterator for Kept {
+        type Item = (u8, u8);
+        type IntoIter = std::vec::IntoIter<(u8, u8)>;
+
+        fn into_iter(self) -> Self::IntoIter {
+            self.0.into_iter()
+        }
+    }
+
+    impl Map for Kept {
+        type Key = u8;
+        type Value = u8;
+
+        fn has(&self, key: &u8) -> bool {
+            self.0.iter().any(|(other, _)| other == key)
+        }
+
+        fn take(&mut self, key: &u8) -> Option<u8> {
+            let at = self.0.iter().position(|(other, _)| other == key)?;
+            Some(self.0.swap_remove(at).1)
+        }
+    }
+
+    #[test]
+    fn what_one_side_has_added_to_a_map_stays_in_its_order() {
+        let map = |keys: &[u8]| Some(Kept(keys.iter().map(|key| (*key, 0)).collect()));
+        let sides = Sides {
+            base: map(&[1, 2]),
+            ours: map(&[1, 2, 9, 3, 7]),
+            theirs: map(&[1, 2, 8]),
+            occasion: Occasion::Conflict,
+        };
+        let merged = per_key(sides, |sides| sides.settle(later));
+        let keys: Vec<_> = merged.0.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, [1, 2, 8, 9, 3, 7]);
     }
 }
