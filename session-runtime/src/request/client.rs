@@ -42,7 +42,10 @@ impl Client {
         #[cfg(not(feature = "cookie"))]
         let transport: Option<Arc<Transport>> = None;
         let mut client = Self {
-            address: address_of.and_then(|address_of| address_of(parts)),
+            // A listener for both families tells an IPv4 address as an IPv6 one, another does not.
+            address: address_of
+                .and_then(|address_of| address_of(parts))
+                .map(|address| address.to_canonical()),
             agent: parts.headers.get(USER_AGENT).cloned(),
             looks: parts.method != Method::HEAD && !is_prefetch(parts),
             port: None,
@@ -121,4 +124,28 @@ fn is_prefetch(parts: &Parts) -> bool {
     ];
     let purpose = NAMES.iter().find_map(|name| parts.headers.get(name));
     purpose.is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch"))
+}
+
+#[cfg(all(test, feature = "memory", feature = "cookie"))]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::transport::CookieTransport;
+
+    #[test]
+    fn an_address_is_the_same_on_a_listener_for_both_families() {
+        let store = Arc::new(MemoryStore::new());
+        let mut config = Config::new(store, CookieTransport::new().into());
+        let (parts, ()) = http::Request::new(()).into_parts();
+        for (told, text) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            let told: IpAddr = told.parse().unwrap();
+            config.address_of = Some(Arc::new(move |_| Some(told)));
+            let client = Client::of(&parts, &config).unwrap();
+            assert_eq!(client.address_text().as_deref(), Some(text));
+        }
+    }
 }
