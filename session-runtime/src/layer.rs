@@ -26,6 +26,9 @@ use crate::store::{Store, UserStore, WithUsers};
 use crate::transport::CookieTransport;
 use crate::transport::Transport;
 
+/// A year: no clock can tell a time that is as far off as a [`Duration`] can be.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Sessions for every route below it.
 ///
 /// So that nothing is written where a handler panics and something inside the layer answers for it, the layer sets a panic
@@ -132,7 +135,7 @@ impl SessionLayer {
     /// Sets how long the store may take over each thing that is awaited: loading, `save`, `login`, the end of a request.
     /// Two seconds by default. After that the client gets a 503.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.config_mut().deadline = deadline;
+        self.config_mut().deadline = deadline.min(LONGEST_DEADLINE);
         self
     }
 

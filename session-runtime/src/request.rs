@@ -390,6 +390,12 @@ mod tests {
     /// What allocators hand out without ado: glibc's limit, which is the lowest.
     const QUICK: usize = 1032;
 
+    #[tokio::test]
+    async fn a_deadline_may_be_as_long_as_a_duration_can_be() {
+        let layer = crate::SessionLayer::new(MemoryStore::new()).deadline(Duration::MAX);
+        assert_eq!(layer.sessions().count().await.unwrap(), 0);
+    }
+
     /// Futures grow unseen. What is rarely waited for has a box of its own instead.
     #[test]
     fn what_is_set_aside_for_each_request_is_small() {
