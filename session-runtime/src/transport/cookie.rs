@@ -1,6 +1,7 @@
 //! The id in a cookie.
 
 use std::borrow::Cow;
+use std::mem;
 use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -173,7 +174,8 @@ impl CookieTransport {
 
     /// Says under which settings browsers were given the cookie before: another name, domain or path. Where no cookie of
     /// the present name comes, the older name is read; and whenever an id is issued, or the session ends, the older cookie
-    /// is removed. So nobody is logged out by the change, and nobody is left with two cookies.
+    /// is removed. So nobody is logged out by the change, and nobody is left with two cookies. What `before` replaces itself is
+    /// replaced, too.
     ///
     /// Keep it for as long as such cookies live. Until then the older cookie opens a session as well as the present one: one
     /// without `__Host-` may be planted by a subdomain.
@@ -186,8 +188,10 @@ impl CookieTransport {
     /// # let _ = cookie;
     /// ```
     #[must_use]
-    pub fn replaces(mut self, before: Self) -> Self {
+    pub fn replaces(mut self, mut before: Self) -> Self {
+        let older = mem::take(&mut before.replaced);
         self.replaced.push(before);
+        self.replaced.extend(older);
         self
     }
 
@@ -467,6 +471,7 @@ fn host(parts: &Parts) -> Option<Authority> {
 
 /// Returns the seconds, rounded up: none would remove the cookie.
 fn seconds(longest: Duration) -> time::Duration {
+    let longest = longest.min(LONGEST); // of a session that is remembered, where cookies end with the browser
     let seconds = longest.as_secs() + u64::from(longest.subsec_nanos() > 0);
     time::Duration::seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
@@ -671,6 +676,34 @@ mod tests {
                 of(b'f').expose()
             )
         );
+    }
+
+    #[test]
+    fn what_an_older_cookie_has_replaced_is_replaced_too() {
+        let id = SessionId::parse(&[b'a'; 48]).unwrap();
+        let new = CookieTransport::new;
+        let cookie = new().replaces(new().name("b").replaces(new().name("a")));
+        let mut headers = HeaderMap::new();
+        let oldest = format!("a={}", id.expose());
+        headers.append(COOKIE, HeaderValue::from_str(&oldest).unwrap());
+        assert_eq!(cookie.read(&headers, None), Presented::Id(id));
+        cookie.write(&mut headers, Notice::Remove, None);
+        let removed = headers.get_all(SET_COOKIE).iter();
+        let removed = removed.map(|value| value.to_str().unwrap().split('=').next().unwrap());
+        assert_eq!(removed.collect::<Vec<_>>(), ["b", "a", "__Host-id"]);
+    }
+
+    #[test]
+    fn a_cookie_that_is_kept_for_ever_is_kept_for_as_long_as_browsers_do() {
+        let issue = Notice::Issue {
+            id: SessionId::parse(&[b'a'; 48]).unwrap(),
+            longest: Duration::MAX,
+            kept: Some(true),
+        };
+        let cookie = CookieTransport::new().ends_with_browser();
+        assert_eq!(cookie.check_lifetime(Duration::MAX), Ok(()));
+        let text = written(&cookie, issue);
+        assert!(text.ends_with("; Max-Age=34560000"), "{text}");
     }
 
     #[test]
