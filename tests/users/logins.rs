@@ -27,6 +27,8 @@ on_each_store!(
     logins_that_race_credit_the_guest_once_and_both_ids_open_the_session,
     a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was,
     a_guest_whose_session_is_full_can_log_in,
+    a_second_tabs_login_brings_what_it_has_changed_and_nothing_twice,
+    a_login_is_not_too_late_where_a_save_is_not,
 );
 
 on_a_cache!(
@@ -294,6 +296,41 @@ async fn a_guest_whose_session_is_full_can_log_in(site: Site<impl Store>) {
     assert!(seen.starts_with("ada [2] 2 xxx"), "{seen}");
     gather(&mut visitor, 4).await;
     assert_eq!(account(&site, "ada").await, "[2,4] 6");
+}
+
+async fn a_second_tabs_login_brings_what_it_has_changed_and_nothing_twice(site: Site<impl Store>) {
+    let mut visitor = guest(&site, &[3, 7]).await;
+    let mut tab = visitor.clone();
+    let second = async move |mut session: Session<Shop>| {
+        login(&mut tab, "ada").await;
+        session.seen.set(vec![7, 2]);
+        *session.points.get_mut() -= 4;
+        session.login("ada").await
+    };
+    let reply = visitor.visit(second).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(account(&site, "ada").await, "[7,2] 6");
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [7, 2] 6 dark");
+}
+
+async fn a_login_is_not_too_late_where_a_save_is_not(site: Site<impl Store>) {
+    for (wait, brought) in [
+        (2 * HOUR, "[1,2] 3"),
+        (2 * HOUR + 10 * MINUTE - MS, "[1,2] 3"),
+        (2 * HOUR + 10 * MINUTE, "[1,2] 2"),
+    ] {
+        let name = format!("ada {wait:?}");
+        let mut visitor = guest(&site, &[1]).await;
+        let (clock, user) = (site.clock.clone(), UserId::from(&*name));
+        let slow = async move |mut session: Session<Shop>| {
+            clock.advance(wait);
+            add(&mut session, 2);
+            session.login(user).await
+        };
+        let reply = visitor.visit(slow).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        assert_eq!(account(&site, &name).await, brought, "{wait:?}");
+    }
 }
 
 #[tokio::test]

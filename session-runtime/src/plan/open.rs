@@ -45,8 +45,9 @@ impl Open<'_> {
         there: Option<&Arc<Record>>,
         now: Timestamp,
     ) -> Result<Plan<bool>, Error> {
-        let live = there.filter(|there| there.ended().is_none() && there.is_live(now));
-        let Some(there) = live else {
+        // It may have lapsed while the handler ran, as for whoever writes to it.
+        let is_there = |there: &&Arc<Record>| there.ended().is_none() && opened.is_kept(there, now);
+        let Some(there) = there.filter(is_there) else {
             return Ok(Plan::Leave(false));
         };
         let same_user = there.user() == Some(self.user);

@@ -262,7 +262,7 @@ impl Opened {
     }
 
     /// Returns `true` if the record has not expired, or was used before it did, ten minutes ago at most.
-    fn is_kept(&self, there: &Record, now: Timestamp) -> bool {
+    pub(super) fn is_kept(&self, there: &Record, now: Timestamp) -> bool {
         there.is_live(now) || there.is_live(self.at) && there.is_live(now - KEPT_AFTER_EXPIRY)
     }
 }
