@@ -121,6 +121,7 @@ async fn what_is_a_guests_alone_is_gone_at_a_login(site: Site<impl Store>) {
         session.token.set(Some("newer".to_owned()));
         session.login("ada").await.unwrap();
         assert_eq!(session.token.get(), &None);
+        assert_eq!(session.token.brought(), None);
     };
     for saved in [true, false] {
         let mut visitor = guest(&site, &[]).await;
@@ -148,7 +149,15 @@ async fn what_is_a_guests_alone_is_gone_at_a_login(site: Site<impl Store>) {
                 .await
                 .starts_with("Some(\"own\")")
         );
+        let mut old = visitor.clone();
         login(&mut visitor, "ada").await;
         assert!(quietly(&mut visitor, form).await.starts_with("None"));
+
+        // Also one by an id that has been superseded.
+        quietly(&mut visitor, set).await;
+        login(&mut old, "ada").await;
+        assert!(quietly(&mut old, form).await.starts_with("None"));
+        let record = site.record(&old).await.unwrap();
+        assert!(!holds_any(&record, "guest"), "not even set apart");
     }
 }
