@@ -274,7 +274,8 @@ pub trait Union: Sized {
 
 /// The items of `side` that are not in `base`, each occurrence counted, in order.
 fn additions<T: PartialEq>(side: Vec<T>, base: &[T]) -> Vec<T> {
-    let mut unmatched: Vec<&T> = base.iter().collect();
+    // Mostly the next one goes with the next, and is taken from the front.
+    let mut unmatched: VecDeque<&T> = base.iter().collect();
     side.into_iter()
         .filter(
             |item| match unmatched.iter().position(|other| *other == item) {
