@@ -133,7 +133,7 @@ impl SessionLayer {
     }
 
     /// Sets how long the store may take over each thing that is awaited: loading, `save`, `login`, the end of a request.
-    /// Two seconds by default. After that the client gets a 503.
+    /// Two seconds by default, a year at most. After that the client gets a 503.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.config_mut().deadline = deadline.min(LONGEST_DEADLINE);
         self
@@ -196,7 +196,8 @@ impl SessionLayer {
     /// that is presented from elsewhere is ended; [`Session::ended`](crate::Session::ended) says so.
     ///
     /// Off by default: phones change their address all the time. Behind a proxy the address is in a header
-    /// that only the proxy can be trusted to write.
+    /// that only the proxy can be trusted to write. An IPv4 address that a listener for both families tells, `::ffff:192.0.2.1`, counts as
+    /// `192.0.2.1`.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
