@@ -1,12 +1,17 @@
 //! Logins that are cut off, refused, or of which nobody knows whether they happened: what there is, and what comes next.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use http::StatusCode;
+use axum::body::Body;
+use http::header::USER_AGENT;
+use http::request::Parts;
+use http::{Request, StatusCode};
 use session_runtime::store::{Record, Store};
 use session_runtime::{Session, Timestamp, UserId};
 use session_tests::customers::{
-    NOTHING, Shop, entering, gather, guest, login, logout, quietly, shown, try_login, user, why,
+    NOTHING, Shop, entering, gather, guest, login, logout, paint, quietly, shown, try_login, user,
+    why,
 };
 use session_tests::{Fault, Reply, Site, Visitor, on_a_cache, on_each_store};
 
@@ -169,6 +174,77 @@ async fn refused_a_login_leaves_the_guest_as_before(site: Site<impl Store>) {
         login(&mut visitor, &*name).await;
         assert_eq!(account(&site, &name).await, "[1,2,4] 7");
     }
+}
+
+#[tokio::test]
+async fn refused_a_login_gives_back_what_is_a_guests_alone_be_there_nothing_else() {
+    let site = Site::in_memory();
+    drop(user(&site, "ada", &[]).await);
+    let mut visitor = site.visitor();
+    paint(&mut visitor, "dark").await;
+    site.plant(&visitor, "@guest/token", "\"secret\"").await;
+    let before = site.record(&visitor).await.unwrap();
+    let full = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Full]);
+    site.store.plan(full);
+    let reply = try_login(&mut visitor, "ada").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    let after = site.record(&visitor).await.unwrap();
+    assert_eq!(essence(&after), essence(&before));
+}
+
+#[tokio::test]
+async fn refused_a_login_keeps_what_its_request_has_set_of_a_guests_alone() {
+    #[derive(Session)]
+    struct Invited {
+        #[session(guest)]
+        token: Option<String>,
+    }
+
+    let site = Site::in_memory();
+    drop(user(&site, "ada", &[]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    let full = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Full]);
+    site.store.plan(full);
+    let enter = async |mut session: Session<Invited>| {
+        session.token.set("t");
+        assert!(session.login("ada").await.is_err());
+    };
+    quietly(&mut visitor, enter).await;
+    let token = async |session: Session<Invited>| format!("{:?}", session.token.get());
+    assert_eq!(quietly(&mut visitor, token).await, r#"Some("t")"#);
+    login(&mut visitor, "ada").await;
+    assert_eq!(quietly(&mut visitor, token).await, "None");
+}
+
+#[tokio::test]
+async fn refused_a_login_leaves_nothing_of_the_client_in_a_guests_session() {
+    let address = |_: &Parts| Some(IpAddr::from([192, 0, 2, 1]));
+    let site = Site::in_memory().with(|layer| layer.client_address(address));
+    drop(user(&site, "ada", &[]).await);
+    let mut visitor = guest(&site, &[2]).await;
+    for fault in [Fault::Full, Fault::None] {
+        let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
+        site.store.plan(calls.chain([fault]));
+        let request = Request::builder().header(USER_AGENT, "Phone");
+        let request = request.body(Body::empty()).unwrap();
+        visitor.send(request, entering("ada")).await;
+        let record = site.record(&visitor).await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&record);
+        let found = ["192.0.2.1", "Phone"].map(|fact| text.contains(fact));
+        assert_eq!(found, [fault == Fault::None; 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_login_whose_id_has_come_back_keeps_nothing_to_go_back_to() {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[2]).await;
+    login(&mut visitor, "ada").await;
+    let opened = site.record(&visitor).await.unwrap();
+    quietly(&mut visitor, shown).await;
+    let presented = site.record(&visitor).await.unwrap();
+    let goes_back = |record: &Record| format!("{record:?}").contains("undo: Some");
+    assert!(goes_back(&opened) && !goes_back(&presented));
 }
 
 #[tokio::test]

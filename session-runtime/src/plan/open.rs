@@ -94,7 +94,8 @@ impl Open<'_> {
         for edit in self.edits.iter().filter(|edit| edit.is_change()) {
             if edit.row.follows() && late {
                 follows.push(edit);
-            } else if !edit.name().starts_with(GUEST) {
+            } else if !late || !edit.name().starts_with(GUEST) {
+                // What is a guest's alone is set apart below: it comes back if the login is refused.
                 edit.apply(record, self.caps, now, &mut near)?;
             }
         }
