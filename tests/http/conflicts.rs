@@ -29,6 +29,8 @@ struct Rules {
     append: Vec<u32>,
     #[merge(union)]
     union: BTreeSet<u32>,
+    #[merge(union)]
+    unions: Vec<u32>,
     #[merge(sum)]
     sum: u32,
     #[merge(sum)]
@@ -147,6 +149,13 @@ const CASES: &[Case] = &[
         |s| s.union.set([1, 2].into()),
         |s| s.union.set([2, 3].into()),
         |s| s.union.set([1, 2, 4].into()),
+        Some("[2,3,4]"),
+    ),
+    (
+        "unions", // what both add is there once
+        |s| s.unions.set(vec![1, 2, 5]),
+        |s| s.unions.set(vec![2, 3, 5]),
+        |s| s.unions.set(vec![1, 2, 4, 3, 4]),
         Some("[2,3,4]"),
     ),
     (

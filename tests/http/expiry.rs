@@ -809,6 +809,19 @@ async fn a_stepped_clock_lets_no_field_slide_that_is_changed_in_place() {
 }
 
 #[tokio::test]
+async fn no_time_of_a_session_moves_back_with_the_clock() {
+    let site = Site::in_memory();
+    let mut visitor = cashier(&site).await;
+    let before = site.record(&visitor).await.expect("it is there");
+    site.clock.step_back(5 * MINUTE);
+    till(&mut visitor, |till| *till.total.get_mut() += 1).await;
+    let after = site.record(&visitor).await.expect("it is there");
+    assert_ne!(after, before);
+    let times = [after.updated(), after.seen()];
+    assert_eq!(times, [before.updated(), before.seen()]);
+}
+
+#[tokio::test]
 async fn expires_at_tells_when_the_session_expires_if_nothing_more_happens() {
     fn told(session: &Session<Till>) -> String {
         let at = session.expires_at().unwrap();

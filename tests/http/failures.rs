@@ -375,6 +375,23 @@ async fn a_full_store_refuses_what_is_new_and_keeps_what_it_has(site: Site<impl 
 }
 
 #[tokio::test]
+async fn a_session_that_is_larger_than_may_be_by_now_may_shrink() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let fill = async |mut session: Session<Shop>| {
+        session.text.set("a".repeat(500));
+        session.more.set("a".repeat(500));
+    };
+    visitor.visit(fill).await;
+    let mut visitor = visitor.moved_to(&site.layer.clone().max_record(100));
+    let shrink = async |mut session: Session<Shop>| session.text.set("a".repeat(400));
+    assert_eq!(visitor.visit(shrink).await.status, StatusCode::OK);
+    let grow = async |mut session: Session<Shop>| session.text.set("a".repeat(401));
+    let reply = visitor.visit(grow).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
 async fn a_full_store_in_memory() {
     let store = |clock| {
         MemoryStore::new()

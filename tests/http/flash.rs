@@ -645,6 +645,20 @@ async fn it_costs_a_commit_to_use_it_up_and_none_to_leave_it() {
 }
 
 #[tokio::test]
+async fn of_a_session_that_is_deleted_no_notice_is_shown() {
+    let site = Site::in_memory();
+    let mut visitor = notified(&site).await;
+    let delete = async |mut session: Session<Page>| {
+        session.notice.keep();
+        session.warning.now("Beware.");
+        session.delete("done").await?;
+        let shown = session.notice.is_present() || session.warning.is_present();
+        Ok::<_, Error>(shown.to_string())
+    };
+    assert_eq!(visitor.visit(delete).await.body, "false");
+}
+
+#[tokio::test]
 async fn all_flashes_are_cleared_unread_whatever_of_them_there_is() {
     let site = Site::in_memory();
     let mut visitor = notified(&site).await;

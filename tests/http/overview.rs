@@ -123,6 +123,14 @@ async fn what_a_request_has_changed_is_told_and_can_be_forgotten(site: Site<impl
         session.token.set(Some("t".to_owned()));
         session.forget_changes();
         assert!(!session.is_changed());
+        assert!(session.notice.get().is_some());
+        drop(session);
+        let mut session = handles.open::<Shop>().await;
+        assert!(!session.is_changed(), "what was read is no change");
+        session.set_ttl(Duration::from_secs(60));
+        assert!(session.is_changed(), "a lifetime is one");
+        session.forget_changes();
+        assert!(!session.is_changed());
         format!("{} {:?}", session.points.get(), session.theme.get())
     };
     assert_eq!(visitor.visit(wavers).await.body, r#"1 """#);

@@ -16,6 +16,7 @@ use super::stored::{HOUR, MINUTE, MS, account, admitted, cost, holds_any, load_u
 
 on_each_store!(
     what_is_not_to_migrate_stays_set_apart_until_it_is_asked_for,
+    what_an_older_version_left_is_not_to_migrate_either,
     what_is_migrated_is_credited_once_whoever_asks_and_however_often,
     what_is_discarded_is_credited_to_nobody,
     of_a_migration_and_a_discard_at_once_one_counts,
@@ -67,6 +68,16 @@ async fn returning(site: &Site<impl Store>, name: &str) -> Visitor {
 
 fn asks_first<S: Store>(site: Site<S>) -> Site<S> {
     site.with(|layer| layer.migrate(false))
+}
+
+async fn what_an_older_version_left_is_not_to_migrate_either(site: Site<impl Store>) {
+    let site = asks_first(site);
+    let mut visitor = user(&site, "ada", &[1]).await;
+    site.plant(&visitor, "seen", "[2]").await;
+    for _ in 0..2 {
+        assert_eq!(quietly(&mut visitor, brought).await, "Some([2]) None");
+        assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 plain");
+    }
 }
 
 async fn what_is_not_to_migrate_stays_set_apart_until_it_is_asked_for(site: Site<impl Store>) {

@@ -466,3 +466,32 @@ async fn a_flash_fares_in_the_request_of_a_login_as_in_any_other() {
     assert_eq!(visitor.visit(now).await.body, some);
     assert_eq!(quietly(&mut visitor, notice).await, none);
 }
+
+#[tokio::test]
+async fn what_is_set_before_the_login_counts_though_the_guests_session_has_ended_meanwhile() {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[1]).await;
+    let mut tab = visitor.clone();
+    let enter = async move |mut session: Session<Shop>| {
+        let delete = async |mut session: Session<Shop>| session.delete("done").await;
+        tab.visit(delete).await;
+        add(&mut session, 2);
+        session.login("ada").await
+    };
+    let reply = visitor.visit(enter).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(account(&site, "ada").await, "[1,2] 2");
+}
+
+#[tokio::test]
+async fn a_login_brings_no_field_that_is_larger_than_it_may_be() {
+    let site = Site::in_memory().with(|layer| layer.max_field(60));
+    let mut visitor = site.visitor();
+    let enter = async |mut handles: Handles| {
+        handles.open::<Shop>().await.seen.set(vec![100_000_000; 9]);
+        handles.open::<Club>().await.login("ada").await
+    };
+    let reply = visitor.visit(enter).await;
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(load_user(&site, "ada").await, None);
+}

@@ -5,7 +5,7 @@ use http::StatusCode;
 use session_runtime::store::Store;
 use session_runtime::{Saved, Session};
 use session_tests::customers::{
-    Club, Shop, add, ask, club, guest, join_club, login, quietly, shown, user,
+    Club, Shop, add, ask, club, gather, guest, join_club, login, quietly, shown, user,
 };
 use session_tests::{Fault, Handles, Site, Visitor, on_a_cache, on_each_store};
 use tokio::task::JoinSet;
@@ -16,10 +16,13 @@ use super::stored::{account, cost, holds_any, load_user, plant};
 on_each_store!(
     what_no_rule_is_known_of_waits_for_a_schema_that_knows_it,
     requests_that_overlap_take_in_once_what_waits,
+    what_another_request_has_taken_in_meanwhile_is_seen,
     what_waits_is_credited_once_whatever_fails,
     taking_in_what_waits_overwrites_nothing_newer,
     a_request_that_is_not_to_be_written_writes_only_what_waited,
     what_waits_and_does_not_fit_waits_on,
+    what_has_no_room_in_the_users_record_waits_on,
+    what_comes_later_does_not_pass_what_waits,
     what_one_request_set_in_several_schemas_is_credited_with_its_login,
     a_login_overwrites_nothing_it_cannot_read,
 );
@@ -246,6 +249,59 @@ async fn what_waits_and_does_not_fit_waits_on(site: Site<impl Store>) {
     assert_eq!(quietly(&mut phone, shown).await, second);
     assert_eq!(quietly(&mut desk, shown).await, second);
     assert_eq!(quietly(&mut phone, brought).await, "None None");
+}
+
+async fn what_another_request_has_taken_in_meanwhile_is_seen(site: Site<impl Store>) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    quietly(&mut visitor, shown).await;
+    site.plant(&visitor, "seen", "[2]").await;
+    let mut other = visitor.clone();
+    let overlaps = async move |mut handles: Handles| {
+        drop(handles.open::<Club>().await);
+        for _ in 0..2 {
+            assert_eq!(quietly(&mut other, shown).await, "ada [1, 2] 1 plain");
+        }
+        format!("{:?}", handles.open::<Shop>().await.seen.get())
+    };
+    assert_eq!(quietly(&mut visitor, overlaps).await, "[1, 2]");
+}
+
+async fn what_has_no_room_in_the_users_record_waits_on(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.max_record(500));
+    let mut desk = user(&site, "ada", &[100_000_000; 20]).await;
+    let mut phone = guest(&site, &[200_000_000; 20]).await;
+    login(&mut phone, "ada").await;
+    let seen = async |session: Session<Shop>| format!("{:?}", session.seen.get());
+    let first = format!("{:?}", [100_000_000; 20]);
+    assert_eq!(quietly(&mut phone, seen).await, first);
+    let take = async |mut session: Session<Shop>| session.seen.clear();
+    quietly(&mut desk, take).await;
+    let second = format!("{:?}", [200_000_000; 20]);
+    assert_eq!(quietly(&mut phone, seen).await, second);
+}
+
+async fn what_comes_later_does_not_pass_what_waits(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.max_field(60));
+    let mut desk = user(&site, "ada", &[100_000_000; 3]).await;
+    let mut late = guest(&site, &[]).await;
+    let mut tab = late.clone();
+    let adds = async move |mut session: Session<Shop>| {
+        for _ in 0..3 {
+            gather(&mut tab, 200_000_000).await;
+        }
+        login(&mut tab, "ada").await;
+        session.seen.get_mut().push(7);
+        tab.id()
+    };
+    let id = quietly(&mut late, adds).await;
+    let mut phone = site.visitor().presenting(&id);
+    let seen = async |session: Session<Shop>| format!("{:?}", session.seen.get());
+    let first = format!("{:?}", [100_000_000; 3]);
+    assert_eq!(quietly(&mut phone, seen).await, first);
+    let take = async |mut session: Session<Shop>| session.seen.clear();
+    quietly(&mut desk, take).await;
+    let rest = "[200000000, 200000000, 200000000, 7]";
+    assert_eq!(quietly(&mut phone, seen).await, rest);
 }
 
 async fn what_one_request_set_in_several_schemas_is_credited_with_its_login(

@@ -262,3 +262,12 @@ async fn a_name_that_no_store_can_hold_is_an_error() {
     let found = site.layer.sessions().with_user::<Shop>(&name).await;
     assert!(found.unwrap_err().is_too_large());
 }
+
+#[tokio::test]
+async fn what_is_too_large_for_a_user_who_has_nothing_yet_is_an_error() {
+    let site = Site::in_memory().with(|layer| layer.max_record(100));
+    let mut ada = of(&site, "ada").await;
+    ada.seen.set(vec![100_000_000; 20]);
+    assert!(ada.save().await.unwrap_err().is_too_large());
+    assert_eq!(load_user(&site, "ada").await, None);
+}
