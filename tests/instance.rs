@@ -16,6 +16,7 @@ use session_runtime::{Session, SessionLayer};
 use session_tests::{PATIENCE, histories};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 macro_rules! tally {
     ($($field:ident)*) => {
@@ -96,8 +97,19 @@ async fn conflicts(State(app): State<App>) -> String {
 
 async fn layer(url: &str, name: &str, deadline: Duration) -> SessionLayer {
     let layer = if url.starts_with("redis:") {
-        let options = RedisStore::options().prefix(name).timeout(PATIENCE);
-        let store = options.connect(url).await;
+        let connect = || {
+            let options = RedisStore::options().prefix(name).timeout(PATIENCE);
+            options.connect(url)
+        };
+        let mut store = connect().await;
+        // It is killed, too, and reads its data when it starts.
+        for _ in 0..100 {
+            if store.is_ok() {
+                break;
+            }
+            sleep(PATIENCE / 10).await;
+            store = connect().await;
+        }
         SessionLayer::new(store.expect("the server answers"))
     } else if url.starts_with("mysql:") {
         let options = MysqlStore::options().database(name).wait(PATIENCE);

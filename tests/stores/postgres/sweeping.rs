@@ -133,8 +133,8 @@ async fn what_a_swap_puts_beside_a_record_as_a_sweep_begins_is_not_left_behind()
     };
     let mut client = server.client().await;
     // The sweep has begun when it asks for the time, and waits.
-    let wait = "CREATE SCHEMA waiting;
-        CREATE FUNCTION waiting.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql
+    let wait = "CREATE SCHEMA slow_clock;
+        CREATE FUNCTION slow_clock.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql
             AS $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN now(); END $$";
     client.batch_execute(wait).await.unwrap();
     let open = |parameters: &str| {
@@ -143,7 +143,7 @@ async fn what_a_swap_puts_beside_a_record_as_a_sweep_begins_is_not_left_behind()
         let store = options.connect(&(server.url() + parameters));
         store.expect("the URL is fine")
     };
-    let sweeping = open("?options=-c%20search_path%3Dwaiting,pg_catalog");
+    let sweeping = open("?options=-c%20search_path%3Dslow_clock,pg_catalog");
     let store = open("");
     store.migrate().await.expect("the tables can be made");
     let an_hour_ago = now() - HOUR;

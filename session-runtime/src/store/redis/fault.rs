@@ -136,12 +136,24 @@ fn store_error(error: RedisError) -> StoreError {
     };
     match code.as_str() {
         "OOM" => StoreError::full(fault),
-        // States that pass, of a server, a primary or a Cluster. Nothing has been done.
-        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "ASK" | "MOVED"
-        | "BUSY" | "NOREPLICAS" | "MISCONF" => StoreError::unavailable(fault),
+        code if PASSING.contains(&code) => StoreError::unavailable(fault),
         _ => StoreError::broken(fault),
     }
 }
+
+/// States that pass, of a server, a primary or a Cluster. Nothing has been done.
+const PASSING: [&str; 10] = [
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "ASK",
+    "MOVED",
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+];
 
 /// Says what to do about an error of that code, where that can be said.
 fn hint(code: &str) -> Option<&'static str> {
@@ -244,6 +256,9 @@ fn answered(at: &str, error: &RedisError) -> String {
             format!("cannot connect to {at}: check that it runs and listens there")
         }
         ErrorKind::RESP3NotSupported => too_old(at),
+        _ if error.code().is_some_and(|code| PASSING.contains(&code)) => {
+            format!("{at} is not ready: it may have just started, so try again")
+        }
         // What a server that does not know `#!lua` says of it.
         _ if cause.contains("compiling script") => too_old(at),
         _ => format!("{at} is of no use here"),
@@ -256,4 +271,17 @@ fn silent(at: &str) -> String {
 
 fn too_old(at: &str) -> String {
     format!("{at} is too old: 7.0 or later is needed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_still_reads_its_data_is_said_not_to_be_ready() {
+        let loading = ErrorKind::Server(ServerErrorKind::BusyLoading);
+        let error = RedisError::from((loading, "Redis is loading the dataset in memory"));
+        let said = answered("the server", &error);
+        assert!(said.starts_with("the server is not ready"), "{said}");
+    }
 }
