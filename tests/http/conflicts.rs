@@ -188,6 +188,13 @@ const CASES: &[Case] = &[
         None,
     ),
     (
+        "sum", // what both remove is gone, be it nothing
+        |s| s.sum.set(0),
+        |s| s.sum.clear(),
+        |s| s.sum.clear(),
+        None,
+    ),
+    (
         "sums",
         |s| s.sums.set(amounts([("pear", 1), ("plum", 3)])),
         |s| {

@@ -506,6 +506,8 @@ async fn of_several_cookies_the_one_that_is_live_counts_if_exactly_one_is(site: 
         assert_eq!(seen(&format!("{dead}; {own}")).await, "1", "{dead}");
     }
     assert_eq!(seen(&format!("{unknown}; {over}; {own}; sid=x")).await, "1");
+    let four = format!("{unknown}; {over}; sid={}; {own}", "1".repeat(48));
+    assert_eq!(seen(&four).await, "1");
     for none in [
         format!("{own}; {other}"),
         format!("{other}; {over}; {own}"),

@@ -951,3 +951,17 @@ async fn the_cookie_lasts_as_long_as_the_absolute_limit_of_the_schema() {
     let reply = site.visitor().visit(begin).await;
     assert!(reply.set_cookies()[0].contains("Max-Age=86400"));
 }
+
+#[tokio::test]
+async fn what_does_not_decode_and_is_changed_in_place_lives_as_long_as_a_new_value() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    till(&mut visitor, open).await;
+    site.plant(&visitor, "offer", "7").await; // by another version: it stays
+    let renew: Does = |till| *till.offer.get_mut() = Some("Three.".to_owned());
+    till(&mut visitor, renew).await;
+    let record = site.record(&visitor).await.unwrap();
+    let is_live = |at| record.live_slot("offer", at).is_some();
+    let end = site.now() + 15 * MINUTE;
+    assert_eq!((is_live(end - MS), is_live(end)), (true, false));
+}

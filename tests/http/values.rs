@@ -73,6 +73,8 @@ async fn a_type_without_serde_is_stored_by_a_modules_functions() {
                 (&Celsius(-4), &Celsius(31))
             );
             assert!(s.inside.try_get().is_err());
+            s.inside.get_mut().0 = 21;
+            assert_eq!(s.inside.try_get().unwrap(), &Celsius(21));
             s.outside.get_mut().0 = 3;
         })
         .await;

@@ -322,3 +322,29 @@ async fn a_login_looks_up_at_most_eight_sessions_at_once() {
     assert_eq!(enter(&site).await, StatusCode::OK);
     assert_eq!(site.store.round_trips(), (1, 2));
 }
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_not_asked_to_extend_the_session() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor.visit(login).await;
+    visitor.visit(look).await;
+    site.clock.advance(TTL / 2);
+    site.store.round_trips();
+    // The session is there, and its user's record cannot be had.
+    site.store.plan([Fault::None, Fault::Before]);
+    let reply = visitor.visit(look).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(site.store.round_trips(), (2, 0));
+}
+
+#[tokio::test]
+async fn to_ask_for_the_lifetime_that_a_session_has_writes_nothing_before_it_is_due() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor.visit(login_plainly).await;
+    let stays = async |mut session: Session<Plain>| session.set_ttl(2 * TTL);
+    visitor.visit(stays).await;
+    site.clock.advance(MINUTE);
+    assert_eq!(cost(&site, &mut visitor, stays).await, [1, 0, 0]);
+}

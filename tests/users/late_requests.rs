@@ -19,6 +19,8 @@ on_each_store!(
     what_a_late_request_changed_of_what_follows_is_credited_by_the_logins_rule,
     a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothing_of_a_guests_alone,
     a_late_request_never_shows_what_came_after,
+    what_late_requests_set_apart_has_no_more_room_than_anything,
+    a_late_request_whose_id_is_forgotten_writes_nothing,
     a_minute_after_the_new_id_came_back_a_late_request_writes_nothing,
     what_was_changed_counts_together_or_not_at_all,
     no_half_is_written_while_all_sessions_are_being_revoked,
@@ -239,6 +241,46 @@ async fn a_late_request_never_shows_what_came_after(site: Site<impl Store>) {
         quietly(&mut ada, shown).await,
         "ada [100, 1, 200] 301 plain"
     );
+}
+
+async fn what_late_requests_set_apart_has_no_more_room_than_anything(site: Site<impl Store>) {
+    let site = site.with(|layer| layer.max_record(1000));
+    let mut visitor = guest(&site, &[1]).await;
+    let mut tab = visitor.clone();
+    let late = async move |mut session: Session<Shop>| {
+        login(&mut tab, "ada").await;
+        for number in 0..20 {
+            session.seen.set(vec![100_000_000 + number; 10]);
+            if let Err(error) = session.save().await {
+                assert!(error.is_too_large(), "{error}");
+                session.seen.set(vec![99_999_999 + number; 10]); // as before
+                return (StatusCode::PAYLOAD_TOO_LARGE, tab.id());
+            }
+        }
+        (StatusCode::OK, tab.id())
+    };
+    let reply = visitor.visit(late).await;
+    let tab = visitor.presenting(&reply.body);
+    let record = site.record(&tab).await.unwrap();
+    assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!((800..=1000).contains(&record.size()));
+}
+
+async fn a_late_request_whose_id_is_forgotten_writes_nothing(site: Site<impl Store>) {
+    let mut visitor = guest(&site, &[1]).await;
+    let mut tab = visitor.clone();
+    let late = async move |mut session: Session<Shop>| {
+        for _ in 0..17 {
+            login(&mut tab, "ada").await;
+        }
+        session.theme.set("late".to_owned());
+        add(&mut session, 2);
+        assert_eq!(session.save().await.unwrap(), Saved::Ended);
+        tab.id()
+    };
+    let id = quietly(&mut visitor, late).await;
+    let mut tab = visitor.presenting(&id);
+    assert_eq!(quietly(&mut tab, shown).await, "ada [1] 1 dark");
 }
 
 async fn a_minute_after_the_new_id_came_back_a_late_request_writes_nothing(site: Site<impl Store>) {

@@ -1,5 +1,6 @@
 //! Logging out, and ending a session with a reason.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -421,4 +422,38 @@ async fn a_logout_that_breaks_off_can_be_tried_again(site: Site<impl Store>) {
         login(&mut next, &*name).await;
         assert_eq!(admitted(&site, &name).await, [next.key()], "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_logout_is_asked_again_though_its_session_has_lapsed_meanwhile() {
+    let site = Site::in_memory();
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let key = visitor.key();
+    let (clock, store) = (site.clock.clone(), Arc::clone(&site.store));
+    let leave = async move |mut session: Session<Shop>| {
+        clock.advance(2 * HOUR);
+        store.plan([Fault::Before]);
+        session.logout().await
+    };
+    assert_eq!(visitor.visit(leave).await.status, StatusCode::OK);
+    let record = load(&site, &key).await.unwrap();
+    assert_eq!(record.ended(), Some(&Ended::LoggedOut));
+}
+
+#[tokio::test]
+async fn a_logout_after_a_panic_writes_nothing_of_the_users() {
+    let site = Site::in_memory();
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let panics = async |mut handles: Handles| {
+        add(&mut handles.open::<Shop>().await, 2);
+        let session = handles.open::<Shop>().await;
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let _dropped_meanwhile = session;
+            resume_unwind(Box::new("a panic that something catches"));
+        }));
+        assert!(caught.is_err());
+        handles.open::<Shop>().await.logout().await
+    };
+    assert_eq!(visitor.visit(panics).await.status, StatusCode::OK);
+    assert_eq!(account(&site, "ada").await, "[1] 1");
 }

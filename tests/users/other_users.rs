@@ -21,6 +21,7 @@ on_each_store!(
     what_a_request_set_apart_for_the_first_user_is_not_lost_to_the_second,
     what_a_request_changed_goes_along_though_another_tab_made_its_guest_another_user,
     what_a_request_of_the_first_user_saved_is_the_first_users,
+    what_is_set_under_an_id_of_before_the_first_users_login_is_the_second_users,
 );
 
 async fn a_login_as_another_user_starts_clean(site: Site<impl Store>) {
@@ -202,4 +203,20 @@ async fn what_a_request_of_the_first_user_saved_is_the_first_users(site: Site<im
     assert_eq!(quietly(&mut tab, shown).await, "bob [] 0 plain");
     assert_eq!(account(&site, "ada").await, "[1,2] 3");
     assert_eq!(account(&site, "bob").await, " ");
+}
+
+async fn what_is_set_under_an_id_of_before_the_first_users_login_is_the_second_users(
+    site: Site<impl Store>,
+) {
+    let mut visitor = guest(&site, &[1]).await;
+    let mut old = visitor.clone();
+    login(&mut visitor, "ada").await;
+    quietly(&mut visitor, shown).await;
+    let enter = async |mut session: Session<Shop>| {
+        add(&mut session, 2);
+        session.login("bob").await
+    };
+    assert_eq!(old.visit(enter).await.status, StatusCode::OK);
+    assert_eq!(account(&site, "bob").await, "[2] 2");
+    assert_eq!(account(&site, "ada").await, "[1] 1");
 }

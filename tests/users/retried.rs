@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 use session_runtime::store::Store;
-use session_runtime::{Error, Session, UserId};
+use session_runtime::{Error, Saved, Session, UserId};
 use session_tests::customers::{
     NOTHING, Shop, add, ask, entering, guest, login, logout, quietly, shown, user, why,
 };
-use session_tests::{Fault, Site, on_a_cache, on_each_store};
+use session_tests::{Fault, Handles, Site, on_a_cache, on_each_store};
 
 use super::breaks::{
     CONFIRMATION, OPENING, WAITS, break_login, break_off, breaks, calls, hasty, logs_in, with_limit,
@@ -385,4 +385,40 @@ async fn a_login_whose_session_is_ended_while_its_answer_is_lost_goes_on_in_anot
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
     assert!(ask(&mut tab, shown).await.starts_with("ada "));
     assert_eq!(admitted(&site, "ada").await, [tab.key()]);
+}
+
+#[tokio::test]
+async fn a_request_that_finds_out_late_that_its_login_was_opened_stays_a_guests() {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[2]).await;
+    let enter = async |mut session: Session<Shop>| {
+        session.login("ada").await.unwrap_err();
+        add(&mut session, 4);
+        assert_eq!(session.save().await.unwrap(), Saved::Written);
+        format!("{:?} {:?}", session.user(), session.seen.get())
+    };
+    let calls = std::iter::repeat_n(Fault::None, OPENING);
+    site.store.plan(calls.chain([Fault::After, Fault::Full]));
+    assert_eq!(quietly(&mut visitor, enter).await, "None [2, 4]");
+    login(&mut visitor, "ada").await;
+    assert_eq!(account(&site, "ada").await, "[2,4] 6");
+}
+
+#[tokio::test]
+async fn what_is_set_after_a_login_in_doubt_comes_along_with_the_next_of_its_request() {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[2]).await;
+    let enter = async |mut handles: Handles| {
+        let mut session = handles.open::<Shop>().await;
+        session.login("ada").await.unwrap_err();
+        drop(session);
+        let mut session = handles.open::<Shop>().await;
+        add(&mut session, 4);
+        session.login("ada").await
+    };
+    let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
+    site.store.plan(calls.chain([Fault::Before, Fault::Full]));
+    let reply = visitor.visit(enter).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(account(&site, "ada").await, "[2,4] 6");
 }
