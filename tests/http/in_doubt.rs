@@ -160,6 +160,22 @@ async fn what_has_expired_since_is_not_revived(site: Site<impl Store>) {
     }
 }
 
+async fn a_longer_life_in_doubt_brings_nothing_back_that_has_expired_since(site: Site<impl Store>) {
+    let mut visitor = guest(&site).await;
+    let short = async |mut session: Session<Shop>| session.set_ttl(MINUTE);
+    visitor.visit(short).await;
+    let (store, clock) = (Arc::clone(&site.store), site.clock.clone());
+    let handler = async move |mut session: Session<Shop>| {
+        session.set_ttl(60 * MINUTE);
+        save_in_doubt(&mut session, &store, Fault::Before).await;
+        clock.advance(11 * MINUTE + SECOND);
+        assert_eq!(session.save().await.ok(), Some(Saved::Ended));
+    };
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+    let live = async |session: Session<Shop>| (!session.is_new()).to_string();
+    assert_eq!(visitor.visit(live).await.body, "false");
+}
+
 async fn a_value_that_has_expired_since_is_not_revived(site: Site<impl Store>) {
     for fault in [Fault::After, Fault::Before] {
         let mut visitor = guest(&site).await;
@@ -262,5 +278,6 @@ on_each_store! {
     an_answer_lost_is_asked_for_again_after_minutes_however_much_was_written_since,
     a_creation_is_asked_for_again_within_an_hour,
     what_has_expired_since_is_not_revived,
+    a_longer_life_in_doubt_brings_nothing_back_that_has_expired_since,
     a_value_that_has_expired_since_is_not_revived,
 }
