@@ -78,19 +78,18 @@ fn apart(kind: &str, number: u32, field: &str, slot: &Slot) -> Arc<Slot> {
 /// knows a rule for the latter: it is there for the guest, should the login be refused; where there is nothing to go back
 /// to, it goes.
 pub(crate) fn set_apart(session: &mut Record, rows: &Rows, now: Timestamp) {
-    let is_guests = |slot: &&Arc<Slot>| slot.name().as_str().starts_with(GUEST);
-    let guests: Vec<_> = session.slots().iter().filter(is_guests).cloned().collect();
+    let is_guests = |slot: &Slot| slot.name().as_str().starts_with(GUEST);
     let comes_back = session.head.undo.is_some();
+    let guests = session.slots().iter();
+    let guests = guests.filter(|slot| comes_back && is_guests(slot));
+    let guests: Vec<_> = guests.cloned().collect();
+    session.retain(|slot| !is_guests(slot));
     if !set_fields_apart(session, rows, now) {
-        session.head_mut().brought += u32::from(comes_back && !guests.is_empty());
+        session.head_mut().brought += u32::from(!guests.is_empty());
     }
     let number = session.head.brought;
-    for slot in guests {
-        let name = slot.name().as_str();
-        session.remove(name);
-        if comes_back {
-            session.set(apart(BROUGHT, number, name, &slot));
-        }
+    for slot in &guests {
+        session.set(apart(BROUGHT, number, slot.name().as_str(), slot));
     }
 }
 
