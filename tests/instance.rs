@@ -13,10 +13,9 @@ use axum::routing::{get, post};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use session_runtime::store::{MysqlStore, PostgresStore, RedisStore, SqliteStore};
 use session_runtime::{Session, SessionLayer};
-use session_tests::{PATIENCE, histories};
+use session_tests::{PATIENCE, connect_to_redis, histories};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::sleep;
 
 macro_rules! tally {
     ($($field:ident)*) => {
@@ -97,20 +96,8 @@ async fn conflicts(State(app): State<App>) -> String {
 
 async fn layer(url: &str, name: &str, deadline: Duration) -> SessionLayer {
     let layer = if url.starts_with("redis:") {
-        let connect = || {
-            let options = RedisStore::options().prefix(name).timeout(PATIENCE);
-            options.connect(url)
-        };
-        let mut store = connect().await;
-        // It is killed, too, and reads its data when it starts.
-        for _ in 0..100 {
-            if store.is_ok() {
-                break;
-            }
-            sleep(PATIENCE / 10).await;
-            store = connect().await;
-        }
-        SessionLayer::new(store.expect("the server answers"))
+        let options = RedisStore::options().prefix(name).timeout(PATIENCE);
+        SessionLayer::new(connect_to_redis(&options, url).await)
     } else if url.starts_with("mysql:") {
         let options = MysqlStore::options().database(name).wait(PATIENCE);
         let store = options.connect(url);

@@ -487,9 +487,9 @@ impl Run {
     fn plan_fault(&mut self) {
         self.site.store.heal();
         if self.random.below(3) > 0 {
-            let calls = std::iter::repeat_n(Fault::None, self.random.index(10));
+            let calls = self.random.index(10);
             let fault = [Fault::Before, Fault::After][self.random.index(2)];
-            self.site.store.plan(calls.chain([fault]));
+            self.site.store.plan_after(calls, [fault]);
         }
     }
 

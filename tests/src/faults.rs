@@ -83,10 +83,15 @@ impl<S: Store> FaultStore<S> {
         self.planned().next.extend(faults);
     }
 
+    /// Lets so many calls go through, and plans what happens to the next ones, one by one.
+    pub fn plan_after(&self, calls: usize, faults: impl IntoIterator<Item = Fault>) {
+        self.plan(std::iter::repeat_n(Fault::None, calls).chain(faults));
+    }
+
     /// So many calls go through, the next has the first fault, and all later ones the second. With [`Fault::Full`],
     /// nobody asks until the deadline.
     pub fn fail_after(&self, calls: usize, first: Fault, then: Fault) {
-        self.plan(std::iter::repeat_n(Fault::None, calls).chain([first]));
+        self.plan_after(calls, [first]);
         self.always(Some(then));
     }
 

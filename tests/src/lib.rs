@@ -34,7 +34,7 @@ pub use port::Port;
 pub use postgres::{POSTGRES_PASSWORD, Pgbouncer, PostgresServer};
 pub use process::{Guest, Page, Shop};
 pub use proxy::{Cut, Proxy, Traffic, Wire};
-pub use redis::{RedisCluster, RedisSentinels, RedisServer};
+pub use redis::{RedisCluster, RedisSentinels, RedisServer, connect_to_redis};
 pub use schedule::{Choices, Held, in_each_order};
 pub use site::{Handles, Site, Visitor, cost};
 pub use tempfile::TempDir;

@@ -15,7 +15,7 @@ use session_runtime::store::{RedisOptions, RedisStore};
 use tempfile::TempDir;
 
 use crate::Port;
-use crate::tools::{PATIENCE, require, wait_until};
+use crate::tools::{PATIENCE, require, wait_for, wait_until};
 
 /// Runs a program in the folder `$1` until nobody holds this shell's input any more: then the test is over, or
 /// dead. If `$2` says so, the folder goes too.
@@ -28,6 +28,21 @@ const KEEPER: &str = r#"
     kill -9 $! 2>/dev/null; wait
     [ "$then" = keep ] || rm -rf "$folder"
 "#;
+
+/// Connects once the server answers: that a machine is busy, or a server still reads its data, is no fault of the store's.
+///
+/// # Panics
+///
+/// If it does not.
+pub async fn connect_to_redis(options: &RedisOptions, url: &str) -> RedisStore {
+    let mut store = None;
+    wait_for("the server answers", async || {
+        store = options.clone().connect(url).await.ok();
+        store.is_some()
+    })
+    .await;
+    store.expect("it was waited for")
+}
 
 /// A private `redis-server` on a free port of this machine. It is killed when this drops.
 #[derive(Debug)]

@@ -315,16 +315,14 @@ async fn refused_a_login_gives_back_what_was_not_to_migrate_either(site: Site<im
     let site = asks_first(site);
     let mut visitor = returning(&site, "ada").await;
     // A login of the same user, refused: there is nothing to give back to the user's session.
-    let calls = std::iter::repeat_n(Fault::None, CONFIRMATION + 1);
-    site.store.plan(calls.chain([Fault::Full]));
+    site.store.plan_after(CONFIRMATION + 1, [Fault::Full]);
     let again = async |mut session: Session<Shop>| session.login("ada").await;
     let reply = visitor.visit(again).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(quietly(&mut visitor, brought).await, "Some([2]) Some(2)");
     // A guest's.
     let mut visitor = guest(&site, &[2]).await;
-    let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-    site.store.plan(calls.chain([Fault::Full]));
+    site.store.plan_after(CONFIRMATION, [Fault::Full]);
     let reply = visitor.visit(again).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(quietly(&mut visitor, shown).await, "guest [2] 2 dark");

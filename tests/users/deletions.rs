@@ -72,8 +72,7 @@ async fn a_user_who_is_made_again_goes_on_from_the_list_of_before(site: Site<imp
             drop(user(&site, &*name, &[1]).await);
         }
         let mut late = guest(&site, &[2]).await;
-        site.store
-            .plan(std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Held]));
+        site.store.plan_after(CONFIRMATION, [Fault::Held]);
         let under_way = logs_in(late.clone(), &name);
         site.store.until_held(1).await;
         sessions.delete(&ada).await.unwrap();

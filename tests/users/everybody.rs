@@ -122,8 +122,7 @@ async fn when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_user
 async fn a_login_that_was_under_way_when_everybody_was_logged_out_fails(site: Site<impl Store>) {
     drop(user(&site, "ada", &[1]).await);
     let late = guest(&site, &[2]).await;
-    site.store
-        .plan(std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Held]));
+    site.store.plan_after(CONFIRMATION, [Fault::Held]);
     let under_way = logs_in(late.clone(), "ada");
     site.store.until_held(1).await;
     site.layer.sessions().end_all().await.unwrap();

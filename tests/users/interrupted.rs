@@ -120,8 +120,7 @@ async fn amid_a_login<S: Store>(
     user: &str,
     happens: impl Future<Output = ()>,
 ) -> (Visitor, Reply) {
-    let held = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Held]);
-    site.store.plan(held);
+    site.store.plan_after(CONFIRMATION, [Fault::Held]);
     let login = logs_in(guest.clone(), user);
     site.store.until_held(1).await;
     happens.await;
@@ -153,8 +152,7 @@ async fn refused_a_login_leaves_the_guest_as_before(site: Site<impl Store>) {
             amid_a_login(&site, &visitor, &name, all).await
         } else {
             let mut tab = visitor.clone();
-            let full = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Full]);
-            site.store.plan(full);
+            site.store.plan_after(CONFIRMATION, [Fault::Full]);
             let reply = try_login(&mut tab, &*name).await;
             (tab, reply)
         };
@@ -184,8 +182,7 @@ async fn refused_a_login_gives_back_what_is_a_guests_alone_be_there_nothing_else
     paint(&mut visitor, "dark").await;
     site.plant(&visitor, "@guest/token", "\"secret\"").await;
     let before = site.record(&visitor).await.unwrap();
-    let full = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Full]);
-    site.store.plan(full);
+    site.store.plan_after(CONFIRMATION, [Fault::Full]);
     let reply = try_login(&mut visitor, "ada").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     let after = site.record(&visitor).await.unwrap();
@@ -203,8 +200,7 @@ async fn refused_a_login_keeps_what_its_request_has_set_of_a_guests_alone() {
     let site = Site::in_memory();
     drop(user(&site, "ada", &[]).await);
     let mut visitor = guest(&site, &[2]).await;
-    let full = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Full]);
-    site.store.plan(full);
+    site.store.plan_after(CONFIRMATION, [Fault::Full]);
     let enter = async |mut session: Session<Invited>| {
         session.token.set("t");
         assert!(session.login("ada").await.is_err());
@@ -223,8 +219,7 @@ async fn refused_a_login_leaves_nothing_of_the_client_in_a_guests_session() {
     drop(user(&site, "ada", &[]).await);
     let mut visitor = guest(&site, &[2]).await;
     for fault in [Fault::Full, Fault::None] {
-        let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-        site.store.plan(calls.chain([fault]));
+        site.store.plan_after(CONFIRMATION, [fault]);
         let request = Request::builder().header(USER_AGENT, "Phone");
         let request = request.body(Body::empty()).unwrap();
         visitor.send(request, entering("ada")).await;
@@ -255,8 +250,7 @@ async fn refused_a_login_moves_no_limit() {
     assert_eq!(quietly(&mut visitor, shown).await, "guest [2] 2 dark");
     site.clock.advance(HOUR);
     drop(user(&site, "ada", &[]).await);
-    let full = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Full]);
-    site.store.plan(full);
+    site.store.plan_after(CONFIRMATION, [Fault::Full]);
     try_login(&mut visitor, "ada").await;
     site.clock.advance(HOUR / 2 - MS);
     assert_eq!(quietly(&mut visitor, shown).await, "guest [2] 2 dark");
@@ -271,8 +265,7 @@ async fn in_doubt_nothing_is_undone(site: Site<impl Store>) {
         drop(user(&site, &*name, &[1]).await);
         let mut visitor = guest(&site, &[2]).await;
         // Nobody can tell, and there is room for anything else.
-        let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-        site.store.plan(calls.chain([fault, Fault::Full]));
+        site.store.plan_after(CONFIRMATION, [fault, Fault::Full]);
         let reply = try_login(&mut visitor, &*name).await;
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{fault:?}");
         assert!(reply.set_cookies().is_empty());
@@ -321,8 +314,7 @@ async fn a_confirmation_that_arrives_late_doubles_nothing(site: Site<impl Store>
         site.clock.advance(MINUTE);
         match meanwhile {
             "another login begins" => {
-                let held = std::iter::repeat_n(Fault::None, CONFIRMATION);
-                site.store.plan(held.chain([Fault::Held]));
+                site.store.plan_after(CONFIRMATION, [Fault::Held]);
                 let login = logs_in(visitor.clone(), &name);
                 site.store.until_held(2).await;
                 site.store.arrival().await;
@@ -368,8 +360,7 @@ async fn a_confirmation_of_which_nobody_can_tell_any_more_is_not_undone(site: Si
         let name = format!("ada {fault:?}");
         let mut desk = user(&site, &*name, &[1]).await;
         let mut visitor = guest(&site, &[2]).await;
-        let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-        site.store.plan(calls.chain([fault, Fault::Held]));
+        site.store.plan_after(CONFIRMATION, [fault, Fault::Held]);
         let login_of_guest = logs_in(visitor.clone(), &name);
         site.store.until_held(1).await;
         for _ in 0..20 {
@@ -411,8 +402,7 @@ async fn a_login_that_takes_too_long_fails_in_time_and_loses_nothing() {
         let name = format!("ada {call} {fault:?}");
         drop(user(&site, &*name, &[1]).await);
         let mut visitor = guest(&site, &[2]).await;
-        site.store
-            .plan(std::iter::repeat_n(Fault::None, call).chain([fault]));
+        site.store.plan_after(call, [fault]);
         let began = tokio::time::Instant::now();
         let reply = try_login(&mut visitor, &*name).await;
         assert!(

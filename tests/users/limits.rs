@@ -211,8 +211,7 @@ async fn a_place_whose_id_is_presented_at_the_last_moment_does_not_give_way(
     site.clock.advance(MINUTE);
     let two = guest(&site, &[2]).await;
     // The guest, the user, the session of the place; and its end.
-    let calls = std::iter::repeat_n(Fault::None, 3);
-    site.store.plan(calls.chain([Fault::Held]));
+    site.store.plan_after(3, [Fault::Held]);
     let login_of_two = logs_in(two.clone(), "ada");
     site.store.until_held(1).await;
     assert_eq!(quietly(&mut one, shown).await, "ada [] 0 plain");
@@ -263,8 +262,7 @@ async fn refused_at_the_last_moment_a_login_leaves_the_guest_as_before(site: Sit
         let mut one = guest(&site, &[1]).await;
         site.plant(&one, "@guest/token", "\"secret\"").await;
         let before = site.record(&one).await.unwrap();
-        let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-        site.store.plan(calls.chain([Fault::Held]));
+        site.store.plan_after(CONFIRMATION, [Fault::Held]);
         let first = logs_in(one.clone(), &name);
         site.store.until_held(1).await;
         let mut two = guest(&site, &[2]).await;
@@ -288,8 +286,7 @@ async fn a_login_that_fails_ends_no_other_session(site: Site<impl Store>) {
     let site = site.with(at_most(1, WhenFull::EndOldest));
     let mut desk = user(&site, "ada", &[10, 20]).await;
     let mut visitor = guest(&site, &[1]).await;
-    let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-    site.store.plan(calls.chain([Fault::Full]));
+    site.store.plan_after(CONFIRMATION, [Fault::Full]);
     let reply = try_login(&mut visitor, "ada").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(ask(&mut desk, shown).await, "ada [10, 20] 30 plain");
@@ -332,8 +329,7 @@ async fn of_logins_that_displace_each_other_the_last_is_in(site: Site<impl Store
     let site = site.with(at_most(1, WhenFull::EndOldest));
     let one = guest(&site, &[1]).await;
     // One tab has looked, and seen no place.
-    let calls = std::iter::repeat_n(Fault::None, 2);
-    site.store.plan(calls.chain([Fault::Held]));
+    site.store.plan_after(2, [Fault::Held]);
     let late = logs_in(one.clone(), "ada");
     site.store.until_held(1).await;
     // Another is in; then the first opens the session, too.

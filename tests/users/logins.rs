@@ -418,8 +418,7 @@ async fn what_another_handle_is_dropped_with_while_the_login_waits_for_the_store
             let seen: BTreeSet<_> = session.seen.get().iter().collect();
             format!("{seen:?} {}", session.points.get())
         };
-        let calls = std::iter::repeat_n(Fault::None, held);
-        site.store.plan(calls.chain([Fault::Held]));
+        site.store.plan_after(held, [Fault::Held]);
         let reply = visitor.visit(both).await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
         assert_eq!(reply.body, "{1, 2, 4, 8} 15");

@@ -158,15 +158,12 @@ async fn a_handler_that_says_sorry_has_lost_nothing(mut site: Site<impl Store>) 
                 drop(user(&site, &*name, &[1]).await);
                 let mut visitor = guest(&site, &[2]).await;
                 if contested {
-                    let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-                    site.store.plan(calls.chain([Fault::Contested]));
+                    site.store.plan_after(CONFIRMATION, [Fault::Contested]);
                     if at.0 <= CONFIRMATION {
                         site.store.heal();
                         continue;
                     }
-                    let calls = std::iter::repeat_n(Fault::None, at.0 - CONFIRMATION - 1);
-                    site.store.plan(calls.chain([at.1]));
-                    site.store.always(Some(at.2));
+                    site.store.fail_after(at.0 - CONFIRMATION - 1, at.1, at.2);
                 } else {
                     site.store.fail_after(at.0, at.1, at.2);
                 }
@@ -346,8 +343,7 @@ async fn what_a_login_sets_apart_is_credited_once_though_a_logout_credits_it_mea
     let mut first = tab.clone();
     login(&mut first, "ada").await;
     assert_eq!(account(&site, "ada").await, "[2] 2");
-    let held = std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Held]);
-    site.store.plan(held);
+    site.store.plan_after(CONFIRMATION, [Fault::Held]);
     let second = {
         let mut tab = tab.clone();
         tokio::spawn(async move {
@@ -375,8 +371,7 @@ async fn a_login_whose_session_is_ended_while_its_answer_is_lost_goes_on_in_anot
     site: Site<impl Store>,
 ) {
     let mut tab = guest(&site, &[2]).await;
-    let calls = std::iter::repeat_n(Fault::None, OPENING);
-    site.store.plan(calls.chain([Fault::After, Fault::Held]));
+    site.store.plan_after(OPENING, [Fault::After, Fault::Held]);
     let login = logs_in(tab.clone(), "ada");
     site.store.until_held(1).await;
     ask(&mut tab, logout).await;
@@ -397,8 +392,7 @@ async fn a_request_that_finds_out_late_that_its_login_was_opened_stays_a_guests(
         assert_eq!(session.save().await.unwrap(), Saved::Written);
         format!("{:?} {:?}", session.user(), session.seen.get())
     };
-    let calls = std::iter::repeat_n(Fault::None, OPENING);
-    site.store.plan(calls.chain([Fault::After, Fault::Full]));
+    site.store.plan_after(OPENING, [Fault::After, Fault::Full]);
     assert_eq!(quietly(&mut visitor, enter).await, "None [2, 4]");
     login(&mut visitor, "ada").await;
     assert_eq!(account(&site, "ada").await, "[2,4] 6");
@@ -416,8 +410,8 @@ async fn what_is_set_after_a_login_in_doubt_comes_along_with_the_next_of_its_req
         add(&mut session, 4);
         session.login("ada").await
     };
-    let calls = std::iter::repeat_n(Fault::None, CONFIRMATION);
-    site.store.plan(calls.chain([Fault::Before, Fault::Full]));
+    site.store
+        .plan_after(CONFIRMATION, [Fault::Before, Fault::Full]);
     let reply = visitor.visit(enter).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
     assert_eq!(account(&site, "ada").await, "[2,4] 6");

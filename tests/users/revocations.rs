@@ -389,8 +389,7 @@ async fn a_session_that_is_revoked_while_it_logs_in_again_is_over() {
         let mut desk = user(&site, "ada", &[1]).await;
         let mut visitor = user(&site, "ada", &[]).await;
         let (key, old) = (visitor.key(), visitor.clone());
-        let calls = std::iter::repeat_n(Fault::None, CONFIRMATION + 1);
-        site.store.plan(calls.chain([Fault::Held]));
+        site.store.plan_after(CONFIRMATION + 1, [Fault::Held]);
         let login_again = logs_in(visitor.clone(), "ada");
         site.store.until_held(1).await;
         let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));

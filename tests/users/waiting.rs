@@ -243,12 +243,19 @@ async fn what_waits_and_does_not_fit_waits_on(site: Site<impl Store>) {
     assert_eq!(cost(&site, &mut phone, shown).await, (2, 0));
     login(&mut phone, "ada").await;
     assert_eq!(quietly(&mut phone, brought).await, waits);
-    let take = async |mut session: Session<Shop>| session.seen.clear();
     quietly(&mut desk, take).await;
     let second = format!("ada {:?} 900000000 dark", [200_000_000; 3]);
     assert_eq!(quietly(&mut phone, shown).await, second);
     assert_eq!(quietly(&mut desk, shown).await, second);
     assert_eq!(quietly(&mut phone, brought).await, "None None");
+}
+
+async fn seen(session: Session<Shop>) -> String {
+    format!("{:?}", session.seen.get())
+}
+
+async fn take(mut session: Session<Shop>) {
+    session.seen.clear();
 }
 
 async fn what_another_request_has_taken_in_meanwhile_is_seen(site: Site<impl Store>) {
@@ -271,10 +278,8 @@ async fn what_has_no_room_in_the_users_record_waits_on(site: Site<impl Store>) {
     let mut desk = user(&site, "ada", &[100_000_000; 20]).await;
     let mut phone = guest(&site, &[200_000_000; 20]).await;
     login(&mut phone, "ada").await;
-    let seen = async |session: Session<Shop>| format!("{:?}", session.seen.get());
     let first = format!("{:?}", [100_000_000; 20]);
     assert_eq!(quietly(&mut phone, seen).await, first);
-    let take = async |mut session: Session<Shop>| session.seen.clear();
     quietly(&mut desk, take).await;
     let second = format!("{:?}", [200_000_000; 20]);
     assert_eq!(quietly(&mut phone, seen).await, second);
@@ -295,10 +300,8 @@ async fn what_comes_later_does_not_pass_what_waits(site: Site<impl Store>) {
     };
     let id = quietly(&mut late, adds).await;
     let mut phone = site.visitor().presenting(&id);
-    let seen = async |session: Session<Shop>| format!("{:?}", session.seen.get());
     let first = format!("{:?}", [100_000_000; 3]);
     assert_eq!(quietly(&mut phone, seen).await, first);
-    let take = async |mut session: Session<Shop>| session.seen.clear();
     quietly(&mut desk, take).await;
     let rest = "[200000000, 200000000, 200000000, 7]";
     assert_eq!(quietly(&mut phone, seen).await, rest);

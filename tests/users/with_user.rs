@@ -114,8 +114,7 @@ async fn a_user_without_a_record_gets_one_and_the_first_login_goes_on_from_it(
     let mut bob = of(&site, "bob").await;
     put(&mut bob, 4);
     let desk = guest(&site, &[8]).await;
-    site.store
-        .plan(std::iter::repeat_n(Fault::None, CONFIRMATION).chain([Fault::Held]));
+    site.store.plan_after(CONFIRMATION, [Fault::Held]);
     let under_way = logs_in(desk.clone(), "bob");
     site.store.until_held(1).await;
     assert_eq!(bob.save().await.unwrap(), Saved::Written);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use session_runtime::Key;
 use session_runtime::store::{Record, RedisStore, Store, Swapped};
-use session_tests::{Cut, PATIENCE, Proxy, RedisServer, Wire, wait_for};
+use session_tests::{Cut, PATIENCE, Proxy, RedisServer, Wire, connect_to_redis, wait_for};
 
 use super::{
     create, load, next, number, passing, put, record, repeat, session_key, slot, tombstone,
@@ -199,13 +199,7 @@ async fn a_swap_asked_again_on_a_hot_record_is_never_applied_twice() {
 async fn impatient(proxy: &Proxy) -> (RedisStore, Key, Arc<Record>) {
     let options = RedisStore::options().timeout(IMPATIENT);
     let url = format!("redis://{}", proxy.address());
-    let mut store = None;
-    wait_for("the server answers", async || {
-        store = options.clone().connect(&url).await.ok();
-        store.is_some()
-    })
-    .await;
-    let (store, key) = (store.expect("it was waited for"), session_key());
+    let (store, key) = (connect_to_redis(&options, &url).await, session_key());
     let created = record([]);
     repeat(&store, &key, None, &created).await;
     (store, key, created)

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use session_runtime::Key;
 use session_runtime::store::{RedisStore, Store, Swapped};
-use session_tests::{PATIENCE, Port, Proxy, RedisSentinels, RedisServer, wait_for};
+use session_tests::{
+    PATIENCE, Port, Proxy, RedisSentinels, RedisServer, connect_to_redis, wait_for,
+};
 
 use super::{calls, create, load, next, number, passing, put, record, repeat, session_key, slot};
 
@@ -176,14 +178,8 @@ fn address(server: &RedisServer) -> SocketAddr {
 /// Connects by the sentinel at that port a store that waits a second for whatever it asks.
 async fn impatient(sentinel: u16) -> RedisStore {
     let url = format!("redis+sentinel://127.0.0.1:{sentinel}/shop");
-    let mut store = None;
-    wait_for("the server answers", async || {
-        let options = RedisStore::options().timeout(Duration::from_secs(1));
-        store = options.connect(&url).await.ok();
-        store.is_some()
-    })
-    .await;
-    store.expect("it was waited for")
+    let options = RedisStore::options().timeout(Duration::from_secs(1));
+    connect_to_redis(&options, &url).await
 }
 
 /// The sentinels have no say in it: to them the server is well, and the same as before.

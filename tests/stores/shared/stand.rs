@@ -11,9 +11,9 @@ use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 use session_runtime::Session;
 use session_runtime::store::{MysqlStore, PostgresStore, Record, RedisStore, Store};
-use session_tests::wait_for;
 use session_tests::{
     MysqlServer, PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire,
+    connect_to_redis, wait_for,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -108,13 +108,7 @@ impl Server for RedisServer {
         if let Some(patience) = patience {
             options = options.timeout(patience);
         }
-        let mut store = None;
-        wait_for("the server answers", async || {
-            store = options.clone().connect(url).await.ok();
-            store.is_some()
-        })
-        .await;
-        store.expect("it was waited for")
+        connect_to_redis(&options, url).await
     }
 
     async fn dump(&self, name: &str) -> String {
