@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, ExprPath, Generics, Path, Type};
+use syn::{Attribute, Expr, ExprPath, Generics, Lit, Meta, Path, Type};
 
 use crate::attr::{Given, StructOptions};
 use crate::model::{Field, Schema};
@@ -54,12 +54,15 @@ pub(crate) fn schema(schema: &Schema<'_>) -> TokenStream {
 /// Only a faulty struct has `generics`.
 pub(crate) fn cells(schema: &Schema<'_>, generics: &Generics) -> TokenStream {
     let (vis, name, cells) = (&schema.input.vis, &schema.input.ident, cells_ident(schema));
-    let (docs, allowed) = (carried(&schema.input.attrs), allowed(&schema.input.attrs));
+    let (docs, allowed) = (
+        carried(&schema.input.attrs, name),
+        allowed(&schema.input.attrs),
+    );
     let summary =
         format!("The cells of [`{name}`], as handlers see them through `Session<{name}>`.\n");
     let bounds = &generics.where_clause;
     let krate = krate(schema);
-    let fields = schema.fields.iter().map(|field| cell(field, &krate));
+    let fields = schema.fields.iter().map(|field| cell(field, name, &krate));
     quote! {
         #[doc = #summary]
         #(#docs)*
@@ -110,10 +113,38 @@ pub(crate) fn own(name: &Ident) -> Ident {
     own
 }
 
-/// The attributes that a generated item has in common with what it is made of.
-fn carried(attrs: &[Attribute]) -> impl Iterator<Item = &Attribute> {
+/// The attributes that a generated item has in common with what it is made of. Where docs link to `Self`, they mean the `owner`.
+fn carried(attrs: &[Attribute], owner: &Ident) -> impl Iterator<Item = TokenStream> {
     let carried = |attr: &&Attribute| is_doc(attr) || attr.path().is_ident("deprecated");
-    attrs.iter().filter(carried)
+    let attrs = attrs.iter().filter(carried);
+    attrs.map(move |attr| match doc_text(attr) {
+        Some(text) if text.contains("Self") => {
+            let text = links_of(&text, &owner.unraw().to_string());
+            quote! { #[doc = #text] }
+        }
+        _ => attr.to_token_stream(),
+    })
+}
+
+fn doc_text(attr: &Attribute) -> Option<String> {
+    if let Meta::NameValue(doc) = &attr.meta
+        && let Expr::Lit(literal) = &doc.value
+        && let Lit::Str(text) = &literal.lit
+    {
+        return is_doc(attr).then(|| text.value());
+    }
+    None
+}
+
+/// ``[`Self::total`]`` → ``[`Shop::total`]``
+fn links_of(text: &str, owner: &str) -> String {
+    let links = [
+        "[`Self`", "[`Self::", "[Self]", "[Self::", "](Self)", "](Self::", "]: Self",
+    ];
+    let links = links.iter().map(|link| (link, link.replace("Self", owner)));
+    links.fold(text.to_owned(), |text, (link, of_owner)| {
+        text.replace(link, &of_owner)
+    })
 }
 
 fn is_doc(attr: &Attribute) -> bool {
@@ -121,9 +152,10 @@ fn is_doc(attr: &Attribute) -> bool {
 }
 
 /// `cart: ::session_runtime::Field<BTreeMap<String, u32>>`
-fn cell(field: &Field<'_>, krate: &TokenStream) -> TokenStream {
+fn cell(field: &Field<'_>, owner: &Ident, krate: &TokenStream) -> TokenStream {
     let Field { vis, ident, ty, .. } = field;
-    let (carried, allowed, kind) = (carried(field.attrs), allowed(field.attrs), kind(field));
+    let (carried, kind) = (carried(field.attrs, owner), kind(field));
+    let allowed = allowed(field.attrs);
     let undocumented = !field.attrs.iter().any(is_doc);
     let docs = undocumented.then(|| format!("The cell of `{}`.", ident.unraw()));
     let docs = docs.into_iter();

@@ -77,6 +77,26 @@ fn docs_and_visibility_carry_over() {
 }
 
 #[test]
+fn what_docs_link_to_as_self_is_the_struct_that_they_are_of() {
+    let expansion = expand(quote! {
+        /// [`Self::total`], [its total](Self::total), [`Self`], [Self::total], and [that][total].
+        ///
+        /// [total]: Self::total
+        pub struct Shop {
+            /// See [`Self::total`]; Self::total is no link.
+            pub cart: u32,
+        }
+    });
+    for link in [
+        "[`Shop::total`], [its total](Shop::total), [`Shop`], [Shop::total], and",
+        "[total]: Shop::total",
+        "See [`Shop::total`]; Self::total is",
+    ] {
+        assert!(expansion.contains(link), "{expansion}");
+    }
+}
+
+#[test]
 fn the_crate_and_the_cells_are_where_and_what_the_app_says() {
     let session = expand(quote! {
         #[session(crate = house::sessions, cells = VisitorCells, merge = sum)]
