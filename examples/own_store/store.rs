@@ -71,7 +71,7 @@ impl Store for OwnStore {
     }
 
     async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
-        let (after, limit) = (after.unwrap_or_default(), limit.max(1));
+        let (after, limit) = (Scanned::begins_after(after)?, limit.max(1));
         let count = i64::try_from(limit).unwrap_or(i64::MAX);
         let connection = self.connection.lock().await;
         let mut scan = connection.prepare(SCAN).map_err(failed)?;

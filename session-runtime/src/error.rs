@@ -98,6 +98,8 @@ enum Kind {
     },
     Random,
     TooLate,
+    /// All sessions are to be listed from where there is nothing.
+    NoPlace,
     Revoked,
     TooManySessions,
 }
@@ -278,6 +280,10 @@ impl Error {
         Self::new(Kind::TooLate, None)
     }
 
+    pub(crate) fn no_place() -> Self {
+        Self::new(Kind::NoPlace, None)
+    }
+
     pub(crate) fn revoked() -> Self {
         Self::new(Kind::Revoked, None)
     }
@@ -354,7 +360,8 @@ impl Error {
 
     /// Returns `true` if the app is to be changed, as the message says: a [missing layer](Self::is_missing_layer), two structs
     /// that store one name as different types, a cookie that no browser takes, a session's lifetime beyond a cookie's, a
-    /// field of the browser's that is set where there is none, a new id once the response has left.
+    /// field of the browser's that is set where there is none, a new id once the response has left, a [page](crate::Sessions::page)
+    /// after what the store has never called a place.
     pub fn is_misuse(&self) -> bool {
         matches!(
             self.0.kind,
@@ -364,6 +371,7 @@ impl Error {
                 | Kind::Refused { .. }
                 | Kind::OfBrowser { .. }
                 | Kind::TooLate
+                | Kind::NoPlace
         )
     }
 
@@ -387,6 +395,10 @@ impl Error {
             Kind::TooManySessions => (
                 StatusCode::FORBIDDEN,
                 "You are logged in in too many places. Please log out in one of them.",
+            ),
+            Kind::NoPlace => (
+                StatusCode::BAD_REQUEST,
+                "There is no such page of sessions.",
             ),
             Kind::TooLarge { .. } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -463,6 +475,9 @@ impl fmt::Display for Error {
             ),
             Kind::Refused { says, refusal } => write!(f, "{says}: {refusal}"),
             Kind::Random => f.write_str("the operating system's random generator failed"),
+            Kind::NoPlace => f.write_str(
+                "`Sessions::page` is to go on after what is no place in this store: hand it what the last page has as `next`, or `None`",
+            ),
             Kind::Revoked => f.write_str(
                 "the session was ended, all sessions of the user were revoked, or the user was deleted, while the login was under way",
             ),
@@ -655,6 +670,7 @@ mod tests {
             Error::lifetime("too long".to_owned()),
             Error::random(cause()),
             Error::too_late(),
+            Error::no_place(),
             Error::revoked(),
             Error::too_many_sessions(),
         ] {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use axum::response::IntoResponse;
 use http::StatusCode;
 use session_runtime::store::Store;
 use session_runtime::{Device, Session, SessionLayer};
@@ -81,7 +82,13 @@ async fn all_sessions_are_listed_and_counted_guests_and_users_and_nothing_else(
         "16/session:",
         "99/session:0000000000000000",
     ] {
-        let _ = sessions.page(Some(cursor)).await; // an error or a page, and never a panic
+        let error = sessions.page(Some(cursor)).await.expect_err(cursor);
+        assert!(
+            error.is_misuse() && !error.is_unavailable(),
+            "{cursor}: {error}"
+        );
+        let answer = error.into_response();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{cursor}");
     }
 }
 

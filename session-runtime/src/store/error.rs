@@ -28,6 +28,7 @@ enum Kind {
     Contended,
     Timeout,
     Full,
+    NoPlace,
     Broken,
 }
 
@@ -74,6 +75,15 @@ impl StoreError {
         }
     }
 
+    /// Says that a [scan](crate::store::Store::scan) is to go on from what is no place in this store: from a place in another one, say,
+    /// or from what somebody has typed into an address.
+    pub fn no_place() -> Self {
+        Self {
+            kind: Kind::NoPlace,
+            source: None,
+        }
+    }
+
     /// Says what no repeat will mend, such as a table that does not exist or a record that cannot be
     /// read. Nothing was written.
     pub fn broken(source: impl Into<Cause>) -> Self {
@@ -98,6 +108,11 @@ impl StoreError {
         self.kind == Kind::Refused
     }
 
+    /// Returns `true` if a scan was to go on from what is no place in the store.
+    pub fn is_no_place(&self) -> bool {
+        self.kind == Kind::NoPlace
+    }
+
     /// Returns `true` if the store does not answer, whatever it is asked.
     pub(crate) fn is_away(&self) -> bool {
         self.is_unknown() || self.is_refused()
@@ -111,6 +126,7 @@ impl StoreError {
             Kind::Contended => "contended",
             Kind::Timeout => "timeout",
             Kind::Full => "full",
+            Kind::NoPlace => "no_place",
             Kind::Broken => "broken",
         }
     }
@@ -129,6 +145,7 @@ impl fmt::Display for StoreError {
             Kind::Contended => "others were in the way in the store",
             Kind::Timeout => "the store did not answer in time",
             Kind::Full => "the store has no room",
+            Kind::NoPlace => "a scan is to go on from what is no place in this store",
             Kind::Broken => "the store cannot do this",
         })
     }
@@ -152,6 +169,7 @@ impl From<StoreError> for Error {
         match error.kind {
             Kind::Timeout => Self::unanswered(Box::new(error)),
             Kind::Full => Self::full(Box::new(error)),
+            Kind::NoPlace => Self::no_place(),
             Kind::Unavailable | Kind::Refused | Kind::Contended | Kind::Broken => {
                 Self::unavailable(Box::new(error), is_away)
             }

@@ -253,10 +253,8 @@ fn cursor(after: Option<&str>) -> Result<(usize, Option<Selector>), StoreError> 
     let parts = text.split_once('/');
     let parsed = parts.and_then(|(shard, key)| Some((shard.parse().ok()?, Key::parse(key)?)));
     match parsed {
-        Some((shard, Key::Session(selector))) => Ok((shard, Some(selector))),
-        _ => Err(StoreError::broken(
-            "a scan is to go on from what is no place in a `MemoryStore`",
-        )),
+        Some((shard, Key::Session(selector))) if shard < SHARDS => Ok((shard, Some(selector))),
+        _ => Err(StoreError::no_place()),
     }
 }
 

@@ -72,7 +72,7 @@ pub use crate::signature::Signature;
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 use crate::frame;
-use crate::key::{Key, UserId};
+use crate::key::{self, Key, UserId};
 
 /// How long a store keeps a record past its expiry, for handlers that are slow and clocks that differ.
 pub(crate) const KEPT_AFTER_EXPIRY: std::time::Duration = std::time::Duration::from_secs(10 * 60);
@@ -147,7 +147,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached or read, if `after` is not from this store, or if it cannot list what it keeps.
+    /// If the store cannot be reached or read, if `after` is not from this store ([`StoreError::no_place`]), or if it cannot list
+    /// what it keeps.
     fn scan(
         &self,
         after: Option<&str>,
@@ -214,6 +215,22 @@ pub struct Scanned {
 }
 
 impl Scanned {
+    /// Returns the text that the keys of a scan come after, in a store that finds them by their order: the key that `after` is, or for
+    /// `None` one that stands before all sessions'.
+    ///
+    /// # Errors
+    ///
+    /// If `after` is no key of a session.
+    pub fn begins_after(after: Option<&str>) -> Result<&str, StoreError> {
+        match after {
+            None => Ok(key::sessions().0),
+            Some(text) => match Key::parse(text) {
+                Some(Key::Session(_)) => Ok(text),
+                _ => Err(StoreError::no_place()),
+            },
+        }
+    }
+
     /// Makes the answer of a store that finds keys by their order: it goes on after the last one, if there are `limit`.
     pub fn ordered(keys: Vec<Key>, limit: usize) -> Self {
         let last = keys.last().filter(|_| keys.len() >= limit);

@@ -230,10 +230,10 @@ impl Store for MysqlStore {
     }
 
     async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
-        let limit = limit.max(1);
+        let (after, limit) = (Scanned::begins_after(after)?, limit.max(1));
         let scan = || {
             let statements = Arc::clone(&self.inner.statements);
-            let after = after.map(str::to_owned);
+            let after = after.to_owned();
             self.inner
                 .links
                 .run(move |conn| Box::pin(async move { statements.scan(conn, after, limit).await }))

@@ -212,8 +212,8 @@ impl Store for PostgresStore {
     }
 
     async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
-        let (limit, (first, end)) = (limit.max(1), key::sessions());
-        let (after, end) = (after.unwrap_or(first).as_bytes(), end.as_bytes());
+        let (limit, (_, end)) = (limit.max(1), key::sessions());
+        let (after, end) = (Scanned::begins_after(after)?.as_bytes(), end.as_bytes());
         let count = i64::try_from(limit).unwrap_or(i64::MAX);
         let parameters: Parameters<'_> = &[&after, &end, &count];
         let scan = &self.inner.statements.scan;

@@ -267,9 +267,9 @@ impl Store for SqliteStore {
     }
 
     async fn scan(&self, after: Option<&str>, limit: usize) -> Result<Scanned, StoreError> {
-        let (after, limit) = (after.map(str::to_owned), limit.max(1));
+        let (after, limit) = (Scanned::begins_after(after)?.to_owned(), limit.max(1));
         let keys = ask(&self.inner.reads, move |connection| {
-            table::scan(connection, after.as_deref(), limit)
+            table::scan(connection, &after, limit)
         });
         Ok(Scanned::ordered(keys.await?, limit))
     }

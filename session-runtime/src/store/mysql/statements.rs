@@ -75,12 +75,11 @@ impl Statements {
     pub(super) async fn scan(
         &self,
         conn: &mut Conn,
-        after: Option<String>,
+        after: String,
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, Error> {
-        let (first, end) = key::sessions();
-        let after = after.unwrap_or_else(|| first.to_owned()).into_bytes();
-        let values = (after, end.as_bytes(), limit as u64);
+        let (_, end) = key::sessions();
+        let values = (after.into_bytes(), end.as_bytes(), limit as u64);
         conn.exec(self.scan.as_str(), values).await
     }
 

@@ -10,6 +10,9 @@ use crate::store::StoreError;
 /// How many keys the server looks at in one go at least: others' are among them.
 const FEWEST: usize = 100;
 
+/// How many slots a Cluster has.
+const SLOTS: u16 = 16_384;
+
 /// The place that a scan has come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
@@ -27,11 +30,9 @@ impl Cursor {
         };
         let parsed = text.split_once('/').and_then(|(slot, cursor)| {
             let (slot, cursor) = (slot.parse().ok()?, cursor.parse().ok()?);
-            Some(Self { slot, cursor })
+            (slot < SLOTS).then_some(Self { slot, cursor })
         });
-        parsed.ok_or_else(|| {
-            StoreError::broken("a scan is to go on from what is no place in a `RedisStore`")
-        })
+        parsed.ok_or_else(StoreError::no_place)
     }
 }
 
@@ -118,7 +119,7 @@ mod tests {
         };
         assert_eq!(Cursor::parse(Some(&cursor.to_string())).unwrap(), cursor);
         assert_eq!(Cursor::parse(None).unwrap(), Cursor::default());
-        for text in ["", "0", "/", "a/0", "0/a", "70000/0", "0/-1"] {
+        for text in ["", "0", "/", "a/0", "0/a", "16384/0", "70000/0", "0/-1"] {
             assert!(Cursor::parse(Some(text)).is_err(), "{text}");
         }
     }

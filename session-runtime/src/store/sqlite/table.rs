@@ -68,17 +68,15 @@ pub(super) fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Optio
 /// Returns the keys of the first `limit` sessions after one.
 pub(super) fn scan(
     connection: &Connection,
-    after: Option<&str>,
+    after: &str,
     limit: usize,
 ) -> rusqlite::Result<Vec<Key>> {
     let mut select = connection.prepare_cached(
         "SELECT key FROM records WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let (first, end) = key::sessions();
-    let keys = select.query_map(params![after.unwrap_or(first), end, limit], |row| {
-        row.get::<_, String>(0)
-    })?;
+    let (_, end) = key::sessions();
+    let keys = select.query_map(params![after, end, limit], |row| row.get::<_, String>(0))?;
     keys.filter_map(|key| key.map(|key| Key::parse(&key)).transpose())
         .collect()
 }

@@ -130,6 +130,7 @@ pub const SCANNER_CASES: &[&str] = &[
     "scanning_takes_some_at_a_time",
     "scanning_finds_what_is_there_all_the_while",
     "scanning_misses_none_while_others_are_swept",
+    "scanning_goes_on_from_no_place_but_those_it_named",
 ];
 
 /// Lists the cases by the file they stand in, and finds each by its name.
@@ -226,6 +227,7 @@ cases! {
         scanning_takes_some_at_a_time,
         scanning_finds_what_is_there_all_the_while,
         scanning_misses_none_while_others_are_swept,
+        scanning_goes_on_from_no_place_but_those_it_named,
     }
     sweeping {
         sweeping_an_empty_store_finds_nothing,

@@ -85,6 +85,29 @@ pub(super) async fn scanning_finds_what_is_there_all_the_while<S: Store>(trial: 
     }
 }
 
+pub(super) async fn scanning_goes_on_from_no_place_but_those_it_named<S: Store>(trial: &Trial<S>) {
+    create(trial, 3).await;
+    for after in [
+        "",
+        " ",
+        "0",
+        "zzz",
+        "nonsense",
+        "a\0b",
+        "-1/-1",
+        "session:",
+        "session:00000000000000FF",
+        "session;",
+        "user:ada",
+        "0/user:ada",
+        "0/session:",
+        "99999/session:0000000000000000",
+        "18446744073709551616/0",
+    ] {
+        trial.refuses_place(after).await;
+    }
+}
+
 pub(super) async fn scanning_misses_none_while_others_are_swept<S: Store>(trial: &Trial<S>) {
     for _ in 0..2 {
         let mut live = BTreeSet::new();

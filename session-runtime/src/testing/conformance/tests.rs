@@ -58,6 +58,7 @@ enum Flaw {
     ScanSkipsOne,
     ScansAllAtOnce,
     ScansByCount,
+    ScansFromAnywhere,
 }
 
 /// A table behind one lock, right but for its flaw.
@@ -288,12 +289,15 @@ impl Store for Table {
         let keys = rows.values().map(|(key, _)| key);
         let users = self.flaw == Flaw::ScansUsers;
         let keys = keys.filter(|key| users || !key.is_user());
-        let after = after.unwrap_or_default();
+        let (named, after) = (after, after.unwrap_or_default());
         if self.flaw == Flaw::ScansByCount {
             let from = after.parse().unwrap_or(0);
             let keys: Vec<_> = keys.skip(from).take(limit).cloned().collect();
             let next = (keys.len() == limit).then(|| (from + limit).to_string());
             return Ok(Scanned { keys, next });
+        }
+        if self.flaw != Flaw::ScansFromAnywhere {
+            Scanned::begins_after(named)?;
         }
         let skips = usize::from(self.flaw == Flaw::ScanSkipsOne && !after.is_empty());
         let keys = keys
@@ -543,6 +547,7 @@ caught! {
     ScanSkipsOne by scanning_finds_what_is_there_all_the_while,
     ScansAllAtOnce by scanning_takes_some_at_a_time,
     ScansByCount by scanning_misses_none_while_others_are_swept,
+    ScansFromAnywhere by scanning_goes_on_from_no_place_but_those_it_named,
 }
 
 #[test]

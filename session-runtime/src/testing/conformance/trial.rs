@@ -91,6 +91,16 @@ impl<S: Store> Trial<S> {
         }
     }
 
+    /// Scans from what is no place in any store.
+    pub(super) async fn refuses_place(&self, after: &str) {
+        let promise = "a scan goes on from no place but those that an answer named";
+        let scanned = self.store.scan(Some(after), 1).await;
+        let refused = matches!(&scanned, Err(error) if error.is_no_place());
+        if !refused {
+            self.fail(promise, &(after, scanned));
+        }
+    }
+
     pub(super) async fn sweep(&self, limit: usize) -> Swept {
         match self.store.sweep(limit).await {
             Ok(swept) => swept,
