@@ -74,7 +74,8 @@ pub(crate) async fn dress(mut response: Response) -> Response {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     if html {
-        let personal = HeaderValue::from_static("private, no-cache");
+        // Else whoever comes next to this browser reads it by going back.
+        let personal = HeaderValue::from_static("no-store");
         headers.entry(CACHE_CONTROL).or_insert(personal);
     }
     response

@@ -390,6 +390,9 @@ async fn who_signs_out_leaves_nothing_in_the_browser_and_who_leaves_nothing_at_a
         .await;
     phone.look("account-signed-out").await;
     assert!(phone.web.get_all_cookies().await.unwrap().is_empty());
+    phone.web.back().await.unwrap();
+    let page = phone.text("body").await.unwrap();
+    assert!(!page.contains("Ada"), "whoever goes back reads: {page}");
     for path in ["/signed-out", "/", "/cart", "/session", "/account"] {
         phone.web.goto(shop.url(path)).await.unwrap();
         let page = phone.text("body").await.unwrap();
