@@ -14,10 +14,11 @@ use tokio::task::spawn_blocking;
 use crate::args::Ledger;
 use crate::credentials::{Name, Password};
 
-/// No number is given to two users, one after the other: the second would find the first one's cart.
+/// A user's number is drawn at random, so that no two users ever have one: the second would find the first one's cart, also where
+/// the accounts are begun anew, or two shops that share their sessions have accounts of their own.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS users (
-        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        id       INTEGER PRIMARY KEY,
         name     TEXT NOT NULL,        -- as it is shown
         folded   TEXT NOT NULL UNIQUE, -- as it is compared
         password TEXT NOT NULL,        -- hash, salt and parameters
@@ -154,7 +155,7 @@ impl Inner {
         let hash = password.hash()?;
         let id = self.with(|db| {
             db.query_row(
-                "INSERT INTO users (name, folded, password) VALUES (?1, ?2, ?3)
+                "INSERT INTO users (id, name, folded, password) VALUES (abs(random() >> 1), ?1, ?2, ?3)
                  ON CONFLICT (folded) DO NOTHING RETURNING id",
                 params![name.shown(), name.folded(), hash],
                 |row| row.get(0),
@@ -340,6 +341,16 @@ mod tests {
         accounts.forget(ada.id).await.unwrap();
         assert!(!accounts.is_open(ada.id).await.unwrap());
         assert_ne!(register(&accounts, "Ada").await.unwrap().id, ada.id);
+    }
+
+    #[tokio::test]
+    async fn no_two_books_of_accounts_give_one_number() {
+        let (one, other) = (accounts(), accounts());
+        for who in ["Ada", "Bob"] {
+            let ids = [&one, &other].map(|accounts| register(accounts, who));
+            let [one, other] = ids;
+            assert_ne!(one.await.unwrap().id, other.await.unwrap().id);
+        }
     }
 
     #[tokio::test]
