@@ -49,12 +49,13 @@ pub(crate) struct Line {
     pub(crate) sum: Money,
 }
 
-/// Returns what there is in a cart. Between them, two tabs may have brought a thing down to nothing, and two carts that became
-/// one may hold more of it than is sold: neither is put right in the cart itself, where two devices that do so at once
+/// Returns what there is in a cart that is still sold. Between them, two tabs may have brought a thing down to nothing, and two carts
+/// that became one may hold more of it than is sold: neither is put right in the cart itself, where two devices that do so at once
 /// would both count.
 pub(crate) fn things(cart: &BTreeMap<Sku, u32>) -> impl Iterator<Item = (&Sku, u32)> {
     let there = cart.iter().filter(|(_, quantity)| **quantity > 0);
-    there.map(|(sku, quantity)| (sku, MOST.min(*quantity)))
+    let sold = there.filter(|(sku, _)| catalogue::find(sku).is_some());
+    sold.map(|(sku, quantity)| (sku, MOST.min(*quantity)))
 }
 
 pub(crate) fn is_empty(cart: &BTreeMap<Sku, u32>) -> bool {
@@ -72,7 +73,6 @@ pub(crate) fn left_on_the_shelf(cart: &BTreeMap<Sku, u32>) -> Option<String> {
 }
 
 impl Bill {
-    /// Things that are no longer sold do not count.
     pub(crate) fn of(cart: &BTreeMap<Sku, u32>, currency: Currency) -> Self {
         let sold =
             things(cart).filter_map(|(sku, quantity)| Some((catalogue::find(sku)?, quantity)));
@@ -203,6 +203,8 @@ async fn remove(mut session: Session<Shop>, Form(Item { sku }): Form<Item>) -> R
 
 #[cfg(test)]
 mod tests {
+    use serde::de::value::{Error, StrDeserializer};
+
     use super::*;
     use crate::catalogue::PRODUCTS;
 
@@ -220,6 +222,9 @@ mod tests {
         assert_eq!(bill(120).lines[0].quantity, MOST);
         assert!(bill(0).lines.is_empty());
         assert!(is_empty(&BTreeMap::from([(PRODUCTS[0].sku(), 0)])));
+        // Taken off the shelf since: there is nothing to check out, nor to count.
+        let withdrawn = Sku::deserialize(StrDeserializer::<Error>::new("gold-bar")).unwrap();
+        assert!(is_empty(&BTreeMap::from([(withdrawn, 1)])));
     }
 
     #[test]
