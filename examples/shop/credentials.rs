@@ -12,7 +12,7 @@ pub(crate) const LONGEST_NAME: usize = 40;
 /// The shortest password, in characters. Length is all that is asked of it: other rules make people write it down.
 pub(crate) const SHORTEST_PASSWORD: usize = 10;
 
-/// The name of an account. `Ada`, `ada` and `ADA ` are one.
+/// The name of an account. `Ada`, `ada` and `ADA ` are one, and so are `Strauß` and `STRAUSS`.
 #[derive(Clone, Debug)]
 pub(crate) struct Name {
     shown: String,
@@ -24,16 +24,16 @@ impl Name {
     ///
     /// In the shop's words, for whoever typed it.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let shown: String = words.join(" ").nfkc().collect();
+        let plain: String = text.nfkc().collect();
+        let shown = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+        let seen: String = shown.chars().filter(|c| !is_unseen(*c)).collect();
+        // There and back: `ß` is `SS` in capitals.
+        let folded = seen.to_uppercase().to_lowercase().nfkc().collect();
         match shown.chars().count() {
-            0 => Err("What shall we call you?"),
+            _ if seen.trim().is_empty() => Err("What shall we call you?"),
             length if length > LONGEST_NAME => Err("Is there a shorter form of it?"),
             _ if shown.chars().any(char::is_control) => Err("We cannot read that one."),
-            _ => Ok(Self {
-                folded: shown.to_lowercase().nfkc().collect(),
-                shown,
-            }),
+            _ => Ok(Self { shown, folded }),
         }
     }
 
@@ -46,6 +46,14 @@ impl Name {
     pub(crate) fn folded(&self) -> &str {
         &self.folded
     }
+}
+
+/// Returns `true` for what takes no room on a screen: some scripts need it within words, and nobody can tell whether it is there.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A password, for as long as it takes to look at it.
@@ -107,12 +115,29 @@ mod tests {
         assert_eq!(folded("Zoë  M."), folded("zoe\u{308} m."));
         assert_eq!(folded("\u{ff21}da"), "ada");
         assert_ne!(folded("Ada"), folded("Eda"));
+        assert_eq!(folded("Strauß"), folded("STRAUSS"));
+        assert_eq!(
+            folded("A\u{200b}da\u{2060}"),
+            folded("Ada"),
+            "nobody sees the difference"
+        );
+        assert_eq!(
+            folded("\u{a8}x"),
+            folded(Name::parse("\u{a8}x").unwrap().shown())
+        );
         assert_eq!(Name::parse("  Zoë  M. ").unwrap().shown(), "Zoë M.");
     }
 
     #[test]
     fn what_is_no_name_is_asked_again() {
-        for text in ["", " \t ", "a\u{0}b", &"x".repeat(LONGEST_NAME + 1)] {
+        for text in [
+            "",
+            " \t ",
+            "\u{200b}",
+            "\u{202e} \u{3164}",
+            "a\u{0}b",
+            &"x".repeat(LONGEST_NAME + 1),
+        ] {
             assert!(Name::parse(text).is_err(), "{text:?}");
         }
     }
