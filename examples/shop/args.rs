@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::checkout::Patience;
 use crate::stores::Place;
 
+/// In seconds. No calendar has a date for what is as far off as a number can be.
+const YEAR: u64 = 365 * 24 * 60 * 60;
+
 /// What `--help` says.
 pub(crate) const USAGE: &str = "\
 Usage: shop [--store STORE] [--accounts FILE] [--address HOST:PORT] [--deadline SECONDS] [--hurry SECONDS]
@@ -100,8 +103,10 @@ impl Ledger {
 
 fn seconds(option: &str, text: &str) -> Result<Duration, String> {
     match text.parse() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!("`{option} {text}` is no number of seconds")),
+        Ok(seconds) if (1..=YEAR).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "`{option} {text}` is no number of seconds up to a year's"
+        )),
     }
 }
 
@@ -157,9 +162,9 @@ mod tests {
         assert!(refusal("--sotre memory").contains("`--sotre`"));
         assert!(refusal("--store").contains("lacks its value"));
         assert!(refusal("--store mongo:x").contains("`mongo` is no store"));
-        for option in ["--deadline", "--hurry"] {
-            let refused = refusal(&format!("{option} soon"));
-            assert_eq!(refused, format!("`{option} soon` is no number of seconds"));
+        for line in ["--deadline soon", "--hurry 0", "--hurry 99999999999999"] {
+            let told = format!("`{line}` is no number of seconds up to a year's");
+            assert_eq!(refusal(line), told);
         }
         assert_eq!(parse("--store memory --help"), Ok(None));
     }

@@ -176,7 +176,7 @@ fn staying(session: &Session<Shop>) -> Vec<Row> {
                 .is_present()
                 .then(|| session.tries.get().to_string()),
             lapses: session.tries.expires_at().map(When::new),
-            lifetime: "15 minutes after the last, or until one fits",
+            lifetime: "15 minutes after the first, or until one fits",
             merge: "one counts, the other is refused",
             attributes: &[
                 "#[session(guest)]",
