@@ -303,7 +303,7 @@ impl<S: Schema> Session<S> {
     /// Ends the session, here and in the store. What was changed of the user's is written, as by
     /// [`logout`](Self::logout); the rest goes with the session, notices that were set before this, too.
     ///
-    /// For a day, whoever presents its id is told `reason` by [`ended`](Self::ended). What is set after this
+    /// For a day, whoever presents its id is told `reason` by [`ended`](Self::ended), up to 1,024 bytes of it. What is set after this
     /// begins a new session. Under an id from before a login it ends nothing but this request's view.
     ///
     /// # Errors

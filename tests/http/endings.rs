@@ -79,6 +79,7 @@ pub(crate) async fn ada(site: &Site<impl Store>) -> Visitor {
 on_each_store!(
     ended_says_why_and_takes_no_cookie_away,
     a_tombstone_is_there_for_a_day,
+    however_long_a_reason_is_the_session_ends_and_a_kibibyte_of_it_is_told,
     a_late_commit_never_revives_a_deleted_session,
     a_request_whose_session_ends_learns_of_it,
     deleting_and_setting_begins_a_new_session_in_one_response,
@@ -94,6 +95,19 @@ on_a_cache!(
     a_request_whose_session_ends_learns_of_it,
     an_id_from_before_a_login_or_logout_serves_an_empty_session_that_writes_nothing,
 );
+
+async fn however_long_a_reason_is_the_session_ends_and_a_kibibyte_of_it_is_told(
+    site: Site<impl Store>,
+) {
+    let mut visitor = ada(&site).await;
+    let mut tab = visitor.clone();
+    let deletes = async |mut session: Session<Desk>| {
+        session.delete(format!("-{}", "ü".repeat(1 << 21))).await
+    };
+    assert_eq!(visitor.visit(deletes).await.status, StatusCode::OK);
+    let told = quietly(&mut tab, why).await;
+    assert_eq!(told, format!("Some(Deleted(\"-{}\"))", "ü".repeat(511)));
+}
 
 async fn ended_says_why_and_takes_no_cookie_away(site: Site<impl Store>) {
     let expired = ada(&site).await;

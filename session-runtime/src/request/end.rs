@@ -21,6 +21,18 @@ use crate::revoke;
 use crate::row::Rows;
 use crate::task::to_its_end;
 
+/// How much of a reason is kept, in bytes: an end is never refused for want of room.
+const REASON: usize = 1024;
+
+/// Returns as much of a reason as is kept.
+fn kept(reason: &str) -> String {
+    let mut end = reason.len().min(REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason[..end].to_owned()
+}
+
 impl Request {
     /// Ends the session; the user's record stays, and what `kept` have of the browser's goes along. Does nothing for a guest.
     pub(crate) async fn logout(self: Arc<Self>, kept: &'static Rows) -> Result<(), Error> {
@@ -41,7 +53,8 @@ impl Request {
     pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
-            self.end(Ended::Deleted(reason), &[], gate.deadline).await
+            let reason = Ended::Deleted(kept(&reason));
+            self.end(reason, &[], gate.deadline).await
         })
         .await
     }
