@@ -341,13 +341,28 @@ impl SessionLayer {
     /// Says what a route that takes [`LoggedIn`](crate::LoggedIn) answers to somebody who is not: a 401 by default.
     ///
     /// ```
+    /// use axum::extract::OriginalUri;
     /// use axum::response::Redirect;
     /// use session_runtime::{SessionLayer, store::MemoryStore};
     ///
     /// let layer = SessionLayer::new(MemoryStore::new()).when_logged_out(|request| {
-    ///     Redirect::to(&format!("/login?next={}", request.uri.path()))
+    ///     // In a nested router, `request.uri` lacks what that is nested under.
+    ///     let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |uri| &uri.0);
+    ///     // One value of the query, whatever a client writes. The login goes there only if it is a path of this app's.
+    ///     let next = uri.path().replace('%', "%25").replace('&', "%26").replace('+', "%2B");
+    ///     Redirect::to(&format!("/login?next={next}"))
     /// });
-    /// # let _ = layer;
+    /// # use axum::{Router, body::Body, http::Request, routing::get};
+    /// # use session_runtime::{LoggedIn, Session};
+    /// # use tower::ServiceExt;
+    /// # #[derive(Session)]
+    /// # struct Shop { cart: Vec<String> }
+    /// # let users = Router::new().route("/users/{name}", get(async |_: LoggedIn<Shop>| ""));
+    /// # let app: Router = Router::new().nest("/admin", users).layer(layer);
+    /// # let request = Request::get("/admin/users/ada&next=b").body(Body::empty()).unwrap();
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # let answer = runtime.block_on(app.oneshot(request)).unwrap();
+    /// # assert_eq!(answer.headers()["location"], "/login?next=/admin/users/ada%26next=b");
     /// ```
     pub fn when_logged_out<R: IntoResponse>(
         mut self,
