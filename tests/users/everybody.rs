@@ -1,11 +1,11 @@
-//! All sessions there are: listed page by page, counted, ended.
+//! All sessions there are: listed page by page, counted, copied, ended.
 
 use std::collections::BTreeSet;
 
 use axum::response::IntoResponse;
 use http::StatusCode;
 use session_runtime::store::Store;
-use session_runtime::{Device, Session, SessionLayer};
+use session_runtime::{Device, Key, Session, SessionLayer, UserId};
 use session_tests::customers::{
     NOTHING, Shop, add, ask, gather, guest, login, quietly, shown, user, why,
 };
@@ -19,6 +19,7 @@ on_each_store!(
     when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_users_is_lost,
     a_login_that_was_under_way_when_everybody_was_logged_out_fails,
     ending_all_goes_on_where_it_broke_off,
+    what_another_store_has_kept_can_be_copied_and_nobody_notices,
 );
 
 on_a_cache!(when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_users_is_lost);
@@ -89,6 +90,62 @@ async fn all_sessions_are_listed_and_counted_guests_and_users_and_nothing_else(
         );
         let answer = error.into_response();
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{cursor}");
+    }
+}
+
+/// As `docs/stores.md` has it.
+async fn copy(from: &impl Store, to: &impl Store, users: &[UserId]) {
+    let mut next = None;
+    loop {
+        let some = from.scan(next.as_deref(), 5).await.unwrap();
+        for key in &some.keys {
+            copy_one(from, to, key).await;
+        }
+        next = some.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    for user in users {
+        copy_one(from, to, &Key::User(user.clone())).await;
+    }
+}
+
+async fn copy_one(from: &impl Store, to: &impl Store, key: &Key) {
+    if let Some(record) = from.load(key).await.unwrap() {
+        to.swap(key, None, &record).await.unwrap();
+    }
+}
+
+async fn what_another_store_has_kept_can_be_copied_and_nobody_notices(site: Site<impl Store>) {
+    let (first, last, users) = (Site::in_memory(), Site::in_memory(), [UserId::from("ada")]);
+    let mut visitors = vec![
+        user(&first, "ada", &[1]).await,
+        user(&first, "ada", &[2]).await,
+    ];
+    for number in 0..12 {
+        visitors.push(guest(&first, &[number]).await);
+    }
+    let mut before = Vec::new();
+    for visitor in &mut visitors {
+        before.push(quietly(visitor, shown).await);
+    }
+    let ended = guest(&first, &[]).await;
+    let delete = async |mut session: Session<Shop>| session.delete("closed").await;
+    ended.clone().visit(delete).await;
+
+    copy(first.store.inner(), site.store.inner(), &users).await;
+    copy(site.store.inner(), last.store.inner(), &users).await;
+    for layer in [&site.layer, &last.layer] {
+        for (visitor, before) in visitors.iter().zip(&before) {
+            let mut visitor = visitor.moved_to(layer);
+            assert_eq!(quietly(&mut visitor, shown).await, *before);
+        }
+        let told = quietly(&mut ended.moved_to(layer), why).await;
+        assert_eq!(told, "Some(Deleted(\"closed\"))");
+        let sessions = layer.sessions();
+        assert_eq!(sessions.count().await.unwrap(), visitors.len());
+        assert_eq!(sessions.list("ada").await.unwrap().len(), 2);
     }
 }
 
