@@ -118,11 +118,15 @@ async fn answer(
         };
         return (StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)).into_response();
     }
+    keep(&mut session, address, patience);
+    Redirect::to("/checkout/review").into_response()
+}
+
+fn keep(session: &mut Session<Shop>, address: Address, patience: Patience) {
     session.checkout.set(address);
     if let Patience(Some(lifetime)) = patience {
         session.checkout.expire_in(lifetime);
     }
-    Redirect::to("/checkout/review").into_response()
 }
 
 impl Address {
@@ -135,6 +139,17 @@ impl Address {
             town: trim(self.town),
             country: trim(self.country),
         }
+    }
+
+    fn in_one_line(&self) -> String {
+        let Self {
+            name,
+            street,
+            postcode,
+            town,
+            country,
+        } = self;
+        format!("{name}, {street}, {postcode} {town}, {country}")
     }
 }
 
@@ -207,6 +222,8 @@ fn lapsed(session: &Session<Shop>, patience: Patience) -> Response {
 #[derive(Deserialize)]
 struct Agreed {
     total: String,
+    /// The address, in one line.
+    to: String,
 }
 
 async fn place(
@@ -219,14 +236,16 @@ async fn place(
     }
     let total = Bill::of(session.cart.get(), page::currency(&session)).total;
     if total.to_string() != agreed.total {
-        let text = "Your cart has changed meanwhile. Please look again before you order.";
-        session.notice.set(Notice::problem(text));
-        return Ok(Redirect::to("/checkout/review").into_response());
+        return Ok(look_again(session, "Your cart has changed meanwhile."));
     }
     // Of two clicks on the button, exactly one gets the address.
     let Some(address) = session.checkout.claim().await?.flatten() else {
         return Ok(lapsed(&session, patience));
     };
+    if address.in_one_line() != agreed.to {
+        keep(&mut session, address, patience);
+        return Ok(look_again(session, "The address has changed meanwhile."));
+    }
     let cart = session.cart.take();
     let items = cart::things(&cart).map(|(sku, quantity)| (sku.clone(), quantity));
     let number = order_number();
@@ -248,6 +267,13 @@ async fn place(
         session.notice.set(Notice::problem(text));
     }
     Ok(Redirect::to("/order").into_response())
+}
+
+/// Another tab has changed what the visitor saw.
+fn look_again(mut session: Session<Shop>, change: &str) -> Response {
+    let text = format!("{change} Please look again before you order.");
+    session.notice.set(Notice::problem(text));
+    Redirect::to("/checkout/review").into_response()
 }
 
 /// Good enough to be read out on the telephone, and says nothing of how many orders there are.

@@ -37,7 +37,8 @@ pub(crate) struct Shop {
     pub(crate) tries: u32,
 
     /// Where an order is to go. Personal, so it does not lie about for two weeks. A flash, so that of two clicks on
-    /// "Place the order" exactly one can claim it.
+    /// "Place the order" exactly one can claim it. It comes along at a login, whoever has put it there: the visitor sees it before
+    /// they order, and what they order goes to the address that they saw.
     #[flash]
     #[expire("15m")]
     pub(crate) checkout: Option<Address>,

@@ -150,7 +150,7 @@ async fn two_devices_that_order_one_cart_place_one_order() {
             guest.get(&shop, "/cart").await.unwrap();
         }
         let place = async |guest: &Guest| {
-            let agreed = "total=%E2%82%AC24.50";
+            let agreed = "total=%E2%82%AC24.50&to=Ada,+1+Quay,+1+Cork,+Ireland";
             guest.post(&shop, "/checkout/place", agreed).await.unwrap()
         };
         let (one, other) = tokio::join!(place(&desk), place(&phone));

@@ -159,7 +159,7 @@ async fn a_deleted_session_is_explained_to_whoever_presents_it() {
 }
 
 #[tokio::test]
-async fn two_clicks_place_one_order() {
+async fn two_clicks_place_one_order_to_the_address_that_was_seen() {
     let shop = Shop::open("memory");
     let guest = Guest::new();
     guest
@@ -167,9 +167,19 @@ async fn two_clicks_place_one_order() {
         .await
         .unwrap();
     let address = "name=Ada&street=1+Quay&postcode=1&town=Cork&country=Ireland";
+    let elsewhere = "name=Ada&street=2+Moor&postcode=2&town=Bonn&country=Germany";
     guest.post(&shop, "/checkout", address).await.unwrap();
 
-    let place = || guest.post(&shop, "/checkout/place", "total=%E2%82%AC24.50");
+    let agreed = "total=%E2%82%AC24.50&to=Ada,+1+Quay,+1+Cork,+Ireland";
+    // Another tab had another address in mind, which whoever looks at the first does not know.
+    guest.post(&shop, "/checkout", elsewhere).await.unwrap();
+    let page = guest.post(&shop, "/checkout/place", agreed).await.unwrap();
+    assert_eq!(page.location.as_deref(), Some("/checkout/review"));
+    let review = guest.get(&shop, "/checkout/review").await.unwrap();
+    assert!(review.body.contains("The address has changed") && review.body.contains("2 Moor"));
+    guest.post(&shop, "/checkout", address).await.unwrap();
+
+    let place = || guest.post(&shop, "/checkout/place", agreed);
     let (one, other, third) = tokio::join!(place(), place(), place());
     let placed: Vec<_> = [one, other, third]
         .into_iter()

@@ -102,7 +102,7 @@ async fn serve_one_browser_by_turns(store: &str) {
     let review = ada.get("/checkout/review").await;
     assert!(review.body.contains("1 Quay"));
     // Both shops get the click, and two clicks place one order.
-    let place = "total=%E2%82%AC60.50";
+    let place = "total=%E2%82%AC60.50&to=Ada,+1+Quay,+1+Cork,+Ireland";
     let [left, right] = &street.shops;
     let (one, other) = tokio::join!(
         ada.guest.post(left, "/checkout/place", place),
