@@ -16,6 +16,9 @@ use session_runtime::store::{
 use session_runtime::{Error, Key, Session, SessionLayer, UserId};
 use session_tests::{Browser, Fault, Logs, Site, Visitor, on_each_store};
 
+/// For so long nothing fails before an outage is over.
+const STEADY: Duration = Duration::from_secs(5);
+
 #[derive(Session)]
 struct Shop {
     visits: u32,
@@ -109,6 +112,11 @@ async fn an_outage_is_one_line_at_its_start_and_one_at_its_end_and_moves_metrics
 
     tokio::time::sleep(Duration::from_secs(4)).await;
     site.store.heal();
+    for _ in 0..3 {
+        visitor.visit(visit).await;
+    }
+    assert_eq!(logs.lines("WARN", "reachable again"), 0, "for now");
+    tokio::time::sleep(STEADY).await;
     for _ in 0..3 {
         visitor.visit(visit).await;
     }
@@ -231,10 +239,54 @@ async fn an_outage_of_a_store_that_answers_at_once_is_told_of_in_the_same_way() 
     store.is_away.store(false, Ordering::SeqCst);
     for _ in 0..3 {
         assert_eq!(visitor.visit(visit).await.status, StatusCode::OK);
+        tokio::time::sleep(STEADY).await;
     }
     let end = "is reachable again after 12s store=\"Moody\" failed=4";
     assert_eq!(logs.lines("WARN", "reachable again"), 1, "{}", logs.text());
     assert_eq!(logs.lines("WARN", end), 1, "{}", logs.text());
+}
+
+/// Of three nodes of a Cluster one is away, say: every third call fails, and all others are answered.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_answers_now_and_then_is_one_outage() {
+    let logs = Logs::capture();
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor.visit(visit).await;
+    for _ in 0..100 {
+        site.store.plan([Fault::Before]);
+        for _ in 0..3 {
+            visitor.visit(visit).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    assert_eq!(logs.lines("ERROR", "session"), 1, "{}", logs.text());
+    assert_eq!(logs.lines("WARN", "reachable again"), 0, "{}", logs.text());
+    tokio::time::sleep(STEADY).await;
+    visitor.visit(visit).await;
+    let end = "is reachable again after 29.8s store=\"MemoryStore\" failed=100";
+    assert_eq!(logs.lines("WARN", end), 1, "{}", logs.text());
+}
+
+/// Its engine deletes what has expired by itself, so that sweeping it asks nobody.
+#[tokio::test(start_paused = true)]
+async fn sweeping_that_asks_nobody_does_not_end_an_outage() {
+    let logs = Logs::capture();
+    let store = Arc::new(Moody {
+        inner: MemoryStore::new(),
+        is_away: AtomicBool::new(true),
+    });
+    let mut visitor = Visitor::of(SessionLayer::new(Arc::clone(&store)));
+    visitor.visit(visit).await;
+    tokio::time::sleep(Duration::from_secs(10 * 60)).await;
+    assert_eq!(logs.lines("WARN", "reachable again"), 0, "{}", logs.text());
+    visitor.visit(visit).await;
+    assert_eq!(logs.lines("ERROR", "not reachable"), 1, "{}", logs.text());
+    store.is_away.store(false, Ordering::SeqCst);
+    visitor.visit(visit).await;
+    tokio::time::sleep(STEADY).await;
+    visitor.visit(visit).await;
+    assert_eq!(logs.lines("WARN", "reachable again"), 1, "{}", logs.text());
 }
 
 #[tokio::test]
