@@ -6,7 +6,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::ptr;
-use std::sync::{Arc, Once, PoisonError, RwLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum_core::response::Response;
@@ -112,8 +113,8 @@ pub(crate) struct Config {
     pub(crate) fingerprint_of: Option<Arc<FingerprintOf>>,
     pub(crate) bound_to: BoundTo,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
-    /// Whether the sweeping task has been started.
-    pub(crate) sweeping: Arc<Once>,
+    /// Whether there is a sweeping task.
+    pub(crate) sweeping: Arc<AtomicBool>,
     pub(crate) queues: Arc<Queues>,
     pub(crate) underway: Underway,
     pub(crate) traffic: Arc<Traffic>,
@@ -157,7 +158,7 @@ impl Config {
             fingerprint_of: None,
             bound_to: BoundTo::default(),
             commit_if: None,
-            sweeping: Arc::new(Once::new()),
+            sweeping: Arc::default(),
             queues: Arc::default(),
             underway: Underway::default(),
             traffic: Arc::default(),

@@ -1,17 +1,18 @@
 //! Sweeping: the task that deletes expired records in the background.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Config;
 use crate::error::Causes;
 use crate::event::{EventKind, EventSink};
 use crate::health::{Call, Health};
 use crate::record::Ended;
-use crate::store::{AnyStore, StoreError, Swept};
+use crate::store::{AnyStore, LONGEST_SWEEP, StoreError, Swept};
 use crate::traffic::{Total, Traffic, Written};
 
 /// The smallest batch: so many records go in one call at least. Where a commit waits for the disk, it takes about as long as for one.
@@ -44,9 +45,6 @@ const PERIOD: Duration = Duration::from_millis(20);
 
 /// Nobody is in the way once nothing has been written for so long.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// How long a call may take, whatever else the store tidies up in it: this is for one that has fallen silent.
-const LONGEST: Duration = Duration::from_secs(120);
 
 /// Decides how many records the next call sweeps, and how long requests have the store to themselves before it.
 ///
@@ -171,23 +169,23 @@ impl Pace {
 }
 
 /// Starts the sweeping task with the first request, when a runtime is sure to be there. The task ends with
-/// the last layer that has the store.
+/// the last layer that has the store. If it ends before, since the store panics or with its runtime, the next request starts another.
 pub(crate) fn start(config: &Config) {
-    let Some(period) = config
-        .sweep_every
-        .filter(|_| !config.sweeping.is_completed())
-    else {
+    let Some(period) = config.sweep_every else {
         return;
     };
+    if config.sweeping.load(Ordering::Relaxed) || config.sweeping.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let sweeper = Sweeper {
         store: Arc::downgrade(&config.store),
         events: config.events.clone(),
         traffic: Arc::clone(&config.traffic),
         health: Arc::clone(&config.health),
+        sweeping: Arc::clone(&config.sweeping),
+        has_timer: false,
     };
-    config
-        .sweeping
-        .call_once(|| drop(tokio::spawn(sweeper.run(period))));
+    drop(tokio::spawn(sweeper.run(period)));
 }
 
 struct Sweeper {
@@ -195,27 +193,42 @@ struct Sweeper {
     events: EventSink,
     traffic: Arc<Traffic>,
     health: Arc<Health>,
+    /// Whether there is such a task.
+    sweeping: Arc<AtomicBool>,
+    has_timer: bool,
+}
+
+impl Drop for Sweeper {
+    /// Lets the next request start another; not on a runtime without a timer, where that would panic, too.
+    fn drop(&mut self) {
+        self.traffic.set_sweeping(false);
+        if self.has_timer || !std::thread::panicking() {
+            self.sweeping.store(false, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Sweeper {
-    async fn run(self, period: Duration) {
+    async fn run(mut self, period: Duration) {
+        // Many instances that start together should not sweep together.
+        let pause = || sleep(period.mul_f64(0.5 + rand::random::<f64>()));
+        let first = pause();
+        self.has_timer = true;
+        first.await;
         let mut pace = Pace::new(Instant::now());
-        loop {
-            // Many instances that start together should not sweep together.
-            tokio::time::sleep(period.mul_f64(0.5 + rand::random::<f64>())).await;
-            let Some(store) = self.store.upgrade() else {
-                return;
-            };
-            self.sweep(&*store, &mut pace).await;
+        while self.store.strong_count() > 0 {
+            self.sweep(&mut pace).await;
+            pause().await;
         }
     }
 
-    async fn sweep(&self, store: &dyn AnyStore, pace: &mut Pace) {
+    async fn sweep(&self, pace: &mut Pace) {
         // What was created since the last time has had its sweep, or has not expired.
         let mut batch = pace.begin(&self.traffic.take(), Instant::now());
-        loop {
+        // Between two calls the store is the app's alone: it goes when the last layer goes.
+        while let Some(store) = self.store.upgrade() {
             let begun = Instant::now();
-            match self.call(store, batch, begun).await {
+            match self.call(&*store, batch, begun).await {
                 Ok(swept) => {
                     self.emit(&swept);
                     tracing::debug!(swept = swept.deleted, "expired sessions are swept");
@@ -235,13 +248,14 @@ impl Sweeper {
                             time: taken,
                         };
                     }
+                    drop(store);
                     let step = pace.step(&written, taken, Instant::now());
                     batch = step.batch;
                     if step.pause.is_zero() {
                         // A store that answers at once would leave nobody else a turn.
                         tokio::task::yield_now().await;
                     } else {
-                        tokio::time::sleep(step.pause).await;
+                        sleep(step.pause).await;
                     }
                 }
                 Err(error) => {
@@ -261,7 +275,7 @@ impl Sweeper {
         begun: Instant,
     ) -> Result<Swept, StoreError> {
         self.traffic.set_sweeping(true);
-        let swept = timeout(LONGEST, store.sweep(batch)).await;
+        let swept = timeout(LONGEST_SWEEP, store.sweep(batch)).await;
         self.traffic.set_sweeping(false);
         let swept = swept.unwrap_or_else(|_| Err(StoreError::timeout()));
         // A store whose engine sweeps by itself answers that nothing was to be done, whether it can be reached or not.
@@ -490,5 +504,19 @@ mod tests {
             let created = 60 * per_second as usize;
             assert!(trial.swept >= created, "{} of {created}", trial.swept);
         }
+    }
+
+    #[cfg(all(feature = "memory", feature = "cookie"))]
+    #[test]
+    fn a_runtime_without_a_timer_panics_with_the_first_request_alone() {
+        let store = crate::store::MemoryStore::new();
+        let transport = crate::transport::CookieTransport::new();
+        let config = Config::new(Arc::new(store), transport.into());
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(async {
+            start(&config);
+            tokio::task::yield_now().await;
+        });
+        assert!(config.sweeping.load(Ordering::Relaxed));
     }
 }

@@ -29,4 +29,5 @@ mod packages;
 mod rotation;
 mod schemas;
 mod sharing;
+mod sweeping;
 mod values;

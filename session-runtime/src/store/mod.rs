@@ -77,6 +77,9 @@ use crate::key::{self, Key, UserId};
 /// How long a store keeps a record past its expiry, for handlers that are slow and clocks that differ.
 pub(crate) const KEPT_AFTER_EXPIRY: std::time::Duration = std::time::Duration::from_secs(10 * 60);
 
+/// How long a sweep may take, whatever else the store tidies up in it: this is for one that has fallen silent.
+pub(crate) const LONGEST_SWEEP: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// Keeps records. A store compares one version, and knows nothing else: what expires, ends, conflicts or
 /// merges is decided elsewhere.
 pub trait Store: Send + Sync + 'static {
