@@ -190,11 +190,30 @@ impl Config {
 
     /// Returns what is wrong with the settings, in a sentence that says what to change.
     pub(crate) fn check(&self) -> Result<(), String> {
-        for (name, lifetime) in [("ttl", self.ttl), ("absolute", self.absolute)] {
-            if lifetime.is_zero() {
-                return Err(format!(
-                    "with `{name}` at zero no session lives: set it to how long one is to"
-                ));
+        for (name, time, then) in [
+            (
+                "ttl",
+                Some(self.ttl),
+                "no session lives: set it to how long one is to",
+            ),
+            (
+                "absolute",
+                Some(self.absolute),
+                "no session lives: set it to how long one is to",
+            ),
+            (
+                "deadline",
+                Some(self.deadline),
+                "no store answers in time: set it to how long one may take",
+            ),
+            (
+                "sweep_every",
+                self.sweep_every,
+                "the store is swept without a pause: set it to how often it is to be, or to `None`",
+            ),
+        ] {
+            if time.is_some_and(|time| time.is_zero()) {
+                return Err(format!("with `{name}` at zero {then}"));
             }
         }
         #[cfg(feature = "cookie")]

@@ -27,7 +27,7 @@ use crate::transport::CookieTransport;
 use crate::transport::Transport;
 
 /// A year: no clock can tell a time that is as far off as a [`Duration`] can be.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Sessions for every route below it.
 ///
@@ -135,7 +135,7 @@ impl SessionLayer {
     /// Sets how long the store may take over each thing that is awaited: loading, `save`, `login`, the end of a request.
     /// Two seconds by default, a year at most. After that the client gets a 503.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.config_mut().deadline = deadline.min(LONGEST_DEADLINE);
+        self.config_mut().deadline = deadline.min(LONGEST);
         self
     }
 
@@ -254,10 +254,10 @@ impl SessionLayer {
         self
     }
 
-    /// Sets how often expired records are swept from the store, in batches: once a minute by default. `None` leaves
+    /// Sets how often expired records are swept from the store, in batches: once a minute by default, once a year at least. `None` leaves
     /// that to somebody else; see [`Store::sweep`].
     pub fn sweep_every(mut self, period: Option<Duration>) -> Self {
-        self.config_mut().sweep_every = period;
+        self.config_mut().sweep_every = period.map(|period| period.min(LONGEST));
         self
     }
 
@@ -437,8 +437,8 @@ impl<S> Layer<S> for SessionLayer {
 
     /// # Panics
     ///
-    /// If browsers would refuse the cookie that the settings make, or if sessions would have no lifetime. The message says
-    /// what to change.
+    /// If browsers would refuse the cookie that the settings make, or if sessions would have no lifetime, the store no time to answer, or sweeping no
+    /// pause. The message says what to change.
     fn layer(&self, inner: S) -> Self::Service {
         if let Err(refusal) = self.config.check() {
             panic!("the session layer cannot work like this: {refusal}");

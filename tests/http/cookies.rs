@@ -385,6 +385,11 @@ fn what_browsers_would_refuse_panics_when_the_layer_is_applied_and_says_what_to_
     let lifetimes = [
         (layer().ttl(Duration::ZERO), "with `ttl` at zero"),
         (layer().absolute(Duration::ZERO), "with `absolute` at zero"),
+        (layer().deadline(Duration::ZERO), "with `deadline` at zero"),
+        (
+            layer().sweep_every(Some(Duration::ZERO)),
+            "with `sweep_every` at zero",
+        ),
         (
             layer().absolute(400 * day + Duration::from_millis(1)),
             "more than 400 days",

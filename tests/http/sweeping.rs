@@ -124,3 +124,16 @@ async fn a_store_goes_with_its_last_layer_though_there_is_more_to_sweep() {
     tokio::time::sleep(10 * MS).await;
     assert!(gone.upgrade().is_none());
 }
+
+#[tokio::test]
+async fn a_period_may_be_as_long_as_a_duration_can_be() {
+    let layers: Vec<_> = (0..20)
+        .map(|_| SessionLayer::new(MemoryStore::new()).sweep_every(Some(Duration::MAX)))
+        .collect();
+    for layer in &layers {
+        Visitor::of(layer.clone()).visit(visit).await;
+    }
+    tokio::time::sleep(10 * MS).await;
+    let runtime = tokio::runtime::Handle::current();
+    assert_eq!(runtime.metrics().num_alive_tasks(), layers.len());
+}

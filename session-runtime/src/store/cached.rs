@@ -16,8 +16,10 @@ mod watch;
 use near::Near;
 use watch::Watch;
 
-/// How old what is read may be if the server's messages are lost.
+/// How old what is read may be if the server's messages are lost: by default, at least and at most.
 const STALENESS: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// 64 MiB.
 const CAPACITY: usize = 64 << 20;
@@ -83,7 +85,7 @@ impl CachedStore<RedisStore> {
         })
     }
 
-    /// Limits how old what is read may be if the server's messages are lost: 1 s by default, at least 20 ms.
+    /// Limits how old what is read may be if the server's messages are lost: 1 s by default, at least 20 ms, at most a day.
     ///
     /// Shorter, and a passing delay sends loads to the server. Longer, and a revoked session may be read for as long.
     /// Say it before cloning.
@@ -102,7 +104,7 @@ impl CachedStore<RedisStore> {
     /// ```
     #[must_use]
     pub fn with_staleness(mut self, staleness: Duration) -> Self {
-        let staleness = staleness.max(Duration::from_millis(20));
+        let staleness = staleness.clamp(SHORTEST, LONGEST);
         self.near = Arc::new(Near::new(staleness, self.near.capacity()));
         self
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use session_runtime::Key;
 use session_runtime::store::{CachedStore, RedisStore, Store, Swapped};
-use session_tests::{Proxy, RedisSentinels, RedisServer, Wire, wait_for};
+use session_tests::{Proxy, RedisCluster, RedisSentinels, RedisServer, Wire, wait_for};
 
 use super::{calls, create, increment, load, next, number, passing, put, slot, tombstone};
 
@@ -158,6 +158,38 @@ async fn no_change_among_many_is_missed_for_good() {
             value(&one, &key).await == round * 10
         })
         .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_may_be_as_long_as_a_duration_can_be() {
+    let (Some(server), Some(sentinels), Some(cluster)) = (
+        RedisServer::start(&[]),
+        RedisSentinels::start(&[]),
+        RedisCluster::start(),
+    ) else {
+        return;
+    };
+    let options = || RedisStore::options().timeout(Duration::MAX);
+    let nodes: Vec<_> = cluster.nodes().iter().map(RedisServer::url).collect();
+    let nodes: Vec<_> = nodes.iter().map(String::as_str).collect();
+    for (store, servers) in [
+        (options().connect(&server.url()).await, vec![&server]),
+        (
+            options().connect(&sentinels.url()).await,
+            sentinels.servers().to_vec(),
+        ),
+        (
+            options().connect_cluster(&nodes).await,
+            cluster.nodes().iter().collect(),
+        ),
+    ] {
+        let store = CachedStore::new(store.expect("an answer")).expect("it tells of changes");
+        let store = store.with_staleness(Duration::MAX);
+        let (key, _) = create(&store, [slot("n", "0")]).await;
+        warm_on(&servers, &store, &key).await;
+        increment(&store, &key).await;
+        assert_eq!(value(&store, &key).await, 1);
     }
 }
 

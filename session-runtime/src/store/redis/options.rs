@@ -28,6 +28,9 @@ use crate::store::SetupError;
 /// Half of the time that the layer allows a store by default, so that a second try fits in.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A day: no clock can tell a time that is as far off as a [`Duration`] can be.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How often connecting is tried again before those who wait are told, and how long to wait in between.
 const RETRIES: usize = 3;
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -83,7 +86,7 @@ impl RedisOptions {
         self
     }
 
-    /// Sets how long the server may take to answer, 1 s by default. After that the connection is given up for a new
+    /// Sets how long the server may take to answer, 1 s by default, a day at most. After that the connection is given up for a new
     /// one, and the call is answered with an error that is [transient](super::super::StoreError::is_transient).
     ///
     /// Keep it below the layer's deadline, so that a second try fits in.
@@ -95,7 +98,7 @@ impl RedisOptions {
     /// # let _ = options;
     /// ```
     pub fn timeout(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(LONGEST_PATIENCE);
         self
     }
 
