@@ -137,3 +137,37 @@ async fn a_period_may_be_as_long_as_a_duration_can_be() {
     let runtime = tokio::runtime::Handle::current();
     assert_eq!(runtime.metrics().num_alive_tasks(), layers.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_gone_as_expired_to_make_room_is_told_with_the_next_sweep() {
+    let (clock, told) = (TestClock::new(), Arc::new(AtomicUsize::new(0)));
+    let counts = Arc::clone(&told);
+    let store = MemoryStore::new()
+        .with_clock(clock.clone())
+        .with_capacity_bytes(40_000);
+    let layer = SessionLayer::new(store)
+        .clock(clock.clone())
+        .on_event(move |event: Event| {
+            let expired = event.kind == EventKind::Ended(Ended::Expired);
+            counts.fetch_add(usize::from(expired), Ordering::SeqCst);
+        });
+    for _ in 0..10 {
+        let mut visitor = Visitor::of(layer.clone());
+        visitor.visit(visit).await;
+        visitor.visit(visit).await;
+    }
+    clock.advance(180 * MINUTE);
+    let fill = async |mut session: Session<Shop>| session.text.set("x".repeat(33_000));
+    assert!(
+        Visitor::of(layer.clone())
+            .visit(fill)
+            .await
+            .status
+            .is_success()
+    );
+    assert_eq!(told.load(Ordering::SeqCst), 0, "the request does not wait");
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(told.load(Ordering::SeqCst), 10);
+    tokio::time::sleep(10 * MINUTE).await;
+    assert_eq!(told.load(Ordering::SeqCst), 10, "once");
+}

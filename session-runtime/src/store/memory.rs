@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::key::{Key, Selector};
+use crate::key::{Key, Selector, UserId};
 use crate::record::Record;
 use crate::store::{AtOnce, Scanned, Store, StoreError, Swapped, SweepGuard, Swept};
 
@@ -25,6 +25,9 @@ const ROOM: usize = 1_000;
 /// How many newcomers of each shard it throws out before it tries once more: some at a time, so that whoever is in the way
 /// waits no longer than for a sweep.
 const THROWN_OUT: usize = 32;
+
+/// How many sessions that went as expired to make room are remembered at most, until the next sweep tells of them: half a megabyte.
+const UNTOLD: usize = 10_000;
 
 /// The part of the capacity that is kept for sessions that have come back, one in so many.
 const KEPT: usize = 10;
@@ -69,6 +72,8 @@ struct Inner {
     used: AtomicUsize,
     /// Newcomers have been thrown out since somebody last swept: said once a flood.
     flooded: AtomicBool,
+    /// The sessions that have been deleted as expired since then, to make room.
+    untold: Mutex<Vec<(Key, Option<UserId>)>>,
 }
 
 impl MemoryStore {
@@ -132,8 +137,15 @@ impl MemoryStore {
     /// Deletes some of what has expired, or else some newcomers, and returns `true` if any went.
     fn make_room(&self) -> bool {
         let cutoff = self.guard.cutoff();
-        cutoff.is_some_and(|cutoff| self.delete_expired(cutoff, ROOM).deleted > 0)
-            || self.throw_out() > 0
+        cutoff.is_some_and(|cutoff| self.sweep_for_room(cutoff)) || self.throw_out() > 0
+    }
+
+    fn sweep_for_room(&self, cutoff: Timestamp) -> bool {
+        let swept = self.delete_expired(cutoff, ROOM);
+        let mut untold = lock(&self.inner.untold);
+        let room = UNTOLD.saturating_sub(untold.len());
+        untold.extend(swept.expired.into_iter().take(room));
+        swept.deleted > 0
     }
 
     fn throw_out(&self) -> usize {
@@ -238,10 +250,14 @@ impl Store for MemoryStore {
         Ok(self.scan_from(cursor(after)?, limit.max(1)))
     }
 
+    /// Tells, too, of what has been deleted as expired since the last time, to make room.
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
         self.inner.flooded.store(false, Ordering::Relaxed);
         let cutoff = self.guard.cutoff();
-        Ok(cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit)))
+        let mut swept =
+            cutoff.map_or_else(Swept::default, |cutoff| self.delete_expired(cutoff, limit));
+        swept.expired.append(&mut lock(&self.inner.untold));
+        Ok(swept)
     }
 }
 
