@@ -145,23 +145,43 @@ impl<T> Field<T> {
         self.marks.replace(Marks::SET);
     }
 
-    /// Takes the value out, and leaves the field absent. The default if it was absent.
+    /// Takes the value out, and leaves the field absent. The default if it was absent; what is stored and does not fit the field's type stays there.
     #[must_use = "to drop the value, call `clear`"]
     pub fn take(&mut self) -> T {
         self.opened();
-        let taken = self.value.take().map(|opened| *opened);
-        self.marks.replace(Marks::CLEARED);
-        let Some(Opened { value, brought, .. }) = taken else {
+        let failed = self.marks.has(Marks::FAILED);
+        let taken = self.value.take();
+        self.marks.replace(if failed {
+            Marks::FAILED
+        } else {
+            Marks::CLEARED
+        });
+        let Some(taken) = taken else {
             return self.row.default();
         };
-        self.show_brought(brought);
+        let Opened {
+            value,
+            lifetime,
+            brought,
+        } = *taken;
+        self.keep_besides(lifetime, brought);
         value
     }
 
     /// Leaves the field absent.
     pub fn clear(&mut self) {
-        let brought = self.value.take().and_then(|opened| opened.brought);
+        let opened = self.value.take();
         self.marks.replace(Marks::CLEARED);
+        if let Some(opened) = opened {
+            self.keep_besides(opened.lifetime, opened.brought);
+        }
+    }
+
+    /// Keeps what there was besides a value that has gone: its lifetime is that of a value which is set after this.
+    fn keep_besides(&mut self, lifetime: Lifetime, brought: Option<Arc<Slot>>) {
+        if lifetime != Lifetime::Usual {
+            self.live(lifetime);
+        }
         self.show_brought(brought);
     }
 

@@ -916,6 +916,12 @@ async fn expires_at_tells_when_a_field_is_gone() {
         assert_eq!(session.offer.expires_at(), forty);
         session.offer.set(None);
         assert_eq!(session.offer.expires_at(), forty);
+        let taken = session.offer.take();
+        session.offer.set(taken);
+        assert_eq!(session.offer.expires_at(), forty);
+        session.offer.clear();
+        session.offer.set(None);
+        assert_eq!(session.offer.expires_at(), forty);
         session.offer.persist();
         assert_eq!(session.offer.expires_at(), None);
         session.offer.clear();

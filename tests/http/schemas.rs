@@ -306,6 +306,10 @@ async fn what_does_not_decode_is_served_as_the_default_and_kept_until_it_is_set(
             any(async |mut session: Session<new::App>| *session.visits.get_mut() += 1),
             any(async |mut session: Session<new::App>| session.rotate().await),
             any(async |mut session: Session<new::App>| {
+                assert_eq!(session.page_size.take(), 20);
+                assert!(!session.page_size.is_present());
+            }),
+            any(async |mut session: Session<new::App>| {
                 session.page_size.expire_in(Duration::from_secs(1));
             }),
         ]
@@ -391,6 +395,7 @@ struct OldGame {
 struct Game {
     #[merge(sum)]
     #[session(alias = "points")]
+        any(async |mut session: Session<new::App>| assert_eq!(session.notice.take(), None)),
     score: u32,
     #[merge(append)]
     #[session(alias = "seen")]
