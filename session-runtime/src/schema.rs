@@ -112,12 +112,10 @@ impl<'a> Opener<'a> {
             Some(user) if row.follows_user() => user,
             _ => &mut self.session,
         };
-        let found = match (cursor.advance(row.name()), row.older_names()) {
-            (Some(found), _) => found,
-            (None, []) => return None,
-            (None, older) => cursor.by_alias(older)?,
-        };
-        found.is_live(self.now).then(|| Arc::clone(found))
+        let is_live = |slot: &&Arc<Slot>| slot.is_live(self.now);
+        let own = cursor.advance(row.name()).filter(is_live);
+        let found = own.or_else(|| cursor.by_alias(row.older_names(), is_live))?;
+        Some(Arc::clone(found))
     }
 
     /// Returns what is set apart of `row`'s field.
@@ -157,13 +155,17 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    fn by_alias(&self, aliases: &[&str]) -> Option<&'a Arc<Slot>> {
+    fn by_alias(
+        &self,
+        aliases: &[&str],
+        is_live: impl Fn(&&Arc<Slot>) -> bool,
+    ) -> Option<&'a Arc<Slot>> {
         aliases.iter().find_map(|alias| {
             let at = self
                 .slots
                 .binary_search_by(|slot| slot.name().as_str().cmp(alias))
                 .ok()?;
-            self.slots.get(at)
+            self.slots.get(at).filter(&is_live)
         })
     }
 }

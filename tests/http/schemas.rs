@@ -347,6 +347,45 @@ async fn an_older_type_does_not_erase_an_inner_key_by_looking(site: Site<impl St
     assert_eq!(site.payload(&visitor, "settings").await.unwrap(), BOTH);
 }
 
+/// While a field is renamed, both versions of the app are there.
+mod renamed {
+    use super::Session;
+
+    #[derive(Session)]
+    pub(crate) struct Before {
+        #[expire("1m")]
+        pub(crate) coupon: Option<String>,
+    }
+
+    #[derive(Session)]
+    pub(crate) struct After {
+        #[expire("1m")]
+        #[session(alias = "coupon")]
+        pub(crate) code: Option<String>,
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_under_an_older_name_reads_though_the_present_one_has_lapsed() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let read = async |session: Session<renamed::After>| session.code.get().clone().unwrap();
+    let set = async |mut session: Session<renamed::After>| session.code.set("first");
+    visit(&mut visitor, set).await;
+    site.clock.advance(Duration::from_secs(90));
+    let set = async |mut session: Session<renamed::Before>| session.coupon.set("second");
+    let mut before = visitor.moved_to(&site.other_process());
+    visit(&mut before, set).await;
+    assert_eq!(visit(&mut visitor, read).await, "second");
+    let set = async |mut session: Session<renamed::After>| {
+        session.code.get_mut().as_mut().unwrap().push('!');
+    };
+    visit(&mut visitor, set).await;
+    assert_eq!(visit(&mut visitor, read).await, "second!");
+    let record = site.record(&visitor).await.unwrap();
+    assert!(record.slot("coupon").is_none());
+}
+
 #[tokio::test]
 async fn a_flash_that_does_not_decode_is_kept_too() {
     let site = Site::in_memory();
@@ -356,6 +395,7 @@ async fn a_flash_that_does_not_decode_is_kept_too() {
         any(async |session: Session<new::App>| assert_eq!(session.notice.get(), &None)),
         any(async |mut session: Session<new::App>| assert_eq!(session.notice.get_mut(), &None)),
         any(async |session: Session<new::App>| assert!(session.notice.try_get().is_err())),
+        any(async |mut session: Session<new::App>| assert_eq!(session.notice.take(), None)),
         any(async |mut session: Session<new::App>| {
             assert_eq!(session.notice.claim().await.unwrap(), None);
         }),
@@ -395,7 +435,6 @@ struct OldGame {
 struct Game {
     #[merge(sum)]
     #[session(alias = "points")]
-        any(async |mut session: Session<new::App>| assert_eq!(session.notice.take(), None)),
     score: u32,
     #[merge(append)]
     #[session(alias = "seen")]
