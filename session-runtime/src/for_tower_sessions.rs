@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -16,7 +17,7 @@ use crate::key::{Key, Selector};
 use crate::record::{Ended, Record, Slot};
 use crate::secret::{Opens, SecretHash, Secrets};
 use crate::store::tower_sessions::{Data, date, timestamp};
-use crate::store::{Store, StoreError, Swapped};
+use crate::store::{LONGEST_SWEEP, Store, StoreError, Swapped};
 
 /// How long a store may take, if nothing else is said: as long as for the layer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -121,7 +122,8 @@ impl<S: Store> ForTowerSessions<S> {
         }
     }
 
-    /// Answers each call that takes longer by an error. The default is 2 seconds.
+    /// Answers each call that takes longer by an error. The default is 2 seconds. `delete_expired` may take longer: two minutes for each
+    /// thousand records.
     ///
     /// Too short, and a busy store costs users their requests; too long, and a dead one holds them up.
     ///
@@ -205,8 +207,15 @@ impl<S: Store> ForTowerSessions<S> {
     }
 
     async fn sweep(&self) -> Result<(), Refusal> {
-        while self.store.sweep(SWEEP).await?.deleted == SWEEP {}
-        Ok(())
+        loop {
+            let swept = timeout(LONGEST_SWEEP, self.store.sweep(SWEEP)).await;
+            let swept = swept.unwrap_or_else(|_| Err(StoreError::timeout()))?;
+            if swept.deleted < SWEEP {
+                return Ok(());
+            }
+            // A store that answers at once would leave nobody else a turn.
+            yield_now().await;
+        }
     }
 
     // How it is done.

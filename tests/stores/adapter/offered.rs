@@ -26,6 +26,8 @@ struct Troubled {
     /// So many answers are lost.
     lost: AtomicUsize,
     hangs: bool,
+    /// So many sweeps have more to delete.
+    more: AtomicUsize,
 }
 
 impl Troubled {
@@ -68,7 +70,16 @@ impl Store for Troubled {
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
-        self.inner.sweep(limit).await
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        let less = |more: usize| more.checked_sub(1);
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+        let mut swept = Swept::default();
+        if self.more.fetch_update(set, fetch, less).is_ok() {
+            swept.deleted = limit;
+        }
+        Ok(swept)
     }
 }
 
@@ -324,6 +335,27 @@ macro_rules! version {
                 store.save(&first).await.expect("an answer");
                 saving.await.expect("an answer");
                 assert_eq!(loaded(&store, &first.id).await, Some(first));
+            }
+
+            #[tokio::test(start_paused = true)]
+            async fn a_sweep_that_is_not_answered_is_an_error_after_a_while() {
+                let troubled = Troubled { hangs: true, ..Troubled::default() };
+                let store = ForTowerSessions::new(troubled);
+                let swept = tokio::time::timeout(HOUR, store.delete_expired()).await;
+                assert!(matches!(swept, Ok(Err(Error::Backend(_)))));
+            }
+
+            #[tokio::test]
+            async fn a_long_sweep_leaves_others_a_turn() {
+                let troubled = Troubled { more: AtomicUsize::new(100), ..Troubled::default() };
+                let store = ForTowerSessions::new(troubled);
+                let deleting = tokio::spawn(async move { store.delete_expired().await });
+                let mut turns = 0;
+                while !deleting.is_finished() {
+                    turns += 1;
+                    yield_now().await;
+                }
+                assert!(turns > 50, "{turns}");
             }
 
             #[tokio::test(start_paused = true)]
