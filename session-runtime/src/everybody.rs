@@ -1,18 +1,20 @@
 //! The sessions of everybody: walking through them, and ending them.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::amend::{amend, look, scan};
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Causes, Error};
 use crate::event::EventKind;
 use crate::key::{Key, Selector};
 use crate::plan::end;
 use crate::record::{Ended, Record};
 use crate::revoke::OfUser;
+use crate::store::StoreError;
 use crate::task::all;
 
 /// How many sessions are looked at together.
@@ -22,9 +24,20 @@ const TOGETHER: usize = 100;
 pub(crate) struct Found {
     pub(crate) sessions: Vec<(Selector, Arc<Record>)>,
     pub(crate) next: Option<String>,
+    /// Why others cannot be read, if some cannot.
+    unread: Option<Error>,
 }
 
-/// Finds some of all sessions: one call that lists them, and one for each, all at once.
+/// Sessions that have ended, and where to go on.
+pub(crate) struct EndedSome {
+    pub(crate) ended: usize,
+    pub(crate) next: Option<String>,
+    /// Why others have not, which no repeat will mend: what is stored there cannot be read.
+    pub(crate) left: Option<Error>,
+}
+
+/// Finds some of all sessions: one call that lists them, and one for each, all at once. One that cannot be read does not keep the others from
+/// being found: it is logged.
 pub(crate) async fn find(config: &Config, after: Option<&str>) -> Result<Found, Error> {
     let deadline = Instant::now() + config.deadline;
     let scanned = scan(config, after, TOGETHER, deadline).await?;
@@ -36,41 +49,66 @@ pub(crate) async fn find(config: &Config, after: Option<&str>) -> Result<Found, 
         let record = look(config, &Key::from(selector), deadline).await?;
         Ok::<_, Error>(record.map(|record| (selector, record)))
     };
-    let found = all(selectors.map(look_up)).await;
-    let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let (mut sessions, mut unread) = (Vec::new(), None);
+    for found in all(selectors.map(look_up)).await {
+        sessions.extend(readable(found, &mut unread)?.flatten());
+    }
     let now = config.now();
-    let is_live = |record: &Record| record.ended().is_none() && record.is_live(now);
-    let sessions = found.into_iter().flatten();
+    sessions.retain(|(_, record)| record.ended().is_none() && record.is_live(now));
     Ok(Found {
-        sessions: sessions.filter(|(_, record)| is_live(record)).collect(),
+        sessions,
         next: scanned.next,
+        unread,
     })
 }
 
-/// Ends some of all sessions, and returns how many that were, and where to go on. Of each user who has one of them it ends
-/// all, so that logins that are under way fail, too.
+/// Returns what was found, or nothing, with the reason in `unread`, if what is stored cannot be read.
+fn readable<T>(found: Result<T, Error>, unread: &mut Option<Error>) -> Result<Option<T>, Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_broken(&error) => {
+            tracing::error!(error = %Causes(&error), "a stored session cannot be read: it is passed over");
+            unread.get_or_insert(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_broken(error: &Error) -> bool {
+    let source = error.source();
+    let of_store = source.and_then(|source| source.downcast_ref::<StoreError>());
+    of_store.is_some_and(StoreError::is_broken)
+}
+
+/// Ends some of all sessions. Of each user who has one of them it ends all, so that logins that are under way fail, too.
 pub(crate) async fn end_some(
     config: &Arc<Config>,
     after: Option<&str>,
-) -> Result<(usize, Option<String>), Error> {
-    let Found { sessions, next } = find(config, after).await?;
+) -> Result<EndedSome, Error> {
+    let Found {
+        sessions,
+        next,
+        unread: mut left,
+    } = find(config, after).await?;
     let users: BTreeSet<_> = sessions
         .iter()
         .filter_map(|(_, there)| there.user())
         .collect();
     let mut ended = 0;
     for user in users {
-        ended += OfUser::new(config, user)?.revoke_all(None).await?;
+        let revoked = OfUser::new(config, user)?.revoke_all(None).await;
+        ended += readable(revoked, &mut left)?.unwrap_or(0);
     }
     // Guests, and what is in no user's list.
     let deadline = Instant::now() + config.deadline;
     let end = async |(selector, seen): (Selector, Arc<Record>)| {
         end_one(config, selector, seen, deadline).await
     };
-    let others = all(sessions.into_iter().map(end)).await;
-    let others = others.into_iter().collect::<Result<Vec<_>, _>>()?;
-    ended += others.into_iter().filter(|ended| *ended).count();
-    Ok((ended, next))
+    for one in all(sessions.into_iter().map(end)).await {
+        ended += usize::from(readable(one, &mut left)?.unwrap_or(false));
+    }
+    Ok(EndedSome { ended, next, left })
 }
 
 async fn end_one(

@@ -249,7 +249,8 @@ impl Sessions {
     /// the store, and one for each session.
     ///
     /// Whoever goes on until there is no [`next`](Page::next) has seen each session that was there all the while, once or more
-    /// often; of those that came or went in between, some.
+    /// often; of those that came or went in between, some. One that cannot be read, since it is of a newer version of the library say, is logged and
+    /// passed over.
     ///
     /// ```
     /// use session_runtime::{Error, Sessions};
@@ -268,7 +269,7 @@ impl Sessions {
     ///
     /// If the store fails, cannot list its sessions, or does not know `after`.
     pub async fn page(&self, after: Option<&str>) -> Result<Page, Error> {
-        let Found { sessions, next } = everybody::find(&self.config, after).await?;
+        let Found { sessions, next, .. } = everybody::find(&self.config, after).await?;
         let devices = sessions.into_iter();
         Ok(Page {
             devices: devices
@@ -319,17 +320,19 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// As [`page`](Self::page). Some have ended then: call it again for the others.
+    /// As [`page`](Self::page). Some have ended then: call it again for the others. If what is stored of one cannot be read, that is an error, too, once
+    /// all others have ended.
     pub async fn end_all(&self) -> Result<usize, Error> {
-        let (mut all, mut next) = (0, None::<String>);
+        let (mut all, mut next, mut left) = (0, None::<String>, None);
         loop {
             let config = Arc::clone(&self.config);
             let some = async move { everybody::end_some(&config, next.as_deref()).await };
-            let ended;
-            (ended, next) = self.to_its_end(some).await?;
-            all += ended;
+            let some = self.to_its_end(some).await?;
+            all += some.ended;
+            next = some.next;
+            left = left.or(some.left);
             if next.is_none() {
-                return Ok(all);
+                return left.map_or(Ok(all), Err);
             }
         }
     }

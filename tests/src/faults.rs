@@ -28,6 +28,8 @@ pub enum Fault {
     Yields,
     /// There is no room.
     Full,
+    /// What is stored there cannot be read.
+    Broken,
     /// Somebody else writes the same record once more, just before the swap; a load goes through.
     Contested,
     /// Nothing: the call goes through. For faults at a later call.
@@ -176,6 +178,7 @@ impl<S: Store> FaultStore<S> {
             Fault::None | Fault::Contested => call.await,
             Fault::Before => Err(StoreError::unavailable("planned: before")),
             Fault::Full => Err(StoreError::full("planned: full")),
+            Fault::Broken => Err(StoreError::broken("planned: broken")),
             Fault::After => {
                 call.await?;
                 Err(StoreError::unavailable("planned: after"))

@@ -202,6 +202,35 @@ async fn a_login_that_was_under_way_when_everybody_was_logged_out_fails(site: Si
     assert!(all(&site).await.is_empty());
 }
 
+#[tokio::test]
+async fn a_session_that_cannot_be_read_keeps_no_other_from_ending() {
+    let site = Site::in_memory();
+    for _ in 0..120 {
+        drop(guest(&site, &[]).await);
+    }
+    let devices = [
+        user(&site, "ada", &[1]).await,
+        user(&site, "bob", &[2]).await,
+    ];
+    let sessions = site.layer.sessions();
+    let fails_at = |call: usize| site.store.plan_after(call, [Fault::Broken]);
+    let (listing, looking_at_one) = (0, 7);
+    fails_at(looking_at_one);
+    assert_eq!(sessions.count().await.unwrap(), 121);
+    fails_at(looking_at_one);
+    assert_eq!(sessions.page(None).await.unwrap().devices.len(), 99);
+    fails_at(listing);
+    assert!(sessions.count().await.is_err());
+
+    fails_at(looking_at_one);
+    assert!(sessions.end_all().await.unwrap_err().is_unavailable());
+    assert!(sessions.count().await.unwrap() <= 1);
+    assert!(sessions.end_all().await.unwrap() <= 1);
+    for mut device in devices {
+        assert_eq!(ask(&mut device, why).await, "Some(Revoked)");
+    }
+}
+
 async fn ending_all_goes_on_where_it_broke_off(site: Site<impl Store>) {
     let sessions = site.layer.sessions();
     let mut visitors = Vec::new();

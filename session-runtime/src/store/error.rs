@@ -118,6 +118,11 @@ impl StoreError {
         self.is_unknown() || self.is_refused()
     }
 
+    /// Returns `true` if no repeat will mend it.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.kind == Kind::Broken
+    }
+
     /// Returns what it is counted as.
     pub(crate) fn label(&self) -> &'static str {
         match self.kind {
