@@ -304,14 +304,36 @@ impl<T: PartialEq> Append for VecDeque<T> {
     }
 }
 
+/// Looks for the items of one list in another, each from where the one before was found: they mostly come in the same order.
+struct Search<'a, T> {
+    list: &'a [T],
+    next: usize,
+}
+
+impl<'a, T: PartialEq> Search<'a, T> {
+    fn through(list: &'a [T]) -> Self {
+        Self { list, next: 0 }
+    }
+
+    fn has(&mut self, item: &T) -> bool {
+        let (before, after) = self.list.split_at(self.next);
+        let at = |list: &[T]| list.iter().position(|other| other == item);
+        let found = at(after).map(|at| before.len() + at).or_else(|| at(before));
+        self.next = found.map_or(self.next, |at| at + 1);
+        found.is_some()
+    }
+}
+
 impl<T: PartialEq> Union for Vec<T> {
     fn union(sides: Sides<Self>) -> Option<Self> {
         let base = sides.base.unwrap_or_default();
         let ours = sides.ours.unwrap_or_default();
         let mut union = sides.theirs.unwrap_or_default();
-        union.retain(|item| ours.contains(item) || !base.contains(item));
+        let (mut in_ours, mut in_base) = (Search::through(&ours), Search::through(&base));
+        union.retain(|item| in_ours.has(item) || !in_base.has(item));
+        let mut in_base = Search::through(&base);
         for item in ours {
-            if !base.contains(&item) && !union.contains(&item) {
+            if !in_base.has(&item) && !union.contains(&item) {
                 union.push(item);
             }
         }
@@ -541,6 +563,9 @@ impl<K: Eq + Hash, V: Sum, S: BuildHasher + Default> Sum for HashMap<K, V, S> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::ops::Range;
+
     use super::*;
 
     /// Keeps its order as `serde_json`'s maps do with `preserve_order`: what is taken out has the last in its place.
@@ -573,6 +598,55 @@ mod tests {
         fn take(&mut self, key: &u8) -> Option<u8> {
             let at = self.0.iter().position(|(other, _)| other == key)?;
             Some(self.0.swap_remove(at).1)
+        }
+    }
+
+    thread_local! {
+        static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts how often it is compared.
+    #[derive(Clone, Debug)]
+    struct Counted(u32);
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    impl Merge for Counted {
+        fn merge(sides: Sides<Self>) -> Option<Self> {
+            later(sides)
+        }
+    }
+
+    type Rule = fn(Sides<Vec<Counted>>) -> Option<Vec<Counted>>;
+
+    /// Two requests have added ten each to a list, and taken ten away from its beginning: no item is compared with all others.
+    #[test]
+    fn long_lists_merge_in_a_few_passes() {
+        const LONG: u32 = 10_000;
+        let list = |items: Range<u32>, added: u32| {
+            let added = LONG + added..LONG + added + 10;
+            Some(items.chain(added).map(Counted).collect::<Vec<_>>())
+        };
+        let sides = Sides {
+            base: Some((0..LONG).map(Counted).collect::<Vec<_>>()),
+            ours: list(10..LONG, 0),
+            theirs: list(10..LONG, 100),
+            occasion: Occasion::Conflict,
+        };
+        let rules: [Rule; 3] = [append, union, |sides| Vec::by_key(sides, |item| item)];
+        for (rule, kept) in rules.into_iter().zip([0..LONG, 10..LONG, 10..LONG]) {
+            COMPARED.set(0);
+            let merged = rule(sides.clone()).expect("a list");
+            let compared = COMPARED.get();
+            assert!(compared < 100 * LONG as usize, "{compared}");
+            let merged: Vec<_> = merged.into_iter().map(|item| item.0).collect();
+            let (theirs, ours) = (LONG + 100..LONG + 110, LONG..LONG + 10);
+            assert!(merged.into_iter().eq(kept.chain(theirs).chain(ours)));
         }
     }
 

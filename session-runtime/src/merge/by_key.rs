@@ -1,5 +1,7 @@
 //! The rule `by_key`: lists whose items are told apart by a key.
 
+use std::collections::VecDeque;
+
 use super::{Merge, Sides};
 
 /// Types that the rule `by_key` is for: lists whose items say how they merge.
@@ -14,8 +16,8 @@ pub trait Keyed: Sized {
 
     /// `by_key = field`: items of one key merge as their type says, in their order and then ours.
     ///
-    /// Each side's first item of a key goes with the other's first, its second with the second, and so on. It
-    /// takes as many comparisons as there are pairs of items, which suits lists that a person fills.
+    /// Each side's first item of a key goes with the other's first, its second with the second, and so on. Where both have theirs in one order, it
+    /// takes few comparisons; at most there are as many as pairs of items, which suits lists that a person fills.
     fn by_key<K: PartialEq>(sides: Sides<Self>, key: impl Fn(&Self::Item) -> &K) -> Option<Self>;
 }
 
@@ -24,9 +26,9 @@ impl<T: Merge> Keyed for Vec<T> {
 
     fn by_key<K: PartialEq>(sides: Sides<Self>, key: impl Fn(&T) -> &K) -> Option<Self> {
         let removed = sides.ours.is_none() || sides.theirs.is_none();
-        let take = |from: &mut Self, like: &T| {
+        let take = |from: &mut VecDeque<T>, like: &T| {
             let at = from.iter().position(|item| key(item) == key(like))?;
-            Some(from.remove(at))
+            from.remove(at)
         };
         let merged = item_by_item(sides, take);
         (!merged.is_empty() || !removed).then_some(merged)
@@ -36,11 +38,12 @@ impl<T: Merge> Keyed for Vec<T> {
 /// Merges lists; `take` takes from a list the item that goes with one of another.
 fn item_by_item<T: Merge>(
     sides: Sides<Vec<T>>,
-    take: impl Fn(&mut Vec<T>, &T) -> Option<T>,
+    take: impl Fn(&mut VecDeque<T>, &T) -> Option<T>,
 ) -> Vec<T> {
     let occasion = sides.occasion;
-    let mut base = sides.base.unwrap_or_default();
-    let mut ours = sides.ours.unwrap_or_default();
+    // Mostly the next one goes with the next, and is taken from the front.
+    let mut base = VecDeque::from(sides.base.unwrap_or_default());
+    let mut ours = VecDeque::from(sides.ours.unwrap_or_default());
     let mut merged = Vec::new();
     for theirs in sides.theirs.unwrap_or_default() {
         let sides = Sides {
