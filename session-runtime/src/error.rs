@@ -497,12 +497,18 @@ impl StdError for Error {
     }
 }
 
-impl IntoResponse for Error {
-    /// Returns what the client is told, and logs the cause.
-    fn into_response(self) -> Response {
+impl Error {
+    /// Returns the response in place of another, by which the client may have been told already to come back later: that counts once.
+    pub(crate) fn in_place_of<B>(self, other: &Response<B>) -> Response {
+        let is_error = other.extensions().get::<Self>().is_some();
+        let is_told = is_error && other.status() == StatusCode::SERVICE_UNAVAILABLE;
+        self.response(is_told)
+    }
+
+    fn response(self, is_told: bool) -> Response {
         let (status, body) = self.answer();
         let error = Causes(&self);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE && !is_told {
             observe::unavailable(self.label());
         }
         if self.0.is_known {
@@ -519,6 +525,13 @@ impl IntoResponse for Error {
         }
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl IntoResponse for Error {
+    /// Returns what the client is told, and logs the cause.
+    fn into_response(self) -> Response {
+        self.response(false)
     }
 }
 

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 
 use axum_core::BoxError;
 use axum_core::body::Body;
-use axum_core::response::IntoResponse;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue, Request as HttpRequest, Response};
@@ -151,7 +150,7 @@ fn close(request: &Arc<Request>, response: Response<Body>, context: &mut Context
     let underway = &request.config.underway;
     let (begun, touches) = match closing {
         Closing::Done => return Step::Leave(response),
-        Closing::Failed(error) => return Step::Leave(error.into_response()),
+        Closing::Failed(error) => return Step::Leave(error.in_place_of(&response)),
         Closing::Waits => {
             let idle = Arc::clone(request).idle();
             (begin(underway, idle, context), false)
@@ -191,7 +190,7 @@ fn finish_response(
             observe::untouched(Causes(&error));
             response
         }
-        Err(error) => error.into_response(),
+        Err(error) => error.in_place_of(&response),
     }
 }
 

@@ -246,6 +246,36 @@ async fn an_outage_of_a_store_that_answers_at_once_is_told_of_in_the_same_way() 
     assert_eq!(logs.lines("WARN", end), 1, "{}", logs.text());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_is_told_to_come_back_later_counts_once() {
+    let recorder = DebuggingRecorder::new();
+    let counters = recorder.snapshotter();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    visitor.visit(visit).await;
+    site.store.at_swaps(Some(Fault::Before));
+    // The handler has told so, and then what it has changed cannot be written either.
+    let saves = async |mut session: Session<Shop>| {
+        *session.visits.get_mut() += 1;
+        session.save().await.map(drop)
+    };
+    let told = "session_unavailable_total unavailable";
+    for (handler, expected) in [(get(visit), 1), (get(saves), 1)] {
+        let reply = visitor.visit(handler).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        let counted = taken(&counters);
+        assert_eq!(count(&counted, told), expected, "{counted:?}");
+    }
+    // An answer of the app's own is none.
+    let hides = async |mut session: Session<Shop>| {
+        *session.visits.get_mut() += 1;
+        (StatusCode::SERVICE_UNAVAILABLE, "closed")
+    };
+    visitor.visit(hides).await;
+    assert_eq!(count(&taken(&counters), told), 1);
+}
+
 /// Of three nodes of a Cluster one is away, say: every third call fails, and all others are answered.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_answers_now_and_then_is_one_outage() {
