@@ -32,7 +32,7 @@ struct State {
     /// What has come or been asked for of late, and what has not: that goes first.
     recent: Generation,
     older: Generation,
-    /// The loads under way, and whether the record has changed meanwhile.
+    /// The loads under way, and how often the record has changed meanwhile.
     loading: HashMap<Key, Loading>,
     /// Which connections tell of changes; none has told of those before them.
     watch: u64,
@@ -73,7 +73,7 @@ struct Beat {
 #[derive(Default)]
 struct Loading {
     loads: usize,
-    changed: bool,
+    changes: u64,
 }
 
 impl Near {
@@ -116,10 +116,13 @@ impl Near {
     /// along that loads go where changes are told.
     pub(super) fn load<'a>(&'a self, key: &'a Key) -> Load<'a> {
         let mut state = self.state();
-        state.loading.entry(key.clone()).or_default().loads += 1;
+        let loading = state.loading.entry(key.clone()).or_default();
+        loading.loads += 1;
+        let changes = loading.changes;
         Load {
             near: self,
             key,
+            changes,
             watch: state.proven_watch(self.staleness),
         }
     }
@@ -129,7 +132,7 @@ impl Near {
         let mut state = self.state();
         state.remove(key);
         if let Some(loading) = state.loading.get_mut(key) {
-            loading.changed = true;
+            loading.changes += 1;
         }
     }
 
@@ -193,7 +196,7 @@ impl State {
         self.watch += 1;
         (self.recent, self.older) = (Generation::default(), Generation::default());
         for loading in self.loading.values_mut() {
-            loading.changed = true;
+            loading.changes += 1;
         }
     }
 
@@ -224,6 +227,8 @@ fn cost(record: &Record) -> usize {
 pub(super) struct Load<'a> {
     near: &'a Near,
     key: &'a Key,
+    /// How often the record had changed when it began.
+    changes: u64,
     watch: Option<u64>,
 }
 
@@ -238,7 +243,7 @@ impl Load<'_> {
         let changed = state
             .loading
             .get(self.key)
-            .is_none_or(|loading| loading.changed);
+            .is_none_or(|loading| loading.changes != self.changes);
         if told && !changed {
             state.insert(self.key, Arc::clone(record), self.near.capacity);
         }
@@ -307,6 +312,21 @@ mod tests {
         assert_eq!(near.get(&key(1)), None);
         keep(&near, 1, &record(10));
         assert!(near.get(&key(1)).is_some(), "the next one is");
+    }
+
+    #[test]
+    fn a_load_that_began_after_a_change_is_kept_though_earlier_ones_are_under_way() {
+        let near = proven(10_000);
+        let key = key(1);
+        let early = near.load(&key);
+        near.forget(&key);
+        let late = near.load(&key);
+        early.keep(&record(10));
+        assert_eq!(near.get(&key), None);
+        let early = near.load(&key);
+        late.keep(&record(10));
+        assert!(near.get(&key).is_some());
+        drop(early);
     }
 
     #[test]
