@@ -202,7 +202,7 @@ impl<S: Schema> Session<S> {
 
     /// Holds all flashes for one more request, though they are read in this one: for a page that redirects on.
     pub fn keep_flashes(&mut self) {
-        let kept = S::visit(&self.cells, &mut |cell| {
+        let kept = S::visit(self.fields(), &mut |cell| {
             cell.keep();
             Ok(())
         });

@@ -93,6 +93,36 @@ async fn all_flashes_can_be_kept_at_once() {
     assert_eq!(visitor.visit(read(false)).await.body, "None None");
 }
 
+/// By a middleware, say, and read by the handler; values are checked in debug builds, and not in release builds.
+#[tokio::test]
+async fn flashes_that_one_handle_keeps_another_may_read() {
+    for checks in [true, false] {
+        let site = Site::in_memory().with(|layer| layer.check_values(checks));
+        let mut visitor = site.visitor();
+        visitor
+            .visit(async |mut session: Session<Shop>| session.notice.set("a"))
+            .await;
+        let reads = async |mut handles: Handles| {
+            let mut session = handles.open::<Shop>().await;
+            session.keep_flashes();
+            drop(session);
+            handles.open::<Shop>().await.notice.get().clone()
+        };
+        for _ in 0..2 {
+            let read = async move |handles: Handles| format!("{:?}", reads(handles).await);
+            assert_eq!(visitor.visit(read).await.body, "Some(\"a\")", "{checks}");
+        }
+        let saves = async |mut session: Session<Shop>| {
+            session.keep_flashes();
+            session.save().await.expect("an answer");
+            format!("{:?}", session.notice.get())
+        };
+        for _ in 0..2 {
+            assert_eq!(visitor.visit(saves).await.body, "Some(\"a\")", "{checks}");
+        }
+    }
+}
+
 async fn what_a_request_has_changed_is_told_and_can_be_forgotten(site: Site<impl Store>) {
     let mut visitor = site.visitor();
     let begin = async |mut session: Session<Shop>| {
