@@ -84,7 +84,7 @@ impl<T> Flash<T> {
     }
 
     /// Shows a value in this request alone, through the same [`get`](Self::get). What is stored is left for the
-    /// next one.
+    /// next one; what has been [`set`](Self::set) through this handle, and not saved, makes way for it.
     pub fn now<V>(&mut self, value: V)
     where
         T: SetFrom<V>,
