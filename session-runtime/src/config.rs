@@ -212,8 +212,8 @@ impl Config {
                 "the store is swept without a pause: set it to how often it is to be, or to `None`",
             ),
         ] {
-            if time.is_some_and(|time| time.is_zero()) {
-                return Err(format!("with `{name}` at zero {then}"));
+            if time.is_some_and(|time| time.as_millis() == 0) {
+                return Err(format!("with `{name}` below a millisecond {then}"));
             }
         }
         #[cfg(feature = "cookie")]

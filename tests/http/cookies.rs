@@ -383,12 +383,13 @@ fn what_browsers_would_refuse_panics_when_the_layer_is_applied_and_says_what_to_
     let year = 365 * day;
     let cookies = cases.map(|(cookie, hint)| (layer().transport(cookie), hint));
     let lifetimes = [
-        (layer().ttl(Duration::ZERO), "with `ttl` at zero"),
-        (layer().absolute(Duration::ZERO), "with `absolute` at zero"),
-        (layer().deadline(Duration::ZERO), "with `deadline` at zero"),
+        (layer().ttl(Duration::ZERO), "with `ttl` below"),
+        (layer().ttl(Duration::from_micros(999)), "with `ttl` below"),
+        (layer().absolute(Duration::ZERO), "with `absolute` below"),
+        (layer().deadline(Duration::ZERO), "with `deadline` below"),
         (
             layer().sweep_every(Some(Duration::ZERO)),
-            "with `sweep_every` at zero",
+            "with `sweep_every` below",
         ),
         (
             layer().absolute(400 * day + Duration::from_millis(1)),
