@@ -70,6 +70,8 @@ pub struct MemoryStore {
 struct Inner {
     shards: [Mutex<Shard>; SHARDS],
     used: AtomicUsize,
+    /// What newcomers take of that.
+    of_newcomers: AtomicUsize,
     /// Newcomers have been thrown out since somebody last swept: said once a flood.
     flooded: AtomicBool,
     /// The sessions that have been deleted as expired since then, to make room.
@@ -130,14 +132,17 @@ impl MemoryStore {
     fn budget(&self) -> Budget<'_> {
         Budget {
             used: &self.inner.used,
+            of_newcomers: &self.inner.of_newcomers,
             capacity: self.capacity,
         }
     }
 
-    /// Deletes some of what has expired, or else some newcomers, and returns `true` if any went.
-    fn make_room(&self) -> bool {
+    /// Deletes some of what has expired, or else some newcomers, if there would be room without them all; and returns `true` if any went.
+    fn make_room(&self, full: &NoRoom) -> bool {
         let cutoff = self.guard.cutoff();
-        cutoff.is_some_and(|cutoff| self.sweep_for_room(cutoff)) || self.throw_out() > 0
+        cutoff.is_some_and(|cutoff| self.sweep_for_room(cutoff))
+            || full.is_owed_to(self.inner.of_newcomers.load(Ordering::Relaxed))
+                && self.throw_out() > 0
     }
 
     fn sweep_for_room(&self, cutoff: Timestamp) -> bool {
@@ -202,7 +207,7 @@ impl fmt::Debug for MemoryStore {
 
 impl AtOnce for MemoryStore {
     fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        Ok(self.lock(key).load(key))
+        Ok(self.lock(key).load(key, &self.budget()))
     }
 
     fn swap(
@@ -216,7 +221,7 @@ impl AtOnce for MemoryStore {
             let swapped = self.lock(key).swap(key, before, after, &self.budget());
             match swapped {
                 Ok(swapped) => return Ok(swapped),
-                Err(full) if !self.make_room() => return Err(StoreError::full(full)),
+                Err(full) if !self.make_room(&full) => return Err(StoreError::full(full)),
                 Err(_) => {}
             }
         }
@@ -282,6 +287,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The room that is taken, and that there is.
 struct Budget<'a> {
     used: &'a AtomicUsize,
+    of_newcomers: &'a AtomicUsize,
     capacity: usize,
 }
 
@@ -316,6 +322,7 @@ impl Budget<'_> {
             Err(used) => Err(NoRoom {
                 used,
                 needed: new - old,
+                room: capacity,
                 capacity: self.capacity,
             }),
         }
@@ -331,7 +338,17 @@ impl Budget<'_> {
 struct NoRoom {
     used: usize,
     needed: usize,
+    /// What there is for it and all others.
+    room: usize,
     capacity: usize,
+}
+
+impl NoRoom {
+    /// Returns `true` if there would be room but for what newcomers take.
+    fn is_owed_to(&self, newcomers: usize) -> bool {
+        let others = self.used.saturating_sub(newcomers);
+        others.saturating_add(self.needed) <= self.room
+    }
 }
 
 impl fmt::Display for NoRoom {
@@ -340,6 +357,7 @@ impl fmt::Display for NoRoom {
             used,
             needed,
             capacity,
+            ..
         } = self;
         write!(
             f,

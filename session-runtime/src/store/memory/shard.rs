@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Budget, NoRoom, Room};
 use crate::clock::Timestamp;
@@ -102,6 +103,17 @@ struct Entry {
     newcomer: bool,
 }
 
+impl Entry {
+    /// It is a newcomer no more, for what it takes. Returns `true` if it was one.
+    fn comes_back(&mut self, budget: &Budget<'_>) -> bool {
+        let was_newcomer = mem::take(&mut self.newcomer);
+        if was_newcomer {
+            budget.of_newcomers.fetch_sub(self.cost, Ordering::Relaxed);
+        }
+        was_newcomer
+    }
+}
+
 /// The moment at which to look at a record for sweeping.
 ///
 /// Extending a record, which is done often, leaves its deadline where it is; when it comes up, it is set
@@ -134,9 +146,9 @@ fn cost(key: &Key, record: &Record) -> usize {
 }
 
 impl Shard {
-    pub(super) fn load(&mut self, key: &Key) -> Option<Arc<Record>> {
+    pub(super) fn load(&mut self, key: &Key, budget: &Budget<'_>) -> Option<Arc<Record>> {
         let entry = self.entries.get_mut(key)?;
-        self.waiting -= usize::from(mem::take(&mut entry.newcomer));
+        self.waiting -= usize::from(entry.comes_back(budget));
         Some(Arc::clone(&entry.record))
     }
 
@@ -182,11 +194,14 @@ impl Shard {
                 (false, false) => Room::All,
             };
             budget.exchange(0, cost, room)?;
+            if newcomer {
+                budget.of_newcomers.fetch_add(cost, Ordering::Relaxed);
+            }
             self.begin(key, after, cost, newcomer);
             return Ok(Swapped::Done);
         };
         // Before room is made: it is not itself to be thrown out for what it takes.
-        self.waiting -= usize::from(mem::take(&mut entry.newcomer));
+        self.waiting -= usize::from(entry.comes_back(budget));
         let room = if over { Room::Any } else { Room::All };
         budget.exchange(entry.cost, cost, room)?;
         entry.cost = cost;
@@ -254,8 +269,8 @@ impl Shard {
 
     /// Removes an entry and gives back what it takes. Its deadline is the caller's to remove.
     fn remove(&mut self, key: &Key, budget: &Budget<'_>) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
-        self.waiting -= usize::from(entry.newcomer);
+        let mut entry = self.entries.remove(key)?;
+        self.waiting -= usize::from(entry.comes_back(budget));
         budget.release(entry.cost);
         Some(entry)
     }
@@ -305,8 +320,8 @@ impl Shard {
 
 #[cfg(all(test, feature = "testing"))]
 impl Shard {
-    /// Finds that each entry has one deadline, no later than it expires, and returns what all cost.
-    pub(super) fn check(&self) -> usize {
+    /// Finds that each entry has one deadline, no later than it expires, and returns what all cost, and newcomers of them.
+    pub(super) fn check(&self) -> (usize, usize) {
         let sessions = self.entries.sessions.iter();
         let sessions = sessions.map(|(selector, entry)| (Key::Session(*selector), entry));
         let users = self.entries.users.iter();
@@ -316,15 +331,16 @@ impl Shard {
         let newcomers = all.iter().filter(|(_, entry)| entry.newcomer);
         assert_eq!(newcomers.count(), self.waiting);
         assert!(self.newcomers.len() <= 2 * self.waiting + SPARE + 1);
-        all.into_iter()
-            .map(|(key, entry)| {
-                let at = entry.due;
-                assert!(at <= entry.record.expires());
-                assert_eq!(entry.cost, cost(&key, &entry.record));
-                assert!(self.deadlines.contains(&Deadline { at, key }));
-                entry.cost
-            })
-            .sum()
+        let (mut costs, mut of_newcomers) = (0, 0);
+        for (key, entry) in all {
+            let at = entry.due;
+            assert!(at <= entry.record.expires());
+            assert_eq!(entry.cost, cost(&key, &entry.record));
+            assert!(self.deadlines.contains(&Deadline { at, key }));
+            costs += entry.cost;
+            of_newcomers += usize::from(entry.newcomer) * entry.cost;
+        }
+        (costs, of_newcomers)
     }
 
     pub(super) fn deadlines(&self) -> Vec<Timestamp> {

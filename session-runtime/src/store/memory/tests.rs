@@ -39,11 +39,15 @@ impl MemoryStore {
 
     /// Finds that what is held is what is counted, and that each entry has one deadline, no later than it expires.
     fn check(&self) {
-        let mut costs = 0;
+        let (mut costs, mut of_newcomers) = (0, 0);
         for shard in &self.inner.shards {
-            costs += lock(shard).check();
+            let of_shard = lock(shard).check();
+            costs += of_shard.0;
+            of_newcomers += of_shard.1;
         }
         assert_eq!(costs, self.used(), "the count is exact");
+        let counted = self.inner.of_newcomers.load(Ordering::Relaxed);
+        assert_eq!(of_newcomers, counted, "of newcomers, too");
     }
 }
 
@@ -414,6 +418,46 @@ fn a_flood_of_newcomers_throws_out_newcomers_alone() {
     // The oldest went: each shard keeps its youngest, and shards are alike.
     let oldest = FLOOD.end - last[0];
     assert!(last.len() > 15_000 && oldest < 25_000, "{oldest}");
+}
+
+#[test]
+fn newcomers_stay_where_their_room_would_not_do() {
+    let (clock, store) = holding(1 << 20);
+    assert_eq!(flood(&store, &clock, 0..10), 0);
+    // Those who have come back take more than is kept for them.
+    let there = Arc::new(idle(&clock));
+    for number in 10.. {
+        let key = session(number);
+        if store.used() > store.capacity / 100 * 98 {
+            break;
+        }
+        let full = store.used() > store.capacity / 100 * 89;
+        if !full {
+            assert!(swap(&store, &key, None, &there));
+            assert!(load(&store, &key).is_some());
+            continue;
+        }
+        // They grow.
+        let key = session(10 + number % 100);
+        let held = load(&store, &key).expect("it is there");
+        let text = vec![b'7'; held.size() + 500];
+        let next = held
+            .next()
+            .with_slots([Arc::new(Slot::new("text", text, None))]);
+        assert!(swap(&store, &key, Some(&held), &Arc::new(next)));
+    }
+    // Neither a newcomer nor a session that grows too far gets in by throwing the others out.
+    assert_eq!(flood(&store, &clock, 5_000..5_001), 1);
+    let (key, large) = (session(10), vec![b'7'; 1 << 20]);
+    let held = load(&store, &key).expect("it is there");
+    let next = held
+        .next()
+        .with_slots([Arc::new(Slot::new("text", large, None))]);
+    assert!(!swap(&store, &key, Some(&held), &Arc::new(next)));
+    store.check();
+    for number in 0..10 {
+        assert!(load(&store, &session(number)).is_some(), "{number}");
+    }
 }
 
 #[test]
