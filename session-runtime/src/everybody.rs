@@ -1,20 +1,18 @@
 //! The sessions of everybody: walking through them, and ending them.
 
 use std::collections::BTreeSet;
-use std::error::Error as _;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::amend::{amend, look, scan};
 use crate::config::Config;
-use crate::error::{Causes, Error};
+use crate::error::Error;
 use crate::event::EventKind;
 use crate::key::{Key, Selector};
 use crate::plan::end;
 use crate::record::{Ended, Record};
-use crate::revoke::OfUser;
-use crate::store::StoreError;
+use crate::revoke::{OfUser, readable};
 use crate::task::all;
 
 /// How many sessions are looked at together.
@@ -60,25 +58,6 @@ pub(crate) async fn find(config: &Config, after: Option<&str>) -> Result<Found, 
         next: scanned.next,
         unread,
     })
-}
-
-/// Returns what was found, or nothing, with the reason in `unread`, if what is stored cannot be read.
-fn readable<T>(found: Result<T, Error>, unread: &mut Option<Error>) -> Result<Option<T>, Error> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if is_broken(&error) => {
-            tracing::error!(error = %Causes(&error), "a stored session cannot be read: it is passed over");
-            unread.get_or_insert(error);
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn is_broken(error: &Error) -> bool {
-    let source = error.source();
-    let of_store = source.and_then(|source| source.downcast_ref::<StoreError>());
-    of_store.is_some_and(StoreError::is_broken)
 }
 
 /// Ends some of all sessions. Of each user who has one of them it ends all, so that logins that are under way fail, too.

@@ -1,5 +1,6 @@
 //! The sessions of one user, wherever they are: listing them, ending them, deleting the user.
 
+use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,12 +10,13 @@ use tokio::time::Instant;
 use crate::amend::{Freshness, amend, load};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Causes, Error};
 use crate::event::EventKind;
 use crate::key::{Key, Selector, UserId};
 use crate::plan::place::{self, Places};
 use crate::plan::{Plan, end};
 use crate::record::{Ended, Record};
+use crate::store::StoreError;
 use crate::task::all;
 
 /// One session of a user, as [`Sessions::list`](crate::Sessions::list) tells of it.
@@ -139,9 +141,10 @@ impl OfUser {
         let places = Places::of(user.as_deref());
         self.end_those_leaving(user, &places).await;
         let staying = places.all.iter().filter(|place| !place.leaving);
-        let looked_up = all(staying.map(|place| self.look_up(place.selector))).await;
-        let devices = looked_up.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let mut devices: Vec<_> = devices.into_iter().flatten().collect();
+        let mut devices = Vec::new();
+        for device in all(staying.map(|place| self.look_up(place.selector))).await {
+            devices.extend(readable(device, &mut None)?.flatten());
+        }
         devices.sort_by(|a, b| (a.since(), &a.id).cmp(&(b.since(), &b.id)));
         Ok(devices)
     }
@@ -260,6 +263,28 @@ impl OfUser {
         });
         Ok(labelled.await?.outcome)
     }
+}
+
+/// Returns what was found, or nothing, with the reason in `unread`, if what is stored cannot be read.
+pub(crate) fn readable<T>(
+    found: Result<T, Error>,
+    unread: &mut Option<Error>,
+) -> Result<Option<T>, Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_broken(&error) => {
+            tracing::error!(error = %Causes(&error), "a stored session cannot be read: it is passed over");
+            unread.get_or_insert(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_broken(error: &Error) -> bool {
+    let source = error.source();
+    let of_store = source.and_then(|source| source.downcast_ref::<StoreError>());
+    of_store.is_some_and(StoreError::is_broken)
 }
 
 /// Ends a session if it is that user's. `seen` is its record as it was looked up. Returns `true` if it ends by this.

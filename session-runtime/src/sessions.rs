@@ -162,7 +162,8 @@ impl Sessions {
         })
     }
 
-    /// Lists all sessions of the user, the oldest first: one call to the store, and one for each session, all at once.
+    /// Lists all sessions of the user, the oldest first: one call to the store, and one for each session, all at once. One that cannot be read is
+    /// logged and passed over.
     ///
     /// # Errors
     ///

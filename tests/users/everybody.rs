@@ -231,6 +231,20 @@ async fn a_session_that_cannot_be_read_keeps_no_other_from_ending() {
     }
 }
 
+#[tokio::test]
+async fn a_session_that_cannot_be_read_keeps_no_other_of_its_user_from_being_listed() {
+    let site = Site::in_memory();
+    for _ in 0..3 {
+        drop(user(&site, "ada", &[]).await);
+    }
+    let sessions = site.layer.sessions();
+    site.store.plan_after(2, [Fault::Broken]);
+    assert_eq!(sessions.list("ada").await.unwrap().len(), 2);
+    site.store.plan_after(2, [Fault::Before]);
+    assert!(sessions.list("ada").await.is_err());
+    assert_eq!(sessions.list("ada").await.unwrap().len(), 3);
+}
+
 async fn ending_all_goes_on_where_it_broke_off(site: Site<impl Store>) {
     let sessions = site.layer.sessions();
     let mut visitors = Vec::new();
