@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::key::UserId;
-use crate::record::{Ended, Expiry, FieldName, Head, Record, Slot, Until, Version};
+use crate::record::{Ended, Expiry, Head, Record, Slot, Until, Version};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 
@@ -125,7 +125,7 @@ fn put_ended(frame: &mut Vec<u8>, ended: Option<&Ended>) {
         None => frame.push(LIVE),
         Some(Ended::Deleted(text)) => {
             frame.push(DELETED);
-            put_text(frame, text);
+            put_text(frame, text.as_bytes());
         }
         Some(reason) => {
             let code = REASONS.iter().find(|(_, other)| other == reason);
@@ -175,7 +175,7 @@ fn put_head(frame: &mut Vec<u8>, head: &Head) {
         head.label.as_deref(),
     ];
     for text in texts.into_iter().flatten() {
-        put_text(frame, text);
+        put_text(frame, text.as_bytes());
     }
     if head.brought > 0 {
         frame.extend_from_slice(&head.brought.to_le_bytes());
@@ -228,7 +228,7 @@ fn put_secret(frame: &mut Vec<u8>, secret: &Secret) {
 }
 
 fn put_row(frame: &mut Vec<u8>, slot: &Slot, beside: bool) {
-    put_text(frame, slot.name().as_str());
+    put_text(frame, slot.name().as_bytes());
     let expires = u8::from(slot.expires().is_some()) * EXPIRES;
     let asked = u8::from(matches!(slot.expiry(), Expiry::Asked(_))) * ASKED;
     frame.push(expires + u8::from(beside) * BESIDE + asked);
@@ -243,9 +243,9 @@ fn put_time(frame: &mut Vec<u8>, time: Timestamp) {
     frame.extend_from_slice(&time.as_millis().to_le_bytes());
 }
 
-fn put_text(frame: &mut Vec<u8>, text: &str) {
+fn put_text(frame: &mut Vec<u8>, text: &[u8]) {
     put_length(frame, text.len());
-    frame.extend_from_slice(text.as_bytes());
+    frame.extend_from_slice(text);
 }
 
 fn put_number(frame: &mut Vec<u8>, number: u32) {
@@ -265,33 +265,28 @@ pub(crate) fn unpack(
     head: &Bytes,
     beside: impl FnMut(&str) -> Option<Bytes>,
 ) -> Result<Record, FrameError> {
-    let mut reader = Reader { frame: head, at: 0 };
+    let mut reader = Reader::new(head);
     reader.record(beside).map_err(FrameError)
 }
 
 /// Reads all of a record but its slots: what its head says of it, whatever stands beside it.
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub(crate) fn unpack_head(head: &Bytes) -> Result<Record, FrameError> {
-    let mut reader = Reader { frame: head, at: 0 };
+    let mut reader = Reader::new(head);
     reader.facts().map_err(FrameError)
 }
 
 /// A place in a frame, up to which it has been read.
 struct Reader<'a> {
     frame: &'a Bytes,
-    at: usize,
-}
-
-/// A slot as the table has it: all but the payload.
-struct SlotRow {
-    name: FieldName,
-    beside: bool,
-    expiry: Expiry,
-    signature: Signature,
-    length: usize,
+    rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    fn new(frame: &'a Bytes) -> Self {
+        Self { frame, rest: frame }
+    }
+
     fn record(&mut self, beside: impl FnMut(&str) -> Option<Bytes>) -> Result<Record, Fault> {
         let mut record = self.facts()?;
         record.put_sorted(self.slots(beside)?);
@@ -419,40 +414,47 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Reads the table and the payloads after it, side by side.
     fn slots(
         &mut self,
         mut beside: impl FnMut(&str) -> Option<Bytes>,
     ) -> Result<Vec<Arc<Slot>>, Fault> {
-        let rows = self.rows()?;
-        let slots = rows
-            .into_iter()
-            .map(|row| self.slot(row, &mut beside))
-            .collect::<Result<_, _>>()?;
-        if self.at == self.frame.len() {
+        let count = self.count(SHORTEST_ROW)?;
+        let mut payloads = Reader { ..*self };
+        for _ in 0..count {
+            payloads.skip_row()?;
+        }
+        let mut slots: Vec<Arc<Slot>> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let slot = self.slot(&mut payloads, &mut beside)?;
+            if slots.last().is_some_and(|last| last.name() >= slot.name()) {
+                return Err(Fault::Order);
+            }
+            slots.push(Arc::new(slot));
+        }
+        if payloads.rest.is_empty() {
             Ok(slots)
         } else {
             Err(Fault::Surplus)
         }
     }
 
-    fn rows(&mut self) -> Result<Vec<SlotRow>, Fault> {
-        let count = self.count(SHORTEST_ROW)?;
-        let mut rows = Vec::with_capacity(count);
-        for _ in 0..count {
-            let row = self.row()?;
-            if rows
-                .last()
-                .is_some_and(|last: &SlotRow| last.name >= row.name)
-            {
-                return Err(Fault::Order);
-            }
-            rows.push(row);
+    fn skip_row(&mut self) -> Result<(), Fault> {
+        let name = self.length()?;
+        self.take(name)?;
+        if self.byte()? & EXPIRES != 0 {
+            self.take(8)?;
         }
-        Ok(rows)
+        self.take(16)?;
+        self.length().map(drop)
     }
 
-    fn row(&mut self) -> Result<SlotRow, Fault> {
-        let name = FieldName::from(self.text()?);
+    fn slot(
+        &mut self,
+        payloads: &mut Self,
+        beside: &mut impl FnMut(&str) -> Option<Bytes>,
+    ) -> Result<Slot, Fault> {
+        let name = self.text()?;
         let flags = self.byte()?;
         let expiry = match flags & !BESIDE {
             0 => Expiry::Never,
@@ -460,33 +462,15 @@ impl<'a> Reader<'a> {
             flags if flags == EXPIRES | ASKED => Expiry::Asked(self.time()?),
             _ => return Err(Fault::Flag),
         };
-        let signature = Signature::from_bytes(self.array()?);
-        Ok(SlotRow {
-            name,
-            beside: flags & BESIDE != 0,
-            expiry,
-            signature,
-            length: self.length()?,
-        })
-    }
-
-    fn slot(
-        &mut self,
-        row: SlotRow,
-        beside: &mut impl FnMut(&str) -> Option<Bytes>,
-    ) -> Result<Arc<Slot>, Fault> {
-        let payload = if row.beside {
-            let payload = beside(row.name.as_str());
-            payload
-                .filter(|payload| payload.len() == row.length)
-                .ok_or(Fault::Beside)?
+        let signature = Some(Signature::from_bytes(self.array()?));
+        let length = self.length()?;
+        let payload = if flags & BESIDE == 0 {
+            self.frame.slice_ref(payloads.take(length)?)
         } else {
-            let start = self.at;
-            self.take(row.length)?;
-            self.frame.slice(start..self.at)
+            let payload = beside(name).filter(|payload| payload.len() == length);
+            payload.ok_or(Fault::Beside)?
         };
-        let (expiry, signature) = (row.expiry, Some(row.signature));
-        Ok(Arc::new(Slot::stored(row.name, payload, expiry, signature)))
+        Ok(Slot::stored(name.into(), payload, expiry, signature))
     }
 
     fn time(&mut self) -> Result<Timestamp, Fault> {
@@ -507,7 +491,7 @@ impl<'a> Reader<'a> {
     /// Reads how many things of at least `size` bytes follow: no more than there are bytes for.
     fn count(&mut self, size: usize) -> Result<usize, Fault> {
         let count = self.length()?;
-        let fits = count <= self.rest().len() / size;
+        let fits = count <= self.rest.len() / size;
         fits.then_some(count).ok_or(Fault::Short)
     }
 
@@ -533,19 +517,15 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        let bytes = *self.rest().first_chunk().ok_or(Fault::Short)?;
-        self.at += N;
-        Ok(bytes)
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(Fault::Short)?;
+        self.rest = rest;
+        Ok(*bytes)
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Fault> {
-        let taken = self.rest().get(..length).ok_or(Fault::Short)?;
-        self.at += length;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Fault::Short)?;
+        self.rest = rest;
         Ok(taken)
-    }
-
-    fn rest(&self) -> &'a [u8] {
-        &self.frame[self.at..]
     }
 }
 

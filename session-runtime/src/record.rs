@@ -37,8 +37,16 @@ enum Name {
     Fixed(&'static str),
     /// The name in the field's row: whoever has that very row has written it, in this process.
     OfRow(&'static &'static str),
-    Owned(Box<str>),
+    /// Text that fits in here. A record that is loaded has a name for each slot, and none takes room of its own.
+    Short {
+        length: u8,
+        text: [u8; SHORT],
+    },
+    Long(Box<str>),
 }
+
+/// The most bytes of a name for which the room of a `Box<str>` is enough.
+const SHORT: usize = 22;
 
 impl FieldName {
     /// Makes a name that is known at compile time.
@@ -56,7 +64,19 @@ impl FieldName {
         match &self.0 {
             Name::Fixed(name) => name,
             Name::OfRow(name) => name,
-            Name::Owned(name) => name,
+            // It was made of text.
+            Name::Short { .. } => str::from_utf8(self.as_bytes()).unwrap_or_default(),
+            Name::Long(name) => name,
+        }
+    }
+
+    /// Returns the same as bytes. These sort as the text does.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Name::Fixed(name) => name.as_bytes(),
+            Name::OfRow(name) => name.as_bytes(),
+            Name::Short { length, text } => &text[..usize::from(*length)],
+            Name::Long(name) => name.as_bytes(),
         }
     }
 
@@ -67,17 +87,18 @@ impl FieldName {
 
     /// Compares the name with another. Mostly it is the very same text.
     pub(crate) fn compare(&self, name: &str) -> Ordering {
-        if ptr::eq(self.as_str(), name) {
+        let (own, name) = (self.as_bytes(), name.as_bytes());
+        if ptr::eq(own, name) {
             Ordering::Equal
         } else {
-            self.as_str().cmp(name)
+            own.cmp(name)
         }
     }
 }
 
 impl PartialEq for FieldName {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -91,25 +112,33 @@ impl PartialOrd for FieldName {
 
 impl Ord for FieldName {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.as_str().cmp(other.as_str())
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 
 impl Hash for FieldName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+        self.as_bytes().hash(state);
     }
 }
 
 impl From<&str> for FieldName {
     fn from(name: &str) -> Self {
-        Self(Name::Owned(name.into()))
+        let mut text = [0; SHORT];
+        Self(match text.get_mut(..name.len()) {
+            Some(own) => {
+                own.copy_from_slice(name.as_bytes());
+                let length = u8::try_from(name.len()).unwrap_or_default(); // at most `SHORT`
+                Name::Short { length, text }
+            }
+            None => Name::Long(name.into()),
+        })
     }
 }
 
 impl From<String> for FieldName {
     fn from(name: String) -> Self {
-        Self(Name::Owned(name.into()))
+        name.as_str().into()
     }
 }
 
@@ -160,8 +189,23 @@ pub struct Slot {
     name: FieldName,
     payload: Bytes,
     expiry: Expiry,
-    /// Taken of the payload when a store asks for it, if it is not given.
-    signature: OnceLock<Signature>,
+    signature: Signed,
+}
+
+#[derive(Clone)]
+enum Signed {
+    Given(Signature),
+    /// Taken of the payload when a store asks for it.
+    Taken(OnceLock<Signature>),
+}
+
+impl Signed {
+    fn known(&self) -> Option<&Signature> {
+        match self {
+            Self::Given(signature) => Some(signature),
+            Self::Taken(signature) => signature.get(),
+        }
+    }
 }
 
 impl Slot {
@@ -196,7 +240,7 @@ impl Slot {
             name,
             payload,
             expiry,
-            signature: signature.map_or_else(OnceLock::new, OnceLock::from),
+            signature: signature.map_or_else(|| Signed::Taken(OnceLock::new()), Signed::Given),
         }
     }
 
@@ -244,14 +288,17 @@ impl Slot {
 
     /// Returns what the value is recognised by.
     pub fn signature(&self) -> Signature {
-        *self.signature.get_or_init(|| Signature::of(&self.payload))
+        match &self.signature {
+            Signed::Given(signature) => *signature,
+            Signed::Taken(signature) => *signature.get_or_init(|| Signature::of(&self.payload)),
+        }
     }
 
     /// Returns `true` if both have the same value: equal bytes, and of those that are told apart, the same writing of them.
     pub(crate) fn has_value_of(&self, other: &Self) -> bool {
         let (one, two) = (&self.payload, &other.payload);
         let is_shared = one.as_ptr() == two.as_ptr() && one.len() == two.len();
-        let is_given = self.signature.get().or(other.signature.get()).is_some();
+        let is_given = self.signature.known().or(other.signature.known()).is_some();
         (is_shared || one == two) && (!is_given || self.signature() == other.signature())
     }
 
@@ -262,7 +309,7 @@ impl Slot {
 
     /// Returns what it adds to its record's size: the bytes of the name and of the payload.
     pub fn size(&self) -> usize {
-        self.name.as_str().len() + self.payload.len()
+        self.name.as_bytes().len() + self.payload.len()
     }
 }
 

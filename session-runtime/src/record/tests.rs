@@ -56,6 +56,21 @@ fn a_slot_with_another_expiry_or_name_is_the_same_value() {
 }
 
 #[test]
+fn a_name_is_its_text_whatever_its_length() {
+    let texts = (0..40).flat_map(|length| ["a", "é"].map(|letter| letter.repeat(length)));
+    let mut texts: Vec<String> = texts.collect();
+    let mut names: Vec<FieldName> = texts.iter().map(|text| text.as_str().into()).collect();
+    for (name, text) in names.iter().zip(&texts) {
+        assert_eq!(name.as_str(), text);
+        assert_eq!(name, &FieldName::fixed(text.clone().leak()));
+        assert_eq!(name.clone().as_str(), text);
+    }
+    names.sort();
+    texts.sort();
+    assert!(names.iter().map(FieldName::as_str).eq(&texts));
+}
+
+#[test]
 fn equal_bytes_are_one_value_unless_a_signature_tells_them_apart() {
     for payload in ["1", "longer than a signature"] {
         let signed = |signature| Slot::signed("a", payload, None, signature);
