@@ -3,6 +3,7 @@
 mod ours;
 mod peers;
 mod plain;
+mod routes;
 
 use axum::Router;
 use axum_session::{SessionConfig, SessionLayer, SessionNullPool, SessionStore};
@@ -39,13 +40,13 @@ pub(crate) async fn app(contender: &str, place: &str) -> Router {
             pool.wait_for_connect().await.expect("Redis");
             let store = tower_sessions_redis_store::RedisStore::new(pool);
             let layer = tower_sessions_0_14::SessionManagerLayer::new(store);
-            peers::routes::<tower_sessions_0_14::Session>()
+            routes::routes::<tower_sessions_0_14::Session>()
                 .layer(layer)
                 .with_state(())
         }
         TOWER => {
             let store = tower_sessions::MemoryStore::default();
-            peers::routes::<tower_sessions::Session>()
+            routes::routes::<tower_sessions::Session>()
                 .layer(tower_sessions::SessionManagerLayer::new(store))
                 .with_state(())
         }
@@ -53,30 +54,16 @@ pub(crate) async fn app(contender: &str, place: &str) -> Router {
             let client = redis::Client::open(place).expect("a URL");
             let pool = SessionRedisPool::from(redis_pool::RedisPool::from(client));
             let store = SessionStore::new(Some(pool), SessionConfig::default());
-            peers::routes::<axum_session::Session<SessionRedisPool>>()
+            routes::routes::<axum_session::Session<SessionRedisPool>>()
                 .layer(SessionLayer::new(store.await.expect("Redis")))
                 .with_state(())
         }
         AXUM_SESSION => {
             let store = SessionStore::<SessionNullPool>::new(None, SessionConfig::default());
-            peers::routes::<axum_session::Session<SessionNullPool>>()
+            routes::routes::<axum_session::Session<SessionNullPool>>()
                 .layer(SessionLayer::new(store.await.expect("memory")))
                 .with_state(())
         }
         _ => panic!("no contender is called {contender}"),
     }
-}
-
-/// A value of so many bytes, another one each time.
-fn text(size: usize) -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static TIMES: AtomicU32 = AtomicU32::new(0);
-    let mut text = format!("{:08x}", TIMES.fetch_add(1, Ordering::Relaxed));
-    text.extend(std::iter::repeat_n('x', size.saturating_sub(text.len())));
-    text
-}
-
-/// The number that is a request's query.
-fn number(query: Option<String>) -> usize {
-    query.and_then(|query| query.parse().ok()).unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, stdin};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
-use crate::apps::{self, ALL, OURS, PLAIN};
+use crate::apps::{self, ALL, AXUM_SESSION, OURS, PLAIN, TOWER};
 use crate::client::AGENT;
 use crate::measure::{Samples, head, print, runtime};
 use crate::postgres_server::PostgresServer;
@@ -28,6 +29,10 @@ const ROUND: Duration = Duration::from_millis(250);
 
 /// Requests by which the server's commands are counted.
 const COUNTED: usize = 200;
+
+/// What is served by the program in `apart`: the one by another framework, and that without sessions.
+const ACTIX: &str = "actix-session";
+const ACTIX_PLAIN: &str = "actix";
 
 /// Serves until nobody holds this process's input any more.
 pub(crate) fn serve(contender: &str, place: &str) {
@@ -51,8 +56,17 @@ struct Server {
 
 impl Server {
     fn start(contender: &str, place: &str) -> Self {
-        let mut process = Command::new(env::current_exe().expect("this program"))
-            .args(["serve", contender, place])
+        let is_apart = contender.starts_with(ACTIX_PLAIN)
+            || contender == TOWER && place.starts_with("postgres://");
+        let mut command = if is_apart {
+            Command::new(apart())
+        } else {
+            let mut command = Command::new(env::current_exe().expect("this program"));
+            command.arg("serve");
+            command
+        };
+        let mut process = command
+            .args([contender, place])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -63,6 +77,19 @@ impl Server {
         let port = line.trim().parse().expect("a port");
         Self { process, port }
     }
+}
+
+/// Builds the program in `apart`, if it is not there yet, and returns where it is.
+fn apart() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("apart");
+    let target = folder.join("target");
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--quiet"])
+        .current_dir(&folder)
+        .env("CARGO_TARGET_DIR", &target)
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "it builds");
+    target.join("release/session-peers-apart")
 }
 
 impl Drop for Server {
@@ -230,11 +257,11 @@ pub(crate) fn run() {
         };
         table("memory", "memory", &ALL, None);
         if let Some(redis) = &redis {
-            table("Redis", &redis.url(), &ALL, Some(redis));
+            let all = [PLAIN, OURS, TOWER, AXUM_SESSION, ACTIX_PLAIN, ACTIX];
+            table("Redis", &redis.url(), &all, Some(redis));
         }
         if let Some(postgres) = &postgres {
-            // `tower-sessions-sqlx-store` does not resolve beside a SQLite of today: both link their own.
-            table("PostgreSQL", &postgres.url(), &[PLAIN, OURS], None);
+            table("PostgreSQL", &postgres.url(), &[PLAIN, OURS, TOWER], None);
         }
     }
 }
@@ -257,11 +284,15 @@ fn rows(
             .iter_mut()
             .for_each(|served| served.round(&runtime, changes));
     }
-    let (plain, plain_longest) = served[0].finish();
+    let mut without = served[0].finish();
     for served in &mut served {
         let (rate, longest) = served.finish();
+        if served.name == ACTIX_PLAIN {
+            without = (rate, longest);
+        }
+        let (plain, plain_longest) = without;
         let commands = redis
-            .filter(|_| served.name != PLAIN)
+            .filter(|_| ![PLAIN, ACTIX_PLAIN].contains(&served.name))
             .map_or("–".to_owned(), |redis| {
                 let count = || served.count(&runtime, changes);
                 redis.traffic(COUNTED, count).commands

@@ -9,7 +9,7 @@ use seq_macro::seq;
 use session_runtime::store::Store;
 use session_runtime::{Error, Schema, Session, SessionLayer};
 
-use super::{number, text};
+use super::routes::{number, text};
 
 /// A shop's session: 22 fields.
 #[derive(Session)]

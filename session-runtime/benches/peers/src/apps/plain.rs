@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::RawQuery;
 use axum::routing::get;
 
-use super::{number, text};
+use super::routes::{number, text};
 
 pub(super) fn app() -> Router {
     let app = Router::new()
