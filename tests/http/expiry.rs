@@ -971,3 +971,69 @@ async fn what_does_not_decode_and_is_changed_in_place_lives_as_long_as_a_new_val
     let end = site.now() + 15 * MINUTE;
     assert_eq!((is_live(end - MS), is_live(end)), (true, false));
 }
+
+/// Gone with its quarter of an hour, whatever merges.
+#[derive(Session)]
+struct Basket {
+    #[expire("15m")]
+    offer: Option<String>,
+    #[expire("15m")]
+    #[merge(sum, browser)]
+    points: u32,
+    theme: String,
+}
+
+#[tokio::test]
+async fn what_is_changed_in_place_while_it_expires_is_not_revived() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let fill = async |mut session: Session<Basket>| {
+        session.offer.set("Two for one.");
+        session.points.set(5);
+    };
+    visitor.visit(fill).await;
+    site.clock.advance(14 * MINUTE);
+    let clock = site.clock.clone();
+    let slow = async move |mut session: Session<Basket>| {
+        *session.offer.get_mut() = Some("Three for one.".to_owned());
+        *session.points.get_mut() += 1;
+        clock.advance(2 * MINUTE);
+    };
+    visitor.visit(slow).await;
+    let left = async |session: PassiveSession<Basket>| {
+        [session.offer.is_present(), session.points.is_present()]
+            .map(said)
+            .join(" ")
+    };
+    assert_eq!(visitor.visit(left).await.body, "gone gone");
+}
+
+#[tokio::test]
+async fn a_field_that_another_request_clears_keeps_its_expiry() {
+    type Changes = fn(&mut BasketSession);
+    let changes: [Changes; 2] = [
+        |basket| basket.points.clear(),
+        |basket| *basket.points.get_mut() += 1,
+    ];
+    for [slower, faster] in [[changes[0], changes[1]], [changes[1], changes[0]]] {
+        let site = Site::in_memory();
+        let mut visitor = site.visitor();
+        let fill = async |mut session: Session<Basket>| {
+            session.theme.set("dark");
+            session.points.set(5);
+        };
+        visitor.visit(fill).await;
+        site.clock.advance(MINUTE);
+        let mut tab = visitor.clone();
+        let slow = async move |mut session: Session<Basket>| {
+            slower(session.fields());
+            tab.visit(async move |mut session: Session<Basket>| faster(session.fields()))
+                .await;
+        };
+        visitor.visit(slow).await;
+        let points = async |session: PassiveSession<Basket>| session.points.get().to_string();
+        assert_eq!(visitor.visit(points).await.body, "1");
+        let there = async |session: PassiveSession<Basket>| said(session.points.is_present());
+        assert_eq!(around(&site, &visitor, there, 14 * MINUTE).await, LAPSES);
+    }
+}

@@ -223,12 +223,13 @@ fn merged_expiry(
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
 ) -> Expiry {
-    let merged = if expiry(ours) == expiry(base) {
-        theirs
-    } else if expiry(theirs) == expiry(base) || rank(ours) > rank(theirs) {
-        ours
-    } else {
-        theirs
+    let merged = match (ours, theirs) {
+        // A side that has none, or whose slot has expired, says nothing of how long the other's lives.
+        (Some(_), None) => ours,
+        (None, Some(_)) => theirs,
+        _ if expiry(ours) == expiry(base) => theirs,
+        _ if expiry(theirs) == expiry(base) || rank(ours) > rank(theirs) => ours,
+        _ => theirs,
     };
     expiry(merged).unwrap_or_default()
 }
