@@ -18,6 +18,8 @@ struct Shop {
     #[merge(sum)]
     points: u32,
     text: String,
+    #[flash]
+    voucher: Option<String>,
 }
 
 async fn add_one(mut session: Session<Shop>) {
@@ -271,6 +273,27 @@ async fn a_rotation_that_issues_nothing_sends_nothing_though_its_answer_was_lost
         assert_eq!(reply.status, StatusCode::OK);
         assert_eq!(reply.set_cookies().len(), issued, "{waiting} wait");
         assert_eq!(visitor.visit(read).await.body, "11");
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_doubt_is_claimed_by_one() {
+    for fault in [Fault::After, Fault::Before] {
+        let site = Site::in_memory();
+        let mut visitor = guest(&site).await;
+        let (store, mut tab) = (Arc::clone(&site.store), visitor.clone());
+        let claim = async |mut session: Session<Shop>| match session.voucher.claim().await {
+            Ok(claimed) => claimed.flatten().unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        let both = async move |mut session: Session<Shop>| {
+            session.voucher.set("Five off.");
+            save_in_doubt(&mut session, &store, fault).await;
+            let (theirs, ours) = (tab.visit(claim).await.body, claim(session).await);
+            format!("{theirs}{ours}")
+        };
+        assert_eq!(visitor.visit(both).await.body, "Five off.", "{fault:?}");
+        assert_eq!(visitor.visit(claim).await.body, "");
     }
 }
 

@@ -431,6 +431,8 @@ impl Request {
     ) -> Result<Option<Arc<Slot>>, Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
+            // What this request has set may be in the store, for others to claim.
+            self.resolve_unknown(gate.deadline).await?;
             let opened = {
                 let mut state = self.state();
                 if let Claim::Ours(slot) = state.claim(row) {
