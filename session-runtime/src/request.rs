@@ -210,7 +210,9 @@ impl Request {
         if state.facts.is_of_time() {
             let mut wanted = Record::clone(record);
             if state.facts.apply(&mut wanted) {
-                return Some(lifetimes.extended(&wanted.head, state.at));
+                let now = self.config.now();
+                let used = if record.is_live(now) { now } else { state.at };
+                return Some(lifetimes.extended(&wanted.head, used));
             }
         }
         let touches = state.touch && state.block.is_none();

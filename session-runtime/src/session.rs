@@ -252,7 +252,8 @@ impl<S: Schema> Session<S> {
 
     /// Writes what was changed now, instead of at the end of the request, and says what came of it.
     ///
-    /// [`Saved::Ended`] means that nothing of it counts, neither of the session nor of the user.
+    /// [`Saved::Ended`] means that nothing of it counts, neither of the session nor of the user. It counts as use of the session, as loading does: a
+    /// websocket that saves now and then keeps it alive.
     ///
     /// # Errors
     ///
@@ -498,7 +499,7 @@ impl<S: Schema> Session<S> {
     }
 
     /// Gives this one session another idle lifetime, kept across requests: longer for "remember me", shorter
-    /// on a shared computer. Never past the absolute limit.
+    /// on a shared computer. Never past the absolute limit. It counts from the write that stores it.
     pub fn set_ttl(&mut self, ttl: Duration) {
         self.request.set_ttl(ttl);
     }

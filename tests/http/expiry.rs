@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::routing::any;
 use session_runtime::store::Store;
 use session_runtime::transport::{CookieTransport, HeaderTransport, Transport};
-use session_runtime::{PassiveSession, Saved, Session, SessionLayer};
+use session_runtime::{Clock, PassiveSession, Saved, Session, SessionId, SessionLayer};
 use session_tests::{Handles, Logs, Site, Visitor, on_each_store};
 
 const MS: Duration = Duration::from_millis(1);
@@ -1035,5 +1035,53 @@ async fn a_field_that_another_request_clears_keeps_its_expiry() {
         assert_eq!(visitor.visit(points).await.body, "1");
         let there = async |session: PassiveSession<Basket>| said(session.points.is_present());
         assert_eq!(around(&site, &visitor, there, 14 * MINUTE).await, LAPSES);
+    }
+}
+
+/// Idle for five minutes: less than late changes are taken.
+#[derive(Session)]
+#[session(ttl = "5m")]
+struct Chat {
+    lines: u32,
+}
+
+#[tokio::test]
+async fn a_session_that_is_saved_over_and_over_outside_of_requests_lives_on() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let begin = async |mut session: Session<Chat>| session.lines.set(1);
+    visitor.visit(begin).await;
+    let id = SessionId::parse(visitor.id().as_bytes()).unwrap();
+    let sessions = site.layer.sessions();
+    let mut socket = sessions.open::<Chat>(id).await.unwrap().unwrap();
+    for _ in 0..20 {
+        site.clock.advance(4 * MINUTE);
+        *socket.lines.get_mut() += 1;
+        assert_eq!(socket.save().await.unwrap(), Saved::Written);
+    }
+    let lines = async |session: PassiveSession<Chat>| session.lines.get().to_string();
+    assert_eq!(visitor.visit(lines).await.body, "21");
+    let there = async |session: PassiveSession<Chat>| said(!session.is_new());
+    assert_eq!(around(&site, &visitor, there, 5 * MINUTE).await, LAPSES);
+}
+
+#[tokio::test]
+async fn a_ttl_counts_from_when_it_is_said_however_long_the_session_has_been_open() {
+    for saves in [false, true] {
+        let site = Site::in_memory();
+        let mut visitor = cashier(&site).await;
+        let clock = site.clock.clone();
+        let slow = async move |mut session: Session<Till>| {
+            clock.advance(HOUR / 2);
+            session.set_ttl(5 * MINUTE);
+            let told = session.expires_at();
+            assert_eq!(told, Some((clock.now() + 5 * MINUTE).into()));
+            if saves {
+                session.save().await.unwrap();
+                assert_eq!(session.expires_at(), told);
+            }
+        };
+        assert!(visitor.visit(slow).await.status.is_success());
+        assert_eq!(around(&site, &visitor, there, 5 * MINUTE).await, LAPSES);
     }
 }

@@ -221,6 +221,7 @@ impl World {
             edits: &edits,
             facts: FactEdits::default(),
             touch: true,
+            amid: false,
             lifetimes: LIFETIMES,
             caps: CAPS,
             rotate: next.map(|next| next.secret()),

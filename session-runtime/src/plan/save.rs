@@ -78,6 +78,8 @@ pub(crate) struct Save<'a> {
     pub(crate) facts: FactEdits,
     /// The request counts as use.
     pub(crate) touch: bool,
+    /// It goes on: it uses the session now.
+    pub(crate) amid: bool,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) caps: Caps,
     /// The secret of an id to be issued.
@@ -195,11 +197,17 @@ impl Save<'_> {
         false
     }
 
-    /// Extends the session from when it was loaded. Returns `true` if that is to be written.
+    /// Extends the session from when it was loaded; from now where it is still live and the request goes on, or says for how
+    /// long the session lives. Returns `true` if that is to be written.
     fn extend(&self, after: &mut Record, retimed: bool, now: Timestamp) -> bool {
-        let used = self.opened.at.max(now - KEPT_AFTER_EXPIRY).min(now);
+        let retimed = retimed && self.facts.is_of_time();
+        let used = if (self.amid || retimed) && after.is_live(now) {
+            now
+        } else {
+            self.opened.at.max(now - KEPT_AFTER_EXPIRY).min(now)
+        };
         let to = self.lifetimes.extended(&after.head, used);
-        if retimed && self.facts.is_of_time() {
+        if retimed {
             let timed = after.expires != to;
             after.expires = to;
             return timed;

@@ -235,6 +235,7 @@ impl State {
             edits: &[],
             facts: FactEdits::default(),
             touch: self.touch,
+            amid: false,
             lifetimes: self.lifetimes(config),
             caps: config.caps,
             rotate: None,

@@ -67,6 +67,7 @@ struct Batch {
     edits: Arc<[SlotEdit]>,
     facts: FactEdits,
     place: Option<Place>,
+    moment: Moment,
 }
 
 impl Batch {
@@ -76,6 +77,7 @@ impl Batch {
             edits: state.session.send(moment == Moment::End),
             facts: state.facts,
             place: state.place(),
+            moment,
         }
     }
 }
@@ -214,6 +216,7 @@ impl Request {
             edits: &batch.edits,
             facts: batch.facts,
             touch: save.touch && self.config.watch.is_steady(now),
+            amid: batch.moment == Moment::Amid,
             rotate: rotate.map(|id| id.secret()),
             place: batch.place.as_ref(),
             ..save
