@@ -621,6 +621,38 @@ async fn taking_a_value_for_now_leaves_the_stored_one() {
     }
 }
 
+/// The page of the next version of the app.
+mod next {
+    use session_runtime::Session;
+
+    #[derive(Session)]
+    pub(super) struct Page {
+        #[session(alias = "notice")]
+        #[flash]
+        pub(super) message: Option<String>,
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_survives_a_logout_under_an_older_name_too() {
+    let site = Site::in_memory();
+    let mut visitor = site.visitor();
+    let enter = async |mut session: Session<Page>| {
+        session.notice.set(SAVED.to_owned());
+        session.login("ada").await
+    };
+    assert_eq!(visitor.visit(enter).await.status, StatusCode::OK);
+    let mut visitor = visitor.moved_to(&site.other_process());
+    let leave = async |mut session: Session<next::Page>| {
+        session.message.keep();
+        session.logout().await
+    };
+    assert_eq!(visitor.visit(leave).await.status, StatusCode::OK);
+    let show = async |session: Session<next::Page>| session.message.get().clone();
+    let show = async move |session| show(session).await.unwrap_or_default();
+    assert_eq!(visitor.visit(show).await.body, SAVED);
+}
+
 #[tokio::test]
 async fn it_costs_a_commit_to_use_it_up_and_none_to_leave_it() {
     let site = Site::in_memory();

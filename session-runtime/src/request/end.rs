@@ -80,7 +80,7 @@ impl Request {
         let mut state = self.state();
         let kept = state.take_along(kept, now);
         // A goodbye is a notice.
-        let goodbye = (reason == Ended::LoggedOut).then(|| state.take_notices(&rows));
+        let goodbye = (reason == Ended::LoggedOut).then(|| state.take_notices(&rows, now));
         state.forget();
         if let Some(notices) = goodbye {
             state.put_notices(notices, now)?;

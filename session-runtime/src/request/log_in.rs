@@ -117,9 +117,9 @@ impl Request {
     /// Turns the request to the user's session. Unless that `starts_clean`, what handles have done during the login, and
     /// what they have read of flashes, goes along.
     fn logged_in(&self, user: &UserId, done: LoggedIn, starts_clean: bool) -> Result<(), Error> {
-        let rows = self.config.known_rows();
+        let (rows, now) = (self.config.known_rows(), self.config.now());
         let mut state = self.state();
-        let notices = starts_clean.then(|| state.take_notices(&rows));
+        let notices = starts_clean.then(|| state.take_notices(&rows, now));
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
         let (unsent, flashes) = (state.session.take_unsent(), take(&mut state.flashes));
         state.forget();
@@ -134,10 +134,10 @@ impl Request {
         });
         state.issue(done.id);
         if let Some(notices) = notices {
-            return state.put_notices(notices, self.config.now());
+            return state.put_notices(notices, now);
         }
         state.flashes = flashes;
-        state.take_over(&unsent, self.config.now())
+        state.take_over(&unsent, now)
     }
 
     /// Goes on as before, with what the login has left of the session.

@@ -384,11 +384,11 @@ impl State {
     }
 
     /// Takes the flashes that this request has set, keeps, or shows itself: those outlive its session.
-    pub(super) fn take_notices(&mut self, rows: &Rows) -> Notices {
+    pub(super) fn take_notices(&mut self, rows: &Rows, now: Timestamp) -> Notices {
         let (session, flashes) = (&self.session, take(&mut self.flashes));
         let slot = |row: &'static dyn AnyRow| match session.edit_of(row) {
             Some(edit) => edit.ours.clone(),
-            None => session.stored.as_ref()?.slot(row.name()).cloned(),
+            None => stored_under(row, session.stored.as_deref()?, now).cloned(),
         };
         let kept = rows.iter().map(|row| row.0);
         let kept = kept.filter(|row| row.is_flash() && flashes.keeps(*row));
