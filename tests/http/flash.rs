@@ -621,6 +621,19 @@ async fn taking_a_value_for_now_leaves_the_stored_one() {
     }
 }
 
+#[tokio::test]
+async fn of_two_values_for_now_the_later_one_counts() {
+    let site = Site::in_memory();
+    let handler = async |mut handles: Handles| {
+        for text in ["Wrong.", "Wrong again."] {
+            handles.open::<Page>().await.notice.now(text.to_owned());
+        }
+        assert_eq!(claim(handles.open().await).await.unwrap(), "Wrong again.");
+        show(handles.open().await).await
+    };
+    assert_eq!(site.visitor().visit(handler).await.body, "");
+}
+
 /// The page of the next version of the app.
 mod next {
     use session_runtime::Session;

@@ -313,7 +313,10 @@ impl State {
         match kind {
             EditKind::Changed if row.is_flash() && ours.is_some() => self.flashes.keep(row),
             EditKind::Changed | EditKind::Slid | EditKind::UsedUp => {}
-            EditKind::Passing => return self.flashes.passing.extend(ours),
+            EditKind::Passing => {
+                self.flashes.take_passing(row);
+                return self.flashes.passing.extend(ours);
+            }
             EditKind::Kept if base.is_some() => return self.keep(row),
             EditKind::Kept | EditKind::Nothing => return,
         }
