@@ -467,6 +467,33 @@ async fn deleting_twice_is_deleting_once() {
     assert_eq!(quietly(&mut tab, why).await, r#"Some(Deleted("first"))"#);
 }
 
+/// The user logs in again in another tab, and comes with the new id; then the slower request ends its session.
+#[tokio::test]
+async fn a_late_request_that_ends_its_session_begins_none_in_place_of_a_newer_one() {
+    for logs_out in [false, true] {
+        let site = Site::in_memory();
+        let mut visitor = ada(&site).await;
+        assert_eq!(visitor.visit(login).await.status, StatusCode::OK);
+        let mut tab = visitor.clone();
+        let late = async move |mut session: Session<Desk>| {
+            assert_eq!(tab.visit(login).await.status, StatusCode::OK);
+            assert_eq!(tab.visit(owner).await.body, "Ada");
+            if logs_out {
+                session.logout().await.unwrap();
+            } else {
+                session.delete("closed").await.unwrap();
+            }
+            assert_eq!(session.ended(), Some(Ended::LoggedIn));
+            session.notice.set("Goodbye.");
+            assert_eq!(session.save().await.unwrap(), Saved::Ended);
+            session.owner.set("Nobody");
+            tab.id()
+        };
+        let newer = quietly(&mut visitor, late).await;
+        assert_eq!(visitor.presenting(&newer).visit(owner).await.body, "Ada");
+    }
+}
+
 /// The attributes of the one cookie that a response sets, sorted; without its value.
 fn attributes(reply: &Reply) -> Vec<&str> {
     let [cookie] = reply.set_cookies()[..] else {

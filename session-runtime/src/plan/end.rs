@@ -13,8 +13,10 @@ use crate::secret::{Opens, SecretHash};
 pub(crate) enum Ending {
     /// It has ended by this.
     Done,
-    /// It is over already, or not the request's to end.
+    /// It is over already.
     NotThere,
+    /// It goes on under a newer id, and is not the request's to end.
+    GoesOn,
     /// Something that was set apart in it is to be credited first.
     Owes,
 }
@@ -41,7 +43,7 @@ pub(crate) fn by_holder(
         Opens::Nothing => false,
     };
     if !may {
-        return Plan::Leave(Ending::NotThere);
+        return Plan::Leave(Ending::GoesOn);
     }
     if owes(there) {
         return Plan::Leave(Ending::Owes);

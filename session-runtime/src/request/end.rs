@@ -86,6 +86,11 @@ impl Request {
             state.put_notices(notices, now)?;
         }
         state.take_over(&kept, now)?;
+        if ending == Ending::GoesOn {
+            // The client has the newer id by now: what comes next begins nothing in its place.
+            state.block.get_or_insert(WriteBlock::Superseded);
+            state.ended = Some(Ended::LoggedIn);
+        }
         if ending == Ending::Done {
             state.cookie = Some(CookieAction::Remove);
             // It was superseded at most: what comes now may begin anew.
