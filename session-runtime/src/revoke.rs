@@ -287,7 +287,8 @@ fn is_broken(error: &Error) -> bool {
     of_store.is_some_and(StoreError::is_broken)
 }
 
-/// Ends a session if it is that user's. `seen` is its record as it was looked up. Returns `true` if it ends by this.
+/// Ends a session if it is that user's. `seen` is its record as it was looked up. Returns `true` if it was live, and ends by
+/// this.
 pub(crate) async fn end_one(
     config: &Config,
     selector: Selector,
@@ -300,10 +301,11 @@ pub(crate) async fn end_one(
         Ok(end::of_user(there, user, now))
     });
     let ended = ended.await?.outcome;
-    if ended {
-        config.emit(EventKind::Ended(Ended::Revoked), &key, Some(user));
+    let was_live = ended == Some(Ended::Revoked);
+    if let Some(reason) = ended {
+        config.emit(EventKind::Ended(reason), &key, Some(user));
     }
-    Ok(ended)
+    Ok(was_live)
 }
 
 /// Ends sessions of a user, all at once, then strikes them off. `seen` is the user's record as it was looked up. Returns how

@@ -494,6 +494,26 @@ async fn a_late_request_that_ends_its_session_begins_none_in_place_of_a_newer_on
     }
 }
 
+#[tokio::test]
+async fn what_has_expired_is_not_counted_among_those_that_are_revoked() {
+    let site = Site::in_memory();
+    let sessions = site.layer.sessions();
+    let mut visitor = ada(&site).await;
+    assert_eq!(visitor.visit(login).await.status, StatusCode::OK);
+    let device = sessions.list("ada").await.unwrap().remove(0);
+    site.clock.advance(TTL);
+    assert!(sessions.list("ada").await.unwrap().is_empty());
+    let mut slow = visitor.clone();
+    assert!(!sessions.revoke("ada", device.id()).await.unwrap());
+    assert_eq!(quietly(&mut slow, why).await, "Some(Expired)");
+
+    let mut visitor = ada(&site).await;
+    assert_eq!(visitor.visit(login).await.status, StatusCode::OK);
+    site.clock.advance(TTL);
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 0);
+    assert_eq!(quietly(&mut visitor, why).await, "Some(Expired)");
+}
+
 /// The attributes of the one cookie that a response sets, sorted; without its value.
 fn attributes(reply: &Reply) -> Vec<&str> {
     let [cookie] = reply.set_cookies()[..] else {

@@ -56,21 +56,32 @@ pub(crate) fn by_holder(
     Plan::Write(Arc::new(after), Ending::Done)
 }
 
-/// Ends a session if it is that user's. Returns `true` if it ends by this.
-pub(crate) fn of_user(there: Option<&Arc<Record>>, user: &UserId, now: Timestamp) -> Plan<bool> {
-    match open(there).filter(|there| there.user() == Some(user)) {
-        Some(there) => Plan::Write(Arc::new(there.tombstone(Ended::Revoked, now)), true),
-        None => Plan::Leave(false),
-    }
+/// Ends a session if it is that user's. Returns why, if it ends by this: one that has lapsed has expired, and no slow
+/// request brings it back.
+pub(crate) fn of_user(
+    there: Option<&Arc<Record>>,
+    user: &UserId,
+    now: Timestamp,
+) -> Plan<Option<Ended>> {
+    let Some(there) = open(there).filter(|there| there.user() == Some(user)) else {
+        return Plan::Leave(None);
+    };
+    let reason = if there.is_live(now) {
+        Ended::Revoked
+    } else {
+        Ended::Expired
+    };
+    let ended = there.tombstone(reason.clone(), now);
+    Plan::Write(Arc::new(ended), Some(reason))
 }
 
-/// Ends a session if it is that user's, logged in by that fingerprint. Returns `true` if it ends by this.
+/// Ends a session if it is that user's, logged in by that fingerprint. Returns why, if it ends by this.
 pub(crate) fn of_fingerprint(
     there: Option<&Arc<Record>>,
     user: &UserId,
     fingerprint: SecretHash,
     now: Timestamp,
-) -> Plan<bool> {
+) -> Plan<Option<Ended>> {
     let is_same = |there: &&Arc<Record>| there.head.fingerprint() == Some(fingerprint);
     of_user(there.filter(is_same), user, now)
 }

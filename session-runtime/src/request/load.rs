@@ -341,8 +341,8 @@ impl Request {
         let ended = amend(config, &key, Some(seen), deadline, |there, now| {
             Ok(end::of_fingerprint(there, user, fingerprint, now))
         });
-        if ended.await?.outcome {
-            config.emit(EventKind::Ended(Ended::Revoked), &key, Some(user));
+        if let Some(reason) = ended.await?.outcome {
+            config.emit(EventKind::Ended(reason), &key, Some(user));
             let user = Key::User(user.clone());
             revoke::strike_off(config, &user, None, &[selector], deadline).await?;
         }
