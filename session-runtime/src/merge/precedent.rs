@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::Value::{self, Array, Object};
 
-use super::{Merge, Occasion, Sides};
+use super::{Merge, Occasion, Sides, additions};
 
 type Map = serde_json::Map<String, Value>;
 
@@ -47,8 +47,39 @@ fn at_login<T: Json>(sides: Sides<T>, mix: fn(Value, Value) -> Value) -> Option<
         return T::merge(sides);
     }
     match (sides.theirs, sides.ours) {
-        (Some(theirs), Some(ours)) => Some(mix(theirs.into(), ours.into()).into()),
+        (Some(theirs), Some(ours)) => {
+            let (base, theirs, ours) = (sides.base.map(Into::into), theirs.into(), ours.into());
+            let added = match base {
+                Some(base) => added(&base, ours),
+                None => Some(ours),
+            };
+            let merged = match added {
+                Some(added) => mix(theirs, added),
+                None => theirs,
+            };
+            Some(merged.into())
+        }
         (theirs, ours) => theirs.or(ours),
+    }
+}
+
+/// Returns what a guest has added to `base`, if anything: a request that was under way at the login began with that, and the
+/// user has been credited with it.
+fn added(base: &Value, ours: Value) -> Option<Value> {
+    match (base, ours) {
+        (base, ours) if *base == ours => None,
+        (Array(base), Array(ours)) => Some(Array(additions(ours, base))),
+        (Object(base), Object(ours)) => {
+            let entries = ours.into_iter().filter_map(|(key, ours)| {
+                let added = match base.get(&key) {
+                    Some(base) => added(base, ours)?,
+                    None => ours,
+                };
+                Some((key, added))
+            });
+            Some(Object(entries.collect()))
+        }
+        (_, ours) => Some(ours),
     }
 }
 
@@ -337,6 +368,32 @@ mod tests {
             &json!(null),
             [json!([null]), json!(null), json!([null]), json!([null])],
         );
+    }
+
+    #[test]
+    fn of_a_guest_who_has_been_credited_only_what_came_after_is_merged() {
+        for rule in [
+            left_precedent,
+            right_precedent,
+            storage_precedent,
+            retainment_precedent,
+        ] {
+            let sides = |base, ours, theirs| Sides {
+                base: Some(base),
+                ours: Some(ours),
+                theirs: Some(theirs),
+                occasion: Occasion::Login,
+            };
+            let list = sides(json!([1]), json!([1, 2]), json!([0, 1]));
+            assert_eq!(rule(list), Some(json!([0, 1, 2])));
+            let object = sides(
+                json!({"a": [1], "b": 1}),
+                json!({"a": [1, 2], "b": 1, "c": 2}),
+                json!({"a": [0, 1], "b": [0, 1]}),
+            );
+            let merged = json!({"a": [0, 1, 2], "b": [0, 1], "c": 2});
+            assert_eq!(rule(object), Some(merged));
+        }
     }
 
     #[test]
