@@ -96,3 +96,13 @@ impl<S: Schema, A: Sync> FromRequestParts<A> for PassiveSession<S> {
         extract(parts, false).await.map(Self)
     }
 }
+
+impl<S: Schema, A: Sync> OptionalFromRequestParts<A> for PassiveSession<S> {
+    type Rejection = Error;
+
+    /// Returns `None` only where the client presented no live session. A store that fails still rejects.
+    async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Option<Self>, Error> {
+        let session = extract::<S>(parts, false).await?;
+        Ok((!session.is_new()).then_some(Self(session)))
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use axum_core::extract::FromRequestParts;
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
@@ -119,11 +119,19 @@ impl<S: Schema, A: Sync> FromRequestParts<A> for LoggedIn<S> {
     type Rejection = NotLoggedIn;
 
     async fn from_request_parts(parts: &mut Parts, app: &A) -> Result<Self, NotLoggedIn> {
-        let session = <Session<S> as FromRequestParts<A>>::from_request_parts(parts, app).await?;
-        match session.user() {
-            Some(user) => Ok(Self { session, user }),
-            None => Err(NotLoggedIn(Why::Nobody(Box::new(answer::<S>(parts))))),
-        }
+        let logged_in =
+            <Self as OptionalFromRequestParts<A>>::from_request_parts(parts, app).await?;
+        logged_in.ok_or_else(|| NotLoggedIn(Why::Nobody(Box::new(answer::<S>(parts)))))
+    }
+}
+
+impl<S: Schema, A: Sync> OptionalFromRequestParts<A> for LoggedIn<S> {
+    type Rejection = Error;
+
+    /// Returns `None` only where nobody is logged in. A store that fails still rejects.
+    async fn from_request_parts(parts: &mut Parts, app: &A) -> Result<Option<Self>, Error> {
+        let session = Session::<S>::from_request_parts(parts, app).await?;
+        Ok(session.user().map(|user| Self { session, user }))
     }
 }
 

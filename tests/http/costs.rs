@@ -361,9 +361,13 @@ async fn an_optional_session_is_there_exactly_where_a_live_one_was_presented() {
         assert_eq!(cost(&site, &mut visitor, there).await, costs);
     }
     site.clock.advance(TTL / 10);
+    let passive = async |session: Option<PassiveSession<Shop>>| session.is_some().to_string();
+    assert_eq!(cost(&site, &mut visitor, passive).await, [1, 0, 0]);
+    assert_eq!(visitor.visit(passive).await.body, "true");
     assert_eq!(cost(&site, &mut visitor, there).await, [1, 1, 0]);
     visitor.visit(delete).await;
     assert_eq!(visitor.visit(there).await.body, "false");
+    assert_eq!(visitor.visit(passive).await.body, "false");
 }
 
 #[tokio::test]

@@ -186,12 +186,16 @@ async fn what_a_request_has_changed_is_told_and_can_be_forgotten(site: Site<impl
 fn app(layer: SessionLayer) -> Router {
     let account =
         async |session: LoggedIn<Shop>| format!("{} {}", session.user(), session.points.get());
+    let greeting = async |session: Option<LoggedIn<Shop>>| {
+        session.map_or("guest".to_owned(), |session| session.user().to_string())
+    };
     let login = async |mut session: Session<Shop>| session.login("ada").await;
     let logout = async |mut session: Session<Shop>| session.logout().await;
     let guarded = get(async || "invoices").layer(from_extractor::<LoggedIn<Shop>>());
     Router::new()
         .route("/account", get(account))
         .route("/invoices", guarded)
+        .route("/greeting", get(greeting))
         .route("/login", get(login))
         .route("/logout", get(logout))
         .layer(layer)
@@ -204,9 +208,11 @@ async fn who_is_not_logged_in_is_answered_as_the_app_says(site: Site<impl Store>
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
         assert!(reply.set_cookies().is_empty());
     }
+    assert_eq!(browser.get("/greeting").await.body, "guest");
     browser.get("/login").await;
     assert_eq!(browser.get("/account").await.body, "ada 0");
     assert_eq!(browser.get("/invoices").await.body, "invoices");
+    assert_eq!(browser.get("/greeting").await.body, "ada");
     browser.get("/logout").await;
     assert_eq!(
         browser.get("/account").await.status,
@@ -224,8 +230,10 @@ async fn who_is_not_logged_in_is_answered_as_the_app_says(site: Site<impl Store>
     assert_eq!(browser.get("/account").await.body, "ada 0");
     // A store that is away is no reason to log in once more.
     site.store.always(Some(Fault::Before));
-    let reply = browser.get("/account").await;
-    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    for path in ["/account", "/greeting"] {
+        let reply = browser.get(path).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
     site.store.heal();
     assert_eq!(browser.get("/account").await.body, "ada 0");
 }
