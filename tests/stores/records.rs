@@ -50,6 +50,18 @@ pub(crate) async fn put(
     assert_eq!(swapped, Swapped::Done);
 }
 
+/// Puts a record on top of `seen`, or of what somebody else has put there meanwhile: the server may still run what it was told to stop.
+pub(crate) async fn put_on_top(store: &impl Store, key: &Key, mut seen: Arc<Record>) {
+    loop {
+        let after = Arc::new(seen.next());
+        match store.swap(key, Some(&seen), &after).await {
+            Ok(Swapped::Done) => return,
+            Ok(Swapped::Stale(Some(found))) => seen = found,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 pub(crate) async fn create(
     store: &impl Store,
     slots: impl IntoIterator<Item = Arc<Slot>>,

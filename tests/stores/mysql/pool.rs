@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     count, create, loaded, pause, put, race, record, session_key, slot, text_of, through_a_proxy,
 };
+use crate::records::put_on_top;
 
 /// How often to try what a busy machine may be too slow for.
 const TRIES: usize = 20;
@@ -60,7 +61,7 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
         pause().await;
     }
     held.query_drop("ROLLBACK").await.unwrap();
-    put(&store, &locked, Some(&before), &Arc::new(before.next())).await;
+    put_on_top(&store, &locked, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

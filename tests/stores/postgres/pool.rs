@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::{create, loaded, put, race, record, session_key, slot, text_of};
+use crate::records::put_on_top;
 
 const CLIENTS: usize = 200;
 
@@ -183,7 +184,7 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
         super::pause().await;
     }
     held.rollback().await.unwrap();
-    put(&store, &locked, Some(&before), &Arc::new(before.next())).await;
+    put_on_top(&store, &locked, before).await;
 }
 
 /// Opens connections of which the client does not know where they lead, so that it can tell nobody to stop a call.

@@ -409,7 +409,7 @@ async fn two_connections_serve_two_hundred_clients_and_a_silent_server_hangs_non
     let created = creating.join_all().await;
     let stand = stand.hasty();
     for mut visitor in created {
-        assert_eq!(visitor.visit(read).await.body, "1");
+        assert_eq!(insist(&mut visitor, read).await.body, "1");
         visitors.push(visitor.moved_to(&stand.site.layer));
     }
     let mut took = Vec::new();
