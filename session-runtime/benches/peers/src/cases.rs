@@ -1,7 +1,8 @@
 //! Requests in process, one at a time.
 
 use crate::apps::{ALL, OURS, PLAIN, TOWER};
-use crate::measure::{Case, Figure, Row, contenders, head, print, run as measure, runtime, step};
+use crate::measure::{Case, Figure, Row, contenders, head, print, run as measure, step};
+use crate::serve::runtime;
 
 /// How many sessions are alive besides.
 const OTHERS: usize = 5_000;

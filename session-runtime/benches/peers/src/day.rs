@@ -22,8 +22,9 @@ use tokio::join;
 
 use crate::apps::{self, ALL};
 use crate::client::{AGENT, exchange};
-use crate::measure::{head, print, runtime};
+use crate::measure::{head, print};
 use crate::redis_server::{RedisServer, Traffic};
+use crate::serve::runtime;
 
 const REQUESTS: usize = 100_000;
 const VISITORS: usize = 1_000;

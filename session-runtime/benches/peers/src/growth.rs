@@ -10,9 +10,10 @@ use http::header::COOKIE;
 use crate::apps::{self, ALL, OURS, PLAIN};
 use crate::client::{Client, cookie, exchange};
 use crate::measure::{
-    Case, Contender, Row, Samples, contenders, crowd, head, print, run as measure, runtime,
+    Case, Contender, Row, Samples, contenders, crowd, head, print, run as measure,
 };
 use crate::redis_server::RedisServer;
+use crate::serve::runtime;
 
 const ROUNDS: usize = 101;
 

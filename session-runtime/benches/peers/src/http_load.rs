@@ -1,25 +1,25 @@
 //! Over HTTP: each contender in a process of its own, with one thread, and browsers that keep their connections here.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, stdin};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 use crate::apps::{self, ALL, AXUM_SESSION, OURS, PLAIN, TOWER};
 use crate::client::AGENT;
-use crate::measure::{Samples, head, print, runtime};
+use crate::measure::{Samples, head, print};
 use crate::postgres_server::PostgresServer;
 use crate::redis_server::RedisServer;
+use crate::serve::{self, runtime};
 
 /// Connections, each with a session of its own.
 const BROWSERS: usize = 16;
@@ -30,23 +30,14 @@ const ROUND: Duration = Duration::from_millis(250);
 /// Requests by which the server's commands are counted.
 const COUNTED: usize = 200;
 
-/// What is served by the program in `apart`: the one by another framework, and that without sessions.
+/// Names the contenders by another framework, which the program in `apart` serves: one with sessions, one without.
 const ACTIX: &str = "actix-session";
 const ACTIX_PLAIN: &str = "actix";
 
-/// Serves until nobody holds this process's input any more.
+/// Serves a contender until nobody holds this process's input any more.
 pub(crate) fn serve(contender: &str, place: &str) {
-    thread::spawn(|| {
-        drop(stdin().read_to_end(&mut Vec::new()));
-        std::process::exit(0);
-    });
-    runtime().block_on(async {
-        let app = apps::app(contender, place).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        println!("{}", listener.local_addr().expect("an address").port());
-        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("no delay"));
-        axum::serve(listener, app).await.expect("a server");
-    });
+    serve::end_with_input();
+    serve::serve(apps::app(contender, place));
 }
 
 struct Server {
@@ -59,7 +50,7 @@ impl Server {
         let is_apart = contender.starts_with(ACTIX_PLAIN)
             || contender == TOWER && place.starts_with("postgres://");
         let mut command = if is_apart {
-            Command::new(apart())
+            Command::new(&*APART)
         } else {
             let mut command = Command::new(env::current_exe().expect("this program"));
             command.arg("serve");
@@ -79,8 +70,8 @@ impl Server {
     }
 }
 
-/// Builds the program in `apart`, if it is not there yet, and returns where it is.
-fn apart() -> PathBuf {
+/// The program in `apart`, built when it is first started.
+static APART: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("apart");
     let target = folder.join("target");
     let built = Command::new("cargo")
@@ -90,7 +81,7 @@ fn apart() -> PathBuf {
         .status();
     assert!(built.is_ok_and(|status| status.success()), "it builds");
     target.join("release/session-peers-apart")
-}
+});
 
 impl Drop for Server {
     fn drop(&mut self) {

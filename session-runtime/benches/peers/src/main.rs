@@ -24,6 +24,7 @@ mod measure;
 mod plot;
 mod postgres_server;
 mod redis_server;
+mod serve;
 
 use std::env;
 

@@ -1,6 +1,5 @@
 //! The routes over actix-session, and over actix alone.
 
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
 
 use crate::routes::{text, values};
+use crate::serve::listener;
 
 /// Serves the routes without sessions.
 #[actix_web::main]
@@ -36,12 +36,6 @@ pub(crate) async fn sessions(url: &str) {
     let server = server.keep_alive(Duration::from_secs(3600));
     let server = server.workers(1).listen(listener()).expect("a port");
     server.run().await.expect("a server");
-}
-
-fn listener() -> TcpListener {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    println!("{}", listener.local_addr().expect("an address").port());
-    listener
 }
 
 fn without(app: &mut ServiceConfig) {

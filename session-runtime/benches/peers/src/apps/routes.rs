@@ -10,7 +10,7 @@ use axum::routing::get;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// What the peers' sessions have in common.
+/// Reads and writes a session of any peer's.
 pub(crate) trait Handle: FromRequestParts<()> + Send + Sync + 'static {
     fn get<T: DeserializeOwned + Send>(&self, name: &str)
     -> impl Future<Output = Option<T>> + Send;
