@@ -113,7 +113,7 @@ pub(crate) struct Config {
     pub(crate) fingerprint_of: Option<Arc<FingerprintOf>>,
     pub(crate) bound_to: BoundTo,
     pub(crate) commit_if: Option<Arc<CommitIf>>,
-    /// Whether there is a sweeping task.
+    /// Says whether there is a sweeping task.
     pub(crate) sweeping: Arc<AtomicBool>,
     pub(crate) queues: Arc<Queues>,
     pub(crate) underway: Underway,

@@ -22,7 +22,7 @@ const TOGETHER: usize = 100;
 pub(crate) struct Found {
     pub(crate) sessions: Vec<(Selector, Arc<Record>)>,
     pub(crate) next: Option<String>,
-    /// Why others cannot be read, if some cannot.
+    /// Says why others cannot be read, if some cannot.
     unread: Option<Error>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Found {
 pub(crate) struct EndedSome {
     pub(crate) ended: usize,
     pub(crate) next: Option<String>,
-    /// Why others have not, which no repeat will mend: what is stored there cannot be read.
+    /// Says why others have not, which no repeat will mend: the stored bytes cannot be read.
     pub(crate) left: Option<Error>,
 }
 

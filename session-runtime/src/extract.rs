@@ -33,6 +33,12 @@ async fn extract<S: Schema>(parts: &Parts, touch: bool) -> Result<Session<S>, Er
     opened
 }
 
+/// Does the same where the client presented a live session. A store that fails still rejects.
+async fn extract_live<S: Schema>(parts: &Parts, touch: bool) -> Result<Option<Session<S>>, Error> {
+    let session = extract::<S>(parts, touch).await?;
+    Ok((!session.is_new()).then_some(session))
+}
+
 impl<S: Schema> Session<S> {
     /// Extracts the session where there are no arguments to have it in: in a middleware that has the request. The traits of
     /// extractors need not be imported for it, and where both are, it is still this one.
@@ -75,8 +81,7 @@ impl<S: Schema, A: Sync> OptionalFromRequestParts<A> for Session<S> {
 
     /// Returns `None` only where the client presented no live session. A store that fails still rejects.
     async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Option<Self>, Error> {
-        let session = extract::<S>(parts, true).await?;
-        Ok((!session.is_new()).then_some(session))
+        extract_live(parts, true).await
     }
 }
 
@@ -102,7 +107,6 @@ impl<S: Schema, A: Sync> OptionalFromRequestParts<A> for PassiveSession<S> {
 
     /// Returns `None` only where the client presented no live session. A store that fails still rejects.
     async fn from_request_parts(parts: &mut Parts, _: &A) -> Result<Option<Self>, Error> {
-        let session = extract::<S>(parts, false).await?;
-        Ok((!session.is_new()).then_some(Self(session)))
+        Ok(extract_live(parts, false).await?.map(Self))
     }
 }

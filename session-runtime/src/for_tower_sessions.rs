@@ -17,7 +17,7 @@ use crate::key::{Key, Selector};
 use crate::record::{Ended, Record, Slot};
 use crate::secret::{Opens, SecretHash, Secrets};
 use crate::store::tower_sessions::{Data, date, timestamp};
-use crate::store::{LONGEST_SWEEP, Store, StoreError, Swapped};
+use crate::store::{Store, StoreError, Swapped, swept};
 
 /// How long a store may take, if nothing else is said: as long as for the layer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -208,9 +208,7 @@ impl<S: Store> ForTowerSessions<S> {
 
     async fn sweep(&self) -> Result<(), Refusal> {
         loop {
-            let swept = timeout(LONGEST_SWEEP, self.store.sweep(SWEEP)).await;
-            let swept = swept.unwrap_or_else(|_| Err(StoreError::timeout()))?;
-            if swept.deleted < SWEEP {
+            if swept(self.store.sweep(SWEEP)).await?.deleted < SWEEP {
                 return Ok(());
             }
             // A store that answers at once would leave nobody else a turn.

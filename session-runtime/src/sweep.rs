@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::error::Causes;
 use crate::event::{EventKind, EventSink};
 use crate::health::{Call, Health};
 use crate::record::Ended;
-use crate::store::{AnyStore, LONGEST_SWEEP, StoreError, Swept};
+use crate::store::{AnyStore, StoreError, Swept, swept};
 use crate::traffic::{Total, Traffic, Written};
 
 /// The smallest batch: so many records go in one call at least. Where a commit waits for the disk, it takes about as long as for one.
@@ -193,7 +193,7 @@ struct Sweeper {
     events: EventSink,
     traffic: Arc<Traffic>,
     health: Arc<Health>,
-    /// Whether there is such a task.
+    /// Says whether there is such a task.
     sweeping: Arc<AtomicBool>,
     has_timer: bool,
 }
@@ -275,9 +275,8 @@ impl Sweeper {
         begun: Instant,
     ) -> Result<Swept, StoreError> {
         self.traffic.set_sweeping(true);
-        let swept = timeout(LONGEST_SWEEP, store.sweep(batch)).await;
+        let swept = swept(store.sweep(batch)).await;
         self.traffic.set_sweeping(false);
-        let swept = swept.unwrap_or_else(|_| Err(StoreError::timeout()));
         // A store whose engine sweeps by itself answers that nothing was to be done, whether it can be reached or not.
         match &swept {
             Ok(swept) if swept.deleted == 0 => self.health.took(Call::Sweep, begun),

@@ -27,7 +27,7 @@ async fn visit(mut session: Session<Shop>) {
 struct Sweepable<F> {
     inner: MemoryStore,
     sweeps: Arc<AtomicUsize>,
-    /// What comes of each sweep, by its number.
+    /// Answers each sweep, by its number.
     sweep: F,
 }
 

@@ -28,7 +28,7 @@ pub enum Fault {
     Yields,
     /// There is no room.
     Full,
-    /// What is stored there cannot be read.
+    /// Fails, as where the stored bytes cannot be read.
     Broken,
     /// Somebody else writes the same record once more, just before the swap; a load goes through.
     Contested,

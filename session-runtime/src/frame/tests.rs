@@ -186,7 +186,7 @@ fn golden_frame() -> Vec<u8> {
     parts.concat()
 }
 
-/// Whatever a slot takes, each load of a session takes it for each field that there is.
+/// Counts by slots, since each load of a session takes so many for each field that there is.
 #[test]
 fn reading_takes_one_allocation_for_each_slot() {
     let of = |slots: usize| {

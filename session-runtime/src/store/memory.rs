@@ -70,7 +70,7 @@ pub struct MemoryStore {
 struct Inner {
     shards: [Mutex<Shard>; SHARDS],
     used: AtomicUsize,
-    /// What newcomers take of that.
+    /// Counts the bytes of that which newcomers take.
     of_newcomers: AtomicUsize,
     /// Newcomers have been thrown out since somebody last swept: said once a flood.
     flooded: AtomicBool,
@@ -338,7 +338,7 @@ impl Budget<'_> {
 struct NoRoom {
     used: usize,
     needed: usize,
-    /// What there is for it and all others.
+    /// Says how much there is for it and all others.
     room: usize,
     capacity: usize,
 }

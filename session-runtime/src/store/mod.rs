@@ -78,7 +78,15 @@ use crate::key::{self, Key, UserId};
 pub(crate) const KEPT_AFTER_EXPIRY: std::time::Duration = std::time::Duration::from_secs(10 * 60);
 
 /// How long a sweep may take, whatever else the store tidies up in it: this is for one that has fallen silent.
-pub(crate) const LONGEST_SWEEP: std::time::Duration = std::time::Duration::from_secs(120);
+const LONGEST_SWEEP: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Waits for a sweep, and gives up on one that is not answered.
+pub(crate) async fn swept(
+    sweep: impl Future<Output = Result<Swept, StoreError>>,
+) -> Result<Swept, StoreError> {
+    let swept = tokio::time::timeout(LONGEST_SWEEP, sweep).await;
+    swept.unwrap_or_else(|_| Err(StoreError::timeout()))
+}
 
 /// Keeps records. A store compares one version, and knows nothing else: what expires, ends, conflicts or
 /// merges is decided elsewhere.
