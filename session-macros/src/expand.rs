@@ -186,6 +186,7 @@ fn row(field: &Field<'_>, rule: Option<&Rule>) -> TokenStream {
         }
     };
     let steps = [
+        own_default(field),
         stored_by(field),
         aliases(field),
         expire(field),
@@ -227,6 +228,12 @@ fn default(field: &Field<'_>) -> TokenStream {
     };
     let expression = &default.value;
     quote! { || -> #ty { #expression } }
+}
+
+/// `own_default()`, where the app has written one.
+fn own_default(field: &Field<'_>) -> Option<TokenStream> {
+    let written = field.options.default.as_ref();
+    written.map(|_| quote! { own_default() })
 }
 
 /// `stored_by("base64")`: what the module is called, however it is found.

@@ -69,19 +69,19 @@ const CASES: [Case; 9] = [
     ),
     case("read", &["/read"], Cookies::Session, (26_800, 9)),
     case("read, many cookies", &["/read"], Cookies::Many, (27_500, 9)),
-    case("change", &["/change"], Cookies::Session, (37_200, 16)),
-    case("create", &["/change"], Cookies::None, (37_500, 20)),
+    case("change", &["/change"], Cookies::Session, (37_200, 15)),
+    case("create", &["/change"], Cookies::None, (37_500, 18)),
     case(
         "flash",
         &["/notify", "/notice"],
         Cookies::Session,
-        (74_700, 35),
+        (74_400, 34),
     ),
     case(
         "login and logout",
         &["/change", "/login", "/logout"],
         Cookies::None,
-        (174_200, 102),
+        (174_200, 98),
     ),
 ];
 

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::error::{DecodeError, Error, own_name};
 use crate::observe;
 use crate::plan::edit::{same_payload, same_slot};
-use crate::record::{Expiry, Slot};
+use crate::record::{Expiry, Payload, Slot};
 use crate::row::{AnyRow, CellEdit, EditKind, Row};
 use crate::schema::{Cell, MaySlide, Opener};
 
@@ -335,25 +335,19 @@ impl<T> Field<T> {
     }
 }
 
-/// A cell's payload as it is to be stored.
-enum Payload {
-    Same,
-    New(bytes::Bytes),
-}
-
 impl<T: Send + Sync + 'static> Field<T> {
     /// Returns what is to be in the slot's place at the end of the request.
     fn outcome(&self, now: Timestamp, may_slide: MaySlide<'_>) -> Result<Option<Arc<Slot>>, Error> {
         let payload = match self.value.get() {
-            Some(opened) if self.marks.has(Marks::SET | Marks::BORROWED) => self.payload(opened)?,
-            _ => Payload::Same,
+            Some(opened) if self.marks.has(Marks::SET | Marks::BORROWED) => {
+                self.new_payload(opened)?
+            }
+            _ => None,
         };
         Ok(match payload {
-            Payload::New(payload) => {
-                Some(self.row.own_slot(payload, self.expiry_at(now, may_slide)))
-            }
-            Payload::Same if self.is_used_up() => None,
-            Payload::Same => self.stored().map(|slot| self.retimed(slot, now, may_slide)),
+            Some(payload) => Some(self.row.own_slot(payload, self.expiry_at(now, may_slide))),
+            None if self.is_used_up() => None,
+            None => self.stored().map(|slot| self.retimed(slot, now, may_slide)),
         })
     }
 
@@ -370,7 +364,8 @@ impl<T: Send + Sync + 'static> Field<T> {
         }
     }
 
-    fn payload(&self, opened: &Opened<T>) -> Result<Payload, Error> {
+    /// Returns what is to be stored, if it is another value.
+    fn new_payload(&self, opened: &Opened<T>) -> Result<Option<Payload>, Error> {
         let stored = self.stored();
         let about = stored.map_or(0, |slot| slot.payload().len());
         let encode = |value: &T| {
@@ -380,25 +375,21 @@ impl<T: Send + Sync + 'static> Field<T> {
         };
         let payload = encode(&opened.value)?;
         if self.marks.has(Marks::SET) {
-            return Ok(Payload::New(payload));
+            return Ok(Some(payload));
         }
         if let Some(slot) = stored {
-            if slot.payload() == &payload {
-                return Ok(Payload::Same);
+            if slot.payload() == &*payload {
+                return Ok(None);
             }
             // This process has written it, and so in the same way.
             if slot.name().is_of_row(self.row.own_name()) {
-                return Ok(Payload::New(payload));
+                return Ok(Some(payload));
             }
         }
         // The stored bytes may be another way to say what was handed out: written by a version of the app
         // that knows more, or less.
         let handed_out = encode(&self.handed_out())?;
-        Ok(if handed_out == payload {
-            Payload::Same
-        } else {
-            Payload::New(payload)
-        })
+        Ok((*handed_out != *payload).then_some(payload))
     }
 
     fn is_used_up(&self) -> bool {

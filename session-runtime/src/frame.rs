@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::key::UserId;
-use crate::record::{Ended, Expiry, Head, Record, Slot, Until, Version};
+use crate::record::{Ended, Expiry, Head, Payload, Record, Slot, Until, Version};
 use crate::secret::{Secret, SecretHash, Secrets, Standing};
 use crate::signature::Signature;
 
@@ -465,10 +465,10 @@ impl<'a> Reader<'a> {
         let signature = Some(Signature::from_bytes(self.array()?));
         let length = self.length()?;
         let payload = if flags & BESIDE == 0 {
-            self.frame.slice_ref(payloads.take(length)?)
+            Payload::of_part(self.frame, payloads.take(length)?)
         } else {
             let payload = beside(name).filter(|payload| payload.len() == length);
-            payload.ok_or(Fault::Beside)?
+            payload.ok_or(Fault::Beside)?.into()
         };
         Ok(Slot::stored(name.into(), payload, expiry, signature))
     }

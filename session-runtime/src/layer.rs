@@ -332,7 +332,8 @@ impl SessionLayer {
     ///
     /// Such faults (`skip_serializing_if` without `default`, a rename for one direction, `Some(None)`) are otherwise found when
     /// the value is read, and what was there is gone. It costs writing each value that was used three times more, and
-    /// reading it once or twice. In sets and lists the order is not looked at.
+    /// reading it once or twice. In sets and lists the order is not looked at; nor is what is read
+    /// of a field that is absent, if the app has written its default.
     pub fn check_values(mut self, wanted: bool) -> Self {
         self.config_mut().check_values = wanted;
         self

@@ -13,8 +13,10 @@ use crate::secret::{SecretHash, Secrets};
 use crate::signature::Signature;
 
 mod name;
+mod payload;
 
 pub use name::FieldName;
+pub(crate) use payload::Payload;
 
 /// How many of its earlier versions a record remembers.
 pub(crate) const REMEMBERED: usize = 16;
@@ -56,12 +58,12 @@ impl From<Option<Timestamp>> for Expiry {
 /// use session_runtime::store::Slot;
 ///
 /// let slot = Slot::new("cart", r#"{"apple":2}"#, None);
-/// assert_eq!(slot.payload().as_ref(), br#"{"apple":2}"#);
+/// assert_eq!(slot.payload(), br#"{"apple":2}"#);
 /// ```
 #[derive(Clone)]
 pub struct Slot {
     name: FieldName,
-    payload: Bytes,
+    payload: Payload,
     expiry: Expiry,
     signature: Signed,
 }
@@ -89,7 +91,7 @@ impl Slot {
         payload: impl Into<Bytes>,
         expires: Option<Timestamp>,
     ) -> Self {
-        Self::stored(name.into(), payload.into(), expires.into(), None)
+        Self::stored(name.into(), payload.into().into(), expires.into(), None)
     }
 
     /// Makes a slot as a store kept it, signature included.
@@ -99,14 +101,14 @@ impl Slot {
         expires: Option<Timestamp>,
         signature: Signature,
     ) -> Self {
-        let signature = Some(signature);
-        Self::stored(name.into(), payload.into(), expires.into(), signature)
+        let (payload, signature) = (payload.into().into(), Some(signature));
+        Self::stored(name.into(), payload, expires.into(), signature)
     }
 
     /// The same, with an expiry that may have been asked for. Without a signature it is signed by its payload.
     pub(crate) fn stored(
         name: FieldName,
-        payload: Bytes,
+        payload: Payload,
         expiry: Expiry,
         signature: Option<Signature>,
     ) -> Self {
@@ -145,8 +147,8 @@ impl Slot {
         &self.name
     }
 
-    /// Returns the bytes, shared.
-    pub fn payload(&self) -> &Bytes {
+    /// Returns the bytes.
+    pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 
@@ -170,7 +172,7 @@ impl Slot {
 
     /// Returns `true` if both have the same value: equal bytes, and of those that are told apart, the same writing of them.
     pub(crate) fn has_value_of(&self, other: &Self) -> bool {
-        let (one, two) = (&self.payload, &other.payload);
+        let (one, two) = (self.payload(), other.payload());
         let is_shared = one.as_ptr() == two.as_ptr() && one.len() == two.len();
         let is_given = self.signature.known().or(other.signature.known()).is_some();
         (is_shared || one == two) && (!is_given || self.signature() == other.signature())

@@ -17,7 +17,7 @@ use crate::canonical::{Canonical, Form, same_but_for_order};
 use crate::clock::Timestamp;
 use crate::error::EncodeError;
 use crate::merge::{self, Sides};
-use crate::record::{Expiry, FieldName, Slot};
+use crate::record::{Expiry, FieldName, Payload, Slot};
 use crate::signature::Signature;
 
 /// What the stored names of fields begin with that are a guest's alone.
@@ -71,7 +71,7 @@ pub struct Row<T> {
     form: Form,
     /// The module whose functions it is stored by, if there is one.
     stored_by: Option<&'static str>,
-    default: fn() -> T,
+    default: DefaultOf<T>,
     decode: fn(&[u8]) -> Result<T, serde_json::Error>,
     /// How a value is read that was stored as the older type.
     upgrade: fn(&[u8]) -> Option<T>,
@@ -95,6 +95,14 @@ impl<T: Default> Absent for T {
     fn absent() -> Self {
         Self::default()
     }
+}
+
+/// The value of a field that is absent.
+#[derive(Debug)]
+enum DefaultOf<T> {
+    OfType(fn() -> T),
+    /// The app's own expression, of the time perhaps: it may be another one each time.
+    OfApp(fn() -> T),
 }
 
 /// The rule by which a field merges.
@@ -143,11 +151,21 @@ impl<T> Row<T> {
             follows: false,
             form: Form::SORTED,
             stored_by: None,
-            default,
+            default: DefaultOf::OfType(default),
             decode,
             upgrade: |_| None,
             encode,
             rule: Rule::Unnamed(merge::later::<T>),
+        }
+    }
+
+    /// The default is an expression that the app has written.
+    #[must_use]
+    pub const fn own_default(self) -> Self {
+        let (DefaultOf::OfType(default) | DefaultOf::OfApp(default)) = self.default;
+        Self {
+            default: DefaultOf::OfApp(default),
+            ..self
         }
     }
 
@@ -294,7 +312,8 @@ impl<T> Row<T> {
     }
 
     pub(crate) fn default(&self) -> T {
-        (self.default)()
+        let (DefaultOf::OfType(default) | DefaultOf::OfApp(default)) = self.default;
+        default()
     }
 
     pub(crate) fn decode_payload(&self, payload: &[u8]) -> Result<T, serde_json::Error> {
@@ -302,21 +321,22 @@ impl<T> Row<T> {
     }
 
     /// Encodes a value that takes about as many bytes.
-    pub(crate) fn encode_value(&self, value: &T, about: usize) -> Result<Bytes, EncodeError> {
+    pub(crate) fn encode_value(&self, value: &T, about: usize) -> Result<Payload, EncodeError> {
         let mut payload = SCRATCH.take();
         payload.reserve(about);
         (self.encode)(value, Canonical::new(&mut payload, self.form))?;
         if payload.len() > SCRATCHED {
-            return Ok(payload.into_boxed_slice().into()); // else `Bytes` keeps a second allocation, for the spare room
+            // In a box: else `Bytes` keeps a second allocation, for the spare room.
+            return Ok(Bytes::from(payload.into_boxed_slice()).into());
         }
-        let encoded = Bytes::copy_from_slice(&payload);
+        let encoded = Payload::from(&payload[..]);
         payload.clear();
         SCRATCH.set(payload);
         Ok(encoded)
     }
 
     /// Makes a slot of what this row has encoded, and which says so.
-    pub(crate) fn own_slot(&'static self, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
+    pub(crate) fn own_slot(&'static self, payload: Payload, expiry: Expiry) -> Arc<Slot> {
         self.named_slot(FieldName::of_row(&self.name), payload, expiry)
     }
 
@@ -342,12 +362,13 @@ impl<T> Row<T> {
     }
 
     /// Returns what is wrong with a value that a handler has only read, if it is not what it was handed: `stored`, or the
-    /// default.
+    /// default. Of a default that the app has written nobody knows what it was then.
     pub(crate) fn check_read(&self, value: &T, stored: Option<&Slot>) -> Result<(), EncodeError> {
-        let handed_out = || {
-            let stored = stored.and_then(|slot| self.decode_payload(slot.payload()).ok());
-            stored.unwrap_or_else(|| self.default())
-        };
+        let stored = || stored.and_then(|slot| self.decode_payload(slot.payload()).ok());
+        let handed_out = || stored().unwrap_or_else(|| self.default());
+        if matches!(self.default, DefaultOf::OfApp(_)) && stored().is_none() {
+            return Ok(());
+        }
         // A default may be another one each time.
         let same =
             self.is_same(value, &handed_out())? || !self.is_same(&handed_out(), &handed_out())?;
@@ -363,7 +384,7 @@ impl<T> Row<T> {
         Ok(same_but_for_order(&one, &other))
     }
 
-    fn named_slot(&self, name: FieldName, payload: Bytes, expiry: Expiry) -> Arc<Slot> {
+    fn named_slot(&self, name: FieldName, payload: Payload, expiry: Expiry) -> Arc<Slot> {
         let signature = self.flash.then(|| Signature::unique(rand::random()));
         Arc::new(Slot::stored(name, payload, expiry, signature))
     }

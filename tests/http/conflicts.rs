@@ -372,7 +372,7 @@ async fn where_values_conflict_expiries_are_merged_too(site: Site<impl Store>) {
             slot.expires(),
             Some(site.now() + Duration::from_secs(60 * minutes))
         );
-        assert_eq!(slot.payload(), value);
+        assert_eq!(slot.payload(), value.as_bytes());
     }
 }
 

@@ -904,7 +904,7 @@ async fn a_selector_that_is_taken_makes_another_id_and_opens_nobody_elses_sessio
         assert_eq!(visitor.visit(visits).await.body, shown);
         let own = site.record(&visitor).await.expect("it is stored");
         assert_ne!(
-            own.slot("visits").map(|slot| slot.payload().as_ref()),
+            own.slot("visits").map(|slot| slot.payload()),
             Some(&b"41"[..])
         );
     }

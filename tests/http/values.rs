@@ -1,6 +1,7 @@
 //! How a field's value is stored.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::StatusCode;
 use indexmap::IndexMap;
@@ -227,8 +228,8 @@ async fn an_ordered_field_keeps_the_order_of_its_maps_and_a_change_of_order_is_a
 
 /// Values that are written and cannot be read as they are: each a kind of slip.
 mod slips {
+    use super::{AtomicU32, Ordering};
     use super::{Deserialize, HashMap, Serialize};
-    use std::sync::atomic::{AtomicU32, Ordering};
 
     #[derive(Default, Serialize, Deserialize)]
     pub(super) struct Skips {
@@ -303,9 +304,17 @@ struct Slips {
     floats: Vec<f64>,
     #[session(default = std::time::SystemTime::now())]
     at: std::time::SystemTime,
+    #[session(default = minutes())]
+    minutes: u32,
     #[flash]
     #[allow(clippy::option_option)]
     notice: Option<Option<String>>,
+}
+
+/// A clock that does not tell two moments of one request apart, but for once.
+fn minutes() -> u32 {
+    static READ: AtomicU32 = AtomicU32::new(0);
+    READ.fetch_add(1, Ordering::Relaxed).min(1)
 }
 
 mod one_way {
@@ -417,6 +426,7 @@ async fn what_is_read_back_as_it_is_passes() {
                 s.maps.get(),
                 s.floats.get(),
                 s.at.get(),
+                s.minutes.get(),
                 s.counts.get(),
             );
             s.sets.get_mut().insert("another".to_owned());

@@ -334,7 +334,7 @@ async fn a_login_overwrites_nothing_it_cannot_read(site: Site<impl Store>) {
     assert_eq!(account(&site, "ada").await, "[1] \"many\"");
     let stored = load_user(&site, "ada").await.unwrap();
     let stamps = stored.slot("club.stamps").unwrap();
-    assert_eq!(stamps.payload(), &"\"many\"");
+    assert_eq!(stamps.payload(), b"\"many\"");
     // Nor does it lose what it could not merge.
     plant(&site, "ada", "points", "10").await;
     let mut tab = visitor.clone();

@@ -56,14 +56,9 @@ fn find<'a>(slots: &[&'a Arc<Slot>], slot: &Slot) -> Option<&'a Arc<Slot>> {
 
 /// Returns the slots that do not fit into the head, by name. Where a slot stands depends on nothing but the record.
 fn beside(record: &Record, room: usize) -> Vec<&Arc<Slot>> {
-    if record
-        .slots()
-        .iter()
-        .map(|slot| slot.payload().len())
-        .sum::<usize>()
-        <= room.min(SMALL)
-    {
-        return Vec::new();
+    let lengths = record.slots().iter().map(|slot| slot.payload().len());
+    if lengths.clone().sum::<usize>() <= room && lengths.max() <= Some(SMALL) {
+        return Vec::new(); // as mostly
     }
     let mut slots: Vec<_> = record.slots().iter().collect();
     slots.sort_by_key(|slot| slot.payload().len());

@@ -50,7 +50,7 @@ impl<'a> RowSwap<'a> {
             before: before.map(|before| number(before.version())),
             removed: removed.collect(),
             names: names.collect(),
-            payloads: written.iter().map(|slot| slot.payload().as_ref()).collect(),
+            payloads: written.iter().map(|slot| slot.payload()).collect(),
         }
     }
 

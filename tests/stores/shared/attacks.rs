@@ -192,6 +192,7 @@ async fn flood<S: Server>(
 async fn a_flood_leaves_nothing_in_the_store_and_costs_a_load_each_at_most<S: Server>(
     stand: Stand<S>,
 ) {
+    let stand = stand.patient();
     let mut customer = stand.customer().await;
     let before = stand.server.dump(&stand.name).await;
     flood(&stand, BARE, || None).await;

@@ -50,7 +50,7 @@ pub(crate) async fn read(session: Session<Shop>) -> String {
 /// A server that tests share.
 pub(crate) trait Server: Sized + Send + Sync + 'static {
     /// A store on it.
-    type Store: Store;
+    type Store: Store + Clone;
 
     /// The one of this process. `None` if this machine has none.
     fn shared() -> Option<&'static Self>;
@@ -319,6 +319,13 @@ impl<S: Server> Stand<S> {
     pub(crate) async fn narrow(self) -> Self {
         let site = site(self.server, &self.name, &self.proxy, 1).await;
         Self { site, ..self }
+    }
+
+    /// The same with a store that waits long for a server which is only busy, without the proxy.
+    pub(crate) fn patient(mut self) -> Self {
+        let store = self.direct.clone();
+        self.site = Site::new(|_| store);
+        self
     }
 
     /// The same with a layer that does not wait long for the store.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, Value};
 
 use super::fault::FOREIGN_KEY;
 use super::script::{self, Form};
@@ -20,6 +20,10 @@ const ROOM: usize = 700;
 const VERSION: &str = "v";
 const HEAD: &str = "head";
 
+/// The arguments of each call of the script, and about how many bytes they take besides the head and what stands beside it.
+const USUAL_ARGUMENTS: usize = 9;
+const USUAL_BYTES: usize = 64;
+
 /// What the name of a payload's field begins with; no other field's does.
 const BESIDE: u8 = b'=';
 
@@ -28,8 +32,9 @@ const FOREVER: Duration = Duration::from_secs(100_000_000_000);
 
 /// Builds the command that loads the record of that name.
 pub(super) fn load(name: &str) -> Cmd {
-    let mut load = cmd("HGETALL");
-    load.arg(name);
+    const LOAD: &str = "HGETALL";
+    let mut load = Cmd::with_capacity(2, LOAD.len() + name.len());
+    load.arg(LOAD).arg(name);
     load
 }
 
@@ -40,7 +45,12 @@ pub(super) fn swap(name: &str, before: Option<&Record>, after: &Record, form: Fo
         written,
         removed,
     } = frame::delta(before, after, ROOM);
-    let mut call = script::call(relieves(before, after), form);
+    let large = written.iter().map(|slot| slot.size()).sum::<usize>();
+    let room = (
+        USUAL_ARGUMENTS + removed.len() + 2 * written.len(),
+        USUAL_BYTES + name.len() + head.len() + large,
+    );
+    let mut call = script::call(relieves(before, after), form, room);
     call.arg(1).arg(name);
     match before {
         Some(before) => call.arg(&before.version().to_bytes()[..]),
@@ -55,7 +65,7 @@ pub(super) fn swap(name: &str, before: Option<&Record>, after: &Record, form: Fo
     call.arg(HEAD).arg(head);
     for slot in written {
         call.arg(field(slot.name().as_str()));
-        call.arg(&slot.payload()[..]);
+        call.arg(slot.payload());
     }
     call
 }

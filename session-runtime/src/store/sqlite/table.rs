@@ -163,7 +163,7 @@ fn put_payloads(connection: &Connection, key: &Key, delta: &Delta<'_>) -> rusqli
             .execute(params![
                 key.to_string(),
                 slot.name().as_str(),
-                &slot.payload()[..]
+                slot.payload()
             ])?;
     }
     Ok(())

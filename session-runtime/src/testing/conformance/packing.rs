@@ -126,7 +126,7 @@ pub(super) async fn a_signature_changes_and_the_payload_stays<S: Store>(trial: &
     for nonce in 0..3_u8 {
         for slot in &slots {
             let signature = Signature::unique([nonce; 16]);
-            let payload = slot.payload().clone();
+            let payload = slot.payload().to_vec();
             let name = slot.name().clone();
             walk.set(Slot::signed(name, payload, None, signature)).await;
         }
@@ -225,7 +225,7 @@ fn change(record: &mut Record, dice: &mut Noise, seed: usize) {
         (2, Some(there)) => {
             let signature = Signature::unique((seed as u128).to_le_bytes());
             let expires = there.expires();
-            Slot::signed(name, there.payload().clone(), expires, signature)
+            Slot::signed(name, there.payload().to_vec(), expires, signature)
         }
         _ => {
             let length = LENGTHS[dice.below(LENGTHS.len() - 1)] / (1 + dice.below(3));

@@ -366,7 +366,7 @@ impl Row {
         }
         for slot in &delta.written {
             self.beside
-                .insert(slot.name().clone(), slot.payload().clone());
+                .insert(slot.name().clone(), Bytes::copy_from_slice(slot.payload()));
         }
         self.head = Bytes::from(delta.head.clone());
     }
