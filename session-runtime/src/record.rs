@@ -14,6 +14,7 @@ use crate::signature::Signature;
 
 mod name;
 mod payload;
+mod short;
 
 pub use name::FieldName;
 pub(crate) use payload::Payload;

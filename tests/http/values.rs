@@ -228,8 +228,7 @@ async fn an_ordered_field_keeps_the_order_of_its_maps_and_a_change_of_order_is_a
 
 /// Values that are written and cannot be read as they are: each a kind of slip.
 mod slips {
-    use super::{AtomicU32, Ordering};
-    use super::{Deserialize, HashMap, Serialize};
+    use super::{AtomicU32, Deserialize, HashMap, Ordering, Serialize};
 
     #[derive(Default, Serialize, Deserialize)]
     pub(super) struct Skips {

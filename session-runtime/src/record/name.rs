@@ -5,6 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ptr;
 
+use super::short::Short;
+
 /// The name of a slot.
 ///
 /// Names that begin with `@` are the library's own; no field of an app can have such a name.
@@ -22,10 +24,7 @@ enum Name {
     /// The name in the field's row: whoever has that very row has written it, in this process.
     OfRow(&'static &'static str),
     /// Text that fits in here. A record that is loaded has a name for each slot, and none takes room of its own.
-    Short {
-        length: u8,
-        text: [u8; SHORT],
-    },
+    Short(Short<SHORT>),
     Long(Box<str>),
 }
 
@@ -49,7 +48,7 @@ impl FieldName {
             Name::Fixed(name) => name,
             Name::OfRow(name) => name,
             // It was made of text.
-            Name::Short { .. } => str::from_utf8(self.as_bytes()).unwrap_or_default(),
+            Name::Short(_) => str::from_utf8(self.as_bytes()).unwrap_or_default(),
             Name::Long(name) => name,
         }
     }
@@ -59,7 +58,7 @@ impl FieldName {
         match &self.0 {
             Name::Fixed(name) => name.as_bytes(),
             Name::OfRow(name) => name.as_bytes(),
-            Name::Short { length, text } => &text[..usize::from(*length)],
+            Name::Short(text) => text,
             Name::Long(name) => name.as_bytes(),
         }
     }
@@ -108,15 +107,8 @@ impl Hash for FieldName {
 
 impl From<&str> for FieldName {
     fn from(name: &str) -> Self {
-        let mut text = [0; SHORT];
-        Self(match text.get_mut(..name.len()) {
-            Some(own) => {
-                own.copy_from_slice(name.as_bytes());
-                let length = u8::try_from(name.len()).unwrap_or_default(); // at most `SHORT`
-                Name::Short { length, text }
-            }
-            None => Name::Long(name.into()),
-        })
+        let short = Short::of(name.as_bytes());
+        Self(short.map_or_else(|| Name::Long(name.into()), Name::Short))
     }
 }
 

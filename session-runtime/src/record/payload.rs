@@ -4,10 +4,12 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
+use super::short::Short;
+
 /// The bytes of a slot. Few of them stand in the slot itself; many are shared.
 #[derive(Clone)]
 pub(crate) enum Payload {
-    Short { length: u8, bytes: [u8; SHORT] },
+    Short(Short<SHORT>),
     Shared(Bytes),
 }
 
@@ -17,17 +19,11 @@ const SHORT: usize = 23;
 impl Payload {
     /// Makes it of a part of `whole`, which is shared if the part is not short.
     pub(crate) fn of_part(whole: &Bytes, part: &[u8]) -> Self {
-        Self::short(part).unwrap_or_else(|| Self::Shared(whole.slice_ref(part)))
+        Self::short_or(part, || whole.slice_ref(part))
     }
 
-    fn short(bytes: &[u8]) -> Option<Self> {
-        let mut room = [0; SHORT];
-        room.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        let length = u8::try_from(bytes.len()).ok()?;
-        Some(Self::Short {
-            length,
-            bytes: room,
-        })
+    fn short_or(bytes: &[u8], shared: impl FnOnce() -> Bytes) -> Self {
+        Short::of(bytes).map_or_else(|| Self::Shared(shared()), Self::Short)
     }
 }
 
@@ -36,7 +32,7 @@ impl Deref for Payload {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Self::Short(bytes) => bytes,
             Self::Shared(bytes) => bytes,
         }
     }
@@ -44,13 +40,13 @@ impl Deref for Payload {
 
 impl From<&[u8]> for Payload {
     fn from(bytes: &[u8]) -> Self {
-        Self::short(bytes).unwrap_or_else(|| Self::Shared(Bytes::copy_from_slice(bytes)))
+        Self::short_or(bytes, || Bytes::copy_from_slice(bytes))
     }
 }
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Self::short(&bytes).unwrap_or(Self::Shared(bytes))
+        Short::of(&bytes).map_or(Self::Shared(bytes), Self::Short)
     }
 }
 

@@ -35,15 +35,14 @@ pub(super) enum Asked {
     Repeatedly,
 }
 
-/// Begins the call of the script, still without its keys; there is room for so many more arguments, of so many bytes together.
-pub(super) fn call(relieves: bool, form: Form, (arguments, bytes): (usize, usize)) -> Cmd {
+/// Begins the call of the script, still without its keys.
+pub(super) fn call(relieves: bool, form: Form) -> Cmd {
     let which = usize::from(relieves);
-    let (how, script) = match form {
-        Form::Hash => ("EVALSHA", &*HASHES[which]),
-        Form::Text => ("EVAL", TEXTS[which]),
+    let mut call = Cmd::new();
+    match form {
+        Form::Hash => call.arg("EVALSHA").arg(&HASHES[which]),
+        Form::Text => call.arg("EVAL").arg(TEXTS[which]),
     };
-    let mut call = Cmd::with_capacity(arguments + 2, how.len() + script.len() + bytes);
-    call.arg(how).arg(script);
     call
 }
 

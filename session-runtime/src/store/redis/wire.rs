@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Value};
+use redis::{Cmd, Value, cmd};
 
 use super::fault::FOREIGN_KEY;
 use super::script::{self, Form};
@@ -20,10 +20,6 @@ const ROOM: usize = 700;
 const VERSION: &str = "v";
 const HEAD: &str = "head";
 
-/// The arguments of each call of the script, and about how many bytes they take besides the head and what stands beside it.
-const USUAL_ARGUMENTS: usize = 9;
-const USUAL_BYTES: usize = 64;
-
 /// What the name of a payload's field begins with; no other field's does.
 const BESIDE: u8 = b'=';
 
@@ -32,9 +28,8 @@ const FOREVER: Duration = Duration::from_secs(100_000_000_000);
 
 /// Builds the command that loads the record of that name.
 pub(super) fn load(name: &str) -> Cmd {
-    const LOAD: &str = "HGETALL";
-    let mut load = Cmd::with_capacity(2, LOAD.len() + name.len());
-    load.arg(LOAD).arg(name);
+    let mut load = cmd("HGETALL");
+    load.arg(name);
     load
 }
 
@@ -45,12 +40,7 @@ pub(super) fn swap(name: &str, before: Option<&Record>, after: &Record, form: Fo
         written,
         removed,
     } = frame::delta(before, after, ROOM);
-    let large = written.iter().map(|slot| slot.size()).sum::<usize>();
-    let room = (
-        USUAL_ARGUMENTS + removed.len() + 2 * written.len(),
-        USUAL_BYTES + name.len() + head.len() + large,
-    );
-    let mut call = script::call(relieves(before, after), form, room);
+    let mut call = script::call(relieves(before, after), form);
     call.arg(1).arg(name);
     match before {
         Some(before) => call.arg(&before.version().to_bytes()[..]),
