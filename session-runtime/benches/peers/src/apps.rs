@@ -8,12 +8,14 @@ mod routes;
 use axum::Router;
 use axum_session::{SessionConfig, SessionLayer, SessionNullPool, SessionStore};
 use axum_session_redispool::SessionRedisPool;
-use session_runtime::store::{MemoryStore, PostgresStore, RedisStore, SqliteStore};
+use session_runtime::store::{CachedStore, MemoryStore, PostgresStore, RedisStore, SqliteStore};
 use tower_sessions_redis_store::fred::prelude::{ClientLike, Config, Pool};
 
 /// What every other contender is measured against: the routes without sessions.
 pub(crate) const PLAIN: &str = "plain";
 pub(crate) const OURS: &str = "session-runtime";
+/// Ours, reading from memory what Redis has not said to have changed.
+pub(crate) const CACHED: &str = "session-runtime, CachedStore";
 pub(crate) const TOWER: &str = "tower-sessions";
 pub(crate) const AXUM_SESSION: &str = "axum_session";
 pub(crate) const ALL: [&str; 4] = [PLAIN, OURS, TOWER, AXUM_SESSION];
@@ -25,6 +27,10 @@ pub(crate) async fn app(contender: &str, place: &str) -> Router {
     match contender {
         PLAIN => plain::app(),
         OURS if redis => ours::app(RedisStore::connect(place).await.expect("Redis")),
+        CACHED => {
+            let store = RedisStore::connect(place).await.expect("Redis");
+            ours::app(CachedStore::new(store).expect("a connection of the store's own"))
+        }
         OURS if place.starts_with("postgres://") => {
             let store = PostgresStore::connect(place).expect("a URL");
             store.migrate().await.expect("a table");

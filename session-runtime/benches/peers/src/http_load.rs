@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-use crate::apps::{self, ALL, AXUM_SESSION, OURS, PLAIN, TOWER};
+use crate::apps::{self, ALL, AXUM_SESSION, CACHED, OURS, PLAIN, TOWER};
 use crate::client::AGENT;
 use crate::measure::{Samples, head, print};
 use crate::postgres_server::PostgresServer;
@@ -248,7 +248,7 @@ pub(crate) fn run() {
         };
         table("memory", "memory", &ALL, None);
         if let Some(redis) = &redis {
-            let all = [PLAIN, OURS, TOWER, AXUM_SESSION, ACTIX_PLAIN, ACTIX];
+            let all = [PLAIN, OURS, CACHED, TOWER, AXUM_SESSION, ACTIX_PLAIN, ACTIX];
             table("Redis", &redis.url(), &all, Some(redis));
         }
         if let Some(postgres) = &postgres {
