@@ -10,7 +10,6 @@ use axum::extract::{Path, Request};
 use axum::middleware::{self, Next};
 use axum::routing::get;
 use session_runtime::Session;
-use session_runtime::store::{MemoryStore, Store};
 #[cfg(unix)]
 use session_tests::Instance;
 use session_tests::{Fault, PATIENCE, Site, TempDir, Visitor, on_each_store, wait_for};
@@ -104,7 +103,7 @@ impl Client {
 const OK: &str = "HTTP/1.1 200 OK";
 
 /// Customers with no orders yet.
-async fn customers(site: &Site<impl Store>, count: usize) -> Vec<Visitor> {
+async fn customers(site: &Site, count: usize) -> Vec<Visitor> {
     let mut customers = Vec::new();
     for _ in 0..count {
         let mut visitor = site.visitor();
@@ -117,7 +116,7 @@ async fn customers(site: &Site<impl Store>, count: usize) -> Vec<Visitor> {
     customers
 }
 
-async fn orders(site: &Site<impl Store>, visitor: &Visitor) -> Option<String> {
+async fn orders(site: &Site, visitor: &Visitor) -> Option<String> {
     site.payload(visitor, "orders").await
 }
 
@@ -130,7 +129,7 @@ impl Drop for OnDrop {
     }
 }
 
-async fn a_client_that_leaves_while_the_handler_runs_has_written_nothing(site: Site<impl Store>) {
+async fn a_client_that_leaves_while_the_handler_runs_has_written_nothing(site: Site) {
     let (begun, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let signals = (Arc::clone(&begun), Arc::clone(&ended));
     let handler = async move |mut session: Session<Shop>| {
@@ -159,7 +158,7 @@ async fn a_client_that_leaves_while_the_handler_runs_has_written_nothing(site: S
     assert_eq!(orders(&site, &customer).await.as_deref(), Some("0"));
 }
 
-async fn a_client_that_leaves_amid_the_commit_does_not_stop_it(site: Site<impl Store>) {
+async fn a_client_that_leaves_amid_the_commit_does_not_stop_it(site: Site) {
     let (committing, left) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let signal = Arc::clone(&committing);
     let handler = async move |mut session: Session<Shop>| {
@@ -206,9 +205,7 @@ fn moment(longest: u64) -> Duration {
     Duration::from_micros(rand::random_range(0..longest * 1_000))
 }
 
-async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(
-    site: Site<impl Store>,
-) {
+async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(site: Site) {
     /// So many at least are to finish, and so many not.
     const ENOUGH: usize = 60;
     let finished = Arc::new(Mutex::new(BTreeSet::new()));
@@ -280,7 +277,7 @@ async fn whenever_a_client_leaves_what_finished_is_written_and_nothing_else(
 }
 
 /// An app whose orders take a while, and what counts those that have begun.
-fn ordering(site: &Site<impl Store>) -> (Router, Arc<Semaphore>) {
+fn ordering(site: &Site) -> (Router, Arc<Semaphore>) {
     let begun = Arc::new(Semaphore::new(0));
     let count = Arc::clone(&begun);
     let handler = async move |mut session: Session<Shop>| {
@@ -317,7 +314,7 @@ async fn order(
     clients
 }
 
-async fn a_graceful_shutdown_loses_nothing_that_had_begun(site: Site<impl Store>) {
+async fn a_graceful_shutdown_loses_nothing_that_had_begun(site: Site) {
     let (app, begun) = ordering(&site);
     let server = Server::start(app).await;
     let customers = customers(&site, 200).await;
@@ -342,7 +339,7 @@ fn a_server_that_stops_when_it_is_idle_has_written_what_was_under_way() {
     let (ours, theirs) = [Runtime::new(), Runtime::new()]
         .map(|runtime| runtime.expect("threads"))
         .into();
-    let site = Site::<MemoryStore>::in_memory();
+    let site = Site::in_memory();
     let app = Router::new()
         .route(
             "/",
@@ -468,7 +465,7 @@ fn acknowledged_by_a_server_that_is_torn_down() -> usize {
     let (ours, theirs) = [Runtime::new(), Runtime::new()]
         .map(|runtime| runtime.expect("threads"))
         .into();
-    let site = Site::<MemoryStore>::in_memory();
+    let site = Site::in_memory();
     let (app, begun) = ordering(&site);
     ours.block_on(async {
         let customers = customers(&site, 200).await;

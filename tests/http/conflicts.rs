@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use axum::routing::any;
 use http::StatusCode;
-use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Ended, Error, Session, Sides};
 use session_tests::{
-    Choices, Handles, Held, Reply, Site, Visitor, in_each_order, on_a_cache, on_each_store,
+    Choices, Handles, HeldSite, Reply, Site, Visitor, in_each_order, on_a_cache, on_each_store,
 };
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -288,7 +287,7 @@ const ONE_SIDED: &[Case] = &[
     ),
 ];
 
-async fn each_rule_settles_what_two_requests_wrote(site: Site<impl Store>) {
+async fn each_rule_settles_what_two_requests_wrote(site: Site) {
     for (field, start, earlier, later, expected) in CASES.iter().chain(ONE_SIDED) {
         let mut visitor = site.visitor();
         act(&mut visitor, |s| s.other.set(1)).await;
@@ -305,7 +304,7 @@ async fn each_rule_settles_what_two_requests_wrote(site: Site<impl Store>) {
     }
 }
 
-async fn a_rule_gives_one_result_in_either_order(site: Site<impl Store>) {
+async fn a_rule_gives_one_result_in_either_order(site: Site) {
     let symmetric = ["union", "sum", "sums", "max", "min"];
     let cases = CASES.iter().filter(|case| symmetric.contains(&case.0));
     for (field, start, earlier, later, expected) in cases {
@@ -321,7 +320,7 @@ async fn a_rule_gives_one_result_in_either_order(site: Site<impl Store>) {
     }
 }
 
-async fn without_a_rule_the_later_writer_wins_on_that_field_alone(site: Site<impl Store>) {
+async fn without_a_rule_the_later_writer_wins_on_that_field_alone(site: Site) {
     let mut visitor = site.visitor();
     act(&mut visitor, |s| s.plain.set(1)).await;
     let earlier: Act = |s| {
@@ -333,7 +332,7 @@ async fn without_a_rule_the_later_writer_wins_on_that_field_alone(site: Site<imp
     assert_eq!(site.payload(&visitor, "other").await.as_deref(), Some("2"));
 }
 
-async fn a_conflict_under_reject_is_409_and_writes_nothing(site: Site<impl Store>) {
+async fn a_conflict_under_reject_is_409_and_writes_nothing(site: Site) {
     let mut visitor = site.visitor();
     act(&mut visitor, |s| s.reject.set(1)).await;
     let later: Act = |s| {
@@ -347,7 +346,7 @@ async fn a_conflict_under_reject_is_409_and_writes_nothing(site: Site<impl Store
     assert_eq!(site.payload(&visitor, "other").await, None);
 }
 
-async fn where_values_conflict_expiries_are_merged_too(site: Site<impl Store>) {
+async fn where_values_conflict_expiries_are_merged_too(site: Site) {
     fn add(s: &mut RulesSession, minutes: u64) {
         *s.lapsing.get_mut() += 1;
         live(s, minutes);
@@ -398,7 +397,7 @@ async fn fill_cart(mut session: Session<After>) {
     *session.cart.get_mut() += 1;
 }
 
-async fn a_field_that_was_renamed_merges_on_from_its_older_name(site: Site<impl Store>) {
+async fn a_field_that_was_renamed_merges_on_from_its_older_name(site: Site) {
     let others = [any(fill_cart), any(fill_basket)];
     for other in others {
         let mut visitor = site.visitor();
@@ -416,9 +415,7 @@ async fn a_field_that_was_renamed_merges_on_from_its_older_name(site: Site<impl 
     }
 }
 
-async fn a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one(
-    site: Site<impl Store>,
-) {
+async fn a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one(site: Site) {
     let mut visitor = site.visitor();
     visitor
         .visit(async |mut session: Session<Before>| session.basket.set(5))
@@ -431,7 +428,7 @@ async fn a_field_cleared_under_its_present_name_is_not_credited_under_its_older_
     assert_eq!(visitor.visit(handler).await.body, "0");
 }
 
-async fn two_handles_of_a_field_that_was_renamed_merge(site: Site<impl Store>) {
+async fn two_handles_of_a_field_that_was_renamed_merge(site: Site) {
     let mut visitor = site.visitor();
     visitor
         .visit(async |mut session: Session<Before>| session.basket.set(5))
@@ -480,9 +477,7 @@ async fn all<T: Send + 'static>(
 }
 
 /// After a conflict they queue, each going on from what the last has left: no swap is stale twice.
-async fn what_requests_write_of_different_fields_is_all_kept_and_no_rule_asked(
-    site: Site<impl Store>,
-) {
+async fn what_requests_write_of_different_fields_is_all_kept_and_no_rule_asked(site: Site) {
     let mut visitor = site.visitor();
     act(&mut visitor, |s| s.other.set(1)).await;
     site.store.round_trips();
@@ -516,7 +511,7 @@ async fn add_one(mut session: Session<Rules>) {
 
 /// Many requests of one session at once, each of which adds one. Says by how many others the unluckiest was
 /// overtaken.
-async fn add_up(site: &Site<impl Store>, tasks: usize, each: usize) -> usize {
+async fn add_up(site: &Site, tasks: usize, each: usize) -> usize {
     let mut visitor = site.visitor();
     act(&mut visitor, |s| s.sum.set(0)).await;
     let done = Arc::new(AtomicUsize::new(0));
@@ -581,7 +576,7 @@ impl Aim {
 /// Runs requests with these aims at once, their calls of the store in the order chosen. The visitors that they
 /// leave behind, and whether they were sent a cookie.
 async fn pursue(
-    site: &Site<Held<MemoryStore>>,
+    site: &HeldSite,
     visitor: &Visitor,
     aims: &[Aim],
     choices: &mut Choices,
@@ -597,7 +592,7 @@ async fn pursue(
             (aim, visitor, !reply.set_cookies().is_empty())
         });
     }
-    site.store.inner().run(tasks, choices).await
+    site.run(tasks, choices).await
 }
 
 async fn sum(session: Session<Rules>) -> String {
@@ -668,7 +663,7 @@ async fn race(visitor: Visitor) -> [(Reply, Visitor); 2] {
     [adding, deleting.await.expect("the request ends well")]
 }
 
-async fn a_late_commit_never_revives_a_deleted_session(site: Site<impl Store>, races: u32) {
+async fn a_late_commit_never_revives_a_deleted_session(site: Site, races: u32) {
     for _ in 0..races {
         let mut visitor = site.visitor();
         act(&mut visitor, |s| s.sum.set(0)).await;

@@ -34,7 +34,7 @@ async fn delete(mut session: Session<Shop>) -> Result<(), session_runtime::Error
 }
 
 /// Somebody who has been here once.
-async fn customer(site: &Site<impl Store>) -> Visitor {
+async fn customer(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     visitor.visit(visit).await;
     site.store.round_trips();
@@ -159,7 +159,7 @@ async fn two_apps_on_one_host_over_plain_http_have_a_cookie_each() {
 }
 
 /// "Remember me": whether the browser keeps the cookie when it is closed.
-async fn a_session_says_itself_whether_its_cookie_ends_with_the_browser(site: Site<impl Store>) {
+async fn a_session_says_itself_whether_its_cookie_ends_with_the_browser(site: Site) {
     let kept = |reply: &Reply| {
         let cookies = reply.set_cookies();
         assert_eq!(cookies.len(), 1);
@@ -204,7 +204,7 @@ async fn a_session_says_itself_whether_its_cookie_ends_with_the_browser(site: Si
 }
 
 /// A shop that serves two tenants over https, each under a domain of its own, and an office over plain http.
-fn by_host(site: &Site<impl Store>) -> SessionLayer {
+fn by_host(site: &Site) -> SessionLayer {
     let layer = site.layer.clone();
     layer.cookie_by(
         |request, cookie| match request.headers[HOST].to_str().expect("a host") {
@@ -226,9 +226,7 @@ fn at(host: &'static str) -> Request<Body> {
     request.body(Body::empty()).expect("it is one")
 }
 
-async fn each_request_has_the_cookie_that_it_is_given_until_that_is_removed(
-    site: Site<impl Store>,
-) {
+async fn each_request_has_the_cookie_that_it_is_given_until_that_is_removed(site: Site) {
     let out = async |mut session: Session<Shop>| {
         session.login("ada").await?;
         session.logout().await
@@ -327,7 +325,7 @@ async fn insecure_holds_for_what_a_request_is_given_and_a_clone_has_the_same_coo
     assert!(cookies[0].starts_with("shop-3000=") && !cookies[0].contains("Secure"));
 }
 
-async fn cookies_of_the_app_are_left_alone(site: Site<impl Store>) {
+async fn cookies_of_the_app_are_left_alone(site: Site) {
     let handler = async |mut session: Session<Shop>| {
         session.visits.set(1);
         let mut response = Response::new(Body::empty());
@@ -425,7 +423,7 @@ fn what_browsers_would_refuse_panics_when_the_layer_is_applied_and_says_what_to_
 
 /// Presents what a browser does that has the cookie of a customer, and another planted by somebody who has been
 /// here twice: whose session is served.
-async fn planting_a_cookie_never_serves_the_attackers_session(site: Site<impl Store>) {
+async fn planting_a_cookie_never_serves_the_attackers_session(site: Site) {
     let (customer, mut attacker) = (customer(&site).await, customer(&site).await);
     attacker.visit(visit).await;
     let (a, b) = (customer.id(), attacker.id());
@@ -488,7 +486,7 @@ async fn planting_a_cookie_never_serves_the_attackers_session(site: Site<impl St
 }
 
 /// A browser holds a cookie for each domain and path that the settings have ever had.
-async fn of_several_cookies_the_one_that_is_live_counts_if_exactly_one_is(site: Site<impl Store>) {
+async fn of_several_cookies_the_one_that_is_live_counts_if_exactly_one_is(site: Site) {
     let site = site.with(|layer| layer.transport(CookieTransport::new().name("sid")));
     let come = async || {
         let mut browser = Browser::new(Router::new().fallback(visit).layer(site.layer.clone()));
@@ -528,7 +526,7 @@ async fn of_several_cookies_the_one_that_is_live_counts_if_exactly_one_is(site: 
     assert_eq!(site.store.round_trips(), (0, 0));
 }
 
-async fn of_two_ids_of_one_session_the_newer_counts(site: Site<impl Store>) {
+async fn of_two_ids_of_one_session_the_newer_counts(site: Site) {
     let site = site.with(|layer| layer.transport(CookieTransport::new().name("sid")));
     let app = |handler| Router::new().fallback(handler).layer(site.layer.clone());
     let mut browser = Browser::new(app(get(visit)));

@@ -9,7 +9,6 @@ use axum::response::Response;
 use axum::routing::any;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderName, LOCATION, SET_COOKIE, VARY};
 use http::{HeaderMap, Request, StatusCode};
-use session_runtime::store::MemoryStore;
 use session_runtime::transport::HeaderTransport;
 use session_runtime::{Error, PassiveSession, Saved, Session};
 use session_tests::{Fault, Handles, Site, Visitor, cost};
@@ -52,7 +51,7 @@ async fn delete(mut session: Session<Shop>) -> Result<(), Error> {
 }
 
 /// A site, and a visitor who has a session.
-async fn shop() -> (Site<MemoryStore>, Visitor) {
+async fn shop() -> (Site, Visitor) {
     let site = Site::in_memory();
     let mut visitor = site.visitor();
     assert_eq!(cost(&site, &mut visitor, count).await, [0, 1, 1]);
@@ -61,7 +60,7 @@ async fn shop() -> (Site<MemoryStore>, Visitor) {
 
 /// Tells of each request in a row if it costs a commit, `count` times, `step` apart.
 async fn touches<T: 'static>(
-    site: &Site<MemoryStore>,
+    site: &Site,
     visitor: &mut Visitor,
     handler: impl Handler<T, ()>,
     (count, step): (usize, Duration),

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::MemoryStore;
 use session_runtime::{Error, Session, Sessions, UserFields, UserId, WhenFull};
 use session_tests::{Fault, Handles, Site, Visitor};
 use tokio::time::Instant;
@@ -150,7 +149,7 @@ async fn login(mut session: Session<Shop>) -> Result<(), Error> {
 }
 
 impl Client {
-    async fn come(self, site: &Site<MemoryStore>) -> Visitor {
+    async fn come(self, site: &Site) -> Visitor {
         let mut visitor = site.visitor();
         if self != Self::Newcomer {
             visitor.visit(bring).await;
@@ -166,7 +165,7 @@ impl Client {
 }
 
 /// A site whose user has as many sessions as are allowed, and more whose time has passed.
-async fn shop() -> Site<MemoryStore> {
+async fn shop() -> Site {
     let site = Site::in_memory().with(|layer| {
         layer
             .deadline(DEADLINE)
@@ -193,7 +192,7 @@ fn note(waits: &Waits, what: &'static str, since: Instant) {
 /// One request that changes both the session and the user, and waits for the operation amid. From so many calls of it on,
 /// each call goes wrong; `None`: from its very beginning.
 async fn waits(
-    site: &Site<MemoryStore>,
+    site: &Site,
     mut visitor: Visitor,
     operation: Operation,
     (after, fault): (Option<usize>, Fault),

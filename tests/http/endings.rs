@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::USER_AGENT;
 use http::{Request, StatusCode};
-use session_runtime::store::Store;
 use session_runtime::transport::{CookieTransport, SameSite};
 use session_runtime::{Ended, Error, Saved, Session, SessionId};
 use session_tests::customers::quietly;
@@ -70,7 +69,7 @@ pub(crate) async fn why(session: Session<Desk>) -> String {
 }
 
 /// Somebody who has a session.
-pub(crate) async fn ada(site: &Site<impl Store>) -> Visitor {
+pub(crate) async fn ada(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     assert_eq!(visitor.visit(sit).await.set_cookies().len(), 1);
     visitor
@@ -96,9 +95,7 @@ on_a_cache!(
     an_id_from_before_a_login_or_logout_serves_an_empty_session_that_writes_nothing,
 );
 
-async fn however_long_a_reason_is_the_session_ends_and_a_kibibyte_of_it_is_told(
-    site: Site<impl Store>,
-) {
+async fn however_long_a_reason_is_the_session_ends_and_a_kibibyte_of_it_is_told(site: Site) {
     let mut visitor = ada(&site).await;
     let mut tab = visitor.clone();
     let deletes = async |mut session: Session<Desk>| {
@@ -109,7 +106,7 @@ async fn however_long_a_reason_is_the_session_ends_and_a_kibibyte_of_it_is_told(
     assert_eq!(told, format!("Some(Deleted(\"-{}\"))", "ü".repeat(511)));
 }
 
-async fn ended_says_why_and_takes_no_cookie_away(site: Site<impl Store>) {
+async fn ended_says_why_and_takes_no_cookie_away(site: Site) {
     let expired = ada(&site).await;
     site.clock.advance(TTL);
     let deleted = ada(&site).await;
@@ -152,7 +149,7 @@ async fn ended_says_why_and_takes_no_cookie_away(site: Site<impl Store>) {
     }
 }
 
-async fn a_tombstone_is_there_for_a_day(site: Site<impl Store>) {
+async fn a_tombstone_is_there_for_a_day(site: Site) {
     let mut visitor = ada(&site).await;
     let mut tab = visitor.clone();
     visitor.visit(delete).await;
@@ -162,7 +159,7 @@ async fn a_tombstone_is_there_for_a_day(site: Site<impl Store>) {
     assert_eq!(quietly(&mut tab, why).await, "Some(Expired)");
 }
 
-async fn a_late_commit_never_revives_a_deleted_session(site: Site<impl Store>) {
+async fn a_late_commit_never_revives_a_deleted_session(site: Site) {
     type Does = fn(&mut Session<Desk>);
     let late: [(&str, Does); 5] = [
         ("a change", |session| session.owner.set("Bob".to_owned())),
@@ -196,7 +193,7 @@ async fn a_late_commit_never_revives_a_deleted_session(site: Site<impl Store>) {
     }
 }
 
-async fn a_request_whose_session_ends_learns_of_it(site: Site<impl Store>) {
+async fn a_request_whose_session_ends_learns_of_it(site: Site) {
     let slow = |mut tab: Visitor, refreshes: bool| {
         async move |mut session: Session<Desk>| {
             session.owner.set("Bob".to_owned());
@@ -222,7 +219,7 @@ async fn a_request_whose_session_ends_learns_of_it(site: Site<impl Store>) {
     }
 }
 
-async fn deleting_and_setting_begins_a_new_session_in_one_response(site: Site<impl Store>) {
+async fn deleting_and_setting_begins_a_new_session_in_one_response(site: Site) {
     let mut visitor = ada(&site).await;
     let (mut tab, old) = (visitor.clone(), visitor.id());
     let anew = async |mut stale: Session<Desk>, mut session: Session<Desk>| {
@@ -246,7 +243,7 @@ async fn deleting_and_setting_begins_a_new_session_in_one_response(site: Site<im
     assert_eq!(quietly(&mut tab, why).await, r#"Some(Deleted("anew"))"#);
 }
 
-async fn an_id_is_never_adopted(site: Site<impl Store>) {
+async fn an_id_is_never_adopted(site: Site) {
     let live = ada(&site).await;
     let id = live.id();
     let key = live.key().to_string();
@@ -296,7 +293,7 @@ async fn an_id_is_never_adopted(site: Site<impl Store>) {
     assert_eq!(quietly(&mut live.clone(), owner).await, "Ada");
 }
 
-async fn nothing_of_a_stolen_record_opens_its_session(site: Site<impl Store>) {
+async fn nothing_of_a_stolen_record_opens_its_session(site: Site) {
     let mut live = ada(&site).await;
     live.visit(rotate).await;
     live.visit(login).await;
@@ -313,7 +310,7 @@ async fn nothing_of_a_stolen_record_opens_its_session(site: Site<impl Store>) {
 }
 
 async fn an_id_from_before_a_login_or_logout_serves_an_empty_session_that_writes_nothing(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     let tries = async |mut session: Session<Desk>| {
         assert_eq!((session.id(), session.user()), (None, None));
@@ -361,7 +358,7 @@ async fn an_id_from_before_a_login_or_logout_serves_an_empty_session_that_writes
     }
 }
 
-async fn deleting_ends_every_id_the_session_ever_had(site: Site<impl Store>) {
+async fn deleting_ends_every_id_the_session_ever_had(site: Site) {
     let mut visitor = ada(&site).await;
     let first = visitor.clone();
     visitor.visit(rotate).await;
@@ -383,7 +380,7 @@ fn from(address: &str, agent: &str) -> Request<Body> {
     request.body(Body::empty()).unwrap()
 }
 
-async fn a_session_presented_by_another_client_is_ended(site: Site<impl Store>) {
+async fn a_session_presented_by_another_client_is_ended(site: Site) {
     let address =
         |request: &http::request::Parts| request.headers.get("x-peer")?.to_str().ok()?.parse().ok();
     let site = site.with(|layer| layer.bind_address(address).bind_user_agent());

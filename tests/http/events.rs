@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::{MemoryStore, Store};
+use session_runtime::store::Store;
 use session_runtime::{Ended, Error, Event, EventKind, Key, Session, SessionLayer, UserId};
 use session_tests::{Fault, FaultStore, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;
@@ -132,7 +132,7 @@ on_each_swept_store!(
     a_listener_that_panics_does_not_end_the_sweeping,
 );
 
-async fn the_life_of_a_session_is_told_in_order(site: Site<impl Store>) {
+async fn the_life_of_a_session_is_told_in_order(site: Site) {
     let heard = Heard::default();
     let site = site.with(|layer| heard.by(layer));
     let ada = || Some(UserId::from("ada"));
@@ -219,7 +219,7 @@ async fn the_life_of_a_session_is_told_in_order(site: Site<impl Store>) {
     assert_eq!(heard.told(), [ended(reason, &session, None)]);
 }
 
-async fn of_a_guest_who_logs_in_in_two_tabs_each_merge_is_told_once(site: Site<impl Store>) {
+async fn of_a_guest_who_logs_in_in_two_tabs_each_merge_is_told_once(site: Site) {
     let heard = Heard::default();
     let site = site.with(|layer| heard.by(layer));
     for (round, brings) in [false, true].into_iter().cycle().take(20).enumerate() {
@@ -251,7 +251,7 @@ async fn of_a_guest_who_logs_in_in_two_tabs_each_merge_is_told_once(site: Site<i
     }
 }
 
-async fn what_a_late_request_brings_is_told_when_it_is_credited(site: Site<impl Store>) {
+async fn what_a_late_request_brings_is_told_when_it_is_credited(site: Site) {
     let heard = Heard::default();
     let site = site.with(|layer| heard.by(layer));
     let mut visitor = site.visitor();
@@ -282,9 +282,9 @@ async fn what_a_late_request_brings_is_told_when_it_is_credited(site: Site<impl 
     assert!(heard.take().is_empty());
 }
 
-async fn a_session_that_a_login_finds_expired_is_told_once(site: Site<impl Store>) {
+async fn a_session_that_a_login_finds_expired_is_told_once(site: Site) {
     let heard = Heard::default();
-    let site = site.with(|layer| heard.by(layer.sweep_every(None)));
+    let site = site.with(|layer| heard.by(layer));
     let mut visitor = site.visitor();
     login(&mut visitor, "ada").await;
     let session = visitor.key();
@@ -323,17 +323,10 @@ impl PartialEq<ExpectedEvent> for Event {
     }
 }
 
-/// A layer of another process on the same store.
-fn another(site: &Site<impl Store>) -> SessionLayer {
-    SessionLayer::new(Arc::clone(&site.store))
-        .clock(site.clock.clone())
-        .deadline(MINUTE)
-}
-
-async fn what_has_expired_is_told_when_it_is_swept(site: Site<impl Store>) {
+async fn what_has_expired_is_told_when_it_is_swept(site: Site) {
     let heard = Heard::default();
     let often = |layer: SessionLayer| heard.by(layer.sweep_every(Some(10 * MS)));
-    let other = often(another(&site));
+    let other = often(site.other_process());
     let site = site.with(often);
     let (mut guest, mut user) = (site.visitor(), Visitor::of(other));
     gather(&mut guest, 1).await;
@@ -365,7 +358,7 @@ async fn what_has_expired_is_told_when_it_is_swept(site: Site<impl Store>) {
     assert!(heard.take().is_empty());
 }
 
-async fn every_clone_of_a_layer_is_told_what_has_expired(site: Site<impl Store>) {
+async fn every_clone_of_a_layer_is_told_what_has_expired(site: Site) {
     let [replaced, one, other] = [(); 3].map(|()| Heard::default());
     let layer = replaced.by(site.layer.clone().sweep_every(Some(10 * MS)));
     let layer = one.by(layer);
@@ -389,7 +382,7 @@ async fn every_clone_of_a_layer_is_told_what_has_expired(site: Site<impl Store>)
 }
 
 /// A site whose listener counts and panics.
-fn panicking<S: Store>(site: Site<S>) -> (Site<S>, Arc<AtomicUsize>) {
+fn panicking(site: Site) -> (Site, Arc<AtomicUsize>) {
     let told = Arc::new(AtomicUsize::new(0));
     let counts = Arc::clone(&told);
     let site = site.with(|layer| {
@@ -401,7 +394,7 @@ fn panicking<S: Store>(site: Site<S>) -> (Site<S>, Arc<AtomicUsize>) {
     (site, told)
 }
 
-async fn a_listener_that_panics_harms_nobody(site: Site<impl Store>) {
+async fn a_listener_that_panics_harms_nobody(site: Site) {
     let (site, told) = panicking(site);
     let mut visitor = site.visitor();
     assert_eq!(gather(&mut visitor, 1).await.status, StatusCode::OK);
@@ -422,7 +415,7 @@ async fn a_listener_that_panics_harms_nobody(site: Site<impl Store>) {
     assert_eq!(told.load(Ordering::SeqCst), 5); // created, merged, logged out, created, revoked
 }
 
-async fn a_listener_that_panics_does_not_end_the_sweeping(site: Site<impl Store>) {
+async fn a_listener_that_panics_does_not_end_the_sweeping(site: Site) {
     let (site, told) = panicking(site);
     let mut visitor = site.visitor();
     for told_before in [0, 2, 4] {
@@ -457,7 +450,7 @@ impl Random {
 struct Run {
     random: Random,
     heard: Heard,
-    site: Site<MemoryStore>,
+    site: Site,
     layers: [SessionLayer; 2],
     browsers: Vec<Visitor>,
     /// Which guest's session a number was put into.
@@ -470,7 +463,7 @@ impl Run {
         let heard = Heard::default();
         let rarely = |layer: SessionLayer| heard.by(layer.sweep_every(Some(DAY)));
         let site = Site::in_memory();
-        let layers = [rarely(another(&site)), rarely(another(&site))];
+        let layers = [rarely(site.other_process()), rarely(site.other_process())];
         let browsers = vec![Visitor::of(layers[0].clone()); 4];
         Self {
             random: Random(seed),
@@ -493,7 +486,7 @@ impl Run {
         }
     }
 
-    fn store(&self) -> &FaultStore<MemoryStore> {
+    fn store(&self) -> &FaultStore {
         &self.site.store
     }
 

@@ -59,7 +59,7 @@ async fn till(visitor: &mut Visitor, does: Does) {
 }
 
 /// Somebody whose till has just been opened.
-async fn cashier(site: &Site<impl Store>) -> Visitor {
+async fn cashier(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     till(&mut visitor, open).await;
     visitor
@@ -87,7 +87,7 @@ const LAPSES: [&str; 2] = ["there", "gone"];
 
 /// Finds out if it is there a millisecond before `after` has passed, and when it has.
 async fn around<T: 'static>(
-    site: &Site<impl Store>,
+    site: &Site,
     visitor: &Visitor,
     what: impl Handler<T, ()>,
     after: Duration,
@@ -123,12 +123,12 @@ on_each_store!(
     a_clock_that_keeps_to_its_new_time_for_an_hour_is_believed,
 );
 
-async fn an_idle_session_is_gone_at_its_ttl(site: Site<impl Store>) {
+async fn an_idle_session_is_gone_at_its_ttl(site: Site) {
     let visitor = cashier(&site).await;
     assert_eq!(around(&site, &visitor, there, HOUR).await, LAPSES);
 }
 
-async fn using_a_session_extends_it_from_then(site: Site<impl Store>) {
+async fn using_a_session_extends_it_from_then(site: Site) {
     let uses: [Does; 3] = [
         |_| {},
         |till| _ = till.total.get(),
@@ -144,7 +144,7 @@ async fn using_a_session_extends_it_from_then(site: Site<impl Store>) {
     }
 }
 
-async fn a_session_in_use_is_gone_at_its_absolute_limit(site: Site<impl Store>) {
+async fn a_session_in_use_is_gone_at_its_absolute_limit(site: Site) {
     for (times, pause) in [(48, HOUR / 2), (200, DAY / 200), (25, DAY / 25)] {
         let mut visitor = cashier(&site).await;
         for _ in 1..times {
@@ -155,7 +155,7 @@ async fn a_session_in_use_is_gone_at_its_absolute_limit(site: Site<impl Store>) 
     }
 }
 
-async fn rotating_does_not_extend_the_absolute_limit(site: Site<impl Store>) {
+async fn rotating_does_not_extend_the_absolute_limit(site: Site) {
     let mut visitor = cashier(&site).await;
     for _ in 1..48 {
         site.clock.advance(HOUR / 2);
@@ -165,7 +165,7 @@ async fn rotating_does_not_extend_the_absolute_limit(site: Site<impl Store>) {
     assert_eq!(around(&site, &visitor, there, HOUR / 2).await, LAPSES);
 }
 
-async fn a_field_is_gone_at_its_own_expiry_and_the_session_lives_on(site: Site<impl Store>) {
+async fn a_field_is_gone_at_its_own_expiry_and_the_session_lives_on(site: Site) {
     let visitor = cashier(&site).await;
     assert_eq!(around(&site, &visitor, offer, 15 * MINUTE).await, LAPSES);
     let default = async |session: PassiveSession<Till>| {
@@ -176,7 +176,7 @@ async fn a_field_is_gone_at_its_own_expiry_and_the_session_lives_on(site: Site<i
     assert_eq!(visitor.clone().visit(default).await.body, "1");
 }
 
-async fn only_setting_a_field_starts_its_lifetime_anew(site: Site<impl Store>) {
+async fn only_setting_a_field_starts_its_lifetime_anew(site: Site) {
     let cases: [(&str, Does, Duration); 6] = [
         (
             "get",
@@ -217,7 +217,7 @@ async fn only_setting_a_field_starts_its_lifetime_anew(site: Site<impl Store>) {
     }
 }
 
-async fn a_sliding_field_lives_on_while_it_is_used(site: Site<impl Store>) {
+async fn a_sliding_field_lives_on_while_it_is_used(site: Site) {
     let mut visitor = cashier(&site).await;
     let uses: [Does; 4] = [
         |till| assert!(till.desk.get().is_some()),
@@ -235,7 +235,7 @@ async fn a_sliding_field_lives_on_while_it_is_used(site: Site<impl Store>) {
     assert_eq!(around(&site, &visitor, desk, 5 * MINUTE).await, LAPSES);
 }
 
-async fn a_field_can_be_given_another_lifetime_at_run_time(site: Site<impl Store>) {
+async fn a_field_can_be_given_another_lifetime_at_run_time(site: Site) {
     let cases: [(&str, Does, Duration); 11] = [
         (
             "longer",
@@ -324,9 +324,7 @@ async fn a_field_can_be_given_another_lifetime_at_run_time(site: Site<impl Store
     }
 }
 
-async fn a_lifetime_that_was_asked_for_holds_until_another_request_sets_the_field(
-    site: Site<impl Store>,
-) {
+async fn a_lifetime_that_was_asked_for_holds_until_another_request_sets_the_field(site: Site) {
     let mut visitor = cashier(&site).await;
     till(&mut visitor, |till| till.offer.expire_in(40 * MINUTE)).await;
     site.clock.advance(10 * MINUTE);
@@ -353,9 +351,7 @@ async fn a_lifetime_that_was_asked_for_holds_until_another_request_sets_the_fiel
     assert_eq!(around(&site, &visitor, offer, 15 * MINUTE).await, LAPSES);
 }
 
-async fn using_a_sliding_field_never_undoes_another_lifetime_that_was_asked_for(
-    site: Site<impl Store>,
-) {
+async fn using_a_sliding_field_never_undoes_another_lifetime_that_was_asked_for(site: Site) {
     let uses: [Does; 3] = [
         |till| assert!(till.desk.get().is_some()),
         |till| assert!(till.desk.get_mut().is_some()),
@@ -403,13 +399,13 @@ async fn using_a_sliding_field_never_undoes_another_lifetime_that_was_asked_for(
     assert_eq!(around(&site, &visitor, desk, 20 * MINUTE).await, LAPSES);
 }
 
-async fn a_field_does_not_outlive_its_session(site: Site<impl Store>) {
+async fn a_field_does_not_outlive_its_session(site: Site) {
     let mut visitor = cashier(&site).await;
     till(&mut visitor, |till| till.offer.expire_in(10 * DAY)).await;
     assert_eq!(around(&site, &visitor, offer, HOUR).await, LAPSES);
 }
 
-async fn a_longer_or_shorter_ttl_is_kept_across_requests(site: Site<impl Store>) {
+async fn a_longer_or_shorter_ttl_is_kept_across_requests(site: Site) {
     for ttl in [5 * HOUR, 10 * MINUTE] {
         let begin = async move |mut session: Session<Till>| {
             session.total.set(1);
@@ -432,7 +428,7 @@ async fn a_longer_or_shorter_ttl_is_kept_across_requests(site: Site<impl Store>)
     }
 }
 
-async fn no_ttl_goes_past_the_absolute_limit(site: Site<impl Store>) {
+async fn no_ttl_goes_past_the_absolute_limit(site: Site) {
     let long = async |mut session: Session<Till>| {
         session.total.set(1);
         session.set_ttl(Duration::MAX);
@@ -448,7 +444,7 @@ async fn no_ttl_goes_past_the_absolute_limit(site: Site<impl Store>) {
     assert_eq!(around(&site, &old, there, DAY - HOUR / 2).await, LAPSES);
 }
 
-async fn a_session_ends_at_the_time_that_was_said_whatever_is_done_with_it(site: Site<impl Store>) {
+async fn a_session_ends_at_the_time_that_was_said_whatever_is_done_with_it(site: Site) {
     let rotate = async |mut session: Session<Till>| session.rotate().await;
     let login = async |mut session: Session<Till>| session.login("ada").await;
     let longer = async |mut session: Session<Till>| session.set_ttl(9 * HOUR);
@@ -480,7 +476,7 @@ async fn a_session_ends_at_the_time_that_was_said_whatever_is_done_with_it(site:
     }
 }
 
-async fn a_session_that_was_told_when_to_end_can_be_told_otherwise(site: Site<impl Store>) {
+async fn a_session_that_was_told_when_to_end_can_be_told_otherwise(site: Site) {
     let end_after = |after: Duration| {
         let end: SystemTime = (site.now() + after).into();
         async move |mut session: Session<Till>| {
@@ -542,7 +538,7 @@ async fn a_struct_that_lives_longer_than_its_cookie_is_refused_where_it_is_extra
 }
 
 /// Loads the session, and goes on after that time.
-async fn slowly(site: &Site<impl Store>, visitor: &mut Visitor, time: Duration, does: Does) {
+async fn slowly(site: &Site, visitor: &mut Visitor, time: Duration, does: Does) {
     let clock = site.clock.clone();
     let slow = async move |mut session: Session<Till>| {
         assert!(!session.is_new());
@@ -554,7 +550,7 @@ async fn slowly(site: &Site<impl Store>, visitor: &mut Visitor, time: Duration, 
 }
 
 async fn the_extension_counts_from_loading_also_where_the_handler_is_slow_or_the_session_lapses_amid_it(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     let uses: [Does; 2] = [|till| _ = till.total.get(), |till| till.total.set(2)];
     for does in uses {
@@ -574,7 +570,7 @@ async fn the_extension_counts_from_loading_also_where_the_handler_is_slow_or_the
     }
 }
 
-async fn what_has_lapsed_for_more_than_ten_minutes_is_not_revived(site: Site<impl Store>) {
+async fn what_has_lapsed_for_more_than_ten_minutes_is_not_revived(site: Site) {
     let mut visitor = cashier(&site).await;
     site.clock.advance(HOUR - MS);
     slowly(&site, &mut visitor, 10 * MINUTE + 2 * MS, |till| {
@@ -606,7 +602,7 @@ async fn slower_than<T: 'static>(visitor: &mut Visitor, meanwhile: impl Handler<
     assert!(visitor.visit(slow).await.status.is_success());
 }
 
-async fn a_slower_request_never_moves_the_expiry_earlier(site: Site<impl Store>) {
+async fn a_slower_request_never_moves_the_expiry_earlier(site: Site) {
     let mut visitor = cashier(&site).await;
     site.clock.advance(HOUR / 2);
     let longer = async |mut session: Session<Till>| session.set_ttl(5 * HOUR);
@@ -629,7 +625,7 @@ async fn a_slower_request_never_moves_the_expiry_earlier(site: Site<impl Store>)
     assert_eq!(around(&site, &visitor, there, HOUR).await, LAPSES);
 }
 
-async fn a_slower_request_never_undoes_a_shorter_ttl(site: Site<impl Store>) {
+async fn a_slower_request_never_undoes_a_shorter_ttl(site: Site) {
     let mut visitor = cashier(&site).await;
     site.clock.advance(HOUR / 2);
     let shorter = async |mut session: Session<Till>| session.set_ttl(10 * MINUTE);
@@ -637,7 +633,7 @@ async fn a_slower_request_never_undoes_a_shorter_ttl(site: Site<impl Store>) {
     assert_eq!(around(&site, &visitor, there, 10 * MINUTE).await, LAPSES);
 }
 
-async fn a_stepped_clock_extends_nothing_and_deletes_nothing(site: Site<impl Store>) {
+async fn a_stepped_clock_extends_nothing_and_deletes_nothing(site: Site) {
     for by in [5 * MINUTE, HOUR, 3653 * DAY] {
         for ahead in [true, false] {
             let mut visitor = cashier(&site).await;
@@ -665,7 +661,7 @@ async fn a_stepped_clock_extends_nothing_and_deletes_nothing(site: Site<impl Sto
     }
 }
 
-fn step(site: &Site<impl Store>, by: Duration, ahead: bool) {
+fn step(site: &Site, by: Duration, ahead: bool) {
     if ahead {
         site.clock.step_forward(by);
     } else {
@@ -673,7 +669,7 @@ fn step(site: &Site<impl Store>, by: Duration, ahead: bool) {
     }
 }
 
-async fn a_clock_that_keeps_to_its_new_time_for_an_hour_is_believed(site: Site<impl Store>) {
+async fn a_clock_that_keeps_to_its_new_time_for_an_hour_is_believed(site: Site) {
     let longer = async |mut session: Session<Till>| session.set_ttl(3 * HOUR);
     for ahead in [true, false] {
         let mut visitor = cashier(&site).await;

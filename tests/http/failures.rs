@@ -51,17 +51,17 @@ async fn read(session: Session<Shop>) -> String {
 }
 
 /// A site whose layer waits no longer than by default, and a visitor who has ten points.
-async fn shop() -> (Site<MemoryStore>, Visitor) {
+async fn shop() -> (Site, Visitor) {
     let site = patient_no_longer(Site::in_memory());
     let visitor = customer(&site).await;
     (site, visitor)
 }
 
-fn patient_no_longer<S: Store>(site: Site<S>) -> Site<S> {
+fn patient_no_longer(site: Site) -> Site {
     site.with(|layer| layer.deadline(DEADLINE))
 }
 
-async fn customer(site: &Site<impl Store>) -> Visitor {
+async fn customer(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     visitor
         .visit(async |mut session: Session<Shop>| session.points.set(10))
@@ -70,7 +70,7 @@ async fn customer(site: &Site<impl Store>) -> Visitor {
     visitor
 }
 
-async fn points(site: &Site<impl Store>, visitor: &Visitor) -> Option<String> {
+async fn points(site: &Site, visitor: &Visitor) -> Option<String> {
     site.payload(visitor, "points").await
 }
 
@@ -110,6 +110,12 @@ async fn a_response_carries_the_error_that_it_tells_of_and_a_503_says_when_to_co
 #[tokio::test(start_paused = true)]
 async fn a_sweep_that_is_never_answered_is_given_up_and_the_next_one_sweeps() {
     let (site, visitor) = shop().await;
+    let layer = site
+        .layer
+        .clone()
+        .sweep_every(Some(Duration::from_secs(60)));
+    let mut visitor = visitor.moved_to(&layer);
+    visitor.visit(async || "it begins to sweep").await;
     site.store.plan([Fault::Held]);
     site.clock.advance(Duration::from_secs(3 * 60 * 60));
     site.store.until_held(1).await;
@@ -162,7 +168,7 @@ const AT_COMMIT: &[(&[Fault], Option<u32>)] = &[
     (&[Fault::Full], None),
 ];
 
-async fn a_commit_that_fails_is_repeated_and_applied_once(site: Site<impl Store>) {
+async fn a_commit_that_fails_is_repeated_and_applied_once(site: Site) {
     for (faults, more) in AT_COMMIT {
         // Whatever is to succeed has all the time it takes.
         let layer = match more {
@@ -343,7 +349,7 @@ async fn a_conflict_that_never_settles_is_503_within_the_deadline() {
 }
 
 /// Fills the store with sessions until one is refused, and says what each was.
-async fn fill(site: &Site<impl Store>) -> Vec<Visitor> {
+async fn fill(site: &Site) -> Vec<Visitor> {
     let mut visitors = Vec::new();
     loop {
         let mut visitor = site.visitor();
@@ -359,7 +365,7 @@ async fn fill(site: &Site<impl Store>) -> Vec<Visitor> {
     }
 }
 
-async fn a_full_store_refuses_what_is_new_and_keeps_what_it_has(site: Site<impl Store>) {
+async fn a_full_store_refuses_what_is_new_and_keeps_what_it_has(site: Site) {
     async fn size(session: Session<Shop>) -> String {
         session.text.get().len().to_string()
     }
@@ -478,9 +484,7 @@ fn fill_up(s: &mut ShopSession, beyond: usize) {
     s.yet_more.set(text(KIB_256 - names - points + beyond));
 }
 
-async fn what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written(
-    site: Site<impl Store>,
-) {
+async fn what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written(site: Site) {
     for (act, status) in TOO_MUCH {
         for handler in setting(*act) {
             let mut visitor = customer(&site).await;
@@ -501,7 +505,7 @@ async fn what_is_too_large_or_has_no_form_is_refused_and_nothing_is_written(
     }
 }
 
-async fn what_is_refused_of_a_session_is_not_written_of_its_user_either(site: Site<impl Store>) {
+async fn what_is_refused_of_a_session_is_not_written_of_its_user_either(site: Site) {
     let (too_large, changed) = (StatusCode::PAYLOAD_TOO_LARGE, StatusCode::CONFLICT);
     for (status, conflicts) in [(too_large, false), (changed, true)] {
         let mut visitor = customer(&site).await;
@@ -525,7 +529,7 @@ async fn what_is_refused_of_a_session_is_not_written_of_its_user_either(site: Si
     }
 }
 
-async fn a_handle_that_cannot_be_saved_keeps_its_changes_to_be_mended(site: Site<impl Store>) {
+async fn a_handle_that_cannot_be_saved_keeps_its_changes_to_be_mended(site: Site) {
     let mut visitor = customer(&site).await;
     let handler = async |mut session: Session<Shop>| {
         session.more.set("kept".to_owned());
@@ -570,7 +574,7 @@ async fn a_handle_that_cannot_be_saved_keeps_its_changes_to_be_mended(site: Site
 }
 
 /// The cap is on what there is after the change: what goes makes room, and what has lapsed.
-async fn a_session_that_is_full_takes_one_thing_in_place_of_another(site: Site<impl Store>) {
+async fn a_session_that_is_full_takes_one_thing_in_place_of_another(site: Site) {
     let mut visitor = site.visitor();
     let full = async |mut session: Session<Shop>| {
         fill_up(&mut session, 0);
@@ -589,9 +593,7 @@ async fn a_session_that_is_full_takes_one_thing_in_place_of_another(site: Site<i
 }
 
 /// Another version of the app has stored more in a field than it may hold here.
-async fn what_was_stored_under_a_larger_limit_is_refused_only_where_it_changes(
-    site: Site<impl Store>,
-) {
+async fn what_was_stored_under_a_larger_limit_is_refused_only_where_it_changes(site: Site) {
     let mut visitor = customer(&site).await;
     let fill = async |mut session: Session<Shop>| session.text.set(text(100));
     visitor.visit(fill).await;
@@ -615,7 +617,7 @@ async fn what_was_stored_under_a_larger_limit_is_refused_only_where_it_changes(
 }
 
 /// Each of two requests has room for what it adds.
-async fn what_two_requests_make_too_large_together_is_refused_to_the_later(site: Site<impl Store>) {
+async fn what_two_requests_make_too_large_together_is_refused_to_the_later(site: Site) {
     #[derive(Session)]
     struct Notes {
         #[merge(append, browser)]
@@ -658,9 +660,7 @@ async fn what_two_requests_make_too_large_together_is_refused_to_the_later(site:
 }
 
 /// It is set apart, and nobody could be credited with it.
-async fn what_a_late_request_sets_of_its_guest_is_refused_if_it_is_too_large(
-    site: Site<impl Store>,
-) {
+async fn what_a_late_request_sets_of_its_guest_is_refused_if_it_is_too_large(site: Site) {
     #[derive(Session)]
     struct Notes {
         #[merge(append)]

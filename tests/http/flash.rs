@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::routing::{MethodRouter, any};
 use http::{Method, Request, StatusCode};
-use session_runtime::store::Store;
 use session_runtime::{Error, Session};
 use session_tests::{Fault, Handles, Site, Visitor, on_each_store};
 use tokio::sync::{Barrier, Notify};
@@ -40,7 +39,7 @@ async fn claim(mut session: Session<Page>) -> Result<String, Error> {
 }
 
 /// Somebody to whom "Saved." is to be shown.
-async fn notified(site: &Site<impl Store>) -> Visitor {
+async fn notified(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     visitor.visit(notify(SAVED)).await;
     visitor
@@ -141,7 +140,7 @@ on_each_store!(
     what_nobody_is_shown_is_not_used_up,
 );
 
-async fn it_lives_through_redirects_that_do_not_read_it(site: Site<impl Store>) {
+async fn it_lives_through_redirects_that_do_not_read_it(site: Site) {
     let mut visitor = notified(&site).await;
     let others = [
         any(async || {}),
@@ -159,7 +158,7 @@ async fn it_lives_through_redirects_that_do_not_read_it(site: Site<impl Store>) 
     assert_eq!(shown(&mut visitor).await, [SAVED]);
 }
 
-async fn what_is_set_lives_on_whatever_was_read_before_or_after(site: Site<impl Store>) {
+async fn what_is_set_lives_on_whatever_was_read_before_or_after(site: Site) {
     let sets = [
         any(async |mut session: Session<Page>| {
             assert_eq!(session.notice.get().as_deref(), Some(SAVED));
@@ -218,7 +217,7 @@ impl Amid {
 }
 
 async fn what_a_handler_does_to_it_decides_what_the_next_one_sees_whatever_is_written_amid_that(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     type Case = (
         &'static str,
@@ -294,7 +293,7 @@ async fn what_a_handler_does_to_it_decides_what_the_next_one_sees_whatever_is_wr
 }
 
 async fn a_value_for_now_is_seen_by_every_handle_and_leaves_the_stored_one_for_the_next_request(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     let handlers = [
         any(async |mut session: Session<Page>| {
@@ -325,7 +324,7 @@ async fn a_value_for_now_is_seen_by_every_handle_and_leaves_the_stored_one_for_t
     }
 }
 
-async fn a_claim_takes_it_before_it_returns(site: Site<impl Store>) {
+async fn a_claim_takes_it_before_it_returns(site: Site) {
     let mut visitor = notified(&site).await;
     let mut tab = visitor.clone();
     let meanwhile = async move |mut session: Session<Page>| {
@@ -357,7 +356,7 @@ where
     bodies
 }
 
-async fn of_1000_claims_at_once_exactly_one_gets_it(site: Site<impl Store>) {
+async fn of_1000_claims_at_once_exactly_one_gets_it(site: Site) {
     let mut visitor = notified(&site).await;
     let claims = at_once(&visitor, |all| {
         async move |session: Session<Page>| {
@@ -371,9 +370,7 @@ async fn of_1000_claims_at_once_exactly_one_gets_it(site: Site<impl Store>) {
     assert!(shown(&mut visitor).await.is_empty());
 }
 
-async fn of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same(
-    site: Site<impl Store>,
-) {
+async fn of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same(site: Site) {
     let mut visitor = notified(&site).await;
     let setter = visitor.clone();
     let reads = at_once(&visitor, |all| {
@@ -392,7 +389,7 @@ async fn of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same(
     assert_eq!(shown(&mut visitor).await, [SAVED]);
 }
 
-async fn a_request_that_is_not_committed_uses_nothing_up(site: Site<impl Store>) {
+async fn a_request_that_is_not_committed_uses_nothing_up(site: Site) {
     let site =
         site.with(|layer| layer.commit_if(|response| response.status != StatusCode::IM_A_TEAPOT));
     let visitor = notified(&site).await;
@@ -438,7 +435,7 @@ async fn a_request_that_is_not_committed_uses_nothing_up(site: Site<impl Store>)
     assert_eq!(shown(&mut visitor.clone()).await, [SAVED]);
 }
 
-async fn what_nobody_is_shown_is_not_used_up(site: Site<impl Store>) {
+async fn what_nobody_is_shown_is_not_used_up(site: Site) {
     let get = Request::get("/");
     let requests = [
         Request::head("/"),

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use session_runtime::store::Store;
-use session_runtime::{Error, Session, SessionLayer, WhenFull};
+use session_runtime::{Error, Session, WhenFull};
 use session_tests::customers::{ask, quietly};
-use session_tests::{Fault, Handles, PATIENCE, Site, Visitor, on_each_store};
+use session_tests::{Fault, Handles, Site, Visitor, on_each_store};
 
 #[derive(Session)]
 struct Shop {
@@ -54,7 +53,7 @@ async fn login(mut session: Session<Shop>) -> Result<(), Error> {
     session.login("ada").await
 }
 
-async fn planted(site: &Site<impl Store>) -> Visitor {
+async fn planted(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     visitor.visit(plant).await;
     assert_eq!(quietly(&mut visitor, guests).await, PLANTED);
@@ -62,7 +61,7 @@ async fn planted(site: &Site<impl Store>) -> Visitor {
 }
 
 /// The names of what is stored of the session.
-async fn stored(site: &Site<impl Store>, visitor: &Visitor) -> Vec<String> {
+async fn stored(site: &Site, visitor: &Visitor) -> Vec<String> {
     let record = site.record(visitor).await.unwrap();
     let slots = record.slots().iter();
     slots.map(|slot| slot.name().as_str().to_owned()).collect()
@@ -78,7 +77,7 @@ on_each_store!(
     it_merges_between_requests_of_the_guest,
 );
 
-async fn a_login_drops_what_is_the_guests_alone_and_keeps_the_rest(site: Site<impl Store>) {
+async fn a_login_drops_what_is_the_guests_alone_and_keeps_the_rest(site: Site) {
     let mut visitor = planted(&site).await;
     let in_the_same_request = async |mut handles: Handles| {
         let mut session = handles.open::<Shop>().await;
@@ -104,12 +103,10 @@ async fn a_login_drops_what_is_the_guests_alone_and_keeps_the_rest(site: Site<im
     assert_eq!(quietly(&mut visitor, rest).await, "dark 3");
 }
 
-async fn a_login_by_a_schema_that_does_not_know_it_drops_it_too(site: Site<impl Store>) {
+async fn a_login_by_a_schema_that_does_not_know_it_drops_it_too(site: Site) {
     let visitor = planted(&site).await;
     // A process that has never heard of the field.
-    let elsewhere = SessionLayer::new(Arc::clone(&site.store))
-        .clock(site.clock.clone())
-        .deadline(PATIENCE);
+    let elsewhere = site.other_process();
     let mut there = visitor.moved_to(&elsewhere);
     let login = async |mut session: Session<Club>| {
         session.badge.set("gold".to_owned());
@@ -123,7 +120,7 @@ async fn a_login_by_a_schema_that_does_not_know_it_drops_it_too(site: Site<impl 
     assert_eq!(quietly(&mut visitor, rest).await, "dark 3");
 }
 
-async fn a_login_that_is_refused_leaves_it(site: Site<impl Store>) {
+async fn a_login_that_is_refused_leaves_it(site: Site) {
     let full = site.layer.clone().max_sessions(1, WhenFull::Refuse);
     let mut home = site.visitor().moved_to(&full);
     ask(&mut home, login).await;
@@ -172,9 +169,7 @@ async fn a_login_that_is_refused_leaves_it(site: Site<impl Store>) {
     assert_eq!(quietly(&mut visitor, rest).await, "dark 3");
 }
 
-async fn a_request_under_way_as_its_guest_logs_in_leaves_nothing_of_it_behind(
-    site: Site<impl Store>,
-) {
+async fn a_request_under_way_as_its_guest_logs_in_leaves_nothing_of_it_behind(site: Site) {
     for saves in [false, true] {
         let mut visitor = planted(&site).await;
         let mut late = visitor.clone();
@@ -204,7 +199,7 @@ async fn a_request_under_way_as_its_guest_logs_in_leaves_nothing_of_it_behind(
     }
 }
 
-async fn what_is_set_of_it_in_the_request_that_logs_in_is_gone_as_well(site: Site<impl Store>) {
+async fn what_is_set_of_it_in_the_request_that_logs_in_is_gone_as_well(site: Site) {
     let both = async |mut one: Session<Shop>, mut other: Session<Shop>| {
         one.token.set(Some("mine".to_owned()));
         other.hint.set("mine".to_owned());
@@ -218,9 +213,7 @@ async fn what_is_set_of_it_in_the_request_that_logs_in_is_gone_as_well(site: Sit
     }
 }
 
-async fn what_another_handle_sets_of_it_while_the_login_waits_is_gone_as_well(
-    site: Site<impl Store>,
-) {
+async fn what_another_handle_sets_of_it_while_the_login_waits_is_gone_as_well(site: Site) {
     let mut visitor = planted(&site).await;
     let store = Arc::clone(&site.store);
     let both = async move |mut one: Session<Shop>, mut other: Session<Shop>| {
@@ -242,7 +235,7 @@ async fn what_another_handle_sets_of_it_while_the_login_waits_is_gone_as_well(
     assert_eq!(stored(&site, &visitor).await, ["theme"]);
 }
 
-async fn it_merges_between_requests_of_the_guest(site: Site<impl Store>) {
+async fn it_merges_between_requests_of_the_guest(site: Site) {
     let mut visitor = planted(&site).await;
     let mut tab = visitor.clone();
     let count = async |mut session: Session<Shop>| *session.tries.get_mut() += 1;

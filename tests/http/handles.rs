@@ -8,7 +8,6 @@ use axum::response::Response;
 use axum::routing::any;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Session, SessionLayer};
 use session_tests::{Handles, Logs, Site, Visitor};
 
@@ -192,7 +191,7 @@ async fn two_structs_that_keep_one_name_otherwise_are_told_at_once() {
 }
 
 /// Serves a handler within a middleware that keeps its handle while the handler runs.
-async fn held_over(handler: axum::routing::MethodRouter) -> (Site<MemoryStore>, Visitor, Logs) {
+async fn held_over(handler: axum::routing::MethodRouter) -> (Site, Visitor, Logs) {
     async fn hold(mut session: Session<Page>, request: Request, next: Next) -> Response {
         session.theme.set("of the middleware".to_owned());
         session.notice.set("of the middleware".to_owned());
@@ -485,7 +484,7 @@ async fn a_field_is_renamed_and_retyped_in_two_deploys_and_each_version_sees_wha
 }
 
 /// Tries every order in which two neighbours take six turns.
-async fn each_version_sees_what_the_other_wrote(site: Site<impl Store>) {
+async fn each_version_sees_what_the_other_wrote(site: Site) {
     let layers = [
         site.other_process(),
         site.other_process(),

@@ -218,8 +218,8 @@ async fn who_waits_in_the_process_is_stale_once_at_most() {
 // ---- what a queue remembers
 
 /// A visitor of a site, and its session in another instance; the site has had a conflict of it.
-async fn after_a_conflict(site: &Site<MemoryStore>) -> (Visitor, Visitor) {
-    let elsewhere = SessionLayer::new(Arc::clone(&site.store)).clock(site.clock.clone());
+async fn after_a_conflict(site: &Site) -> (Visitor, Visitor) {
+    let elsewhere = site.other_process();
     let mut visitor = site.visitor();
     visitor.visit(add_one).await;
     let store = Arc::clone(&site.store);

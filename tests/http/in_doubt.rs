@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Error, PassiveSession, Saved, Session};
 use session_tests::{Fault, FaultStore, Site, Visitor, on_each_store};
 use tokio::time::timeout;
@@ -35,7 +34,7 @@ async fn rotate(mut session: Session<Shop>) -> Result<(), Error> {
 }
 
 /// Somebody who has ten points.
-async fn guest(site: &Site<impl Store>) -> Visitor {
+async fn guest(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     visitor
         .visit(async |mut session: Session<Shop>| session.points.set(10))
@@ -44,7 +43,7 @@ async fn guest(site: &Site<impl Store>) -> Visitor {
 }
 
 /// Somebody who has logged in with them.
-async fn user(site: &Site<impl Store>, name: &str) -> Visitor {
+async fn user(site: &Site, name: &str) -> Visitor {
     let (mut visitor, name) = (guest(site).await, name.to_owned());
     let login = async move |mut session: Session<Shop>| session.login(name).await;
     assert_eq!(visitor.visit(login).await.status, StatusCode::OK);
@@ -53,7 +52,7 @@ async fn user(site: &Site<impl Store>, name: &str) -> Visitor {
 }
 
 /// Saves, and has the answer lost. What is asked after that is refused, so that nobody waits for the deadline.
-async fn save_in_doubt(session: &mut Session<Shop>, store: &FaultStore<impl Store>, fault: Fault) {
+async fn save_in_doubt(session: &mut Session<Shop>, store: &FaultStore, fault: Fault) {
     store.plan([fault, Fault::Full]);
     let saved = session.save().await;
     assert!(saved.is_err_and(|error| error.is_unavailable()));
@@ -61,7 +60,7 @@ async fn save_in_doubt(session: &mut Session<Shop>, store: &FaultStore<impl Stor
 
 /// A swap of unknown outcome, then so many others of the same record, then the same again, minutes later.
 async fn ask_again(
-    site: &Site<impl Store>,
+    site: &Site,
     mut visitor: Visitor,
     (fault, others): (Fault, usize),
 ) -> (Vec<Option<Saved>>, StatusCode) {
@@ -83,7 +82,7 @@ async fn ask_again(
 }
 
 async fn an_answer_lost_is_asked_for_again_after_minutes_however_much_was_written_since(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     // A record remembers sixteen versions.
     for others in [0, 1, 15, 16, 17, 40] {
@@ -107,7 +106,7 @@ async fn an_answer_lost_is_asked_for_again_after_minutes_however_much_was_writte
     }
 }
 
-async fn a_creation_is_asked_for_again_within_an_hour(site: Site<impl Store>) {
+async fn a_creation_is_asked_for_again_within_an_hour(site: Site) {
     for fault in [Fault::After, Fault::Before] {
         for later in [2 * MINUTE, HOUR - SECOND, HOUR, 3 * HOUR] {
             let mut visitor = site.visitor();
@@ -135,7 +134,7 @@ async fn a_creation_is_asked_for_again_within_an_hour(site: Site<impl Store>) {
     }
 }
 
-async fn what_has_expired_since_is_not_revived(site: Site<impl Store>) {
+async fn what_has_expired_since_is_not_revived(site: Site) {
     for fault in [Fault::After, Fault::Before] {
         for (later, told) in [
             (2 * MINUTE, Saved::Written), // as a slow handler
@@ -162,7 +161,7 @@ async fn what_has_expired_since_is_not_revived(site: Site<impl Store>) {
     }
 }
 
-async fn a_longer_life_in_doubt_brings_nothing_back_that_has_expired_since(site: Site<impl Store>) {
+async fn a_longer_life_in_doubt_brings_nothing_back_that_has_expired_since(site: Site) {
     let mut visitor = guest(&site).await;
     let short = async |mut session: Session<Shop>| session.set_ttl(MINUTE);
     visitor.visit(short).await;
@@ -178,7 +177,7 @@ async fn a_longer_life_in_doubt_brings_nothing_back_that_has_expired_since(site:
     assert_eq!(visitor.visit(live).await.body, "false");
 }
 
-async fn a_value_that_has_expired_since_is_not_revived(site: Site<impl Store>) {
+async fn a_value_that_has_expired_since_is_not_revived(site: Site) {
     for fault in [Fault::After, Fault::Before] {
         let mut visitor = guest(&site).await;
         let (store, clock) = (Arc::clone(&site.store), site.clock.clone());

@@ -335,7 +335,7 @@ async fn what_is_no_outage_is_told_each_time() {
 }
 
 /// A name that one store could keep and another could not would be found out by a move.
-async fn a_users_name_that_is_too_long_is_a_clear_error(site: Site<impl Store>) {
+async fn a_users_name_that_is_too_long_is_a_clear_error(site: Site) {
     let name = |size: usize| "ä".repeat(size / 2);
     let mut visitor = site.visitor();
     let longest = name(1024);

@@ -7,7 +7,6 @@ use axum::middleware::from_extractor;
 use axum::response::Redirect;
 use axum::routing::get;
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{LoggedIn, Session, SessionLayer};
 use session_tests::{Browser, Fault, Handles, Site, on_each_store};
 
@@ -123,7 +122,7 @@ async fn flashes_that_one_handle_keeps_another_may_read() {
     }
 }
 
-async fn what_a_request_has_changed_is_told_and_can_be_forgotten(site: Site<impl Store>) {
+async fn what_a_request_has_changed_is_told_and_can_be_forgotten(site: Site) {
     let mut visitor = site.visitor();
     let begin = async |mut session: Session<Shop>| {
         session.points.set(1);
@@ -201,7 +200,7 @@ fn app(layer: SessionLayer) -> Router {
         .layer(layer)
 }
 
-async fn who_is_not_logged_in_is_answered_as_the_app_says(site: Site<impl Store>) {
+async fn who_is_not_logged_in_is_answered_as_the_app_says(site: Site) {
     let mut browser = Browser::new(app(site.layer.clone()));
     for path in ["/account", "/invoices"] {
         let reply = browser.get(path).await;

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use axum::routing::{MethodRouter, any};
 use http::StatusCode;
-use session_runtime::store::{MemoryStore, Store};
 use session_runtime::testing::TestClock;
 use session_runtime::{Saved, Session, SessionLayer};
 use session_tests::customers::quietly;
 use session_tests::{
-    Choices, Handles, Held, PATIENCE, Site, Visitor, in_each_order, on_a_cache, on_each_store,
+    Choices, Handles, HeldSite, PATIENCE, Site, Visitor, in_each_order, on_a_cache, on_each_store,
     times,
 };
 use tokio::sync::{Barrier, Notify};
@@ -76,7 +75,7 @@ on_a_cache!(
     requests_in_flight_around_a_rotation_lose_no_write_and_no_session,
 );
 
-async fn rotating_gives_a_new_id_and_keeps_all_else(site: Site<impl Store>) {
+async fn rotating_gives_a_new_id_and_keeps_all_else(site: Site) {
     let mut visitor = ada(&site).await;
     let old = visitor.clone();
     site.clock.advance(SECOND);
@@ -111,9 +110,7 @@ async fn rotating_gives_a_new_id_and_keeps_all_else(site: Site<impl Store>) {
     assert_eq!(quietly(&mut visitor, stamps).await, "3");
 }
 
-async fn an_old_id_is_good_until_the_new_one_is_presented_and_a_minute_more(
-    site: Site<impl Store>,
-) {
+async fn an_old_id_is_good_until_the_new_one_is_presented_and_a_minute_more(site: Site) {
     let old = ada(&site).await;
     let new = rotated(&old).await;
     for _ in 0..24 {
@@ -130,7 +127,7 @@ async fn an_old_id_is_good_until_the_new_one_is_presented_and_a_minute_more(
     opens(&new).await;
 }
 
-async fn a_lost_answer_costs_nothing_whatever_other_requests_are_under_way(site: Site<impl Store>) {
+async fn a_lost_answer_costs_nothing_whatever_other_requests_are_under_way(site: Site) {
     #[derive(Clone, Copy, Debug)]
     enum Other {
         None,
@@ -192,7 +189,7 @@ async fn a_lost_answer_costs_nothing_whatever_other_requests_are_under_way(site:
     }
 }
 
-async fn rotating_again_leaves_the_first_id_no_longer_good_than_its_minute(site: Site<impl Store>) {
+async fn rotating_again_leaves_the_first_id_no_longer_good_than_its_minute(site: Site) {
     let first = ada(&site).await;
     let second = rotated(&first).await;
     let third = rotated(&second).await; // this presents the second
@@ -210,7 +207,7 @@ async fn rotating_again_leaves_the_first_id_no_longer_good_than_its_minute(site:
     opens(&third).await;
 }
 
-async fn rotating_twice_in_one_request_issues_one_id(site: Site<impl Store>) {
+async fn rotating_twice_in_one_request_issues_one_id(site: Site) {
     let mut visitor = ada(&site).await;
     let old = visitor.clone();
     let twice = async |mut session: Session<Desk>| {
@@ -234,7 +231,7 @@ async fn rotating_twice_in_one_request_issues_one_id(site: Site<impl Store>) {
     opens(&visitor).await;
 }
 
-async fn while_four_ids_wait_to_be_presented_none_is_issued(site: Site<impl Store>) {
+async fn while_four_ids_wait_to_be_presented_none_is_issued(site: Site) {
     let visitor = ada(&site).await;
     let mut waiting = Vec::new();
     for _ in 0..WAITING {
@@ -272,7 +269,7 @@ async fn while_four_ids_wait_to_be_presented_none_is_issued(site: Site<impl Stor
     opens(&new).await;
 }
 
-async fn an_id_that_nobody_has_presented_does_not_fall_by_time_alone(site: Site<impl Store>) {
+async fn an_id_that_nobody_has_presented_does_not_fall_by_time_alone(site: Site) {
     let longer = async |mut session: Session<Desk>| session.set_ttl(240 * HOUR);
     let mut old = ada(&site).await;
     old.visit(longer).await;
@@ -307,7 +304,7 @@ async fn at_once(visitor: &Visitor) -> Vec<Visitor> {
     answers.into_iter().flatten().collect()
 }
 
-async fn of_32_rotations_at_once_every_id_that_is_issued_opens_the_session(site: Site<impl Store>) {
+async fn of_32_rotations_at_once_every_id_that_is_issued_opens_the_session(site: Site) {
     let mut random = Random(1);
     for arrive in 0..=WAITING {
         let first = ada(&site).await;
@@ -328,7 +325,7 @@ async fn of_32_rotations_at_once_every_id_that_is_issued_opens_the_session(site:
     }
 }
 
-async fn requests_in_flight_around_a_rotation_lose_no_write_and_no_session(site: Site<impl Store>) {
+async fn requests_in_flight_around_a_rotation_lose_no_write_and_no_session(site: Site) {
     const TABS: usize = 32;
     let mut visitor = ada(&site).await;
     for round in 1..=10 {
@@ -360,7 +357,7 @@ async fn requests_in_flight_around_a_rotation_lose_no_write_and_no_session(site:
     }
 }
 
-async fn a_request_that_was_served_by_an_id_whose_time_is_over_goes_on(site: Site<impl Store>) {
+async fn a_request_that_was_served_by_an_id_whose_time_is_over_goes_on(site: Site) {
     let closed = r#"Some(Deleted("closed"))"#;
     for does in ["write", "save", "refresh", "rotate", "delete"] {
         let old = ada(&site).await;
@@ -411,7 +408,7 @@ impl Random {
 }
 
 /// The layers of two instances on one store, and their clocks: the second is half a minute ahead.
-fn instances(site: &Site<impl Store>) -> ([SessionLayer; 2], [TestClock; 2]) {
+fn instances(site: &Site) -> ([SessionLayer; 2], [TestClock; 2]) {
     let ahead = TestClock::new();
     ahead.step_forward(30 * SECOND);
     let other = SessionLayer::new(Arc::clone(&site.store))
@@ -420,7 +417,7 @@ fn instances(site: &Site<impl Store>) -> ([SessionLayer; 2], [TestClock; 2]) {
     ([site.layer.clone(), other], [site.clock.clone(), ahead])
 }
 
-async fn clocks_that_are_thirty_seconds_apart_cost_nobody_the_session(site: Site<impl Store>) {
+async fn clocks_that_are_thirty_seconds_apart_cost_nobody_the_session(site: Site) {
     let (layers, clocks) = instances(&site);
     let mut random = Random(7);
     let passes = |time| clocks.iter().for_each(|clock| clock.advance(time));
@@ -496,7 +493,7 @@ async fn whatever_answers_arrive_in_whatever_order_the_last_one_opens_the_sessio
 
 /// A browser whose requests and answers take their time.
 struct Slow {
-    site: Site<MemoryStore>,
+    site: Site,
     random: Random,
     browser: Visitor,
     /// Requests that rotate, and have loaded the session.
@@ -739,7 +736,7 @@ async fn whose(session: Session<Desk>) -> String {
 /// Has a victim log in with the id that an attacker has planted, who does both of these meanwhile, in one order of the
 /// store's calls. Returns the victim, and all ids that the attacker has then.
 async fn attacked(
-    site: &Site<Held<MemoryStore>>,
+    site: &HeldSite,
     attacks: [Attack; 2],
     choices: &mut Choices,
 ) -> (Visitor, Vec<Visitor>) {
@@ -758,7 +755,7 @@ async fn attacked(
             (number, visitor)
         });
     }
-    let mut ended = site.store.inner().run(requests, choices).await;
+    let mut ended = site.run(requests, choices).await;
     ended.sort_by_key(|(number, _)| *number);
     let mut visitors = ended.into_iter().map(|(_, visitor)| visitor);
     let victim = visitors.next().unwrap();

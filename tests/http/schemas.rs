@@ -8,7 +8,6 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, any};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use session_runtime::store::Store;
 use session_runtime::{PassiveSession, Saved, Session};
 use session_tests::{Site, Visitor, on_each_store};
 
@@ -92,7 +91,7 @@ async fn visit<T: 'static>(visitor: &mut Visitor, handler: impl Handler<T, ()>) 
 
 /// The loads and commits of a request that succeeds.
 async fn cost<T: 'static>(
-    site: &Site<impl Store>,
+    site: &Site,
     visitor: &mut Visitor,
     handler: impl Handler<T, ()>,
 ) -> (usize, usize) {
@@ -102,7 +101,7 @@ async fn cost<T: 'static>(
 }
 
 /// Somebody who has been to the app as it was, in a process of its own.
-async fn regular(site: &Site<impl Store>) -> Visitor {
+async fn regular(site: &Site) -> Visitor {
     let mut visitor = Visitor::of(site.other_process());
     let was_here = async |mut session: Session<old::App>| {
         session.assign(old::App {
@@ -127,7 +126,7 @@ on_each_store!(
     an_older_type_does_not_erase_an_inner_key_by_looking,
 );
 
-async fn two_schemas_share_one_session_and_no_name(site: Site<impl Store>) {
+async fn two_schemas_share_one_session_and_no_name(site: Site) {
     let mut visitor = site.visitor();
     let both = async |mut app: Session<new::App>, mut auth: Session<Auth>| {
         app.visits.set(1);
@@ -150,7 +149,7 @@ async fn two_schemas_share_one_session_and_no_name(site: Site<impl Store>) {
     assert_eq!(names, ["auth.name", "auth.type", "auth.visits", "visits"]);
 }
 
-async fn slots_that_a_struct_does_not_know_are_kept_as_they_are(site: Site<impl Store>) {
+async fn slots_that_a_struct_does_not_know_are_kept_as_they_are(site: Site) {
     let mut visitor = regular(&site).await;
     let with_expiry = async |mut session: Session<old::App>| {
         session.only_old.expire_in(Duration::from_secs(60));
@@ -189,7 +188,7 @@ fn everything() -> new::App {
     }
 }
 
-async fn an_old_and_a_new_struct_take_turns_and_lose_nothing(site: Site<impl Store>) {
+async fn an_old_and_a_new_struct_take_turns_and_lose_nothing(site: Site) {
     let mut visitor = regular(&site).await;
     let mut at_older = visitor.moved_to(&site.other_process());
     for _ in 0..10 {
@@ -212,9 +211,7 @@ async fn an_old_and_a_new_struct_take_turns_and_lose_nothing(site: Site<impl Sto
     assert_eq!(site.payload(&visitor, "page_size").await.unwrap(), "30");
 }
 
-async fn a_renamed_field_is_read_under_its_older_names_and_written_under_the_new_one(
-    site: Site<impl Store>,
-) {
+async fn a_renamed_field_is_read_under_its_older_names_and_written_under_the_new_one(site: Site) {
     let read = async |session: Session<new::App>| session.colour.get().clone();
     let look = async |mut session: Session<new::App>| session.colour.get_mut().len().to_string();
     let grow = async |mut session: Session<new::App>| session.colour.get_mut().push('!');
@@ -253,7 +250,7 @@ async fn a_renamed_field_is_read_under_its_older_names_and_written_under_the_new
 }
 
 async fn a_value_of_an_older_type_is_upgraded_when_it_is_read_and_rewritten_when_it_is_set(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     let mut visitor = regular(&site).await;
     let look = async |mut session: Session<new::App>| {
@@ -274,9 +271,7 @@ async fn a_value_of_an_older_type_is_upgraded_when_it_is_read_and_rewritten_when
     assert_eq!(visit(&mut visitor, read).await, "251");
 }
 
-async fn what_does_not_decode_is_served_as_the_default_and_kept_until_it_is_set(
-    site: Site<impl Store>,
-) {
+async fn what_does_not_decode_is_served_as_the_default_and_kept_until_it_is_set(site: Site) {
     const CORRUPT: [&[u8]; 9] = [
         b"",
         b"{",
@@ -334,7 +329,7 @@ async fn what_does_not_decode_is_served_as_the_default_and_kept_until_it_is_set(
     }
 }
 
-async fn an_older_type_does_not_erase_an_inner_key_by_looking(site: Site<impl Store>) {
+async fn an_older_type_does_not_erase_an_inner_key_by_looking(site: Site) {
     const BOTH: &str = r#"{"dark":true,"font":12}"#;
     let mut visitor = regular(&site).await;
     site.plant(&visitor, "settings", BOTH).await;

@@ -14,7 +14,6 @@ use futures_util::{FutureExt, poll, stream};
 use http::StatusCode;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde::{Deserialize, Serialize};
-use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Error, Saved, Session, SessionLayer};
 use session_tests::{Fault, Handles, Logs, Site, Visitor, on_a_cache, on_each_store};
 use tokio::sync::mpsc;
@@ -50,26 +49,26 @@ fn doing(act: Act) -> MethodRouter {
 }
 
 /// A site, and a visitor who has ten points.
-async fn shop() -> (Site<MemoryStore>, Visitor) {
+async fn shop() -> (Site, Visitor) {
     let site = Site::in_memory();
     let visitor = customer(&site).await;
     (site, visitor)
 }
 
-async fn customer(site: &Site<impl Store>) -> Visitor {
+async fn customer(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     visitor.visit(doing(|s| s.points.set(10))).await;
     site.store.round_trips();
     visitor
 }
 
-async fn stored(site: &Site<impl Store>, visitor: &Visitor, field: &str) -> Option<String> {
+async fn stored(site: &Site, visitor: &Visitor, field: &str) -> Option<String> {
     site.payload(visitor, field).await
 }
 
 // ---- handles of one request
 
-async fn a_later_handle_sees_what_earlier_ones_changed(site: Site<impl Store>) {
+async fn a_later_handle_sees_what_earlier_ones_changed(site: Site) {
     async fn outer(mut handles: Handles, request: Request, next: Next) -> Response {
         handles.open::<Shop>().await.colour.set("red".to_owned());
         *handles.open::<Club>().await.points.get_mut() += 1;
@@ -96,7 +95,7 @@ async fn a_later_handle_sees_what_earlier_ones_changed(site: Site<impl Store>) {
     );
 }
 
-async fn live_handles_of_one_request_merge_by_rule(site: Site<impl Store>) {
+async fn live_handles_of_one_request_merge_by_rule(site: Site) {
     async fn handler(mut handles: Handles) {
         let (mut a, mut b) = (handles.open::<Shop>().await, handles.open::<Shop>().await);
         let mut c = handles.open::<Club>().await;
@@ -215,7 +214,7 @@ async fn what_changes_while_a_save_is_under_way_is_not_lost() {
 
 // ---- save and refresh
 
-async fn saving_amid_a_request_begins_the_session_and_the_response_tells(site: Site<impl Store>) {
+async fn saving_amid_a_request_begins_the_session_and_the_response_tells(site: Site) {
     let store = Arc::clone(&site.store);
     let handler = async move |mut session: Session<Shop>| {
         assert!(session.id().is_none());
@@ -238,7 +237,7 @@ async fn saving_amid_a_request_begins_the_session_and_the_response_tells(site: S
     );
 }
 
-async fn refreshing_shows_what_others_stored_under_what_was_changed_here(site: Site<impl Store>) {
+async fn refreshing_shows_what_others_stored_under_what_was_changed_here(site: Site) {
     let mut visitor = customer(&site).await;
     let other = visitor.clone();
     let handler = async move |mut session: Session<Shop>| {
@@ -263,7 +262,7 @@ async fn refreshing_shows_what_others_stored_under_what_was_changed_here(site: S
     );
 }
 
-async fn a_session_that_another_request_deleted_cannot_be_saved(site: Site<impl Store>) {
+async fn a_session_that_another_request_deleted_cannot_be_saved(site: Site) {
     async fn delete(mut session: Session<Shop>) -> Result<(), Error> {
         session.delete("done").await
     }
@@ -612,7 +611,7 @@ async fn changes_dropped_after_the_response_are_logged_and_counted_and_not_writt
     }
 }
 
-async fn a_handle_that_outlives_its_request_can_save(site: Site<impl Store>) {
+async fn a_handle_that_outlives_its_request_can_save(site: Site) {
     let mut visitor = customer(&site).await;
     let mut session = outlive(&mut visitor).await;
     for saved in 11..20 {
@@ -629,7 +628,7 @@ async fn a_handle_that_outlives_its_request_can_save(site: Site<impl Store>) {
     assert_eq!(*session.points.get(), 101);
 }
 
-async fn a_body_that_is_streamed_can_save(site: Site<impl Store>) {
+async fn a_body_that_is_streamed_can_save(site: Site) {
     let mut visitor = customer(&site).await;
     let handler = async |mut session: Session<Shop>| {
         Body::from_stream(stream::once(async move {

@@ -226,6 +226,9 @@ fn capabilities(
 /// The window's, in pixels.
 const HEIGHT: u32 = 1000;
 
+/// How often chromedriver is started until it stays.
+const STARTS: usize = 5;
+
 /// A running chromedriver.
 #[derive(Debug)]
 struct Driver {
@@ -234,7 +237,20 @@ struct Driver {
 }
 
 impl Driver {
+    /// Starts one. It takes a port that is free for one version of IP, and ends where that is taken for the other: then another does.
     fn start(chromedriver: &PathBuf) -> Self {
+        let mut said = Vec::new();
+        for _ in 0..STARTS {
+            match Self::start_once(chromedriver) {
+                Ok(driver) => return driver,
+                Err(lines) => said.extend(lines),
+            }
+        }
+        panic!("chromedriver says no port: {said:#?}");
+    }
+
+    /// Starts one, or returns what it has said until it ended.
+    fn start_once(chromedriver: &PathBuf) -> Result<Self, Vec<String>> {
         let mut process = Command::new(chromedriver)
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -245,14 +261,17 @@ impl Driver {
             .expect("chromedriver starts");
         let stdout = process.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let port = lines
-            .find_map(|line| {
-                let (_, port) = line.split_once("started successfully on port ")?;
-                port.trim_end_matches('.').parse().ok()
-            })
-            .expect("chromedriver says its port");
-        thread::spawn(move || lines.for_each(drop));
-        Self { process, port }
+        let mut said = Vec::new();
+        for line in lines.by_ref() {
+            let port = line.split_once("started successfully on port ");
+            if let Some(port) = port.and_then(|(_, port)| port.trim_end_matches('.').parse().ok()) {
+                thread::spawn(move || lines.for_each(drop));
+                return Ok(Self { process, port });
+            }
+            said.push(line);
+        }
+        drop(process.wait());
+        Err(said)
     }
 }
 

@@ -6,7 +6,6 @@ use std::pin::Pin;
 
 use axum::handler::Handler;
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Error, Session, UserId};
 
 use crate::{Reply, Site, Visitor};
@@ -135,7 +134,7 @@ pub async fn login(visitor: &mut Visitor, user: impl Into<UserId>) {
 }
 
 /// A browser in which a user is logged in who has gathered these numbers.
-pub async fn user(site: &Site<impl Store>, user: impl Into<UserId>, numbers: &[u32]) -> Visitor {
+pub async fn user(site: &Site, user: impl Into<UserId>, numbers: &[u32]) -> Visitor {
     let mut visitor = site.visitor();
     login(&mut visitor, user).await;
     for number in numbers {
@@ -145,7 +144,7 @@ pub async fn user(site: &Site<impl Store>, user: impl Into<UserId>, numbers: &[u
 }
 
 /// A browser of a guest who has gathered these numbers.
-pub async fn guest(site: &Site<impl Store>, numbers: &[u32]) -> Visitor {
+pub async fn guest(site: &Site, numbers: &[u32]) -> Visitor {
     let mut visitor = site.visitor();
     paint(&mut visitor, "dark").await;
     for number in numbers {

@@ -9,6 +9,8 @@ use session_runtime::Key;
 use session_runtime::store::{Record, Scanned, Store, StoreError, Swapped, Swept};
 use tokio::sync::Notify;
 
+use crate::any_store::AnyStore;
+
 /// What goes wrong with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -38,8 +40,8 @@ pub enum Fault {
 
 /// Any store, with its calls counted and its faults planned.
 #[derive(Clone, Debug)]
-pub struct FaultStore<S> {
-    inner: Arc<S>,
+pub struct FaultStore {
+    inner: AnyStore,
     loads: Arc<AtomicUsize>,
     swaps: Arc<AtomicUsize>,
     planned: Arc<Mutex<Plan>>,
@@ -54,11 +56,11 @@ struct Plan {
     at_swaps: Option<Fault>,
 }
 
-impl<S: Store> FaultStore<S> {
+impl FaultStore {
     /// No fault is planned.
-    pub fn new(store: S) -> Self {
+    pub fn new(store: impl Store) -> Self {
         Self {
-            inner: Arc::new(store),
+            inner: AnyStore::new(store),
             loads: Arc::default(),
             swaps: Arc::default(),
             planned: Arc::default(),
@@ -68,7 +70,7 @@ impl<S: Store> FaultStore<S> {
     }
 
     /// The store underneath.
-    pub fn inner(&self) -> &S {
+    pub fn inner(&self) -> &AnyStore {
         &self.inner
     }
 
@@ -133,18 +135,6 @@ impl<S: Store> FaultStore<S> {
         *self.planned() = Plan::default();
     }
 
-    /// The same store once more.
-    fn shared(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            loads: Arc::clone(&self.loads),
-            swaps: Arc::clone(&self.swaps),
-            planned: Arc::clone(&self.planned),
-            held: Arc::clone(&self.held),
-            released: Arc::clone(&self.released),
-        }
-    }
-
     fn planned(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,7 +197,7 @@ impl<S: Store> FaultStore<S> {
     }
 }
 
-impl<S: Store> Store for FaultStore<S> {
+impl Store for FaultStore {
     fn name(&self) -> String {
         self.inner.name()
     }
@@ -242,7 +232,7 @@ impl<S: Store> Store for FaultStore<S> {
                 self.inner.swap(key, before, after).await
             }
             Fault::Stray => {
-                let (store, key) = (self.shared(), key.clone());
+                let (store, key) = (self.clone(), key.clone());
                 let (before, after) = (before.cloned(), Arc::clone(after));
                 tokio::spawn(async move {
                     let swap = store.inner.swap(&key, before.as_ref(), &after);

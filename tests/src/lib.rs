@@ -4,6 +4,7 @@
 // A helper that panics is a test that fails.
 #![allow(clippy::missing_panics_doc)]
 
+mod any_store;
 mod browser;
 mod certificates;
 mod chrome;
@@ -35,7 +36,7 @@ pub use postgres::{POSTGRES_PASSWORD, Pgbouncer, PostgresServer};
 pub use process::{Guest, Page, Shop};
 pub use proxy::{Cut, Proxy, Traffic, Wire};
 pub use redis::{RedisCluster, RedisSentinels, RedisServer, connect_to_redis};
-pub use schedule::{Choices, Held, in_each_order};
+pub use schedule::{Choices, HeldSite, in_each_order};
 pub use site::{Handles, Site, Visitor, cost};
 pub use tempfile::TempDir;
 pub use tools::{PATIENCE, require, times, wait_for};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, FromRedisValue};
 use session_runtime::store::{RedisOptions, RedisStore};
@@ -587,28 +588,38 @@ impl RedisSentinels {
         self.is_failed_over();
     }
 
-    /// Has the sentinels take a server for dead that does not answer for a moment, until they have failed over.
-    ///
-    /// # Panics
-    ///
-    /// If they refuse.
-    pub fn hurry(&self) {
-        for sentinel in &self.sentinels {
-            set_patience(sentinel, "500");
-            let () = sentinel.command(&["SENTINEL", "SET", SERVICE, "failover-timeout", "3000"]);
-        }
-    }
-
-    /// Waits until all sentinels call the second server the primary.
+    /// Has the sentinels take a server for dead that does not answer for a moment, and waits until they have failed over.
     ///
     /// # Panics
     ///
     /// If they do not.
-    pub fn is_failed_over(&self) {
+    pub fn hurry(&self) {
+        for sentinel in &self.sentinels {
+            let () = sentinel.command(&["SENTINEL", "SET", SERVICE, "failover-timeout", "3000"]);
+        }
+        let (begun, mut moment) = (Instant::now(), Duration::from_millis(500));
+        self.set_patience(moment);
+        wait_until("all sentinels call it the primary", || {
+            // A machine that is busy has the replica look dead, too, and nobody follows.
+            if begun.elapsed() / 16 > moment {
+                moment *= 2;
+                self.set_patience(moment);
+            }
+            self.is_over()
+        });
+        self.is_failed_over();
+    }
+
+    /// Waits until all sentinels call the second server the primary.
+    fn is_failed_over(&self) {
         wait_until("all sentinels call it the primary", || self.is_over());
         // A machine that is busy has the next one look dead, too, and the first one is back, and empty.
+        self.set_patience(PATIENCE);
+    }
+
+    fn set_patience(&self, patience: Duration) {
         for sentinel in &self.sentinels {
-            set_patience(sentinel, NODE_TIMEOUT);
+            set_patience(sentinel, patience);
         }
     }
 
@@ -637,13 +648,13 @@ fn start_sentinel(folder: Folder, primary: u16, options: &[&str]) -> Option<Redi
 fn monitor(sentinel: &RedisServer, primary: u16) {
     let port = primary.to_string();
     let () = sentinel.command(&["SENTINEL", "MONITOR", SERVICE, "127.0.0.1", &port, "2"]);
-    set_patience(sentinel, NODE_TIMEOUT);
+    set_patience(sentinel, PATIENCE);
 }
 
-/// Has a sentinel take a server for dead that does not answer for so many milliseconds.
-fn set_patience(sentinel: &RedisServer, milliseconds: &str) {
-    let patience = "down-after-milliseconds";
-    let () = sentinel.command(&["SENTINEL", "SET", SERVICE, patience, milliseconds]);
+/// Has a sentinel take a server for dead that does not answer for so long.
+fn set_patience(sentinel: &RedisServer, patience: Duration) {
+    let (what, patience) = ("down-after-milliseconds", patience.as_millis().to_string());
+    let () = sentinel.command(&["SENTINEL", "SET", SERVICE, what, &patience]);
 }
 
 /// Options with a prefix that nobody has had.

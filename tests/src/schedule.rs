@@ -1,49 +1,47 @@
 //! Schedules: every order in which the store's calls of requests that overlap can come.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use session_runtime::Key;
 use session_runtime::store::{MemoryStore, Record, Store, StoreError, Swapped, Swept};
+use session_runtime::{Key, SessionLayer};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::Site;
 
-/// A store whose calls, once it is held, go through one by one, in an order that a test chooses.
+/// A site in memory whose store's calls, while tasks are run, go through one by one, in an order that a test chooses.
 #[derive(Debug)]
-pub struct Held<S> {
-    inner: S,
-    on: AtomicBool,
-    waiting: Mutex<Vec<oneshot::Sender<()>>>,
-    /// The keys of the calls that have gone through since it is held.
-    gone: Mutex<Vec<Key>>,
+pub struct HeldSite {
+    site: Site,
+    calls: Arc<Calls>,
 }
 
-impl<S: Store> Held<S> {
-    /// Not held yet.
-    pub fn new(store: S) -> Self {
-        Self {
-            inner: store,
-            on: AtomicBool::new(false),
-            waiting: Mutex::default(),
-            gone: Mutex::default(),
-        }
+impl HeldSite {
+    fn new() -> Self {
+        let calls = Arc::<Calls>::default();
+        let site = Site::new(|clock| Held {
+            inner: MemoryStore::new().with_clock(clock),
+            calls: Arc::clone(&calls),
+        });
+        Self { site, calls }
     }
 
-    /// Waits until that many loads and swaps of `key` have gone through since it is held.
-    pub async fn until(&self, count: usize, key: &Key) {
-        while self.gone().iter().filter(|gone| *gone == key).count() < count {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    /// The same site under other settings.
+    #[must_use]
+    pub fn with(self, settings: impl FnOnce(SessionLayer) -> SessionLayer) -> Self {
+        Self {
+            site: self.site.with(settings),
+            ..self
         }
     }
 
     /// Runs all tasks to their end, and lets their calls through in the order chosen. Wants a runtime of one
     /// thread whose time is paused: that it moves on tells that all tasks wait.
     pub async fn run<T: 'static>(&self, mut tasks: JoinSet<T>, choices: &mut Choices) -> Vec<T> {
-        self.on.store(true, Ordering::SeqCst);
-        self.gone().clear();
+        self.calls.held.store(true, Ordering::SeqCst);
         let mut ended = Vec::new();
         while !tasks.is_empty() {
             // Longer than a request rests between two tries; and being paused, it costs nothing.
@@ -51,26 +49,39 @@ impl<S: Store> Held<S> {
             while let Some(task) = tasks.try_join_next() {
                 ended.push(task.expect("the task ends well"));
             }
-            let mut waiting = self.waiting();
+            let mut waiting = self.calls.waiting();
             if !waiting.is_empty() {
                 let next = choices.choose(waiting.len());
                 let _ = waiting.remove(next).send(());
             }
         }
-        self.on.store(false, Ordering::SeqCst);
+        self.calls.held.store(false, Ordering::SeqCst);
         ended
     }
+}
 
+impl Deref for HeldSite {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+/// The calls that wait for their turn.
+#[derive(Debug, Default)]
+struct Calls {
+    held: AtomicBool,
+    waiting: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+impl Calls {
     fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gone(&self) -> MutexGuard<'_, Vec<Key>> {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn turn(&self) {
-        if self.on.load(Ordering::SeqCst) {
+        if self.held.load(Ordering::SeqCst) {
             let (sender, receiver) = oneshot::channel();
             self.waiting().push(sender);
             let _ = receiver.await;
@@ -78,12 +89,15 @@ impl<S: Store> Held<S> {
     }
 }
 
-impl<S: Store> Store for Held<S> {
+struct Held {
+    inner: MemoryStore,
+    calls: Arc<Calls>,
+}
+
+impl Store for Held {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
-        self.turn().await;
-        let loaded = self.inner.load(key).await;
-        self.gone().push(key.clone());
-        loaded
+        self.calls.turn().await;
+        self.inner.load(key).await
     }
 
     async fn swap(
@@ -92,10 +106,8 @@ impl<S: Store> Store for Held<S> {
         before: Option<&Arc<Record>>,
         after: &Arc<Record>,
     ) -> Result<Swapped, StoreError> {
-        self.turn().await;
-        let swapped = self.inner.swap(key, before, after).await;
-        self.gone().push(key.clone());
-        swapped
+        self.calls.turn().await;
+        self.inner.swap(key, before, after).await
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {
@@ -106,13 +118,12 @@ impl<S: Store> Store for Held<S> {
 /// Gives a new site to `look` for each way through the choices. Says how many that were.
 pub async fn in_each_order(
     mut choices: Choices,
-    mut look: impl AsyncFnMut(Site<Held<MemoryStore>>, &mut Choices),
+    mut look: impl AsyncFnMut(HeldSite, &mut Choices),
 ) -> usize {
     let mut orders = 0;
     while orders == 0 || choices.again() {
         orders += 1;
-        let site = Site::new(|clock| Held::new(MemoryStore::new().with_clock(clock)));
-        look(site, &mut choices).await;
+        look(HeldSite::new(), &mut choices).await;
     }
     orders
 }

@@ -10,10 +10,7 @@ use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use http::request::Parts;
 use http::{Request, StatusCode};
-use session_runtime::store::{
-    CachedStore, MemoryStore, MysqlStore, PostgresStore, Record, RedisStore, Slot, SqliteStore,
-    Store, Swapped,
-};
+use session_runtime::store::{CachedStore, MemoryStore, Record, Slot, SqliteStore, Store, Swapped};
 use session_runtime::testing::TestClock;
 use session_runtime::{Clock, Key, Schema, Session, SessionId, SessionLayer, Timestamp, UserId};
 use tempfile::TempDir;
@@ -24,11 +21,11 @@ use crate::{
 
 /// A store whose calls are counted, a clock that stands still, and the layer over both.
 #[derive(Debug)]
-pub struct Site<S> {
+pub struct Site {
     /// The time, for the layer and the store.
     pub clock: TestClock,
     /// The store.
-    pub store: Arc<FaultStore<S>>,
+    pub store: Arc<FaultStore>,
     /// The layer.
     pub layer: SessionLayer,
     /// Where the store's file is, if it has one. Goes with the site.
@@ -45,14 +42,12 @@ pub struct Visitor {
     pub browser: Browser,
 }
 
-impl Site<MemoryStore> {
+impl Site {
     /// A site in memory.
     pub fn in_memory() -> Self {
         Self::new(|clock| MemoryStore::new().with_clock(clock))
     }
-}
 
-impl Site<SqliteStore> {
     /// A site in a file of its own.
     pub fn in_a_file() -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
@@ -65,9 +60,7 @@ impl Site<SqliteStore> {
         site.folder = Some(folder);
         site
     }
-}
 
-impl Site<RedisStore> {
     /// A site on the Redis that the tests of this process share. `None` if this machine has none.
     pub async fn on_redis() -> Option<Self> {
         let store = RedisServer::shared()?.store().await;
@@ -79,9 +72,7 @@ impl Site<RedisStore> {
         let store = RedisSentinels::shared()?.store().await;
         Some(Self::new(|_| store))
     }
-}
 
-impl Site<CachedStore<RedisStore>> {
     /// The same, read from memory. What is loaded is kept from the first request on.
     ///
     /// # Panics
@@ -90,13 +81,12 @@ impl Site<CachedStore<RedisStore>> {
     pub async fn in_a_cache() -> Option<Self> {
         let store = RedisServer::shared()?.store().await;
         let store = CachedStore::new(store).expect("its server tells of changes");
-        let site = Self::new(|_| store);
+        let site = Self::new(|_| store.clone());
         let nobody = Key::User(UserId::new("nobody"));
         let record = Arc::new(Record::new(
             site.now(),
             site.now() + Duration::from_secs(60),
         ));
-        let store = site.store.inner();
         let put = store.swap(&nobody, None, &record).await;
         assert_eq!(put.expect("an answer"), Swapped::Done);
         let kept = async {
@@ -109,39 +99,31 @@ impl Site<CachedStore<RedisStore>> {
         kept.expect("nothing is kept");
         Some(site)
     }
-}
 
-impl Site<PostgresStore> {
     /// A site on the PostgreSQL that the tests of this process share. `None` if this machine has none.
     pub async fn on_postgres() -> Option<Self> {
         let (server, clock) = (PostgresServer::shared()?, TestClock::new());
         let store = server.store(clock.clone()).await;
         Some(Self::at(clock, store))
     }
-}
 
-impl Site<MysqlStore> {
     /// A site on the MariaDB that the tests of this process share. `None` if this machine has none.
     pub async fn on_mysql() -> Option<Self> {
         let (server, clock) = (MysqlServer::shared()?, TestClock::new());
         let store = server.store(clock.clone()).await;
         Some(Self::at(clock, store))
     }
-}
 
-impl<S: Store> Site<S> {
-    /// A site on the store that `open` makes. Its layer waits long, since tests share a machine.
-    pub fn new(open: impl FnOnce(TestClock) -> S) -> Self {
+    /// A site on the store that `open` makes.
+    pub fn new<S: Store>(open: impl FnOnce(TestClock) -> S) -> Self {
         let clock = TestClock::new();
         let store = open(clock.clone());
         Self::at(clock, store)
     }
 
-    fn at(clock: TestClock, store: S) -> Self {
+    fn at(clock: TestClock, store: impl Store) -> Self {
         let store = Arc::new(FaultStore::new(store));
-        let layer = SessionLayer::new(Arc::clone(&store))
-            .clock(clock.clone())
-            .deadline(PATIENCE);
+        let layer = Self::layer(&store, &clock);
         Self {
             clock,
             store,
@@ -159,9 +141,16 @@ impl<S: Store> Site<S> {
 
     /// A layer over the same store, as a process has it that has just been started: it has seen no schema yet.
     pub fn other_process(&self) -> SessionLayer {
-        SessionLayer::new(Arc::clone(&self.store))
-            .clock(self.clock.clone())
+        Self::layer(&self.store, &self.clock)
+    }
+
+    /// Waits long, since tests share a machine. Does not sweep: where a test takes half a minute, a call comes that it has not
+    /// made, and that its faults would hit.
+    fn layer(store: &Arc<FaultStore>, clock: &TestClock) -> SessionLayer {
+        SessionLayer::new(Arc::clone(store))
+            .clock(clock.clone())
             .deadline(PATIENCE)
+            .sweep_every(None)
     }
 
     /// Somebody who has never been here.
@@ -276,7 +265,7 @@ impl<A: Send + Sync> FromRequestParts<A> for Handles {
     }
 }
 
-/// Runs each `async fn test(site: Site<impl Store>)` on a site of each store: in memory, in a file, on Redis, on a
+/// Runs each `async fn test(site: Site)` on a site of each store: in memory, in a file, on Redis, on a
 /// primary that Redis sentinels name, on PostgreSQL and on MariaDB. On a machine that has no such server, the test says so and is over.
 #[macro_export]
 macro_rules! on_each_store {
@@ -333,7 +322,7 @@ macro_rules! on_each_store {
     };
 }
 
-/// Runs each `async fn test(site: Site<impl Store>)` on a site over Redis that reads from memory: what a cache might
+/// Runs each `async fn test(site: Site)` on a site over Redis that reads from memory: what a cache might
 /// get wrong, and the rest of what [`on_each_store`] runs need not be run once more.
 #[macro_export]
 macro_rules! on_a_cache {
@@ -351,7 +340,7 @@ macro_rules! on_a_cache {
 
 /// Returns the loads, the swaps and the `Set-Cookie` headers of a request that goes well.
 pub async fn cost<T: 'static>(
-    site: &Site<MemoryStore>,
+    site: &Site,
     visitor: &mut Visitor,
     handler: impl Handler<T, ()>,
 ) -> [usize; 3] {

@@ -91,7 +91,7 @@ pub async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) {
 }
 
 /// The same where nothing else is to go on meanwhile.
-pub(crate) fn wait_until(what: &str, there: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
     let started = Instant::now();
     while !there() {
         assert!(started.elapsed() < PATIENCE, "in vain: {what}");

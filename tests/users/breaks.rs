@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::handler::Handler;
 use http::StatusCode;
-use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{UserId, WhenFull};
 use session_tests::customers::{entering, guest, login, try_login, user};
 use session_tests::{Fault, Reply, Site, Visitor};
@@ -34,7 +33,7 @@ pub(super) fn breaks(calls: usize) -> impl Iterator<Item = Break> {
 
 /// Sends a request that breaks off.
 pub(super) async fn break_off<T: 'static>(
-    site: &Site<impl Store>,
+    site: &Site,
     visitor: &mut Visitor,
     (call, fault, then): Break,
     handler: impl Handler<T, ()>,
@@ -46,11 +45,7 @@ pub(super) async fn break_off<T: 'static>(
 }
 
 /// Has a guest log in who has 2, as a user who has 1; it breaks off. The browser, and another with what it had before.
-pub(super) async fn break_login(
-    site: &Site<impl Store>,
-    name: &str,
-    at: Break,
-) -> (Visitor, Visitor) {
+pub(super) async fn break_login(site: &Site, name: &str, at: Break) -> (Visitor, Visitor) {
     drop(user(site, name, &[1]).await);
     let guest = guest(site, &[2]).await;
     let mut visitor = guest.clone();
@@ -61,7 +56,7 @@ pub(super) async fn break_login(
 }
 
 /// Counts the calls that the login of a guest who has something makes until it is done. One more drops what was credited.
-pub(super) async fn calls(site: &Site<impl Store>) -> usize {
+pub(super) async fn calls(site: &Site) -> usize {
     drop(user(site, "somebody", &[]).await);
     let mut visitor = guest(site, &[2]).await;
     site.store.round_trips();
@@ -72,13 +67,13 @@ pub(super) async fn calls(site: &Site<impl Store>) -> usize {
 }
 
 /// A site whose store may stay away until the deadline, which is soon.
-pub(super) fn hasty() -> Site<MemoryStore> {
+pub(super) fn hasty() -> Site {
     let deadline = Duration::from_millis(30);
     Site::in_memory().with(|layer| layer.deadline(deadline))
 }
 
 /// The site without a limit of the app's on sessions, or with one.
-pub(super) fn with_limit<S: Store>(site: Site<S>, limited: bool) -> Site<S> {
+pub(super) fn with_limit(site: Site, limited: bool) -> Site {
     if limited {
         site.with(|layer| layer.max_sessions(5, WhenFull::EndOldest))
     } else {
@@ -96,7 +91,7 @@ pub(super) fn logs_in(mut tab: Visitor, user: &str) -> JoinHandle<(Visitor, Repl
 }
 
 /// Begins a login whose `call`th call is on the wire when it gives up.
-pub(super) async fn cut_off(site: &Site<impl Store>, visitor: &Visitor, user: &str, call: usize) {
+pub(super) async fn cut_off(site: &Site, visitor: &Visitor, user: &str, call: usize) {
     site.store.fail_after(call, Fault::Stray, Fault::Full);
     let reply = try_login(&mut visitor.clone(), user).await;
     site.store.heal();

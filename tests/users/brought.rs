@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Saved, Session, UserId};
 use session_tests::customers::{
     Club, Shop, add, ask, club, gather, guest, join_club, login, logout, quietly, shown, user,
@@ -59,18 +58,18 @@ async fn discard(mut session: Session<Shop>) -> Result<String, session_runtime::
 const NONE: &str = "None None";
 
 /// Somebody who has 1 logs in with a guest's 2, where nothing migrates by itself.
-async fn returning(site: &Site<impl Store>, name: &str) -> Visitor {
+async fn returning(site: &Site, name: &str) -> Visitor {
     drop(user(site, name, &[1]).await);
     let mut visitor = guest(site, &[2]).await;
     login(&mut visitor, name).await;
     visitor
 }
 
-fn asks_first<S: Store>(site: Site<S>) -> Site<S> {
+fn asks_first(site: Site) -> Site {
     site.with(|layer| layer.migrate(false))
 }
 
-async fn what_an_older_version_left_is_not_to_migrate_either(site: Site<impl Store>) {
+async fn what_an_older_version_left_is_not_to_migrate_either(site: Site) {
     let site = asks_first(site);
     let mut visitor = user(&site, "ada", &[1]).await;
     site.plant(&visitor, "seen", "[2]").await;
@@ -80,7 +79,7 @@ async fn what_an_older_version_left_is_not_to_migrate_either(site: Site<impl Sto
     }
 }
 
-async fn what_is_not_to_migrate_stays_set_apart_until_it_is_asked_for(site: Site<impl Store>) {
+async fn what_is_not_to_migrate_stays_set_apart_until_it_is_asked_for(site: Site) {
     let site = asks_first(site);
     drop(user(&site, "ada", &[1]).await);
     let mut visitor = guest(&site, &[2]).await;
@@ -135,7 +134,7 @@ async fn what_is_not_to_migrate_stays_set_apart_until_it_is_asked_for(site: Site
     assert_eq!(account(&site, "bob").await, "[1] 1");
 }
 
-async fn what_is_migrated_is_credited_once_whoever_asks_and_however_often(site: Site<impl Store>) {
+async fn what_is_migrated_is_credited_once_whoever_asks_and_however_often(site: Site) {
     let site = asks_first(site);
     for race in 0..10 {
         let name = format!("ada {race}");
@@ -162,7 +161,7 @@ async fn what_is_migrated_is_credited_once_whoever_asks_and_however_often(site: 
     assert_eq!(cost(&site, &mut visitor, discard).await, (2, 0));
 }
 
-async fn what_is_discarded_is_credited_to_nobody(site: Site<impl Store>) {
+async fn what_is_discarded_is_credited_to_nobody(site: Site) {
     let site = asks_first(site);
     let mut visitor = returning(&site, "ada").await;
     quietly(&mut visitor, shown).await;
@@ -194,7 +193,7 @@ fn discard_boxed(session: Session<Shop>) -> Told {
     Box::pin(discard(session))
 }
 
-async fn of_a_migration_and_a_discard_at_once_one_counts(site: Site<impl Store>) {
+async fn of_a_migration_and_a_discard_at_once_one_counts(site: Site) {
     let site = asks_first(site);
     let mut credited = 0;
     for (first, migrates) in [(migrate_boxed as fn(_) -> _, true), (discard_boxed, false)] {
@@ -225,9 +224,7 @@ async fn of_a_migration_and_a_discard_at_once_one_counts(site: Site<impl Store>)
     assert_eq!(credited, 1);
 }
 
-async fn whatever_fails_amid_a_migration_or_a_discard_it_can_be_tried_again(
-    site: Site<impl Store>,
-) {
+async fn whatever_fails_amid_a_migration_or_a_discard_it_can_be_tried_again(site: Site) {
     let site = asks_first(site);
     // The session, the user, the credit; that the session drops it is nobody's concern.
     for at in breaks(4) {
@@ -250,7 +247,7 @@ async fn whatever_fails_amid_a_migration_or_a_discard_it_can_be_tried_again(
     }
 }
 
-async fn what_has_been_merged_is_not_shown_as_brought(site: Site<impl Store>) {
+async fn what_has_been_merged_is_not_shown_as_brought(site: Site) {
     drop(user(&site, "ada", &[1]).await);
     let mut visitor = guest(&site, &[2]).await;
     let enter = async |mut session: Session<Shop>| {
@@ -269,7 +266,7 @@ async fn what_has_been_merged_is_not_shown_as_brought(site: Site<impl Store>) {
     assert_eq!(account(&site, "ada").await, "[1,2,4] 7");
 }
 
-async fn what_a_late_request_sets_apart_is_shown_with_the_rest(site: Site<impl Store>) {
+async fn what_a_late_request_sets_apart_is_shown_with_the_rest(site: Site) {
     let site = asks_first(site);
     let mut ada = user(&site, "ada", &[1]).await;
     let mut visitor = guest(&site, &[2]).await;
@@ -297,7 +294,7 @@ async fn what_a_late_request_sets_apart_is_shown_with_the_rest(site: Site<impl S
     assert_eq!(quietly(&mut tab, brought).await, NONE);
 }
 
-async fn a_guest_has_brought_nothing(site: Site<impl Store>) {
+async fn a_guest_has_brought_nothing(site: Site) {
     for migrates in [true, false] {
         let layer = site.layer.clone().migrate(migrates);
         let mut visitor = guest(&site, &[1]).await.moved_to(&layer);
@@ -311,7 +308,7 @@ async fn a_guest_has_brought_nothing(site: Site<impl Store>) {
     assert_eq!(quietly(&mut site.visitor(), migrate).await, "None []");
 }
 
-async fn refused_a_login_gives_back_what_was_not_to_migrate_either(site: Site<impl Store>) {
+async fn refused_a_login_gives_back_what_was_not_to_migrate_either(site: Site) {
     let site = asks_first(site);
     let mut visitor = returning(&site, "ada").await;
     // A login of the same user, refused: there is nothing to give back to the user's session.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::routing::any;
 use http::StatusCode;
-use session_runtime::store::MemoryStore;
 use session_runtime::{Error, Session, Sessions, UserId, WhenFull};
 use session_tests::{Fault, PATIENCE, Site, Visitor, cost};
 use tokio::time::timeout;
@@ -60,21 +59,21 @@ async fn logout_plainly(mut session: Session<Plain>) -> Result<(), Error> {
 }
 
 /// Somebody who has turned a page.
-async fn guest(site: &Site<MemoryStore>) -> Visitor {
+async fn guest(site: &Site) -> Visitor {
     let mut visitor = site.visitor();
     assert_eq!(cost(site, &mut visitor, turn).await, [0, 1, 1]);
     visitor
 }
 
 /// Somebody who has logged in, and has been here since.
-async fn member(site: &Site<MemoryStore>) -> Visitor {
+async fn member(site: &Site) -> Visitor {
     let mut visitor = guest(site).await;
     visitor.visit(login).await;
     visitor.visit(look).await;
     visitor
 }
 
-async fn members(site: &Site<MemoryStore>, count: usize) -> Vec<Visitor> {
+async fn members(site: &Site, count: usize) -> Vec<Visitor> {
     let mut members = Vec::new();
     for _ in 0..count {
         members.push(member(site).await);
@@ -209,7 +208,7 @@ async fn a_login_that_ends_another_session_costs_three_more() {
 
 /// Does `work`, after `before` calls of which `count` have to be under way at once.
 async fn at_once<T: Send + 'static>(
-    site: &Site<MemoryStore>,
+    site: &Site,
     (before, count): (usize, usize),
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {
@@ -304,7 +303,7 @@ async fn labelling_costs_three_calls() {
 async fn a_login_looks_up_at_most_eight_sessions_at_once() {
     let site = Site::in_memory();
     let _members = members(&site, 10).await;
-    let enter = |site: &Site<MemoryStore>| {
+    let enter = |site: &Site| {
         let mut visitor = site.visitor();
         async move { visitor.visit(login).await.status }
     };

@@ -1,7 +1,6 @@
 //! Deleting a user, and making the user again.
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Session, UserId};
 use session_tests::customers::{
     NOTHING, Shop, add, ask, gather, guest, login, quietly, shown, user, why,
@@ -18,9 +17,7 @@ on_each_store!(
 
 on_a_cache!(a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out);
 
-async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(
-    site: Site<impl Store>,
-) {
+async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(site: Site) {
     let sessions = site.layer.sessions();
     for saves in [false, true] {
         for logs_in_again in [false, true] {
@@ -62,7 +59,7 @@ async fn a_deleted_user_starts_from_nothing_and_what_is_under_way_stays_out(
     }
 }
 
-async fn a_user_who_is_made_again_goes_on_from_the_list_of_before(site: Site<impl Store>) {
+async fn a_user_who_is_made_again_goes_on_from_the_list_of_before(site: Site) {
     let sessions = site.layer.sessions();
     for known in [true, false] {
         let name = format!("ada {known}");

@@ -8,7 +8,6 @@ use axum::body::Body;
 use http::Request;
 use http::header::USER_AGENT;
 use http::request::Parts;
-use session_runtime::store::Store;
 use session_runtime::{Device, Error, Session, SessionLayer, UserId};
 use session_tests::customers::{
     NOTHING, Shop, ask, gather, guest, login, logout, paint, rotate, shown, user,
@@ -36,7 +35,7 @@ async fn device(session: Session<Shop>) -> String {
 }
 
 /// The ids of all sessions of a user.
-async fn ids(site: &Site<impl Store>, user: &str) -> BTreeSet<String> {
+async fn ids(site: &Site, user: &str) -> BTreeSet<String> {
     let listed = list(site, user).await;
     listed.iter().map(|device| device.id().to_owned()).collect()
 }
@@ -60,7 +59,7 @@ async fn enter(mut session: Session<Shop>) -> Result<(), Error> {
     session.login("ada").await
 }
 
-async fn a_users_sessions_are_listed_with_what_tells_them_apart(site: Site<impl Store>) {
+async fn a_users_sessions_are_listed_with_what_tells_them_apart(site: Site) {
     let site = site.with(|layer| layer.client_address(address_of));
     let started = site.now();
     let (mut phone, mut desk) = (site.visitor(), site.visitor());
@@ -121,7 +120,7 @@ async fn a_users_sessions_are_listed_with_what_tells_them_apart(site: Site<impl 
     assert!(list(&site, "nobody").await.is_empty());
 }
 
-async fn the_id_of_a_device_opens_nothing(site: Site<impl Store>) {
+async fn the_id_of_a_device_opens_nothing(site: Site) {
     let mut visitor = user(&site, "ada", &[]).await;
     gather(&mut visitor, 1).await;
     let id = id_of(&mut visitor).await;
@@ -136,7 +135,7 @@ async fn the_id_of_a_device_opens_nothing(site: Site<impl Store>) {
     assert_eq!(id_of(&mut one).await, "", "a guest has no device");
 }
 
-async fn a_device_keeps_its_id_and_label_for_as_long_as_the_session_lives(site: Site<impl Store>) {
+async fn a_device_keeps_its_id_and_label_for_as_long_as_the_session_lives(site: Site) {
     let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));
     let mut visitor = user(&site, "ada", &[]).await;
     let id = id_of(&mut visitor).await;
@@ -186,7 +185,7 @@ async fn a_device_keeps_its_id_and_label_for_as_long_as_the_session_lives(site: 
     assert_ne!(id_of(&mut visitor).await, id);
 }
 
-async fn a_label_is_refused_to_whom_it_does_not_belong(site: Site<impl Store>) {
+async fn a_label_is_refused_to_whom_it_does_not_belong(site: Site) {
     let site = site.with(|layer| layer.max_field(100));
     let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));
     let mut visitor = user(&site, "ada", &[]).await;
@@ -214,7 +213,7 @@ async fn a_label_is_refused_to_whom_it_does_not_belong(site: Site<impl Store>) {
     assert_eq!(ask(&mut visitor, shown).await, NOTHING);
 }
 
-async fn a_session_without_a_user_agent_is_bound_to_that(site: Site<impl Store>) {
+async fn a_session_without_a_user_agent_is_bound_to_that(site: Site) {
     let site = site.with(SessionLayer::bind_user_agent);
     for logged_in in [false, true] {
         let mut visitor = guest(&site, &[1]).await;
@@ -230,7 +229,7 @@ async fn a_session_without_a_user_agent_is_bound_to_that(site: Site<impl Store>)
     }
 }
 
-async fn an_unbound_session_is_not_bound_again_by_a_login(site: Site<impl Store>) {
+async fn an_unbound_session_is_not_bound_again_by_a_login(site: Site) {
     let site = site.with(SessionLayer::bind_user_agent);
     let from = |agent| from("192.0.2.1", agent);
     let unbind = async |mut session: Session<Shop>| {

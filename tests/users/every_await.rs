@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use session_runtime::store::{Record, Store};
+use session_runtime::store::Record;
 use session_runtime::{Error, Session, SessionLayer, Sessions, UserFields, UserId};
 use session_tests::customers::{Shop, add, ask, gather, guest, login, shown, user};
 use session_tests::{Fault, Handles, Site, Visitor, on_a_cache, on_each_store};
@@ -112,7 +112,7 @@ impl Op {
     }
 
     /// Somebody for whom it does something.
-    async fn prepare(self, site: &Site<impl Store>, layer: &SessionLayer, name: &str) -> Visitor {
+    async fn prepare(self, site: &Site, layer: &SessionLayer, name: &str) -> Visitor {
         match self {
             Self::Create => Visitor::of(layer.clone()),
             Self::Save | Self::Rotate | Self::Login => guest(site, &[2]).await,
@@ -221,7 +221,7 @@ fn described(record: Option<&Record>) -> String {
 }
 
 /// One run: an operation that is polled so many times. All that can be seen of it afterwards, and whether it was done.
-async fn run(site: &Site<impl Store>, op: Op, then: Then, times: usize) -> (String, bool) {
+async fn run(site: &Site, op: Op, then: Then, times: usize) -> (String, bool) {
     let name = format!("{op:?} {then:?} {times}");
     let asks = matches!(op, Op::Migrate | Op::Discard);
     let layer = site.layer.clone().migrate(!asks);
@@ -297,7 +297,7 @@ async fn run(site: &Site<impl Store>, op: Op, then: Then, times: usize) -> (Stri
     (all, done == "true")
 }
 
-async fn what_is_dropped_amid_any_await_has_happened_whole(site: Site<impl Store>) {
+async fn what_is_dropped_amid_any_await_has_happened_whole(site: Site) {
     for (op, then) in OPS
         .into_iter()
         .flat_map(|op| [Then::Returns, Then::GoesOn].map(|then| (op, then)))
@@ -331,7 +331,7 @@ async fn what_is_dropped_amid_any_await_has_happened_whole(site: Site<impl Store
     }
 }
 
-async fn an_extractor_that_is_dropped_amid_any_await_can_be_tried_again(site: Site<impl Store>) {
+async fn an_extractor_that_is_dropped_amid_any_await_can_be_tried_again(site: Site) {
     let asks = site.layer.clone().migrate(false);
     for who in ["a guest", "a user", "a user who has brought something"] {
         let mut times = 0;
@@ -374,9 +374,7 @@ async fn an_extractor_that_is_dropped_amid_any_await_can_be_tried_again(site: Si
 }
 
 /// There are many, so it ends some after the others: what it has begun with ends whole.
-async fn to_end_everybodys_sessions_can_be_dropped_amid_any_await_and_begun_again(
-    site: Site<impl Store>,
-) {
+async fn to_end_everybodys_sessions_can_be_dropped_amid_any_await_and_begun_again(site: Site) {
     let (sessions, mut times, mut is_done) = (site.layer.sessions(), 0, false);
     // What runs beside may be done though this was polled but once.
     while !is_done || times < 20 {

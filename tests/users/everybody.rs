@@ -24,7 +24,7 @@ on_each_store!(
 
 on_a_cache!(when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_users_is_lost);
 
-async fn all(site: &Site<impl Store>) -> Vec<Device> {
+async fn all(site: &Site) -> Vec<Device> {
     let sessions = site.layer.sessions();
     let (mut devices, mut next) = (Vec::new(), None);
     loop {
@@ -40,9 +40,7 @@ async fn all(site: &Site<impl Store>) -> Vec<Device> {
     }
 }
 
-async fn all_sessions_are_listed_and_counted_guests_and_users_and_nothing_else(
-    site: Site<impl Store>,
-) {
+async fn all_sessions_are_listed_and_counted_guests_and_users_and_nothing_else(site: Site) {
     let sessions = site.layer.sessions();
     assert_eq!(sessions.count().await.unwrap(), 0);
     let gone = user(&site, "eve", &[]).await;
@@ -117,7 +115,7 @@ async fn copy_one(from: &impl Store, to: &impl Store, key: &Key) {
     }
 }
 
-async fn what_another_store_has_kept_can_be_copied_and_nobody_notices(site: Site<impl Store>) {
+async fn what_another_store_has_kept_can_be_copied_and_nobody_notices(site: Site) {
     let (first, last, users) = (Site::in_memory(), Site::in_memory(), [UserId::from("ada")]);
     let mut visitors = vec![
         user(&first, "ada", &[1]).await,
@@ -150,7 +148,7 @@ async fn what_another_store_has_kept_can_be_copied_and_nobody_notices(site: Site
 }
 
 async fn when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_users_is_lost(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     let sessions = site.layer.sessions();
     let mut devices = [
@@ -183,7 +181,7 @@ async fn when_everybody_is_logged_out_no_session_is_live_and_nothing_of_the_user
     assert_eq!(quietly(&mut again, shown).await, "ada [1, 2] 3 plain");
 }
 
-async fn a_login_that_was_under_way_when_everybody_was_logged_out_fails(site: Site<impl Store>) {
+async fn a_login_that_was_under_way_when_everybody_was_logged_out_fails(site: Site) {
     drop(user(&site, "ada", &[1]).await);
     let late = guest(&site, &[2]).await;
     site.store.plan_after(CONFIRMATION, [Fault::Held]);
@@ -245,7 +243,7 @@ async fn a_session_that_cannot_be_read_keeps_no_other_of_its_user_from_being_lis
     assert_eq!(sessions.list("ada").await.unwrap().len(), 3);
 }
 
-async fn ending_all_goes_on_where_it_broke_off(site: Site<impl Store>) {
+async fn ending_all_goes_on_where_it_broke_off(site: Site) {
     let sessions = site.layer.sessions();
     let mut visitors = Vec::new();
     for name in ["ada", "bob", "eve"] {

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
-use session_runtime::store::{MemoryStore, Store};
 use session_runtime::{Error, LoggedIn, Session, SessionLayer, UserId};
 use session_tests::customers::{
     Club, NOTHING, Shop, add, ask, club, gather, guest, quietly, shown, try_login, user, why,
@@ -40,7 +39,7 @@ impl Table {
         self.hashes.lock().unwrap().remove(user);
     }
 
-    fn under<S: Store>(&self, site: Site<S>) -> Site<S> {
+    fn under(&self, site: Site) -> Site {
         let table = self.clone();
         site.with(|layer| table.in_layer(layer))
     }
@@ -71,7 +70,7 @@ async fn enter(visitor: &mut Visitor, user: &'static str, hash: &'static str) {
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
 }
 
-async fn a_session_ends_when_the_password_changes_and_others_do_not(site: Site<impl Store>) {
+async fn a_session_ends_when_the_password_changes_and_others_do_not(site: Site) {
     let table = Table::default();
     let site = table.under(site);
     table.set("ada", "one");
@@ -109,7 +108,7 @@ async fn a_session_ends_when_the_password_changes_and_others_do_not(site: Site<i
     assert_eq!(ask(&mut without, shown).await, "ada [1, 2] 3 plain");
 }
 
-async fn the_page_that_changes_the_password_goes_on_in_its_session(site: Site<impl Store>) {
+async fn the_page_that_changes_the_password_goes_on_in_its_session(site: Site) {
     let table = Table::default();
     let site = table.under(site);
     table.set("ada", "one");
@@ -135,7 +134,7 @@ async fn the_page_that_changes_the_password_goes_on_in_its_session(site: Site<im
     assert_eq!(ask(&mut phone, shown).await, "ada [1, 2] 3 plain");
 }
 
-async fn a_fingerprint_that_changes_back_revives_nothing(site: Site<impl Store>) {
+async fn a_fingerprint_that_changes_back_revives_nothing(site: Site) {
     let table = Table::default();
     let site = table.under(site);
     table.set("ada", "one");
@@ -152,7 +151,7 @@ async fn a_fingerprint_that_changes_back_revives_nothing(site: Site<impl Store>)
 #[tokio::test]
 async fn the_table_is_asked_once_in_a_request_and_only_where_there_is_a_fingerprint() {
     let table = Table::default();
-    let site = table.under(Site::<MemoryStore>::in_memory());
+    let site = table.under(Site::in_memory());
     table.set("ada", "one");
     let mut phone = guest(&site, &[1]).await;
     ask(&mut phone, shown).await;
@@ -169,7 +168,7 @@ async fn the_table_is_asked_once_in_a_request_and_only_where_there_is_a_fingerpr
 #[tokio::test]
 async fn a_table_or_a_store_that_fails_lets_nobody_in() {
     let table = Table::default();
-    let site = table.under(Site::<MemoryStore>::in_memory());
+    let site = table.under(Site::in_memory());
     table.set("ada", "one");
     let mut phone = site.visitor();
     enter(&mut phone, "ada", "one").await;

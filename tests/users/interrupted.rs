@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{Request, StatusCode};
-use session_runtime::store::{Record, Store};
+use session_runtime::store::Record;
 use session_runtime::{Session, Timestamp, UserId};
 use session_tests::customers::{
     NOTHING, Shop, entering, gather, guest, login, logout, paint, quietly, shown, try_login, user,
@@ -36,7 +36,7 @@ on_a_cache!(
     refused_a_login_leaves_the_guest_as_before,
 );
 
-async fn cut_off_before_the_session_is_opened_all_is_as_before(site: Site<impl Store>) {
+async fn cut_off_before_the_session_is_opened_all_is_as_before(site: Site) {
     let calls = breaks(OPENING).chain([
         (OPENING, Fault::Before, Fault::Full),
         (OPENING, Fault::Full, Fault::Full),
@@ -57,9 +57,7 @@ async fn cut_off_before_the_session_is_opened_all_is_as_before(site: Site<impl S
     }
 }
 
-async fn cut_off_before_the_login_is_confirmed_the_session_waits_for_the_same_user(
-    site: Site<impl Store>,
-) {
+async fn cut_off_before_the_login_is_confirmed_the_session_waits_for_the_same_user(site: Site) {
     let cut = [(OPENING, Fault::After), (CONFIRMATION, Fault::Before)];
     for (call, fault) in cut {
         for wait in WAITS {
@@ -90,7 +88,7 @@ async fn cut_off_before_the_login_is_confirmed_the_session_waits_for_the_same_us
     }
 }
 
-async fn cut_off_after_that_the_login_is_done_but_for_its_id(site: Site<impl Store>) {
+async fn cut_off_after_that_the_login_is_done_but_for_its_id(site: Site) {
     for wait in WAITS {
         let name = format!("ada {wait:?}");
         let at = (CONFIRMATION, Fault::After, Fault::Full);
@@ -114,8 +112,8 @@ async fn cut_off_after_that_the_login_is_done_but_for_its_id(site: Site<impl Sto
 }
 
 /// Has somebody go in between a login's opening and its confirmation.
-async fn amid_a_login<S: Store>(
-    site: &Site<S>,
+async fn amid_a_login(
+    site: &Site,
     guest: &Visitor,
     user: &str,
     happens: impl Future<Output = ()>,
@@ -135,7 +133,7 @@ fn essence(record: &Record) -> (Vec<String>, Option<&UserId>, Timestamp) {
     (slots.collect(), record.user(), record.expires())
 }
 
-async fn refused_a_login_leaves_the_guest_as_before(site: Site<impl Store>) {
+async fn refused_a_login_leaves_the_guest_as_before(site: Site) {
     let remember = async |mut session: Session<Shop>| session.set_ttl(4 * HOUR);
     for revoked in [false, true] {
         let name = format!("ada {revoked}");
@@ -259,7 +257,7 @@ async fn refused_a_login_moves_no_limit() {
     assert_eq!(quietly(&mut visitor, why).await, "Some(Expired)");
 }
 
-async fn in_doubt_nothing_is_undone(site: Site<impl Store>) {
+async fn in_doubt_nothing_is_undone(site: Site) {
     for fault in [Fault::Before, Fault::After] {
         let name = format!("ada {fault:?}");
         drop(user(&site, &*name, &[1]).await);
@@ -278,7 +276,7 @@ async fn in_doubt_nothing_is_undone(site: Site<impl Store>) {
     }
 }
 
-async fn an_opening_that_arrives_late_loses_nothing(site: Site<impl Store>) {
+async fn an_opening_that_arrives_late_loses_nothing(site: Site) {
     for goes_on in [false, true] {
         let name = format!("ada {goes_on}");
         drop(user(&site, &*name, &[1]).await);
@@ -299,7 +297,7 @@ async fn an_opening_that_arrives_late_loses_nothing(site: Site<impl Store>) {
     }
 }
 
-async fn a_confirmation_that_arrives_late_doubles_nothing(site: Site<impl Store>) {
+async fn a_confirmation_that_arrives_late_doubles_nothing(site: Site) {
     for meanwhile in [
         "nothing",
         "another login begins",
@@ -355,7 +353,7 @@ async fn quietly_out(visitor: &mut Visitor) -> String {
     reply.body
 }
 
-async fn a_confirmation_of_which_nobody_can_tell_any_more_is_not_undone(site: Site<impl Store>) {
+async fn a_confirmation_of_which_nobody_can_tell_any_more_is_not_undone(site: Site) {
     for fault in [Fault::After, Fault::Before] {
         let name = format!("ada {fault:?}");
         let mut desk = user(&site, &*name, &[1]).await;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::testing::TestClock;
 use session_runtime::{Ended, Saved, Session, Sessions, UserId};
 use session_tests::customers::{
@@ -32,7 +31,7 @@ on_a_cache!(
     what_was_changed_counts_together_or_not_at_all,
 );
 
-async fn what_a_request_adds_while_its_guest_logs_in_reaches_the_user(site: Site<impl Store>) {
+async fn what_a_request_adds_while_its_guest_logs_in_reaches_the_user(site: Site) {
     for race in 0..(250 * times()).min(1000) {
         let name = format!("ada {race}");
         let one = guest(&site, &[1]).await;
@@ -115,9 +114,7 @@ async fn enter_desk(tab: &mut Visitor, user: &str) {
     );
 }
 
-async fn what_a_late_request_changed_of_what_follows_is_credited_by_the_logins_rule(
-    site: Site<impl Store>,
-) {
+async fn what_a_late_request_changed_of_what_follows_is_credited_by_the_logins_rule(site: Site) {
     let mut account = site.visitor();
     let has = async |mut session: Session<Desk>| {
         session.seen.set(vec![7]);
@@ -158,7 +155,7 @@ async fn what_a_late_request_changed_of_what_follows_is_credited_by_the_logins_r
 }
 
 async fn a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothing_of_a_guests_alone(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     for only_those in [false, true] {
         let mut visitor = site.visitor();
@@ -204,7 +201,7 @@ async fn a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothin
     }
 }
 
-async fn a_late_request_never_shows_what_came_after(site: Site<impl Store>) {
+async fn a_late_request_never_shows_what_came_after(site: Site) {
     let mut ada = user(&site, "ada", &[100]).await;
     let notice = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
     let mut visitor = guest(&site, &[1]).await;
@@ -243,7 +240,7 @@ async fn a_late_request_never_shows_what_came_after(site: Site<impl Store>) {
     );
 }
 
-async fn what_late_requests_set_apart_has_no_more_room_than_anything(site: Site<impl Store>) {
+async fn what_late_requests_set_apart_has_no_more_room_than_anything(site: Site) {
     let site = site.with(|layer| layer.max_record(1000));
     let mut visitor = guest(&site, &[1]).await;
     let mut tab = visitor.clone();
@@ -266,7 +263,7 @@ async fn what_late_requests_set_apart_has_no_more_room_than_anything(site: Site<
     assert!((800..=1000).contains(&record.size()));
 }
 
-async fn a_late_request_whose_id_is_forgotten_writes_nothing(site: Site<impl Store>) {
+async fn a_late_request_whose_id_is_forgotten_writes_nothing(site: Site) {
     let mut visitor = guest(&site, &[1]).await;
     let mut tab = visitor.clone();
     let late = async move |mut session: Session<Shop>| {
@@ -283,7 +280,7 @@ async fn a_late_request_whose_id_is_forgotten_writes_nothing(site: Site<impl Sto
     assert_eq!(quietly(&mut tab, shown).await, "ada [1] 1 dark");
 }
 
-async fn a_minute_after_the_new_id_came_back_a_late_request_writes_nothing(site: Site<impl Store>) {
+async fn a_minute_after_the_new_id_came_back_a_late_request_writes_nothing(site: Site) {
     for (wait, presents, expected) in [
         (HOUR, false, Saved::Written),
         (MINUTE - MS, true, Saved::Written),
@@ -382,7 +379,7 @@ impl Turn {
     }
 }
 
-async fn what_was_changed_counts_together_or_not_at_all(site: Site<impl Store>) {
+async fn what_was_changed_counts_together_or_not_at_all(site: Site) {
     let device = async |session: Session<Shop>| session.device().unwrap_or_default();
     for (turn, counts) in TURNS {
         for saves in [false, true] {
@@ -421,7 +418,7 @@ async fn what_was_changed_counts_together_or_not_at_all(site: Site<impl Store>) 
     }
 }
 
-async fn no_half_is_written_while_all_sessions_are_being_revoked(site: Site<impl Store>) {
+async fn no_half_is_written_while_all_sessions_are_being_revoked(site: Site) {
     for fails in [false, true] {
         let name = format!("ada {fails}");
         let mut visitor = user(&site, &*name, &[1]).await;
@@ -454,7 +451,7 @@ async fn no_half_is_written_while_all_sessions_are_being_revoked(site: Site<impl
 }
 
 /// Requests that log out and that write, both of which have loaded the session.
-async fn logouts_that_race(site: Site<impl Store>, races: usize) {
+async fn logouts_that_race(site: Site, races: usize) {
     let mut points = 0;
     for race in 0..races {
         let visitor = user(&site, "ada", &[]).await;
@@ -498,7 +495,7 @@ async fn logouts_that_race(site: Site<impl Store>, races: usize) {
     assert!(admitted(&site, "ada").await.is_empty());
 }
 
-async fn a_late_commit_that_races_a_logout_revives_nothing(site: Site<impl Store>) {
+async fn a_late_commit_that_races_a_logout_revives_nothing(site: Site) {
     logouts_that_race(site, 200 * times()).await;
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Ended, Session, SessionLayer, UserId, WhenFull};
 use session_tests::customers::{
     NOTHING, Shop, add, ask, entering, gather, guest, login, logout, quietly, rotate, shown,
@@ -39,9 +38,7 @@ fn at_most(limit: usize, when_full: WhenFull) -> impl FnOnce(SessionLayer) -> Se
     move |layer| layer.max_sessions(limit, when_full)
 }
 
-async fn a_login_over_the_limit_is_refused_and_can_be_tried_again_after_a_logout(
-    site: Site<impl Store>,
-) {
+async fn a_login_over_the_limit_is_refused_and_can_be_tried_again_after_a_logout(site: Site) {
     let site = site.with(at_most(2, WhenFull::Refuse));
     let mut one = user(&site, "ada", &[]).await;
     let mut two = user(&site, "ada", &[]).await;
@@ -99,7 +96,7 @@ async fn a_login_over_the_limit_is_refused_and_can_be_tried_again_after_a_logout
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
 }
 
-async fn a_login_over_the_limit_ends_the_oldest(site: Site<impl Store>) {
+async fn a_login_over_the_limit_ends_the_oldest(site: Site) {
     let lax = site.layer.clone();
     let site = site.with(at_most(3, WhenFull::EndOldest));
     let mut browsers = Vec::new();
@@ -135,7 +132,7 @@ async fn a_login_over_the_limit_ends_the_oldest(site: Site<impl Store>) {
     assert_eq!(places(&site, "ada").await.len(), 3);
 }
 
-async fn a_login_in_the_same_browser_needs_no_second_place(site: Site<impl Store>) {
+async fn a_login_in_the_same_browser_needs_no_second_place(site: Site) {
     for when_full in [WhenFull::Refuse, WhenFull::EndOldest] {
         let layer = site.layer.clone().max_sessions(2, when_full);
         let name = format!("{when_full:?}");
@@ -168,9 +165,7 @@ async fn a_login_in_the_same_browser_needs_no_second_place(site: Site<impl Store
     }
 }
 
-async fn a_place_whose_id_nobody_has_come_back_with_gives_way_after_a_minute(
-    site: Site<impl Store>,
-) {
+async fn a_place_whose_id_nobody_has_come_back_with_gives_way_after_a_minute(site: Site) {
     let site = site.with(at_most(1, WhenFull::Refuse));
     let mut one = user(&site, "ada", &[]).await; // whose answer was lost, say
     site.clock.advance(MINUTE - MS);
@@ -203,9 +198,7 @@ async fn a_place_whose_id_nobody_has_come_back_with_gives_way_after_a_minute(
     }
 }
 
-async fn a_place_whose_id_is_presented_at_the_last_moment_does_not_give_way(
-    site: Site<impl Store>,
-) {
+async fn a_place_whose_id_is_presented_at_the_last_moment_does_not_give_way(site: Site) {
     let site = site.with(at_most(1, WhenFull::Refuse));
     let mut one = user(&site, "ada", &[]).await;
     site.clock.advance(MINUTE);
@@ -222,7 +215,7 @@ async fn a_place_whose_id_is_presented_at_the_last_moment_does_not_give_way(
     assert_eq!(quietly(&mut two, shown).await, "guest [2] 2 dark");
 }
 
-async fn a_login_that_breaks_off_blocks_its_place_for_a_minute_at_most(site: Site<impl Store>) {
+async fn a_login_that_breaks_off_blocks_its_place_for_a_minute_at_most(site: Site) {
     let site = site.with(at_most(1, WhenFull::Refuse));
     let (mut in_time, mut confirmed) = (0, 0);
     for at in breaks(CONFIRMATION + 2) {
@@ -255,7 +248,7 @@ async fn a_login_that_breaks_off_blocks_its_place_for_a_minute_at_most(site: Sit
     assert!(in_time > 0 && confirmed > 0, "{in_time} {confirmed}");
 }
 
-async fn refused_at_the_last_moment_a_login_leaves_the_guest_as_before(site: Site<impl Store>) {
+async fn refused_at_the_last_moment_a_login_leaves_the_guest_as_before(site: Site) {
     let site = site.with(at_most(1, WhenFull::Refuse));
     for number in 0..3 {
         let name = format!("ada {number}");
@@ -282,7 +275,7 @@ async fn refused_at_the_last_moment_a_login_leaves_the_guest_as_before(site: Sit
     }
 }
 
-async fn a_login_that_fails_ends_no_other_session(site: Site<impl Store>) {
+async fn a_login_that_fails_ends_no_other_session(site: Site) {
     let site = site.with(at_most(1, WhenFull::EndOldest));
     let mut desk = user(&site, "ada", &[10, 20]).await;
     let mut visitor = guest(&site, &[1]).await;
@@ -296,7 +289,7 @@ async fn a_login_that_fails_ends_no_other_session(site: Site<impl Store>) {
     assert_eq!(ask(&mut desk, why).await, "Some(Revoked)");
 }
 
-async fn a_login_that_ends_the_oldest_can_break_off_anywhere(site: Site<impl Store>) {
+async fn a_login_that_ends_the_oldest_can_break_off_anywhere(site: Site) {
     let site = site.with(at_most(1, WhenFull::EndOldest));
     // The session, the user, the opening, the confirmation; the oldest, its end, the strike-off; and what is dropped.
     for at in breaks(8) {
@@ -325,7 +318,7 @@ async fn a_login_that_ends_the_oldest_can_break_off_anywhere(site: Site<impl Sto
     }
 }
 
-async fn of_logins_that_displace_each_other_the_last_is_in(site: Site<impl Store>) {
+async fn of_logins_that_displace_each_other_the_last_is_in(site: Site) {
     let site = site.with(at_most(1, WhenFull::EndOldest));
     let one = guest(&site, &[1]).await;
     // One tab has looked, and seen no place.
@@ -358,7 +351,7 @@ async fn of_logins_that_displace_each_other_the_last_is_in(site: Site<impl Store
     assert_eq!(account(&site, "ada").await, "[1] 1");
 }
 
-async fn logins_that_race_never_exceed_the_limit(site: Site<impl Store>) {
+async fn logins_that_race_never_exceed_the_limit(site: Site) {
     for (limit, when_full) in [
         (1, WhenFull::Refuse),
         (3, WhenFull::Refuse),

@@ -37,7 +37,7 @@ on_a_cache!(
     logins_that_race_credit_the_guest_once_and_both_ids_open_the_session,
 );
 
-async fn a_login_gives_a_new_id_and_the_old_one_opens_nothing(site: Site<impl Store>) {
+async fn a_login_gives_a_new_id_and_the_old_one_opens_nothing(site: Site) {
     let mut visitor = guest(&site, &[1]).await;
     let mut old = visitor.clone();
     login(&mut visitor, "ada").await;
@@ -74,7 +74,7 @@ async fn a_login_gives_a_new_id_and_the_old_one_opens_nothing(site: Site<impl St
     assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 dark");
 }
 
-async fn what_follows_the_user_is_live_in_every_browser(site: Site<impl Store>) {
+async fn what_follows_the_user_is_live_in_every_browser(site: Site) {
     const EACH: u32 = 5;
     let (mut phone, mut desk) = (user(&site, "ada", &[]).await, user(&site, "ada", &[]).await);
     paint(&mut desk, "dark").await;
@@ -114,7 +114,7 @@ async fn what_follows_the_user_is_live_in_every_browser(site: Site<impl Store>) 
     }
 }
 
-async fn a_second_login_of_the_user_doubles_nothing(site: Site<impl Store>) {
+async fn a_second_login_of_the_user_doubles_nothing(site: Site) {
     let mut visitor = guest(&site, &[1]).await;
     login(&mut visitor, "ada").await;
     let key = visitor.key();
@@ -154,7 +154,7 @@ async fn a_second_login_of_the_user_doubles_nothing(site: Site<impl Store>) {
     assert_ne!(visitor.key(), key);
 }
 
-async fn what_another_tab_wrote_while_the_login_ran_is_not_lost(site: Site<impl Store>) {
+async fn what_another_tab_wrote_while_the_login_ran_is_not_lost(site: Site) {
     for logged_in in [true, false] {
         let name = format!("ada {logged_in}");
         let mut visitor = if logged_in {
@@ -178,7 +178,7 @@ async fn what_another_tab_wrote_while_the_login_ran_is_not_lost(site: Site<impl 
     }
 }
 
-async fn changes_made_before_the_login_in_its_request_count(site: Site<impl Store>) {
+async fn changes_made_before_the_login_in_its_request_count(site: Site) {
     for stored in [false, true] {
         let name = format!("ada {stored}");
         drop(user(&site, &*name, &[1]).await);
@@ -226,9 +226,7 @@ async fn changes_made_before_the_login_in_its_request_count(site: Site<impl Stor
     }
 }
 
-async fn logins_that_race_credit_the_guest_once_and_both_ids_open_the_session(
-    site: Site<impl Store>,
-) {
+async fn logins_that_race_credit_the_guest_once_and_both_ids_open_the_session(site: Site) {
     for race in 0..(250 * times()).min(1000) {
         let name = format!("ada {race}");
         let one = guest(&site, &[1]).await;
@@ -261,9 +259,7 @@ async fn logins_that_race_credit_the_guest_once_and_both_ids_open_the_session(
     }
 }
 
-async fn a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was(
-    site: Site<impl Store>,
-) {
+async fn a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was(site: Site) {
     let site = site.with(|layer| layer.max_record(1000));
     drop(user(&site, "ada", &[1]).await);
     let mut visitor = guest(&site, &[2]).await;
@@ -282,7 +278,7 @@ async fn a_login_whose_session_would_be_too_large_leaves_the_guest_as_it_was(
     assert_eq!(quietly(&mut visitor, shown).await, "guest [2] 2 dark");
 }
 
-async fn a_guest_whose_session_is_full_can_log_in(site: Site<impl Store>) {
+async fn a_guest_whose_session_is_full_can_log_in(site: Site) {
     let site = site.with(|layer| layer.max_record(1000));
     let mut visitor = guest(&site, &[2]).await;
     let held = site.record(&visitor).await.unwrap().size();
@@ -298,7 +294,7 @@ async fn a_guest_whose_session_is_full_can_log_in(site: Site<impl Store>) {
     assert_eq!(account(&site, "ada").await, "[2,4] 6");
 }
 
-async fn a_second_tabs_login_brings_what_it_has_changed_and_nothing_twice(site: Site<impl Store>) {
+async fn a_second_tabs_login_brings_what_it_has_changed_and_nothing_twice(site: Site) {
     let mut visitor = guest(&site, &[3, 7]).await;
     let mut tab = visitor.clone();
     let second = async move |mut session: Session<Shop>| {
@@ -313,7 +309,7 @@ async fn a_second_tabs_login_brings_what_it_has_changed_and_nothing_twice(site: 
     assert_eq!(quietly(&mut visitor, shown).await, "ada [7, 2] 6 dark");
 }
 
-async fn a_login_is_not_too_late_where_a_save_is_not(site: Site<impl Store>) {
+async fn a_login_is_not_too_late_where_a_save_is_not(site: Site) {
     for (wait, brought) in [
         (2 * HOUR, "[1,2] 3"),
         (2 * HOUR + 10 * MINUTE - MS, "[1,2] 3"),

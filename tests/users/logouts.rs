@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Ended, Saved, Session, UserId};
 use session_tests::customers::{
     Club, NOTHING, Shop, add, ask, club, gather, guest, login, logout, paint, quietly, rotate,
@@ -66,7 +65,7 @@ async fn look(session: Session<Look>) -> String {
     )
 }
 
-async fn a_logout_that_keeps_fields_begins_another_session_with_them_alone(site: Site<impl Store>) {
+async fn a_logout_that_keeps_fields_begins_another_session_with_them_alone(site: Site) {
     let keeps = async |mut session: Session<Look>| {
         session.language.set(Some("eo".to_owned()));
         session.logout_keeping_fields().await.unwrap();
@@ -117,7 +116,7 @@ async fn a_logout_that_keeps_fields_begins_another_session_with_them_alone(site:
     assert_eq!(quietly(&mut visitor, shown).await, "bob [2] 2 dark");
 }
 
-async fn a_logout_ends_the_session_and_keeps_what_is_the_users(site: Site<impl Store>) {
+async fn a_logout_ends_the_session_and_keeps_what_is_the_users(site: Site) {
     let mut visitor = user(&site, "ada", &[1]).await;
     paint(&mut visitor, "dark").await;
     let mut old = visitor.clone();
@@ -159,7 +158,7 @@ async fn a_logout_ends_the_session_and_keeps_what_is_the_users(site: Site<impl S
     assert_eq!(account(&site, "ada").await, "[1,2] 3");
 }
 
-async fn a_logout_of_a_guest_does_nothing(site: Site<impl Store>) {
+async fn a_logout_of_a_guest_does_nothing(site: Site) {
     // Nobody at all.
     let mut stranger = site.visitor();
     assert_eq!(cost(&site, &mut stranger, logout).await, (0, 0));
@@ -182,7 +181,7 @@ async fn a_logout_of_a_guest_does_nothing(site: Site<impl Store>) {
     assert_eq!(quietly(&mut visitor, shown).await, "guest [1, 2, 4] 7 dark");
 }
 
-async fn a_deletion_tells_its_reason_for_a_day_and_keeps_what_is_the_users(site: Site<impl Store>) {
+async fn a_deletion_tells_its_reason_for_a_day_and_keeps_what_is_the_users(site: Site) {
     let mut visitor = user(&site, "ada", &[1]).await;
     paint(&mut visitor, "dark").await;
     let mut old = visitor.clone();
@@ -214,9 +213,7 @@ async fn a_deletion_tells_its_reason_for_a_day_and_keeps_what_is_the_users(site:
     assert_eq!(quietly(&mut old, shown).await, NOTHING);
 }
 
-async fn what_another_handle_has_changed_is_written_by_whoever_ends_the_session(
-    site: Site<impl Store>,
-) {
+async fn what_another_handle_has_changed_is_written_by_whoever_ends_the_session(site: Site) {
     for deletes in [false, true] {
         let name = format!("ada {deletes}");
         let mut visitor = user(&site, &*name, &[1]).await;
@@ -245,7 +242,7 @@ async fn what_another_handle_has_changed_is_written_by_whoever_ends_the_session(
     }
 }
 
-async fn who_has_not_had_the_new_id_yet_can_log_out_under_the_old_one(site: Site<impl Store>) {
+async fn who_has_not_had_the_new_id_yet_can_log_out_under_the_old_one(site: Site) {
     for again in [false, true] {
         let name = format!("ada {again}");
         let mut visitor = user(&site, &*name, &[1]).await;
@@ -263,7 +260,7 @@ async fn who_has_not_had_the_new_id_yet_can_log_out_under_the_old_one(site: Site
     }
 }
 
-async fn a_planted_id_logs_nobody_out(site: Site<impl Store>) {
+async fn a_planted_id_logs_nobody_out(site: Site) {
     let planted = guest(&site, &[]).await;
     let mut victim = planted.clone();
     login(&mut victim, "ada").await;
@@ -286,7 +283,7 @@ async fn put(late: &Mutex<Session<Shop>>, number: u32) -> Saved {
     session.save().await.unwrap()
 }
 
-async fn what_is_set_apart_up_to_the_last_moment_is_credited_by_a_logout(site: Site<impl Store>) {
+async fn what_is_set_apart_up_to_the_last_moment_is_credited_by_a_logout(site: Site) {
     // While the logout's request runs.
     for deletes in [false, true] {
         let name = format!("ada {deletes}");
@@ -334,7 +331,7 @@ async fn what_is_set_apart_up_to_the_last_moment_is_credited_by_a_logout(site: S
     );
 }
 
-async fn a_logout_returns_though_something_cannot_be_credited(site: Site<impl Store>) {
+async fn a_logout_returns_though_something_cannot_be_credited(site: Site) {
     let site = site.with(|layer| layer.max_field(60));
     drop(user(&site, "ada", &[100_000_000; 3]).await);
     let mut visitor = guest(&site, &[200_000_000; 3]).await;
@@ -348,7 +345,7 @@ async fn a_logout_returns_though_something_cannot_be_credited(site: Site<impl St
     assert_eq!(account(&site, "ada").await, all);
 }
 
-async fn a_logout_whose_id_has_run_out_meanwhile_ends_the_session(site: Site<impl Store>) {
+async fn a_logout_whose_id_has_run_out_meanwhile_ends_the_session(site: Site) {
     let mut visitor = user(&site, "ada", &[1]).await;
     quietly(&mut visitor, shown).await;
     let (mut next, clock) = (visitor.clone(), site.clock.clone());
@@ -367,7 +364,7 @@ async fn a_logout_whose_id_has_run_out_meanwhile_ends_the_session(site: Site<imp
     assert!(places(&site, "ada").await.is_empty());
 }
 
-async fn a_login_whose_id_has_run_out_meanwhile_keeps_the_guest(site: Site<impl Store>) {
+async fn a_login_whose_id_has_run_out_meanwhile_keeps_the_guest(site: Site) {
     let mut visitor = guest(&site, &[1]).await;
     let (mut next, clock) = (visitor.clone(), site.clock.clone());
     ask(&mut next, rotate).await;
@@ -384,7 +381,7 @@ async fn a_login_whose_id_has_run_out_meanwhile_keeps_the_guest(site: Site<impl 
     assert_eq!(quietly(&mut newer, shown).await, NOTHING);
 }
 
-async fn a_logout_that_breaks_off_can_be_tried_again(site: Site<impl Store>) {
+async fn a_logout_that_breaks_off_can_be_tried_again(site: Site) {
     // The session, the user; what was changed, the end, the strike-off.
     for at in breaks(5) {
         let name = format!("ada {at:?}");

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use session_runtime::store::Store;
 use session_runtime::{Session, WhenFull};
 use session_tests::customers::{
     NOTHING, Shop, ask, gather, guest, login, logout, shown, user, why,
@@ -22,7 +21,7 @@ on_each_store!(
     many_logins_leave_the_listed_sessions_and_nothing_else,
 );
 
-async fn a_login_strikes_off_whose_time_has_passed(site: Site<impl Store>) {
+async fn a_login_strikes_off_whose_time_has_passed(site: Site) {
     let mut old = user(&site, "ada", &[1]).await;
     let key = old.key();
     let mut desk = user(&site, "ada", &[]).await;
@@ -55,7 +54,7 @@ async fn a_login_strikes_off_whose_time_has_passed(site: Site<impl Store>) {
     assert_eq!(ask(&mut desk, shown).await, "ada [1] 1 plain");
 }
 
-async fn a_login_looks_up_eight_at_most_whose_time_has_passed(site: Site<impl Store>) {
+async fn a_login_looks_up_eight_at_most_whose_time_has_passed(site: Site) {
     for number in 0..20 {
         login(&mut site.visitor(), "ada").await;
         site.clock.advance(MS);
@@ -77,7 +76,7 @@ async fn a_login_looks_up_eight_at_most_whose_time_has_passed(site: Site<impl St
     }
 }
 
-async fn a_session_that_lives_on_keeps_its_place(site: Site<impl Store>) {
+async fn a_session_that_lives_on_keeps_its_place(site: Site) {
     let mut old = user(&site, "ada", &[1]).await;
     let until = places(&site, "ada").await[0].until;
     assert_eq!(until, site.now() + 2 * HOUR);
@@ -95,7 +94,7 @@ async fn a_session_that_lives_on_keeps_its_place(site: Site<impl Store>) {
     assert_eq!(ask(&mut old, shown).await, "ada [1] 1 plain");
 }
 
-async fn logins_over_the_months_leave_nothing_behind(site: Site<impl Store>) {
+async fn logins_over_the_months_leave_nothing_behind(site: Site) {
     for limited in [false, true] {
         let name = format!("ada {limited}");
         let layer = if limited {
@@ -124,7 +123,7 @@ async fn logins_over_the_months_leave_nothing_behind(site: Site<impl Store>) {
     }
 }
 
-async fn logins_whose_answers_are_all_lost_make_the_session_no_larger(site: Site<impl Store>) {
+async fn logins_whose_answers_are_all_lost_make_the_session_no_larger(site: Site) {
     let visitor = guest(&site, &[1]).await;
     let (mut newest, mut sizes) = (visitor.clone(), BTreeSet::new());
     for number in 1..=60 {
@@ -142,8 +141,7 @@ async fn logins_whose_answers_are_all_lost_make_the_session_no_larger(site: Site
 }
 
 /// So many logins of one user, each of another browser, all within the lifetime of a session.
-async fn logins(site: Site<impl Store>, count: usize) {
-    let site = site.with(|layer| layer.sweep_every(None));
+async fn logins(site: Site, count: usize) {
     let mut sizes = BTreeSet::new();
     for number in 0..count {
         let mut visitor = site.visitor();
@@ -173,6 +171,6 @@ async fn a_hundred_thousand_logins_leave_the_listed_sessions_and_nothing_else() 
     logins(Site::in_memory(), 2000 * times()).await;
 }
 
-async fn many_logins_leave_the_listed_sessions_and_nothing_else(site: Site<impl Store>) {
+async fn many_logins_leave_the_listed_sessions_and_nothing_else(site: Site) {
     logins(site, 200 * times()).await;
 }

@@ -1,6 +1,5 @@
 //! Sessions that are opened by their id, outside of a request.
 
-use session_runtime::store::Store;
 use session_runtime::{Saved, Session, SessionId};
 use session_tests::customers::{
     NOTHING, Shop, add, ask, gather, guest, login, logout, rotate, shown, user,
@@ -22,12 +21,12 @@ fn id(visitor: &Visitor) -> SessionId {
     SessionId::parse(visitor.id().as_bytes()).expect("an id")
 }
 
-async fn open(site: &Site<impl Store>, id: SessionId) -> Option<Session<Shop>> {
+async fn open(site: &Site, id: SessionId) -> Option<Session<Shop>> {
     let opened = site.layer.sessions().open(id).await;
     opened.expect("the store answers")
 }
 
-async fn a_session_is_read_and_changed_by_its_id_by_the_same_rules(site: Site<impl Store>) {
+async fn a_session_is_read_and_changed_by_its_id_by_the_same_rules(site: Site) {
     for is_user in [false, true] {
         let mut visitor = guest(&site, &[1]).await;
         if is_user {
@@ -59,9 +58,7 @@ async fn a_session_is_read_and_changed_by_its_id_by_the_same_rules(site: Site<im
     assert_eq!(ask(&mut visitor, shown).await, "guest [1] 1 dark");
 }
 
-async fn an_id_that_opens_nothing_opens_nothing_outside_of_a_request_either(
-    site: Site<impl Store>,
-) {
+async fn an_id_that_opens_nothing_opens_nothing_outside_of_a_request_either(site: Site) {
     assert!(open(&site, SessionId::generate().unwrap()).await.is_none());
     let mut phone = guest(&site, &[1]).await;
     let before = id(&phone);
@@ -86,7 +83,7 @@ async fn an_id_that_opens_nothing_opens_nothing_outside_of_a_request_either(
     assert!(open(&site, id(&idle)).await.is_none(), "expired");
 }
 
-async fn nothing_is_written_once_the_session_has_ended(site: Site<impl Store>) {
+async fn nothing_is_written_once_the_session_has_ended(site: Site) {
     let phone = user(&site, "ada", &[1]).await;
     let mut session = open(&site, id(&phone)).await.unwrap();
     add(&mut session, 2);
@@ -105,7 +102,7 @@ async fn nothing_is_written_once_the_session_has_ended(site: Site<impl Store>) {
     assert!(session.save().await.is_err(), "no session begins");
 }
 
-async fn no_id_is_made_and_none_is_taken_for_presented(site: Site<impl Store>) {
+async fn no_id_is_made_and_none_is_taken_for_presented(site: Site) {
     let mut phone = guest(&site, &[1]).await;
     ask(&mut phone, shown).await;
     let mut old = phone.clone();

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::MemoryStore;
 use session_runtime::{Saved, Session, UserId, WhenFull};
 use session_tests::customers::{NOTHING, Shop, add, ask, guest, login, shown, try_login, user};
-use session_tests::{Choices, Held, Site, Visitor, in_each_order, times};
+use session_tests::{Choices, HeldSite, Visitor, in_each_order, times};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -50,7 +49,7 @@ fn write<const N: u32>(mut session: Session<Shop>) -> Told {
 /// Sends these at once from tabs of one visitor. What they were told, and the tabs. With `loaded`, all have loaded the
 /// session before any goes on.
 async fn pursue(
-    site: &Site<Held<MemoryStore>>,
+    site: &HeldSite,
     visitor: &Visitor,
     (aims, loaded): (&[Aim], bool),
     choices: &mut Choices,
@@ -72,7 +71,7 @@ async fn pursue(
             (reply.body, tab)
         });
     }
-    site.store.inner().run(tasks, choices).await
+    site.run(tasks, choices).await
 }
 
 /// The numbers of ada's that `shown` shows, sorted. They make as many points.
@@ -231,7 +230,7 @@ async fn no_login_slips_through_while_all_is_revoked_or_the_user_deleted() {
                 }
                 None
             });
-            let ended = site.store.inner().run(tasks, choices).await;
+            let ended = site.run(tasks, choices).await;
             let (status, mut browser) = ended.into_iter().flatten().next().expect("a login");
             let listed = list(&site, "ada").await.len();
             let seen = ask(&mut browser, shown).await;
@@ -289,7 +288,7 @@ async fn logins_at_once_never_exceed_the_limit() {
                     (status, browser)
                 });
             }
-            let ended = site.store.inner().run(tasks, choices).await;
+            let ended = site.run(tasks, choices).await;
             let listed = list(&site, "ada").await.len();
             assert_eq!(listed, limit, "{choices:?}");
             let mut let_in = 0;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Saved, Session, UserId};
 use session_tests::customers::{
     Club, NOTHING, Shop, add, club, entering, gather, guest, join_club, login, quietly, shown,
@@ -24,7 +23,7 @@ on_each_store!(
     what_is_set_under_an_id_of_before_the_first_users_login_is_the_second_users,
 );
 
-async fn a_login_as_another_user_starts_clean(site: Site<impl Store>) {
+async fn a_login_as_another_user_starts_clean(site: Site) {
     let mut visitor = guest(&site, &[1]).await;
     join_club(&mut visitor, 3, "gold").await;
     let note = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
@@ -60,9 +59,7 @@ async fn a_login_as_another_user_starts_clean(site: Site<impl Store>) {
     assert_eq!(quietly(&mut old, shown).await, NOTHING);
 }
 
-async fn a_login_as_another_user_ends_the_first_ones_session_whatever_came_before(
-    site: Site<impl Store>,
-) {
+async fn a_login_as_another_user_ends_the_first_ones_session_whatever_came_before(site: Site) {
     let mut ended = 0;
     for at in breaks(1 + calls(&site).await) {
         let name = format!("ada {at:?}");
@@ -88,7 +85,7 @@ async fn a_login_as_another_user_ends_the_first_ones_session_whatever_came_befor
     );
 }
 
-async fn what_waits_for_one_user_is_taken_by_no_other(site: Site<impl Store>) {
+async fn what_waits_for_one_user_is_taken_by_no_other(site: Site) {
     let (mut waited, mut untouched) = (0, 0);
     for at in breaks(calls(&site).await) {
         let name = format!("ada {at:?}");
@@ -120,9 +117,7 @@ struct Door {
     knocks: u32,
 }
 
-async fn what_a_request_set_apart_for_the_first_user_is_not_lost_to_the_second(
-    site: Site<impl Store>,
-) {
+async fn what_a_request_set_apart_for_the_first_user_is_not_lost_to_the_second(site: Site) {
     for knows in [true, false] {
         let (ada, bob) = (format!("ada {knows}"), format!("bob {knows}"));
         let mut visitor = guest(&site, &[1]).await;
@@ -151,7 +146,7 @@ async fn what_a_request_set_apart_for_the_first_user_is_not_lost_to_the_second(
 }
 
 async fn what_a_request_changed_goes_along_though_another_tab_made_its_guest_another_user(
-    site: Site<impl Store>,
+    site: Site,
 ) {
     let mut visitor = guest(&site, &[1]).await;
     join_club(&mut visitor, 1, "silver").await;
@@ -185,7 +180,7 @@ async fn what_a_request_changed_goes_along_though_another_tab_made_its_guest_ano
     assert_eq!(quietly(&mut visitor, shown).await, "ada [] 2 loud");
 }
 
-async fn what_a_request_of_the_first_user_saved_is_the_first_users(site: Site<impl Store>) {
+async fn what_a_request_of_the_first_user_saved_is_the_first_users(site: Site) {
     let mut visitor = user(&site, "ada", &[1]).await;
     let mut tab = visitor.clone();
     let late = async move |mut session: Session<Shop>| {
@@ -205,9 +200,7 @@ async fn what_a_request_of_the_first_user_saved_is_the_first_users(site: Site<im
     assert_eq!(account(&site, "bob").await, " ");
 }
 
-async fn what_is_set_under_an_id_of_before_the_first_users_login_is_the_second_users(
-    site: Site<impl Store>,
-) {
+async fn what_is_set_under_an_id_of_before_the_first_users_login_is_the_second_users(site: Site) {
     let mut visitor = guest(&site, &[1]).await;
     let mut old = visitor.clone();
     login(&mut visitor, "ada").await;

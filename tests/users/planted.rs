@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use session_runtime::Session;
-use session_runtime::store::Store;
 use session_tests::customers::{
     NOTHING, Shop, ask, club, gather, guest, login, paint, quietly, rotate, shown, user,
 };
@@ -23,7 +22,7 @@ on_a_cache!(
     what_is_a_guests_alone_is_gone_at_a_login,
 );
 
-async fn a_planted_id_shows_nothing_of_the_user(site: Site<impl Store>) {
+async fn a_planted_id_shows_nothing_of_the_user(site: Site) {
     let ada = user(&site, "ada", &[1000]).await;
     for round in 0..50 * times() {
         let attacker = guest(&site, &[]).await;
@@ -75,7 +74,7 @@ async fn act(victim: &mut Visitor, act: usize) {
     }
 }
 
-async fn a_planted_id_opens_nothing_whatever_is_done_under_the_new_one(site: Site<impl Store>) {
+async fn a_planted_id_opens_nothing_whatever_is_done_under_the_new_one(site: Site) {
     for first in 0..6 {
         for second in 0..6 {
             let mut attacker = guest(&site, &[]).await;
@@ -107,7 +106,7 @@ struct Form {
     tries: u32,
 }
 
-async fn what_is_a_guests_alone_is_gone_at_a_login(site: Site<impl Store>) {
+async fn what_is_a_guests_alone_is_gone_at_a_login(site: Site) {
     let form = async |session: Session<Form>| {
         let (token, draft) = (session.token.get(), session.draft.get());
         format!("{token:?} {draft:?} {}", session.tries.get())

@@ -36,13 +36,11 @@ on_a_cache!(
     a_login_that_broke_off_can_be_tried_again_at_any_time,
 );
 
-async fn whatever_fails_amid_a_login_the_guest_is_credited_once(site: Site<impl Store>) {
+async fn whatever_fails_amid_a_login_the_guest_is_credited_once(site: Site) {
     the_guest_is_credited_once(site, Fault::Full, false).await;
 }
 
-async fn whatever_fails_amid_a_login_that_is_late_the_guest_is_credited_once(
-    site: Site<impl Store>,
-) {
+async fn whatever_fails_amid_a_login_that_is_late_the_guest_is_credited_once(site: Site) {
     the_guest_is_credited_once(site, Fault::Full, true).await;
 }
 
@@ -53,7 +51,7 @@ async fn though_the_store_stays_away_amid_a_login_the_guest_is_credited_once() {
 }
 
 /// With `contested`, somebody writes to the user's record between the login's look and its confirmation.
-async fn the_guest_is_credited_once(site: Site<impl Store>, then: Fault, contested: bool) {
+async fn the_guest_is_credited_once(site: Site, then: Fault, contested: bool) {
     let calls = calls(&site).await + if contested { 2 } else { 0 };
     for call in 0..calls {
         for fault in [Fault::Before, Fault::After, Fault::Full] {
@@ -106,7 +104,7 @@ fn adding(
     }
 }
 
-async fn a_login_that_broke_off_can_be_tried_again_at_any_time(mut site: Site<impl Store>) {
+async fn a_login_that_broke_off_can_be_tried_again_at_any_time(mut site: Site) {
     let mut waits = WAITS.into_iter().cycle();
     for limited in [false, true] {
         site = with_limit(site, limited);
@@ -130,7 +128,7 @@ async fn a_login_that_broke_off_can_be_tried_again_at_any_time(mut site: Site<im
 
 /// Adds 4 and tries to log in, and says so politely where that fails. The store has recovered by then.
 fn or_sorry(
-    site: &Site<impl Store>,
+    site: &Site,
     user: &str,
 ) -> impl FnOnce(Session<Shop>) -> Told + Clone + Send + Sync + 'static {
     let (store, user) = (Arc::clone(&site.store), UserId::new(user));
@@ -147,7 +145,7 @@ fn or_sorry(
     }
 }
 
-async fn a_handler_that_says_sorry_has_lost_nothing(mut site: Site<impl Store>) {
+async fn a_handler_that_says_sorry_has_lost_nothing(mut site: Site) {
     let notice = async |session: Session<Shop>| format!("{:?}", session.notice.get());
     let (mut sorry, mut shows) = (0, 0);
     for limited in [false, true] {
@@ -190,7 +188,7 @@ async fn a_handler_that_says_sorry_has_lost_nothing(mut site: Site<impl Store>) 
     assert!(sorry > 20 && shows > 4, "{sorry} {shows}");
 }
 
-async fn a_superseded_request_whose_login_fails_sends_no_cookie(site: Site<impl Store>) {
+async fn a_superseded_request_whose_login_fails_sends_no_cookie(site: Site) {
     for at in breaks(calls(&site).await) {
         let name = format!("ada {at:?}");
         // A login of another tab is under way, or broke off: it has opened the session.
@@ -209,7 +207,7 @@ async fn a_superseded_request_whose_login_fails_sends_no_cookie(site: Site<impl 
     }
 }
 
-async fn what_an_unsaved_guest_had_is_never_credited_twice(site: Site<impl Store>) {
+async fn what_an_unsaved_guest_had_is_never_credited_twice(site: Site) {
     for tries in [1, 2] {
         for at in breaks(CONFIRMATION) {
             let name = format!("ada {tries} {at:?}");
@@ -240,7 +238,7 @@ async fn what_an_unsaved_guest_had_is_never_credited_twice(site: Site<impl Store
     }
 }
 
-async fn once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user(mut site: Site<impl Store>) {
+async fn once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user(mut site: Site) {
     let mut sent = 0;
     for limited in [false, true] {
         site = with_limit(site, limited);
@@ -272,7 +270,7 @@ async fn once_a_new_id_is_sent_the_old_one_opens_nothing_of_the_user(mut site: S
     );
 }
 
-async fn who_leaves_has_left_whatever_a_login_before_has_come_to(site: Site<impl Store>) {
+async fn who_leaves_has_left_whatever_a_login_before_has_come_to(site: Site) {
     for at in breaks(calls(&site).await) {
         let name = format!("ada {at:?}");
         let mut ada = user(&site, &*name, &[]).await;
@@ -316,9 +314,7 @@ struct Door {
     points: u32,
 }
 
-async fn a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_session(
-    site: Site<impl Store>,
-) {
+async fn a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_session(site: Site) {
     let collect = async |mut session: Session<Pages>| *session.points.get_mut() += 2;
     let points = async |session: Session<Pages>| session.points.get().to_string();
     for at in breaks(calls(&site).await) {
@@ -336,9 +332,7 @@ async fn a_guest_is_credited_once_also_by_a_schema_that_lives_shorter_than_the_s
     }
 }
 
-async fn what_a_login_sets_apart_is_credited_once_though_a_logout_credits_it_meanwhile(
-    site: Site<impl Store>,
-) {
+async fn what_a_login_sets_apart_is_credited_once_though_a_logout_credits_it_meanwhile(site: Site) {
     let tab = guest(&site, &[2]).await;
     let mut first = tab.clone();
     login(&mut first, "ada").await;
@@ -367,9 +361,7 @@ async fn what_a_login_sets_apart_is_credited_once_though_a_logout_credits_it_mea
     assert_eq!(ask(&mut tab, shown).await, "ada [2, 4] 6 plain");
 }
 
-async fn a_login_whose_session_is_ended_while_its_answer_is_lost_goes_on_in_another(
-    site: Site<impl Store>,
-) {
+async fn a_login_whose_session_is_ended_while_its_answer_is_lost_goes_on_in_another(site: Site) {
     let mut tab = guest(&site, &[2]).await;
     site.store.plan_after(OPENING, [Fault::After, Fault::Held]);
     let login = logs_in(tab.clone(), "ada");

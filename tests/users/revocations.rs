@@ -38,7 +38,7 @@ async fn id_of(visitor: &mut Visitor) -> String {
     ask(visitor, device).await
 }
 
-async fn a_revoked_session_is_told_so_and_others_live_on(site: Site<impl Store>) {
+async fn a_revoked_session_is_told_so_and_others_live_on(site: Site) {
     let (sessions, ada) = (site.layer.sessions(), UserId::from("ada"));
     let mut bob = user(&site, "bob", &[]).await;
     let of_bob = id_of(&mut bob).await;
@@ -91,12 +91,7 @@ async fn a_revoked_session_is_told_so_and_others_live_on(site: Site<impl Store>)
 }
 
 /// So many browsers of one user: some rotated, one in the middle of a login.
-async fn browsers(
-    site: &Site<impl Store>,
-    layer: &SessionLayer,
-    name: &str,
-    count: usize,
-) -> Vec<Visitor> {
+async fn browsers(site: &Site, layer: &SessionLayer, name: &str, count: usize) -> Vec<Visitor> {
     let mut tasks = JoinSet::new();
     for _ in 0..4 {
         let (layer, name) = (layer.clone(), name.to_owned());
@@ -122,7 +117,7 @@ async fn browsers(
 }
 
 /// Counts the live ones: to be opened, or to be taken up by a login.
-async fn live(site: &Site<impl Store>, visitors: &[Visitor]) -> usize {
+async fn live(site: &Site, visitors: &[Visitor]) -> usize {
     let mut live = 0;
     for visitor in visitors {
         let record = site.record(visitor).await.unwrap();
@@ -131,7 +126,7 @@ async fn live(site: &Site<impl Store>, visitors: &[Visitor]) -> usize {
     live
 }
 
-async fn no_session_is_live_after_all_are_revoked(site: Site<impl Store>) {
+async fn no_session_is_live_after_all_are_revoked(site: Site) {
     revoke_many(site, (200 * times()).min(1000)).await;
 }
 
@@ -140,7 +135,7 @@ async fn none_of_a_thousand_sessions_is_live_after_they_are_revoked() {
     revoke_many(Site::in_memory(), 1000).await;
 }
 
-async fn revoke_many(site: Site<impl Store>, count: usize) {
+async fn revoke_many(site: Site, count: usize) {
     let sessions = site.layer.sessions();
     let layer = site.layer.clone().max_sessions(2000, WhenFull::Refuse);
     let mut bob = user(&site, "bob", &[]).await;
@@ -172,7 +167,7 @@ async fn revoke_many(site: Site<impl Store>, count: usize) {
     assert_eq!(ask(&mut bob, shown).await, "bob [] 0 plain");
 }
 
-async fn logins_that_race_a_revocation_fail_or_are_listed(site: Site<impl Store>) {
+async fn logins_that_race_a_revocation_fail_or_are_listed(site: Site) {
     for race in 0..60 * times() {
         let limit = if race % 2 == 0 { 1 } else { 100 };
         let layer = site.layer.clone().max_sessions(limit, WhenFull::EndOldest);
@@ -229,7 +224,7 @@ async fn logins_that_race_a_revocation_fail_or_are_listed(site: Site<impl Store>
     }
 }
 
-async fn a_login_that_broke_off_before_a_revocation_opens_nothing_after_it(site: Site<impl Store>) {
+async fn a_login_that_broke_off_before_a_revocation_opens_nothing_after_it(site: Site) {
     let sessions = site.layer.sessions();
     for at in breaks(CONFIRMATION + 2) {
         for deleted in [false, true] {
@@ -268,7 +263,7 @@ async fn a_login_that_broke_off_before_a_revocation_opens_nothing_after_it(site:
     }
 }
 
-async fn a_revocation_that_breaks_off_is_finished_by_the_next_who_lists(site: Site<impl Store>) {
+async fn a_revocation_that_breaks_off_is_finished_by_the_next_who_lists(site: Site) {
     let sessions = site.layer.sessions();
     for at in breaks(8) {
         for by_login in [false, true] {
@@ -311,7 +306,7 @@ struct Page {
     visits: u32,
 }
 
-async fn who_always_checks_the_user_sees_a_revocation_at_once(site: Site<impl Store>) {
+async fn who_always_checks_the_user_sees_a_revocation_at_once(site: Site) {
     let page = async |session: Session<Page>| {
         format!(
             "{:?} {:?} {}",
@@ -465,7 +460,7 @@ impl<S: Store> Store for Untold<S> {
     }
 }
 
-async fn no_login_slips_through_because_its_instance_reads_from_a_cache(site: Site<impl Store>) {
+async fn no_login_slips_through_because_its_instance_reads_from_a_cache(site: Site) {
     for limit in [1, 5] {
         for is_guest in [false, true] {
             let mut other = user(&site, "ada", &[]).await;

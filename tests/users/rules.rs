@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
 use session_runtime::Session;
-use session_runtime::store::Store;
 use session_tests::customers::{ask, quietly};
 use session_tests::{Site, on_each_store};
 
@@ -100,9 +99,7 @@ async fn every_field(session: Session<Rules>) -> String {
     )
 }
 
-async fn each_field_is_merged_by_its_rule_and_an_untouched_one_overwrites_nothing(
-    site: Site<impl Store>,
-) {
+async fn each_field_is_merged_by_its_rule_and_an_untouched_one_overwrites_nothing(site: Site) {
     let set = |number| async move |mut session: Session<Rules>| session.assign(values(number));
     let enter = async |mut session: Session<Rules>| session.login("ada").await;
 
@@ -158,7 +155,7 @@ struct Loose {
     mixed: serde_json::Value,
 }
 
-async fn a_rule_for_the_whole_struct_merges_as_per_user_did(site: Site<impl Store>) {
+async fn a_rule_for_the_whole_struct_merges_as_per_user_did(site: Site) {
     use serde_json::json;
     let enter = async |mut session: Session<Loose>| session.login("ada").await;
     let loose = async |session: Session<Loose>| {

@@ -14,17 +14,17 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) async fn load(site: &Site<impl Store>, key: &Key) -> Option<Arc<Record>> {
+pub(super) async fn load(site: &Site, key: &Key) -> Option<Arc<Record>> {
     let loaded = site.store.inner().load_latest(key).await;
     loaded.expect("the store answers")
 }
 
-pub(super) async fn load_user(site: &Site<impl Store>, user: &str) -> Option<Arc<Record>> {
+pub(super) async fn load_user(site: &Site, user: &str) -> Option<Arc<Record>> {
     load(site, &Key::User(user.into())).await
 }
 
 /// Returns what is stored of a user: what was seen, and how many points that makes.
-pub(super) async fn account(site: &Site<impl Store>, user: &str) -> String {
+pub(super) async fn account(site: &Site, user: &str) -> String {
     let record = load_user(site, user).await;
     let field = |name: &str| {
         let slot = record.as_ref()?.live_slot(name, site.now())?;
@@ -35,7 +35,7 @@ pub(super) async fn account(site: &Site<impl Store>, user: &str) -> String {
 }
 
 /// Puts bytes into a user's record, as another version of the app would.
-pub(super) async fn plant(site: &Site<impl Store>, user: &str, name: &str, payload: &str) {
+pub(super) async fn plant(site: &Site, user: &str, name: &str, payload: &str) {
     let record = load_user(site, user).await.expect("a user");
     let slot = Arc::new(Slot::new(name, payload.to_owned(), None));
     let after = Arc::new(record.next().with_slots([slot]));
@@ -83,7 +83,7 @@ impl Place {
 }
 
 /// The list in a user's record.
-pub(super) async fn places(site: &Site<impl Store>, user: &str) -> Vec<Place> {
+pub(super) async fn places(site: &Site, user: &str) -> Vec<Place> {
     let record = load_user(site, user).await;
     let Some(slot) = record.as_ref().and_then(|record| record.slot("@sessions")) else {
         return Vec::new();
@@ -94,7 +94,7 @@ pub(super) async fn places(site: &Site<impl Store>, user: &str) -> Vec<Place> {
 }
 
 /// The keys of all sessions that may use a user's record.
-pub(super) async fn admitted(site: &Site<impl Store>, user: &str) -> Vec<Key> {
+pub(super) async fn admitted(site: &Site, user: &str) -> Vec<Key> {
     let places = places(site, user).await.into_iter();
     let mut keys: Vec<_> = places
         .filter(|place| !place.leaving)
@@ -104,7 +104,7 @@ pub(super) async fn admitted(site: &Site<impl Store>, user: &str) -> Vec<Key> {
     keys
 }
 
-pub(super) async fn list(site: &Site<impl Store>, user: &str) -> Vec<Device> {
+pub(super) async fn list(site: &Site, user: &str) -> Vec<Device> {
     let sessions = site.layer.sessions();
     let listed = sessions.list(user).await;
     listed.expect("the store answers")
@@ -112,7 +112,7 @@ pub(super) async fn list(site: &Site<impl Store>, user: &str) -> Vec<Device> {
 
 /// The loads and swaps of a request that succeeds.
 pub(super) async fn cost<T: 'static>(
-    site: &Site<impl Store>,
+    site: &Site,
     visitor: &mut Visitor,
     handler: impl axum::handler::Handler<T, ()>,
 ) -> (usize, usize) {

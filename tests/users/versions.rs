@@ -2,7 +2,6 @@
 
 use axum::handler::Handler;
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Session, SessionLayer};
 use session_tests::customers::{Shop, entering, gather, guest, login, quietly, shown, user};
 use session_tests::{Fault, Site, Visitor, on_each_store};
@@ -15,7 +14,7 @@ use super::stored::{account, cost};
 struct Other(SessionLayer);
 
 impl Other {
-    fn of(site: &Site<impl Store>) -> Self {
+    fn of(site: &Site) -> Self {
         Self(site.other_process())
     }
 
@@ -56,7 +55,7 @@ async fn new_shown(session: Session<NewShop>) -> String {
     format!("{seen:?} {points} {} {stars} {color}", session.theme.get())
 }
 
-async fn fields_of_a_newer_version_survive_a_login_through_an_older_one(site: Site<impl Store>) {
+async fn fields_of_a_newer_version_survive_a_login_through_an_older_one(site: Site) {
     let newer = Other::of(&site);
     let change = async |mut session: Session<NewShop>| {
         session.theme.set("dark".to_owned());
@@ -99,7 +98,7 @@ async fn earn(other: &Other, visitor: &mut Visitor, points: u32) {
     other.ask(visitor, earn).await;
 }
 
-async fn a_field_that_is_given_a_rule_follows_with_what_is_in_it(site: Site<impl Store>) {
+async fn a_field_that_is_given_a_rule_follows_with_what_is_in_it(site: Site) {
     let other = Other::of(&site);
     let mut desk = user(&site, "ada", &[1]).await;
     let mut visitor = user(&site, "ada", &[]).await;
@@ -139,7 +138,7 @@ async fn a_field_that_is_given_a_rule_follows_with_what_is_in_it(site: Site<impl
     assert_eq!(quietly(&mut desk, shown).await, "ada [1, 4] 6 plain");
 }
 
-async fn a_field_that_loses_its_rule_is_the_browsers_from_then(site: Site<impl Store>) {
+async fn a_field_that_loses_its_rule_is_the_browsers_from_then(site: Site) {
     let other = Other::of(&site);
     let mut visitor = user(&site, "ada", &[2]).await;
     let mut desk = user(&site, "ada", &[]).await;
@@ -162,7 +161,7 @@ struct Renamed {
     viewed: Vec<u32>,
 }
 
-async fn a_login_finds_what_the_user_has_under_an_older_name(site: Site<impl Store>) {
+async fn a_login_finds_what_the_user_has_under_an_older_name(site: Site) {
     let newer = Other::of(&site);
     let viewed = async |session: Session<Renamed>| format!("{:?}", session.viewed.get());
     let view = async |mut session: Session<Renamed>| session.viewed.get_mut().push(3);

@@ -2,7 +2,6 @@
 //! session.
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Saved, Session};
 use session_tests::customers::{
     Club, Shop, add, ask, club, gather, guest, join_club, login, quietly, shown, user,
@@ -33,13 +32,13 @@ on_a_cache!(
 );
 
 /// Logs in through a process that has not seen any schema but the shop.
-async fn login_elsewhere(site: &Site<impl Store>, visitor: &mut Visitor, user: &str) {
+async fn login_elsewhere(site: &Site, visitor: &mut Visitor, user: &str) {
     let mut elsewhere = visitor.moved_to(&site.other_process());
     login(&mut elsewhere, user).await;
     *visitor = elsewhere.moved_to(&site.layer);
 }
 
-async fn what_no_rule_is_known_of_waits_for_a_schema_that_knows_it(site: Site<impl Store>) {
+async fn what_no_rule_is_known_of_waits_for_a_schema_that_knows_it(site: Site) {
     let mut desk = user(&site, "ada", &[]).await;
     join_club(&mut desk, 5, "silver").await;
 
@@ -78,7 +77,7 @@ async fn what_no_rule_is_known_of_waits_for_a_schema_that_knows_it(site: Site<im
     assert_eq!(quietly(&mut desk, club).await, "20 silver");
 }
 
-async fn requests_that_overlap_take_in_once_what_waits(site: Site<impl Store>) {
+async fn requests_that_overlap_take_in_once_what_waits(site: Site) {
     for race in 1..=20 {
         let mut visitor = site.visitor();
         join_club(&mut visitor, 1, "gold").await;
@@ -94,7 +93,7 @@ async fn requests_that_overlap_take_in_once_what_waits(site: Site<impl Store>) {
     }
 }
 
-async fn what_waits_is_credited_once_whatever_fails(site: Site<impl Store>) {
+async fn what_waits_is_credited_once_whatever_fails(site: Site) {
     what_waits_is_credited_once(site, Fault::Full).await;
 }
 
@@ -112,7 +111,7 @@ enum Waits {
     Apart,
 }
 
-async fn waiting(site: &Site<impl Store>, at: Waits) -> Visitor {
+async fn waiting(site: &Site, at: Waits) -> Visitor {
     let mut visitor = guest(site, &[]).await;
     if let Waits::Astray = at {
         login_elsewhere(site, &mut visitor, "ada").await;
@@ -141,7 +140,7 @@ struct Knock {
     knocks: u32,
 }
 
-async fn what_waits_is_credited_once(site: Site<impl Store>, then: Fault) {
+async fn what_waits_is_credited_once(site: Site, then: Fault) {
     let mut desk = user(&site, "ada", &[]).await;
     join_club(&mut desk, 5, "silver").await;
     let mut stamps = 5;
@@ -176,7 +175,7 @@ async fn what_waits_is_credited_once(site: Site<impl Store>, then: Fault) {
     }
 }
 
-async fn taking_in_what_waits_overwrites_nothing_newer(site: Site<impl Store>) {
+async fn taking_in_what_waits_overwrites_nothing_newer(site: Site) {
     let mut visitor = site.visitor();
     join_club(&mut visitor, 1, "gold").await;
     login_elsewhere(&site, &mut visitor, "ada").await;
@@ -192,7 +191,7 @@ async fn taking_in_what_waits_overwrites_nothing_newer(site: Site<impl Store>) {
     assert!(!holds_any(&record, "@"));
 }
 
-async fn a_request_that_is_not_to_be_written_writes_only_what_waited(site: Site<impl Store>) {
+async fn a_request_that_is_not_to_be_written_writes_only_what_waited(site: Site) {
     let mut visitor = site.visitor();
     join_club(&mut visitor, 1, "gold").await;
     login_elsewhere(&site, &mut visitor, "ada").await;
@@ -215,7 +214,7 @@ async fn a_request_that_is_not_to_be_written_writes_only_what_waited(site: Site<
     assert_eq!(quietly(&mut visitor, read).await, "Hello");
 }
 
-async fn what_waits_and_does_not_fit_waits_on(site: Site<impl Store>) {
+async fn what_waits_and_does_not_fit_waits_on(site: Site) {
     let site = site.with(|layer| layer.max_field(60));
     let [mut desk, mut phone] = [
         guest(&site, &[100_000_000; 3]).await,
@@ -258,7 +257,7 @@ async fn take(mut session: Session<Shop>) {
     session.seen.clear();
 }
 
-async fn what_another_request_has_taken_in_meanwhile_is_seen(site: Site<impl Store>) {
+async fn what_another_request_has_taken_in_meanwhile_is_seen(site: Site) {
     let mut visitor = user(&site, "ada", &[1]).await;
     quietly(&mut visitor, shown).await;
     site.plant(&visitor, "seen", "[2]").await;
@@ -273,7 +272,7 @@ async fn what_another_request_has_taken_in_meanwhile_is_seen(site: Site<impl Sto
     assert_eq!(quietly(&mut visitor, overlaps).await, "[1, 2]");
 }
 
-async fn what_has_no_room_in_the_users_record_waits_on(site: Site<impl Store>) {
+async fn what_has_no_room_in_the_users_record_waits_on(site: Site) {
     let site = site.with(|layer| layer.max_record(500));
     let mut desk = user(&site, "ada", &[100_000_000; 20]).await;
     let mut phone = guest(&site, &[200_000_000; 20]).await;
@@ -285,7 +284,7 @@ async fn what_has_no_room_in_the_users_record_waits_on(site: Site<impl Store>) {
     assert_eq!(quietly(&mut phone, seen).await, second);
 }
 
-async fn what_comes_later_does_not_pass_what_waits(site: Site<impl Store>) {
+async fn what_comes_later_does_not_pass_what_waits(site: Site) {
     let site = site.with(|layer| layer.max_field(60));
     let mut desk = user(&site, "ada", &[100_000_000; 3]).await;
     let mut late = guest(&site, &[]).await;
@@ -307,9 +306,7 @@ async fn what_comes_later_does_not_pass_what_waits(site: Site<impl Store>) {
     assert_eq!(quietly(&mut phone, seen).await, rest);
 }
 
-async fn what_one_request_set_in_several_schemas_is_credited_with_its_login(
-    site: Site<impl Store>,
-) {
+async fn what_one_request_set_in_several_schemas_is_credited_with_its_login(site: Site) {
     let enter = async |mut handles: Handles| {
         handles.open::<Club>().await.stamps.set(3);
         handles.open::<Shop>().await.login("ada").await
@@ -322,7 +319,7 @@ async fn what_one_request_set_in_several_schemas_is_credited_with_its_login(
     }
 }
 
-async fn a_login_overwrites_nothing_it_cannot_read(site: Site<impl Store>) {
+async fn a_login_overwrites_nothing_it_cannot_read(site: Site) {
     drop(user(&site, "ada", &[]).await);
     plant(&site, "ada", "points", "\"many\"").await;
     plant(&site, "ada", "club.stamps", "\"many\"").await;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Error, Saved, Session, Sessions, UserFields, UserId};
 use session_tests::customers::{Shop, add, ask, guest, login, quietly, shown, user};
 use session_tests::{Fault, Logs, Site, on_a_cache, on_each_store};
@@ -26,7 +25,7 @@ on_a_cache!(
     nothing_that_the_app_began_before_a_deletion_comes_after_it,
 );
 
-async fn of(site: &Site<impl Store>, user: &str) -> UserFields<Shop> {
+async fn of(site: &Site, user: &str) -> UserFields<Shop> {
     let found = site.layer.sessions().with_user(user).await;
     found.expect("the store answers")
 }
@@ -43,7 +42,7 @@ async fn paid(sessions: Sessions) -> Result<String, Error> {
     Ok(format!("{:?}", ada.save().await?))
 }
 
-async fn what_the_app_writes_is_on_every_device_and_makes_no_session(site: Site<impl Store>) {
+async fn what_the_app_writes_is_on_every_device_and_makes_no_session(site: Site) {
     let mut phone = user(&site, "ada", &[1]).await;
     let mut desk = user(&site, "ada", &[]).await;
     let mut bob = user(&site, "bob", &[4]).await;
@@ -69,7 +68,7 @@ async fn what_the_app_writes_is_on_every_device_and_makes_no_session(site: Site<
     assert_eq!(account(&site, "ada").await, "[1,2,8] 11");
 }
 
-async fn what_the_app_and_a_request_write_at_once_is_all_kept(site: Site<impl Store>) {
+async fn what_the_app_and_a_request_write_at_once_is_all_kept(site: Site) {
     let mut phone = user(&site, "ada", &[1]).await;
 
     // The request comes in between.
@@ -94,9 +93,7 @@ async fn what_the_app_and_a_request_write_at_once_is_all_kept(site: Site<impl St
     assert_eq!(account(&site, "ada").await, "[1,4,2,16,8] 31");
 }
 
-async fn a_user_without_a_record_gets_one_and_the_first_login_goes_on_from_it(
-    site: Site<impl Store>,
-) {
+async fn a_user_without_a_record_gets_one_and_the_first_login_goes_on_from_it(site: Site) {
     let mut ada = of(&site, "ada").await;
     assert!(!ada.seen.is_present());
     assert_eq!(ada.save().await.unwrap(), Saved::Unchanged);
@@ -124,7 +121,7 @@ async fn a_user_without_a_record_gets_one_and_the_first_login_goes_on_from_it(
     assert_eq!(account(&site, "bob").await, "[4,8] 12");
 }
 
-async fn nothing_that_the_app_began_before_a_deletion_comes_after_it(site: Site<impl Store>) {
+async fn nothing_that_the_app_began_before_a_deletion_comes_after_it(site: Site) {
     let sessions = site.layer.sessions();
     for (name, known) in [("ada", true), ("bob", false)] {
         let id = UserId::from(name);
@@ -177,7 +174,7 @@ async fn nothing_that_the_app_began_before_a_deletion_comes_after_it(site: Site<
     assert!(record.ended().is_some());
 }
 
-async fn what_the_app_writes_in_doubt_is_written_once(site: Site<impl Store>) {
+async fn what_the_app_writes_in_doubt_is_written_once(site: Site) {
     drop(user(&site, "ada", &[1]).await);
     // The answer is lost: it is asked for again.
     let mut ada = of(&site, "ada").await;
@@ -209,7 +206,7 @@ async fn what_the_app_writes_in_doubt_is_written_once(site: Site<impl Store>) {
     assert_eq!(account(&site, "ada").await, "[1,2,4,8,16] 31");
 }
 
-async fn a_revocation_is_no_matter_to_what_the_app_writes(site: Site<impl Store>) {
+async fn a_revocation_is_no_matter_to_what_the_app_writes(site: Site) {
     let sessions = site.layer.sessions();
     drop(user(&site, "ada", &[1]).await);
     let (mut ada, mut bob) = (of(&site, "ada").await, of(&site, "bob").await);
@@ -223,7 +220,7 @@ async fn a_revocation_is_no_matter_to_what_the_app_writes(site: Site<impl Store>
     assert!(list(&site, "bob").await.is_empty());
 }
 
-async fn a_field_of_the_browser_is_an_error_of_the_apps_with_its_name(site: Site<impl Store>) {
+async fn a_field_of_the_browser_is_an_error_of_the_apps_with_its_name(site: Site) {
     let mut phone = user(&site, "ada", &[1]).await;
     let mut ada = of(&site, "ada").await;
     assert_eq!(ada.theme.get(), "plain");

@@ -121,6 +121,21 @@ impl Broken {
                 }
                 None => Arc::clone(after),
             },
+            // The record alone opens nothing: its user's list has no place for it any more.
+            Flaw::Revives if is_user => {
+                let before = before.and_then(|before| before.slot("@sessions"));
+                let places = |json: Option<Value>| {
+                    json.and_then(|list| Some(list["p"].as_array()?.len()))
+                        .unwrap_or(0)
+                };
+                let had = before.and_then(|slot| serde_json::from_slice(slot.payload()).ok());
+                match before {
+                    Some(slot) if places(had) > places(read("@sessions")) => {
+                        with(vec![Arc::clone(slot)])
+                    }
+                    _ => Arc::clone(after),
+                }
+            }
             Flaw::TornCredit if is_user => {
                 let changed = |name: &str| {
                     let before = before.and_then(|before| before.slot(name));

@@ -137,6 +137,8 @@ async fn a_commit_that_is_cut_is_repeated_and_applied_once<S: Server>(stand: Sta
 /// Has a customer and a guest add one point each, and cuts their commits off. How many points the customer has got in
 /// the end; `None` if this machine was too slow for the commits to come that far.
 async fn added_though_cut_off<S: Server>(stand: &Stand<S>, cut: Cut, then: Wire) -> Option<u32> {
+    // What a black hole has let out is answered when the server comes to it: not on a connection that is to be cut.
+    stand.proxy.set(Wire::Reset);
     stand.proxy.set(Wire::Open);
     let mut customer = stand.customer().await;
     let mut guest = stand.site.visitor();

@@ -285,7 +285,7 @@ pub(crate) struct Stand<S: Server> {
     pub(crate) server: &'static S,
     pub(crate) name: String,
     pub(crate) proxy: Arc<Proxy>,
-    pub(crate) site: Site<S::Store>,
+    pub(crate) site: Site,
     direct: S::Store,
 }
 
@@ -384,12 +384,7 @@ impl<S: Server> Stand<S> {
 }
 
 /// A site whose store goes through the proxy.
-async fn site<S: Server>(
-    server: &S,
-    name: &str,
-    proxy: &Proxy,
-    connections: usize,
-) -> Site<S::Store> {
+async fn site<S: Server>(server: &S, name: &str, proxy: &Proxy, connections: usize) -> Site {
     let url = server.url(proxy.address().port());
     let store = server.store(&url, name, connections, None).await;
     Site::new(|_| store)

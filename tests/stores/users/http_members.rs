@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use http::StatusCode;
-use session_runtime::store::{MemoryStore, Record, Store, StoreError, UserStore, Version};
+use session_runtime::store::{Record, Store, StoreError, UserStore, Version};
 use session_runtime::{Ended, Error, Key, Saved, Session, UserId};
 use session_tests::{Site, Visitor};
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ struct Reader {
 /// A library: sessions in memory, members in a file.
 struct Library {
     members: Members,
-    site: Site<MemoryStore>,
+    site: Site,
     folder: TempDir,
 }
 
@@ -42,8 +42,7 @@ impl Library {
     /// The same members and sessions, by another process.
     fn branch(&self) -> Visitor {
         let members = Members::open(self.folder.path().join("db")).unwrap();
-        let layer = session_runtime::SessionLayer::new(Arc::clone(&self.site.store));
-        Visitor::of(layer.clock(self.site.clock.clone()).users(members))
+        Visitor::of(self.site.other_process().users(members))
     }
 
     async fn column(&self) -> Option<Vec<u8>> {
