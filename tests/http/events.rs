@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Ended, Error, Event, EventKind, Key, Session, SessionLayer, UserId};
 use session_tests::{Fault, FaultStore, Reply, Site, Visitor, on_each_store};
 use tokio::sync::Barrier;

@@ -12,8 +12,7 @@ use session_runtime::testing::TestClock;
 use session_runtime::{Saved, Session, SessionLayer};
 use session_tests::customers::quietly;
 use session_tests::{
-    Choices, Handles, HeldSite, PATIENCE, Site, Visitor, in_each_order, on_a_cache, on_each_store,
-    times,
+    Choices, Handles, HeldSite, Site, Visitor, in_each_order, on_a_cache, on_each_store, times,
 };
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinSet;
@@ -411,9 +410,7 @@ impl Random {
 fn instances(site: &Site) -> ([SessionLayer; 2], [TestClock; 2]) {
     let ahead = TestClock::new();
     ahead.step_forward(30 * SECOND);
-    let other = SessionLayer::new(Arc::clone(&site.store))
-        .clock(ahead.clone())
-        .deadline(PATIENCE);
+    let other = site.other_process().clock(ahead.clone());
     ([site.layer.clone(), other], [site.clock.clone(), ahead])
 }
 

@@ -9,7 +9,7 @@ use session_runtime::Key;
 use session_runtime::store::{Record, Scanned, Store, StoreError, Swapped, Swept};
 use tokio::sync::Notify;
 
-use crate::any_store::AnyStore;
+use crate::AnyStore;
 
 /// What goes wrong with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Fault {
 /// Any store, with its calls counted and its faults planned.
 #[derive(Clone, Debug)]
 pub struct FaultStore {
-    inner: AnyStore,
+    inner: Arc<dyn AnyStore>,
     loads: Arc<AtomicUsize>,
     swaps: Arc<AtomicUsize>,
     planned: Arc<Mutex<Plan>>,
@@ -60,7 +60,7 @@ impl FaultStore {
     /// No fault is planned.
     pub fn new(store: impl Store) -> Self {
         Self {
-            inner: AnyStore::new(store),
+            inner: Arc::new(store),
             loads: Arc::default(),
             swaps: Arc::default(),
             planned: Arc::default(),
@@ -70,8 +70,8 @@ impl FaultStore {
     }
 
     /// The store underneath.
-    pub fn inner(&self) -> &AnyStore {
-        &self.inner
+    pub fn inner(&self) -> &dyn AnyStore {
+        &*self.inner
     }
 
     /// Loads and swaps since the last call of this.

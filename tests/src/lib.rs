@@ -24,6 +24,7 @@ mod schedule;
 mod site;
 mod tools;
 
+pub use any_store::AnyStore;
 pub use browser::{Browser, Reply};
 pub use chrome::{Chrome, Screen};
 pub use expired::{multiply_in_mysql, multiply_in_postgres, multiply_in_sqlite};

@@ -585,7 +585,7 @@ impl RedisSentinels {
             let begun: redis::RedisResult<()> = self.sentinels[0].try_command(&failover);
             begun.is_ok() || self.is_over()
         });
-        self.is_failed_over();
+        wait_until("all sentinels call it the primary", || self.is_over());
     }
 
     /// Has the sentinels take a server for dead that does not answer for a moment, and waits until they have failed over.
@@ -607,12 +607,6 @@ impl RedisSentinels {
             }
             self.is_over()
         });
-        self.is_failed_over();
-    }
-
-    /// Waits until all sentinels call the second server the primary.
-    fn is_failed_over(&self) {
-        wait_until("all sentinels call it the primary", || self.is_over());
         // A machine that is busy has the next one look dead, too, and the first one is back, and empty.
         self.set_patience(PATIENCE);
     }

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use axum::response::IntoResponse;
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Device, Key, Session, SessionLayer, UserId};
 use session_tests::customers::{
     NOTHING, Shop, add, ask, gather, guest, login, quietly, shown, user, why,
 };
-use session_tests::{Fault, Site, on_a_cache, on_each_store};
+use session_tests::{AnyStore, Fault, Site, on_a_cache, on_each_store};
 
 use super::breaks::{CONFIRMATION, logs_in};
 use super::stored::{DAY, account, admitted, list};
@@ -92,7 +91,7 @@ async fn all_sessions_are_listed_and_counted_guests_and_users_and_nothing_else(s
 }
 
 /// As `docs/stores.md` has it.
-async fn copy(from: &impl Store, to: &impl Store, users: &[UserId]) {
+async fn copy(from: &dyn AnyStore, to: &dyn AnyStore, users: &[UserId]) {
     let mut next = None;
     loop {
         let some = from.scan(next.as_deref(), 5).await.unwrap();
@@ -109,7 +108,7 @@ async fn copy(from: &impl Store, to: &impl Store, users: &[UserId]) {
     }
 }
 
-async fn copy_one(from: &impl Store, to: &impl Store, key: &Key) {
+async fn copy_one(from: &dyn AnyStore, to: &dyn AnyStore, key: &Key) {
     if let Some(record) = from.load(key).await.unwrap() {
         to.swap(key, None, &record).await.unwrap();
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::store::Store;
 use session_runtime::{Error, Saved, Session, UserId};
 use session_tests::customers::{
     NOTHING, Shop, add, ask, entering, guest, login, logout, quietly, shown, user, why,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_runtime::store::{Record, Slot, Store, Swapped};
+use session_runtime::store::{Record, Slot, Swapped};
 use session_runtime::{Device, Key, Timestamp};
 use session_tests::{Site, Visitor};
 

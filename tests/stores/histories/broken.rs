@@ -101,9 +101,12 @@ impl Broken {
     fn kept(&self, key: &Key, before: Option<&Arc<Record>>, after: &Arc<Record>) -> Arc<Record> {
         let is_user = matches!(key, Key::User(_));
         let slot = |name: &str, json: &Value| Arc::new(Slot::new(name, json.to_string(), None));
-        let read = |name: &str| {
-            let slot = after.slot(name)?;
+        let list = |record: &Record| {
+            let slot = record.slot("@sessions")?;
             serde_json::from_slice::<Value>(slot.payload()).ok()
+        };
+        let places = |record: &Record| {
+            list(record).map_or(0, |list| list["p"].as_array().map_or(0, Vec::len))
         };
         let with = |slots: Vec<Arc<Slot>>| Arc::new(Record::clone(after).with_slots(slots));
         match self.flaw {
@@ -111,7 +114,7 @@ impl Broken {
                 let slots = after.slots().iter();
                 with(slots.map(|slot| Arc::new(slot.retimed(None))).collect())
             }
-            Flaw::LosesAPlace if is_user && self.one_in(10) => match read("@sessions") {
+            Flaw::LosesAPlace if is_user && self.one_in(10) => match list(after) {
                 Some(mut list) => {
                     if let Some(places) = list["p"].as_array_mut().filter(|places| places.len() > 1)
                     {
@@ -122,20 +125,12 @@ impl Broken {
                 None => Arc::clone(after),
             },
             // The record alone opens nothing: its user's list has no place for it any more.
-            Flaw::Revives if is_user => {
-                let before = before.and_then(|before| before.slot("@sessions"));
-                let places = |json: Option<Value>| {
-                    json.and_then(|list| Some(list["p"].as_array()?.len()))
-                        .unwrap_or(0)
-                };
-                let had = before.and_then(|slot| serde_json::from_slice(slot.payload()).ok());
-                match before {
-                    Some(slot) if places(had) > places(read("@sessions")) => {
-                        with(vec![Arc::clone(slot)])
-                    }
-                    _ => Arc::clone(after),
+            Flaw::Revives if is_user => match before {
+                Some(before) if places(before) > places(after) => {
+                    with(before.slot("@sessions").cloned().into_iter().collect())
                 }
-            }
+                _ => Arc::clone(after),
+            },
             Flaw::TornCredit if is_user => {
                 let changed = |name: &str| {
                     let before = before.and_then(|before| before.slot(name));
