@@ -60,7 +60,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[session(ttl = "2h")]` | how long a session may be idle. Without it, the layer's setting |
 /// | `#[session(absolute = "30d")]` | how long it may live at all, however much it is used. Without it, the layer's setting |
 /// | `#[session(prefix = "auth")]` | stores the fields as `auth.name`, so that several structs share one session. Another prefix is another set of fields |
-/// | `#[session(merge = rule)]` | the rule of each field that names none and is no flash |
+/// | `#[session(merge = rule)]` | the rule of each field that names none and is neither a flash nor a guest's; any but `by_key` and `with` |
 /// | `#[session(cells = Name)]` | what the struct of cells is called, where the app has a `ShopSession` of its own |
 /// | `#[session(crate = path)]` | where this crate is found, if not as `::session_runtime`: under another name, or in a crate of yours that re-exports it |
 ///
@@ -112,8 +112,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `user` | any type | at login the account's value, else the guest's; between requests the later writer's |
 /// | `guest` | any type | at login the guest's value, else the account's; between requests the later writer's |
 /// | `sum` | integers, and maps of them | both differences count |
-/// | `append` | sequences | both additions, in order |
-/// | `union` | sets, and sequences | both additions, without either's removals |
+/// | `append` | sequences | what was there and both additions, in order. What one side removes comes back if the other has changed the list, too |
+/// | `union` | sets, and sequences | both additions; what either side removes is gone |
 /// | `max`, `min` | types that implement `Ord` | the greatest, the least |
 /// | `deep` | maps, JSON, types that [derive `Merge`](macro@Merge), and each in an `Option` | key by key, field by field |
 /// | `by_key = field` | a `Vec` of such types | items whose `field` is equal merge, as their type says |

@@ -78,12 +78,12 @@ pub(crate) async fn amend<T>(
     mut plan: impl FnMut(Option<&Arc<Record>>, Timestamp) -> Result<Plan<T>, Error> + Send,
 ) -> Result<Amended<T>, Failure> {
     let mut there = seen;
-    let mut conflicts = 0_u32;
+    let (mut was_stale, mut was_unmoved) = (false, false);
     let queue = config.queues.of(key);
     let mut since = queue.turns();
     let mut turn: Option<Turn<'_>> = None;
     loop {
-        let queues = conflicts > 0 || queue.is_contended(key, || config.clock.elapsed());
+        let queues = was_stale || queue.is_contended(key, || config.clock.elapsed());
         if turn.is_none() && queues {
             let own = Box::pin(queue.turn(deadline)).await.ok_or_else(unsettled)?;
             own.last_of(key, since, &mut there);
@@ -124,18 +124,27 @@ pub(crate) async fn amend<T>(
                     at,
                 });
             }
-            // A row that its user is to have, for instance, is not there.
-            Settled::Stale(None) if there.is_none() && conflicts > 0 => {
-                let cause = "nothing is there to be swapped, and yet nothing can be put there";
-                return Err(Error::from(StoreError::broken(cause)).into());
+            Settled::Stale(now) => {
+                // Each write has a version of its own, so nobody has written in between: the row that a user is to have, for
+                // instance, is not there.
+                let unmoved = same_version(now.as_ref(), there.as_ref());
+                if unmoved && was_unmoved {
+                    let cause =
+                        "the store does not swap what it shows, though nobody has changed it";
+                    return Err(Error::from(StoreError::broken(cause)).into());
+                }
+                (there, was_unmoved) = (now, unmoved);
             }
-            Settled::Stale(now) => there = now,
         }
         since = queue.turns();
-        conflicts += 1;
+        was_stale = true;
         observe::conflict();
         queue.contend(key, config.clock.elapsed());
     }
+}
+
+fn same_version(one: Option<&Arc<Record>>, other: Option<&Arc<Record>>) -> bool {
+    one.map(|record| record.version()) == other.map(|record| record.version())
 }
 
 /// Others were faster until the deadline.

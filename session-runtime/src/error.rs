@@ -98,6 +98,8 @@ enum Kind {
     },
     Random,
     TooLate,
+    /// The response took along what was changed beside it, and came to nothing.
+    Dropped,
     /// All sessions are to be listed from where there is nothing.
     NoPlace,
     Revoked,
@@ -280,6 +282,10 @@ impl Error {
         Self::new(Kind::TooLate, None)
     }
 
+    pub(crate) fn dropped() -> Self {
+        Self::new(Kind::Dropped, None)
+    }
+
     pub(crate) fn no_place() -> Self {
         Self::new(Kind::NoPlace, None)
     }
@@ -412,7 +418,8 @@ impl Error {
             | Kind::OfBrowser { .. }
             | Kind::ClaimedTwice { .. }
             | Kind::Refused { .. }
-            | Kind::TooLate => (
+            | Kind::TooLate
+            | Kind::Dropped => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong with the session: see the log.",
             ),
@@ -483,6 +490,9 @@ impl fmt::Display for Error {
             ),
             Kind::TooManySessions => f.write_str(
                 "the user has as many sessions as `SessionLayer::max_sessions` allows",
+            ),
+            Kind::Dropped => f.write_str(
+                "what was changed beside the handler was dropped with what the handler had changed: the response could not be written, or is one that writes nothing",
             ),
             Kind::TooLate => f.write_str(
                 "the response has left already, or there is none, so no new session id can be sent: log in, rotate or begin a session before responding",

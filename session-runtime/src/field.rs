@@ -191,7 +191,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Returns `true` if the field has a value, be it stored or set just now.
+    /// Returns `true` if the field has a value, be it stored, set just now, or borrowed by [`get_mut`](Self::get_mut).
     pub fn is_present(&self) -> bool {
         if self.marks.has(Marks::SET | Marks::BORROWED) {
             return true;

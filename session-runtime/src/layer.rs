@@ -119,14 +119,15 @@ impl SessionLayer {
         self
     }
 
-    /// Sets how long a session may be idle: two hours by default. `#[session(ttl = "…")]` overrides it.
+    /// Sets how long a session may be idle: two hours by default. `#[session(ttl = "…")]` is a struct's own; of several structs in
+    /// one request the longest counts.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.config_mut().ttl = ttl;
         self
     }
 
     /// Sets how long a session may live at all, from its creation or last login on, however much it is used: 30 days by
-    /// default. `#[session(absolute = "…")]` overrides it.
+    /// default. `#[session(absolute = "…")]` is a struct's own; of several structs in one request the longest counts.
     pub fn absolute(mut self, absolute: Duration) -> Self {
         self.config_mut().absolute = absolute;
         self
@@ -377,9 +378,9 @@ impl SessionLayer {
     /// Limits the sessions that one user may have, and says what a login does that would be one too many. By default a
     /// user has a hundred, and the next login ends the oldest.
     ///
-    /// The number holds however many logins race, and costs none of them a call; a login that ends others ends them all
+    /// The number holds however many logins race, and costs no call until it is reached; a login that ends others ends them all
     /// at once. One that is refused has looked at each of the user's sessions, all at once, whether it is still in use. All
-    /// sessions are listed in the user's record, at up to 100 bytes each.
+    /// sessions are listed in the user's record, at some 80 bytes each, and the name of each field that a guest has brought.
     pub fn max_sessions(mut self, limit: usize, when_full: WhenFull) -> Self {
         self.config_mut().max_sessions = (limit.max(1), when_full);
         self

@@ -171,10 +171,7 @@ impl Request {
 
     /// Returns `true` if something was changed that is not written yet.
     pub(crate) fn is_changed(&self) -> bool {
-        let state = self.state();
-        let user = state.user.iter().flat_map(|user| &user.record.edits);
-        let mut edits = state.session.edits.iter().chain(user);
-        state.facts.is_any() || edits.any(|edit| !edit.used_up && edit.is_change())
+        self.state().is_changed()
     }
 
     /// Forgets what was changed and is not written yet.

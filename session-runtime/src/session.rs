@@ -225,9 +225,10 @@ impl<S: Schema> Session<S> {
     pub fn clear_flashes(&mut self) {
         let now = self.request.config.now();
         let edits = self.edits(now);
-        self.request.fold_dropped(self.generation, edits, now);
-        self.request.clear_flashes(self.generation, S::ROWS, now);
-        self.reopen();
+        let request = &self.request;
+        if request.clear_flashes(self.generation, edits, S::ROWS, now) {
+            self.reopen();
+        }
     }
 
     /// Returns `true` if this request has changed something, through this handle or one that was dropped, that is not written
@@ -259,12 +260,15 @@ impl<S: Schema> Session<S> {
     ///
     /// If a value is too large or cannot be stored (the handle keeps its changes, so that they can be mended), if
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
-    /// the deadline. Once the response has left, a session that is not stored yet cannot be created any more.
+    /// the deadline. What is refused stays as it was changed, and so is refused each time, with all else, until
+    /// [`forget_changes`](Self::forget_changes). Once the response has left, a session that is not stored yet cannot be created any
+    /// more; and a task beside the handler is told so if the response, which cannot be written, takes its changes along.
     pub async fn save(&mut self) -> Result<Saved, Error> {
+        let drops = self.request.drops();
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
-        let saved = Arc::clone(&self.request).save().await;
+        let saved = Arc::clone(&self.request).save(drops).await;
         self.reopen();
         saved
     }

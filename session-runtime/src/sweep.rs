@@ -25,6 +25,9 @@ const LARGE: usize = 1_000;
 /// disturb them. Of a hundred requests less than one begins beside sweeping then, and not even the slowest in a hundred tell of it.
 const PAUSE: u32 = 160;
 
+/// The longest pause, in time: a call that an outage has held up tells nothing of those after it.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// The haste at which a pause is no longer than the call before it.
 const MOST_HASTE: u32 = PAUSE;
 
@@ -161,10 +164,11 @@ impl Pace {
         (BATCH * self.haste as usize).min(LARGE)
     }
 
-    /// Returns how long to pause after a call that took `taken`: no less than that, so that it is known what swaps take
-    /// while nothing is swept.
+    /// Returns how long to pause after a call that took `taken`: no less than that, up to the longest pause, so that it is known what
+    /// swaps take while nothing is swept.
     fn pause(&self, taken: Duration) -> Duration {
-        taken.max(PAUSE * taken / self.haste)
+        let pause = taken.saturating_mul(PAUSE) / self.haste;
+        pause.max(taken).min(LONGEST)
     }
 }
 
@@ -476,6 +480,17 @@ mod tests {
             let step = pace.step(&written, MILLISECOND, now);
             assert_eq!(step.batch, BATCH);
         }
+    }
+
+    #[test]
+    fn a_call_that_was_held_up_puts_the_next_one_off_by_half_a_minute_at_most() {
+        let mut pace = Pace::new(Instant::now());
+        let written = Written {
+            swaps: 1,
+            ..Written::default()
+        };
+        let taken = Duration::from_secs(10);
+        assert_eq!(pace.step(&written, taken, Instant::now()).pause, LONGEST);
     }
 
     #[test]

@@ -212,6 +212,52 @@ async fn what_changes_while_a_save_is_under_way_is_not_lost() {
     assert_eq!(meanwhile(|s| s.points.clear()).await.as_deref(), Some("1"));
 }
 
+/// What the client is told when a field under `reject` is changed while a save or a login is under way, by this request and
+/// by another, and the handler makes nothing of the error.
+async fn refused_meanwhile(site: &Site, login: bool) -> StatusCode {
+    let mut visitor = customer(site).await;
+    let (store, before) = (Arc::clone(&site.store), visitor.clone());
+    let handler = async move |mut handles: Handles| {
+        let (mut first, mut other) = (handles.open::<Shop>().await, handles.open::<Shop>().await);
+        first.colour.set("red");
+        other.stock.set(1);
+        other.visits.set(1);
+        store.plan([Fault::Held]);
+        let step = async {
+            if login {
+                first.login("ada").await
+            } else {
+                first.save().await.map(drop)
+            }
+        };
+        let meanwhile = async {
+            store.until_held(1).await;
+            drop(other);
+            let mut another = before.clone();
+            another.visit(doing(|s| s.stock.set(2))).await;
+            store.release();
+        };
+        let (outcome, ()) = tokio::join!(step, meanwhile);
+        outcome.expect_err("`stock` cannot be merged");
+    };
+    let status = visitor.visit(handler).await.status;
+    let kept = [
+        ("colour", Some("\"red\"")),
+        ("stock", Some("2")),
+        ("visits", None),
+    ];
+    for (field, value) in kept {
+        assert_eq!(stored(site, &visitor, field).await.as_deref(), value);
+    }
+    status
+}
+
+async fn what_cannot_be_merged_after_a_save_or_a_login_is_told_of(site: Site) {
+    for login in [false, true] {
+        assert_eq!(refused_meanwhile(&site, login).await, StatusCode::CONFLICT);
+    }
+}
+
 // ---- save and refresh
 
 async fn saving_amid_a_request_begins_the_session_and_the_response_tells(site: Site) {
@@ -724,6 +770,7 @@ async fn a_save_that_is_given_up_is_not_written_twice() {
 on_each_store! {
     a_later_handle_sees_what_earlier_ones_changed,
     live_handles_of_one_request_merge_by_rule,
+    what_cannot_be_merged_after_a_save_or_a_login_is_told_of,
     saving_amid_a_request_begins_the_session_and_the_response_tells,
     refreshing_shows_what_others_stored_under_what_was_changed_here,
     a_session_that_another_request_deleted_cannot_be_saved,

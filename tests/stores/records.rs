@@ -35,6 +35,24 @@ pub(crate) fn record(slots: impl IntoIterator<Item = Arc<Slot>>) -> Arc<Record> 
     Arc::new(Record::new(now(), now() + HOUR).with_slots(slots))
 }
 
+/// What follows user 42: it never expires, and is in two rows.
+pub(crate) async fn create_user(store: &impl Store) {
+    let never = Timestamp::from_millis(i64::MAX);
+    let slots = [slot("small", "1"), slot("large", noise(4 << 10))];
+    let record = Arc::new(Record::new(now(), never).with_slots(slots));
+    put(store, &Key::User("42".into()), None, &record).await;
+}
+
+/// The SQL by which a chapter of `docs/stores.md` reads what follows user 42.
+pub(crate) fn documented_sql(chapter: &str) -> &'static str {
+    let docs = include_str!("../../docs/stores.md");
+    let (_, chapter) = docs.split_once(chapter).expect("there is such a chapter");
+    let (_, rest) = chapter
+        .split_once("To read them:\n\n```sql\n")
+        .expect("the docs have it");
+    rest.split_once("```").expect("it ends").0
+}
+
 /// The next of `before`, with one slot set.
 pub(crate) fn with(before: &Record, slot: Arc<Slot>) -> Arc<Record> {
     Arc::new(before.next().with_slots([slot]))

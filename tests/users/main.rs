@@ -17,6 +17,7 @@ mod limits;
 mod logins;
 mod logouts;
 mod long_term;
+mod meanwhile;
 mod merging;
 mod opened;
 mod orders;

@@ -11,6 +11,7 @@ use super::stored::{DAY, HOUR, MINUTE, account, load};
 on_each_store!(
     a_session_is_read_and_changed_by_its_id_by_the_same_rules,
     an_id_that_opens_nothing_opens_nothing_outside_of_a_request_either,
+    clearing_flashes_keeps_what_was_changed,
     nothing_is_written_once_the_session_has_ended,
     no_id_is_made_and_none_is_taken_for_presented,
 );
@@ -81,6 +82,20 @@ async fn an_id_that_opens_nothing_opens_nothing_outside_of_a_request_either(site
     let idle = user(&site, "ada", &[]).await;
     site.clock.advance(DAY);
     assert!(open(&site, id(&idle)).await.is_none(), "expired");
+}
+
+async fn clearing_flashes_keeps_what_was_changed(site: Site) {
+    let mut visitor = guest(&site, &[1]).await;
+    let note = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+    visitor.visit(note).await;
+    let mut session = open(&site, id(&visitor)).await.unwrap();
+    add(&mut session, 2);
+    session.clear_flashes();
+    assert_eq!(session.notice.peek(), &None);
+    assert_eq!(session.save().await.unwrap(), Saved::Written);
+    assert_eq!(ask(&mut visitor, shown).await, "guest [1, 2] 3 dark");
+    let notice = async |session: Session<Shop>| format!("{:?}", session.notice.peek());
+    assert_eq!(visitor.visit(notice).await.body, "None");
 }
 
 async fn nothing_is_written_once_the_session_has_ended(site: Site) {

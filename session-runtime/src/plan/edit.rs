@@ -91,20 +91,6 @@ pub(crate) fn apply(
     Ok(changed)
 }
 
-/// Puts edits on top of another state of the record. What comes to nothing is left out.
-pub(crate) fn rebase(
-    edits: &[SlotEdit],
-    record: &Record,
-    now: Timestamp,
-) -> Result<Vec<SlotEdit>, Error> {
-    let rebased = edits
-        .iter()
-        .map(|edit| edit.rebased(stored_under(edit.row, record, now)));
-    let mut rebased = rebased.collect::<Result<Vec<_>, _>>()?;
-    rebased.retain(SlotEdit::is_change);
-    Ok(rebased)
-}
-
 /// Puts a slot under the field's present name, and nothing under its older ones.
 pub(crate) fn replace(row: &dyn AnyRow, record: &mut Record, slot: Option<Arc<Slot>>) {
     replace_near(row, record, slot, &mut 0);

@@ -56,6 +56,16 @@ impl FactEdits {
     pub(crate) fn is_any(self) -> bool {
         self != Self::default()
     }
+
+    /// Returns what has been said since `sent` was on its way.
+    pub(crate) fn since(self, sent: Self) -> Self {
+        Self {
+            ttl: self.ttl.filter(|_| self.ttl != sent.ttl),
+            ends: self.ends.filter(|_| self.ends != sent.ends),
+            unbound: self.unbound && !sent.unbound,
+            kept: self.kept.filter(|_| self.kept != sent.kept),
+        }
+    }
 }
 
 /// A session as a request knows it.

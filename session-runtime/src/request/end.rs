@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::state::{CookieAction, WriteBlock};
+use super::write::Saved;
 use crate::amend::{Freshness, amend, load};
 use crate::credit::credit;
 use crate::error::Error;
@@ -62,7 +63,9 @@ impl Request {
     /// Writes what is the user's, ends the session, then strikes it off. Whoever calls it holds the gate.
     async fn end(&self, reason: Ended, kept: &Rows, deadline: Instant) -> Result<(), Error> {
         self.resolve_unknown(deadline).await?;
-        self.write_user(deadline).await?;
+        if self.write_user(deadline).await? == Saved::Ended {
+            self.state().lose(Ended::Revoked);
+        }
         let (own, presented) = {
             let state = self.state();
             (state.opened().is_some(), state.presented())
@@ -81,9 +84,10 @@ impl Request {
         let kept = state.take_along(kept, now);
         // A goodbye is a notice.
         let goodbye = (reason == Ended::LoggedOut).then(|| state.take_notices(&rows, now));
+        state.drop_users();
         state.forget();
         if let Some(notices) = goodbye {
-            state.put_notices(notices, now)?;
+            state.put_notices(notices, &[], now)?;
         }
         state.take_over(&kept, now)?;
         if ending == Ending::GoesOn {

@@ -126,26 +126,46 @@ impl Request {
         now: Timestamp,
     ) {
         let mut state = self.state();
-        let folded = match edits {
-            Ok(edits) => match state.phase {
-                Phase::Running => Self::fold_into(&mut state, generation, edits, now).map(drop),
-                Phase::Closed => return unsaved(&edits),
-                Phase::Cancelled => return,
-            },
-            Err(error) => Err(error),
-        };
-        if let Err(error) = folded {
-            tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
-            state.failure.get_or_insert(error);
+        match (state.phase, edits) {
+            (Phase::Closed, Ok(edits)) => unsaved(&edits),
+            (Phase::Cancelled, Ok(_)) => {}
+            (_, edits) => drop(Self::fold_or_fail(&mut state, generation, edits, now)),
         }
     }
 
-    /// Removes the flashes of these rows, unless the handle is of a session that has been ended or replaced meanwhile.
-    pub(crate) fn clear_flashes(&self, generation: u32, rows: &Rows, now: Timestamp) {
+    /// Folds in what a handle did, or else fails the response. Returns `None` then, and as [`fold`](Self::fold) otherwise.
+    fn fold_or_fail(
+        state: &mut State,
+        generation: u32,
+        edits: Result<Vec<CellEdit>, Error>,
+        now: Timestamp,
+    ) -> Option<bool> {
+        let folded = edits.and_then(|edits| Self::fold_into(state, generation, edits, now));
+        match folded {
+            Ok(folded) => Some(folded),
+            Err(error) => {
+                tracing::error!(error = %crate::error::Causes(&error), "a session handle could not be folded in");
+                state.failure.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// Folds in what a handle did, and removes the flashes of these rows, unless the handle is of a session that has been ended
+    /// or replaced meanwhile. Returns `false` if it could not be folded in: then the handle keeps what it has.
+    pub(crate) fn clear_flashes(
+        &self,
+        generation: u32,
+        edits: Result<Vec<CellEdit>, Error>,
+        rows: &Rows,
+        now: Timestamp,
+    ) -> bool {
         let mut state = self.state();
-        if generation == state.generation && state.phase == Phase::Running {
+        let folded = Self::fold_or_fail(&mut state, generation, edits, now);
+        if folded == Some(true) {
             state.clear_flashes(rows, now);
         }
+        folded.is_some()
     }
 
     /// Marks this thread as running the handler, until what it returns is dropped.

@@ -369,6 +369,7 @@ impl Request {
     /// changed may yet come to nothing.
     pub(crate) async fn adopt(&self, rows: &Rows, deadline: Instant) -> Result<(), Error> {
         let gate = self.gate_by(deadline).await?;
+        self.resolve_unknown(gate.deadline).await?;
         self.set_astray_apart(rows, gate.deadline).await?;
         let opened = self.state().opened().filter(|_| self.config.migrate);
         let Some((selector, opened)) = opened else {
@@ -418,6 +419,7 @@ impl Request {
     ) -> Result<(), Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
+            self.resolve_unknown(gate.deadline).await?;
             self.read_user(gate.deadline).await?;
             let Some((selector, opened)) = self.state().opened() else {
                 return Ok(());

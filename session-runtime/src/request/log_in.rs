@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Request;
 use super::state::{OpenedBy, Phase, State, TrackedUser, WriteBlock};
 use super::tracked::TrackedRecord;
+use super::write::Saved;
 use crate::error::Error;
 use crate::key::{Selector, UserId};
 use crate::login::{LoggedIn, Login, LoginFailure};
@@ -82,9 +83,12 @@ impl Request {
         }
         self.resolve_unknown(deadline).await?;
         // What was changed of a user who is logged in belongs to that user, whoever logs in next.
-        self.write_user(deadline).await?;
+        let written = self.write_user(deadline).await?;
         let (start, client, lifetimes) = {
             let mut state = self.state();
+            if written == Saved::Ended {
+                state.drop_users();
+            }
             let start = Start::of(&mut state, user);
             let client = state.client.clone().unwrap_or_default();
             (start, client, state.lifetimes(&self.config))
@@ -94,7 +98,7 @@ impl Request {
             config: &self.config,
             user,
             fingerprint,
-            from: start.from,
+            from: start.from.clone(),
             edits: &start.edits,
             facts: start.facts,
             client: client.device(&self.config),
@@ -108,20 +112,26 @@ impl Request {
                 if let Some((selector, opened)) = &start.replaces {
                     self.end_replaced(*selector, opened, deadline).await;
                 }
-                self.logged_in(user, done, start.replaces.is_some())
+                self.logged_in(user, done, &start)
             }
-            Err(failure) => self.login_failed(failure),
+            Err(failure) => self.login_failed(failure, start.facts),
         }
     }
 
-    /// Turns the request to the user's session. Unless that `starts_clean`, what handles have done during the login, and
+    /// Turns the request to the user's session. Unless that starts clean, what handles have done during the login, and
     /// what they have read of flashes, goes along.
-    fn logged_in(&self, user: &UserId, done: LoggedIn, starts_clean: bool) -> Result<(), Error> {
+    fn logged_in(&self, user: &UserId, done: LoggedIn, start: &Start) -> Result<(), Error> {
         let (rows, now) = (self.config.known_rows(), self.config.now());
         let mut state = self.state();
+        let starts_clean = start.replaces.is_some();
         let notices = starts_clean.then(|| state.take_notices(&rows, now));
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
-        let (unsent, flashes) = (state.session.take_unsent(), take(&mut state.flashes));
+        let mut unsent = state.session.take_unsent();
+        if let Some(same) = state.user.as_mut().filter(|same| same.id == *user) {
+            unsent.append(&mut same.record.edits);
+        }
+        state.drop_users();
+        let (facts, flashes) = (state.facts.since(start.facts), take(&mut state.flashes));
         state.forget();
         (state.ended, state.block) = (None, panicked);
         state.session = TrackedRecord::of(done.session);
@@ -134,21 +144,21 @@ impl Request {
         });
         state.issue(done.id);
         if let Some(notices) = notices {
-            return state.put_notices(notices, now);
+            return state.put_notices(notices, &start.edits, now);
         }
-        state.flashes = flashes;
+        (state.facts, state.flashes) = (facts, flashes);
         state.take_over(&unsent, now)
     }
 
     /// Goes on as before, with what the login has left of the session.
-    fn login_failed(&self, failure: LoginFailure) -> Result<(), Error> {
+    fn login_failed(&self, failure: LoginFailure, sent: FactEdits) -> Result<(), Error> {
         let mut state = self.state();
         state.session.unknown = failure.unknown.map(|unknown| Box::new((unknown, None)));
         let (guest, now) = (state.session.stored.is_some(), self.config.now());
         match failure.session {
             // Taken back: the guest goes on, with what was changed.
-            Some(record) if guest && record.user() == owner(&state) => {
-                state.facts = FactEdits::default();
+            Some(record) if guest && failure.id.is_none() && record.user() == owner(&state) => {
+                state.facts = state.facts.since(sent);
                 state.session.committed(&record, now)?;
             }
             // The session waits for the next login, with what was changed in it.

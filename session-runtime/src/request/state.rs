@@ -48,6 +48,8 @@ pub(super) struct State {
     pub(super) caught: bool,
     /// The store has failed to answer: it is not asked for what can wait.
     pub(super) spares_the_store: bool,
+    /// Counts how often what handlers had changed was dropped.
+    pub(super) drops: u32,
     /// A handle could not be folded, and why.
     pub(super) failure: Option<Error>,
     pub(super) phase: Phase,
@@ -329,17 +331,23 @@ impl State {
         });
     }
 
-    /// Puts edits from before a login on top of what is there now, but for what is a guest's alone.
+    /// Puts edits from before a login on top of what is there now, but for what is a guest's alone. One that cannot be merged with
+    /// that stays as it was, so that no write passes it over in silence.
     pub(super) fn take_over(&mut self, edits: &[SlotEdit], now: Timestamp) -> Result<(), Error> {
         let stays = |edit: &&SlotEdit| !edit.name().starts_with(GUEST);
-        let mut near = 0;
-        edits.iter().filter(stays).try_for_each(|edit| {
+        let (mut near, mut outcome) = (0, Ok(()));
+        for edit in edits.iter().filter(stays) {
             let (base, ours) = (edit.base.as_ref(), edit.ours.clone());
             let tracked = self.tracked(edit.row);
-            let folded = tracked.folded(edit.row, base, ours, edit.used_up, now, &mut near)?;
-            tracked.replace(folded);
-            Ok(())
-        })
+            match tracked.folded(edit.row, base, ours, edit.used_up, now, &mut near) {
+                Ok(folded) => tracked.replace(folded),
+                Err(error) => {
+                    tracked.replace(edit.clone());
+                    outcome = outcome.and(Err(error));
+                }
+            }
+        }
+        outcome
     }
 
     /// Returns what the browser has of these fields, to be set in another session: no flashes, and nothing that is a guest's alone.
@@ -409,8 +417,19 @@ impl State {
         }
     }
 
-    /// Puts them into the session that there is now.
-    pub(super) fn put_notices(&mut self, notices: Notices, now: Timestamp) -> Result<(), Error> {
+    /// Puts them into the session that there is now, which has what was `sent` of them already.
+    pub(super) fn put_notices(
+        &mut self,
+        mut notices: Notices,
+        sent: &[SlotEdit],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        for sent in sent {
+            let edits = notices.edits.iter_mut();
+            for edit in edits.filter(|edit| edit.name() == sent.name()) {
+                edit.base.clone_from(&sent.ours);
+            }
+        }
         self.flashes = notices.flashes;
         self.take_over(&notices.edits, now)
     }
@@ -419,6 +438,19 @@ impl State {
         let edits = &mut self.session.edits;
         edits.retain(|edit| !edit.used_up || edit.name() != row.name());
         self.flashes.keep(row);
+    }
+
+    /// Drops what was changed of the user's, with a word in the log: the session it was for is over, or another's.
+    pub(super) fn drop_users(&mut self) {
+        let edits = self.user.as_mut().map(|user| take(&mut user.record.edits));
+        let count = edits
+            .iter()
+            .flatten()
+            .filter(|edit| edit.is_change())
+            .count();
+        if count > 0 {
+            observe::outdated(count);
+        }
     }
 
     /// Forgets what handlers have changed; what is in doubt stays so.
@@ -433,6 +465,7 @@ impl State {
 
     /// Nothing of what handlers have changed is to be written.
     pub(super) fn drop_edits(&mut self) {
+        self.drops += u32::from(self.is_changed());
         self.facts = FactEdits::default();
         self.session.drop_edits();
         if let Some(user) = &mut self.user {
@@ -460,6 +493,13 @@ impl State {
     /// Returns `true` if this request has issued an id already.
     pub(super) fn has_issued(&self) -> bool {
         matches!(self.cookie, Some(CookieAction::Issue(_)))
+    }
+
+    /// Returns `true` if something was changed that is not written yet.
+    pub(super) fn is_changed(&self) -> bool {
+        let user = self.user.iter().flat_map(|user| &user.record.edits);
+        let mut edits = self.session.edits.iter().chain(user);
+        self.facts.is_any() || edits.any(|edit| !edit.used_up && edit.is_change())
     }
 
     /// Returns `true` if there is anything to write that makes a session, or changes one.

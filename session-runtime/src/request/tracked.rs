@@ -1,5 +1,6 @@
 //! One record as a request knows it, and what is to become of it.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use crate::amend::UnknownOutcome;
@@ -135,26 +136,44 @@ impl TrackedRecord {
 
     /// The record was looked up again: the edits go on top of that.
     pub(super) fn refreshed(&mut self, record: Arc<Record>, now: Timestamp) -> Result<(), Error> {
-        self.edits = edit::rebase(&self.edits, &record, now)?;
-        self.stored = Some(record);
-        Ok(())
+        let edits = take(&mut self.edits);
+        self.sent = None;
+        self.rebase(edits, record, now)
     }
 
     /// Notes that what was sent is in `record`. What was folded in meanwhile stays, on top of that.
     pub(super) fn committed(&mut self, record: &Arc<Record>, now: Timestamp) -> Result<(), Error> {
-        self.stored = Some(Arc::clone(record));
-        for edit in self.take_unsent() {
-            let theirs = stored_under(edit.row, record, now);
-            self.replace(edit.rebased(theirs)?);
+        let unsent = self.take_unsent();
+        self.rebase(unsent, Arc::clone(record), now)
+    }
+
+    /// Puts edits on top of another state of the record. What comes to nothing is left out. One that cannot be merged stays
+    /// as it was, so that the next write is refused, too, and does not pass it over in silence.
+    fn rebase(
+        &mut self,
+        edits: Vec<SlotEdit>,
+        record: Arc<Record>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for edit in edits {
+            match edit.rebased(stored_under(edit.row, &record, now)) {
+                Ok(rebased) => self.replace(rebased),
+                Err(error) => {
+                    self.replace(edit);
+                    outcome = outcome.and(Err(error));
+                }
+            }
         }
-        Ok(())
+        self.stored = Some(record);
+        outcome
     }
 
     /// Takes the edits that the last write did not hold: what was folded in since, and what is used up.
     pub(super) fn take_unsent(&mut self) -> Vec<SlotEdit> {
         let sent = self.sent.take();
         let mut sent = sent.iter().flat_map(|sent| sent.iter()).peekable();
-        let mut unsent = std::mem::take(&mut self.edits);
+        let mut unsent = take(&mut self.edits);
         unsent.retain_mut(|edit| {
             while sent.next_if(|sent| sent.name() < edit.name()).is_some() {}
             let Some(sent) = sent.next_if(|sent| sent.name() == edit.name()) else {
@@ -169,6 +188,7 @@ impl TrackedRecord {
     /// Notes that what was sent is written where this request does not look: it goes on seeing what it has seen, and its edits.
     pub(super) fn committed_elsewhere(&mut self, now: Timestamp) -> Result<(), Error> {
         let Some(stored) = &self.stored else {
+            self.edits = self.take_unsent();
             return Ok(());
         };
         let mut seen = Record::clone(stored);

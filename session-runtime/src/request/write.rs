@@ -32,7 +32,7 @@ pub enum Saved {
     /// There was nothing to write.
     Unchanged,
     /// The session was ended while the request was running: logged out, deleted, revoked; or its guest logged in and has
-    /// come back with the new id over a minute ago. Or another site's page has sent the request, without the cookie that the
+    /// come back with the new id over a minute ago. Or the request has come with an id from before a login or a logout. Or another site's page has sent the request, without the cookie that the
     /// browser may have. The changes are dropped, of the browser's fields and of the user's; nothing brings them back.
     Ended,
 }
@@ -83,12 +83,20 @@ impl Batch {
 }
 
 impl Request {
-    /// Writes what was changed.
-    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
+    /// Counts how often changes were dropped, since the response cannot have them written.
+    pub(crate) fn drops(&self) -> u32 {
+        self.state().drops
+    }
+
+    /// Writes what was changed. `drops` is how often changes had been dropped before the caller folded its own in.
+    pub(crate) async fn save(self: Arc<Self>, drops: u32) -> Result<Saved, Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             self.check_in_time()?;
-            self.write(None, Moment::Amid, gate.deadline).await
+            match self.write(None, Moment::Amid, gate.deadline).await {
+                Ok(Saved::Unchanged) if self.drops() != drops => Err(Error::dropped()),
+                saved => saved,
+            }
         })
         .await
     }
@@ -168,6 +176,7 @@ impl Request {
         }
         let user = self.write_user(deadline).await?;
         if user == Saved::Ended {
+            self.state().lose(Ended::Revoked);
             return Ok(user);
         }
         Ok(session.or(user).or(resolved))
@@ -242,7 +251,7 @@ impl Request {
                 if let Some(id) = rotate.filter(|_| issued) {
                     state.issue(id);
                 }
-                state.facts = FactEdits::default();
+                state.facts = state.facts.since(save.facts);
                 state.session.committed(&record, at)?;
                 Ok(Saved::from(written))
             }
@@ -288,7 +297,8 @@ impl Request {
                     ..
                 }) => {
                     self.config.emit(EventKind::Created, &key, None);
-                    return self.created(id, &record, at).map(|()| Saved::Written);
+                    let created = self.created(id, new.facts, &record, at);
+                    return created.map(|()| Saved::Written);
                 }
                 // Another record of that selector: one in 2^64, or a generator that repeats itself.
                 Ok(_) => {}
@@ -297,10 +307,16 @@ impl Request {
         }
     }
 
-    fn created(&self, id: SessionId, record: &Arc<Record>, at: Timestamp) -> Result<(), Error> {
+    fn created(
+        &self,
+        id: SessionId,
+        sent: FactEdits,
+        record: &Arc<Record>,
+        at: Timestamp,
+    ) -> Result<(), Error> {
         let mut state = self.state();
         state.issue(id);
-        state.facts = FactEdits::default();
+        state.facts = state.facts.since(sent);
         state.session.committed(record, at)
     }
 
@@ -325,14 +341,16 @@ impl Request {
     }
 
     async fn resolve_session(&self, deadline: Instant) -> Result<Saved, Error> {
-        let (unknown, selector) = {
+        let (unknown, selector, superseded) = {
             let state = self.state();
-            (state.session.unknown.clone(), state.selector())
+            let superseded = state.superseded.as_ref().map(|(id, _)| *id);
+            (state.session.unknown.clone(), state.selector(), superseded)
         };
         let Some((unknown, issues)) = unknown.map(|unknown| *unknown) else {
             return Ok(Saved::Unchanged);
         };
-        let selector = selector.or_else(|| issues.map(|id| id.selector()));
+        // A login that came with an id from before another was opening that one's session.
+        let selector = selector.or_else(|| issues.or(superseded).map(|id| id.selector()));
         let Some(selector) = selector else {
             return Ok(Saved::Unchanged);
         };
@@ -379,7 +397,7 @@ impl Request {
         committed.map_or(Ok(Saved::Unchanged), |done| done.map(|()| Saved::Written))
     }
 
-    /// Writes what was changed of what follows the user.
+    /// Writes what was changed of what follows the user. [`Saved::Ended`] if the session has no access to that any more.
     pub(super) async fn write_user(&self, deadline: Instant) -> Result<Saved, Error> {
         let (writer, blocked) = {
             let state = self.state();
@@ -409,7 +427,6 @@ impl Request {
         let amended = amended.map_err(|failure| self.user_failed(failure))?;
         let (UserOutcome::Saved { written }, Some(record)) = (amended.outcome, amended.record)
         else {
-            self.state().lose(Ended::Revoked);
             return Ok(Saved::Ended);
         };
         self.user_mut(|user| user.record.committed(&record, amended.at))
@@ -454,7 +471,8 @@ impl Request {
             });
             let claimed = claimed.await?;
             if let Some(record) = claimed.record.filter(|_| claimed.written) {
-                self.state().session.refreshed(record, self.config.now())?;
+                // What cannot be merged is told when it is to be written: the flash is out of the store, and nobody else's.
+                let _ = self.state().session.refreshed(record, self.config.now());
             }
             Ok(claimed.outcome)
         })

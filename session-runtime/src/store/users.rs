@@ -10,8 +10,8 @@ use crate::store::{AnyStore, Scanned, Store, StoreError, Swapped, Swept};
 /// Keeps users' records in the app's own table of users, instead of in the session store.
 ///
 /// A record takes two columns: one of bytes, which holds all of it, and one for its version, 8 bytes that each write
-/// renews. Both are NULL until the user first logs in. In SQLite's words (instead of `IS`, PostgreSQL has
-/// `IS NOT DISTINCT FROM`, and `MySQL` has `<=>`):
+/// renews. Both are NULL until the user first logs in. In SQLite's words (PostgreSQL has `bytea`, and `IS NOT DISTINCT FROM`
+/// instead of `IS`; `MySQL` has `MEDIUMBLOB`, since a record may have 1 MiB, `BINARY(8)`, and `<=>`):
 ///
 /// ```sql
 /// ALTER TABLE users ADD COLUMN session BLOB;
@@ -166,9 +166,10 @@ impl<U: UserStore> WithUsers<U> {
             return Ok(Swapped::Done);
         }
         let there = self.load_user(user).await?;
-        if version.is_none() && there.is_none() {
+        // Each write has a version of its own, so what is there still would have been replaced.
+        if version == there.as_deref().map(Record::version) {
             tracing::warn!(
-                "a user has no row in the app's `UserStore`, or its `replace` does not take NULL for `None`"
+                "the app's `UserStore` has not replaced what its `load` shows: the user has no row, or `replace` does not take NULL for `None`, or does not write `after` beside the record"
             );
         }
         Ok(Swapped::Stale(there))

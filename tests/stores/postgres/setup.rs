@@ -8,8 +8,10 @@ use session_runtime::SystemClock;
 use session_runtime::store::{PostgresStore, Store};
 use session_tests::{POSTGRES_PASSWORD, PostgresServer};
 use tokio::sync::Barrier;
+use tokio_postgres::SimpleQueryMessage;
 
-use super::{ISOLATIONS, create, noise, race, record, session_key, slot, text_of};
+use super::{ISOLATIONS, create, noise, race, record, session_key, slot, store_in, text_of};
+use crate::records::{create_user, documented_sql};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_may_migrate_at_once_whatever_the_isolation() {
@@ -43,6 +45,20 @@ async fn ten_instances_may_migrate_at_once_whatever_the_isolation() {
             assert_eq!(store.load(&key).await.unwrap(), Some(record));
         }
     }
+}
+
+#[tokio::test]
+async fn what_follows_a_user_is_read_as_the_docs_say() {
+    let Some(server) = PostgresServer::shared() else {
+        return;
+    };
+    create_user(&store_in(server, "by hand").await).await;
+    let client = server.client().await;
+    let there = "SET search_path = 'by hand'";
+    client.batch_execute(there).await.unwrap();
+    let answer = client.simple_query(documented_sql("## PostgreSQL")).await;
+    let is_row = |message: &&SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(_));
+    assert_eq!(answer.unwrap().iter().filter(is_row).count(), 2);
 }
 
 #[tokio::test]

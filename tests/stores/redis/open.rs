@@ -149,6 +149,8 @@ async fn what_the_docs_have_a_user_allowed_is_all_that_is_needed() {
         .swap(&key, None, &record([]))
         .await
         .expect("it is stale");
+    let scanned = store.scan(None, 10).await.expect("it may look");
+    assert_eq!(scanned.keys, [key]);
     assert_eq!(denied(&server), Vec::<String>::new());
 
     let other = connect("other:").await;

@@ -1,12 +1,12 @@
 //! What follows a user, in the app's own table: the very code of the example, under a layer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
 use session_runtime::store::{Record, Store, StoreError, UserStore, Version};
 use session_runtime::{Ended, Error, Key, Saved, Session, UserId};
-use session_tests::{Site, Visitor};
+use session_tests::{Logs, Site, Visitor};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -81,6 +81,46 @@ async fn what_follows_a_member_is_in_the_apps_table_and_nowhere_else() {
     assert!(record.slot("pages").is_some());
     let user = Key::User("ada".into());
     assert_eq!(library.site.store.load(&user).await.unwrap(), None);
+}
+
+/// A table whose `replace` forgets to write the version: the column stays NULL.
+#[derive(Clone, Default)]
+struct Forgetful(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl UserStore for Forgetful {
+    async fn load(&self, _: &UserId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    async fn replace(
+        &self,
+        _: &UserId,
+        before: Option<Version>,
+        _: Version,
+        record: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        if before.is_none() {
+            *self.0.lock().unwrap() = Some(record);
+        }
+        Ok(before.is_none())
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_forgets_versions_is_told_of_at_once() {
+    let logs = Logs::capture();
+    let table = Forgetful::default();
+    let site = Site::in_memory().with(|layer| layer.users(table.clone()));
+    let mut phone = site.visitor();
+    assert_eq!(login(&mut phone).await, StatusCode::OK);
+    let handler = async |mut session: Session<Reader>| {
+        session.pages.set(1);
+        session.save().await.map(drop)
+    };
+    let reply = phone.visit(handler).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(logs.lines("WARN", "`UserStore` has not replaced"), 2);
+    assert_eq!(logs.lines("ERROR", "does not swap what it shows"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

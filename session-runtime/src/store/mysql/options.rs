@@ -46,7 +46,7 @@ impl Default for MysqlOptions {
 }
 
 impl MysqlOptions {
-    /// The statement that the store sends on a connection before it uses it. Put it among the `setup` of the app's own
+    /// Makes a connection what the store needs: the statement that it sends on each before it uses it. Put it among the `setup` of the app's own
     /// [`pool`](Self::pool), and it need not be told with each call.
     ///
     /// ```

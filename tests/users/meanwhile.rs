@@ -1,0 +1,253 @@
+//! What one handle does while another one of its request waits for the store, and what comes of errors that a handler makes
+//! nothing of: what is not written is told, and nothing is written twice.
+
+use std::sync::{Arc, Mutex};
+
+use http::StatusCode;
+use session_runtime::{Clock, Error, Session, Sessions};
+use session_tests::customers::{Shop, add, guest, login, quietly, shown, user};
+use session_tests::{Fault, FaultStore, Handles, Logs, Site, Visitor, on_each_store};
+
+use tokio::sync::oneshot;
+
+use super::breaks::OPENING;
+use super::stored::{MINUTE, account};
+
+on_each_store!(
+    what_is_said_of_a_sessions_life_while_it_is_written_is_written_next,
+    what_is_changed_of_a_user_who_logs_in_again_meanwhile_counts,
+    what_is_in_doubt_is_not_added_again_by_what_settles_a_guests_things,
+    a_late_login_in_doubt_that_is_tried_again_adds_nothing_twice,
+    a_second_login_in_doubt_that_is_tried_again_loses_nothing_of_the_browsers,
+    a_login_after_all_sessions_are_revoked_keeps_what_is_the_browsers,
+    a_claimed_flash_is_not_lost_to_a_conflict_of_another_field,
+    a_notice_of_an_earlier_id_is_set_once_by_a_login_as_another_user,
+);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Save,
+    Login,
+    Logout,
+}
+
+impl Step {
+    async fn take(self, session: &mut Session<Shop>) -> Result<(), Error> {
+        match self {
+            Self::Save => session.save().await.map(drop),
+            Self::Login => session.login("ada").await,
+            Self::Logout => session.logout().await,
+        }
+    }
+}
+
+/// Takes a step that waits for the store at the call after `calls`; `act` is done by another handle meanwhile.
+async fn meanwhile(
+    site: &Site,
+    visitor: &mut Visitor,
+    (step, calls): (Step, usize),
+    act: fn(Session<Shop>),
+) {
+    let store = Arc::clone(&site.store);
+    let both = async move |mut handles: Handles| {
+        let (mut first, other) = (handles.open::<Shop>().await, handles.open::<Shop>().await);
+        first.theme.set("loud".to_owned());
+        store.plan_after(calls, [Fault::Held]);
+        let act = async {
+            store.until_held(1).await;
+            act(other);
+            store.release();
+        };
+        let (taken, ()) = tokio::join!(step.take(&mut first), act);
+        taken
+    };
+    let reply = visitor.visit(both).await;
+    assert_eq!(reply.status, StatusCode::OK, "{step:?}, {calls}");
+}
+
+async fn what_is_said_of_a_sessions_life_while_it_is_written_is_written_next(site: Site) {
+    for step in [(Step::Save, 0), (Step::Login, OPENING), (Step::Login, 0)] {
+        for mut visitor in [site.visitor(), guest(&site, &[1]).await] {
+            meanwhile(&site, &mut visitor, step, |mut other| other.set_ttl(MINUTE)).await;
+            let expires = site.record(&visitor).await.expect("it is stored").expires();
+            assert_eq!(expires, site.clock.now() + MINUTE, "{step:?}");
+        }
+    }
+}
+
+async fn what_is_changed_of_a_user_who_logs_in_again_meanwhile_counts(site: Site) {
+    for calls in 0..3 {
+        let mut visitor = user(&site, "ada", &[]).await;
+        let before = account(&site, "ada").await;
+        let step = (Step::Login, calls);
+        meanwhile(&site, &mut visitor, step, |mut other| add(&mut other, 2)).await;
+        assert_ne!(account(&site, "ada").await, before, "{calls}");
+        assert!(quietly(&mut visitor, shown).await.ends_with(" loud"));
+    }
+    assert_eq!(account(&site, "ada").await, "[2,2,2] 6");
+}
+
+#[tokio::test]
+async fn what_is_changed_of_a_user_while_a_logout_is_under_way_is_told_of() {
+    let (logs, site) = (Logs::capture(), Site::in_memory());
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let step = (Step::Logout, 0);
+    meanwhile(&site, &mut visitor, step, |mut other| add(&mut other, 2)).await;
+    assert_eq!(account(&site, "ada").await, "[1] 1");
+    assert_eq!(logs.lines("WARN", "ended or replaced meanwhile"), 1);
+}
+
+async fn what_is_in_doubt_is_not_added_again_by_what_settles_a_guests_things(site: Site) {
+    let site = site.with(|layer| layer.migrate(false));
+    for (discards, has) in [(false, "[1,4,2] 7"), (true, "[1,4] 5")] {
+        let name = format!("ada {discards}");
+        drop(user(&site, &*name, &[1]).await);
+        let mut visitor = guest(&site, &[2]).await;
+        login(&mut visitor, &*name).await;
+        quietly(&mut visitor, shown).await; // its id is presented: only the user's record is left to be written
+        let store = Arc::clone(&site.store);
+        let settle = async move |mut session: Session<Shop>| {
+            add(&mut session, 4);
+            store.plan([Fault::After, Fault::Full]);
+            session.save().await.expect_err("its answer is lost");
+            if discards {
+                session.discard().await
+            } else {
+                session.migrate().await
+            }
+        };
+        assert_eq!(visitor.visit(settle).await.status, StatusCode::OK);
+        assert_eq!(account(&site, &name).await, has);
+    }
+}
+
+/// Logs in, which breaks off at the call after so many, and then once more.
+async fn insist(
+    session: &mut Session<Shop>,
+    store: &FaultStore,
+    name: &str,
+    (calls, fault): (usize, Fault),
+) -> Result<(), Error> {
+    store.fail_after(calls, fault, Fault::Full);
+    let _ = session.login(name).await;
+    store.heal();
+    session.login(name).await
+}
+
+fn breaks() -> impl Iterator<Item = (usize, Fault)> {
+    let faults = [Fault::Before, Fault::After, Fault::Full];
+    (0..6).flat_map(move |calls| faults.map(|fault| (calls, fault)))
+}
+
+async fn a_late_login_in_doubt_that_is_tried_again_adds_nothing_twice(site: Site) {
+    for at in breaks() {
+        let name = format!("ada {at:?}");
+        drop(user(&site, &*name, &[1]).await);
+        let mut visitor = guest(&site, &[2]).await;
+        let mut tab = visitor.clone();
+        login(&mut visitor, &*name).await;
+        let (store, ada) = (Arc::clone(&site.store), name.clone());
+        let late = async move |mut session: Session<Shop>| {
+            add(&mut session, 4);
+            session.theme.set("loud".to_owned());
+            insist(&mut session, &store, &ada, at).await
+        };
+        assert_eq!(tab.visit(late).await.status, StatusCode::OK, "{at:?}");
+        let seen = quietly(&mut tab, shown).await;
+        assert_eq!(seen, format!("{name} [1, 2, 4] 7 loud"));
+    }
+}
+
+async fn a_second_login_in_doubt_that_is_tried_again_loses_nothing_of_the_browsers(site: Site) {
+    for at in breaks() {
+        let name = format!("ada {at:?}");
+        let mut visitor = user(&site, &*name, &[1]).await;
+        let (store, ada) = (Arc::clone(&site.store), name.clone());
+        let again = async move |sessions: Sessions, mut session: Session<Shop>| {
+            session.theme.set("loud".to_owned());
+            sessions.revoke_all(&*ada).await?;
+            insist(&mut session, &store, &ada, at).await
+        };
+        assert_eq!(visitor.visit(again).await.status, StatusCode::OK, "{at:?}");
+        let seen = quietly(&mut visitor, shown).await;
+        assert_eq!(seen, format!("{name} [1] 1 loud"));
+    }
+}
+
+async fn a_login_after_all_sessions_are_revoked_keeps_what_is_the_browsers(site: Site) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let stay = async |sessions: Sessions, mut session: Session<Shop>| {
+        add(&mut session, 2);
+        session.theme.set("loud".to_owned());
+        sessions.revoke_all("ada").await?;
+        session.login("ada").await
+    };
+    assert_eq!(visitor.visit(stay).await.status, StatusCode::OK);
+    // What was the user's was the revoked session's to change no more.
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [1] 1 loud");
+}
+
+async fn a_claimed_flash_is_not_lost_to_a_conflict_of_another_field(site: Site) {
+    let mut visitor = site.visitor();
+    let note = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+    visitor.visit(note).await;
+    let tab = visitor.clone();
+    let claim = async move |mut session: Session<Shop>| {
+        let other = async |mut session: Session<Shop>| session.order.set(2);
+        assert_eq!(tab.clone().visit(other).await.status, StatusCode::OK);
+        session.order.set(1);
+        session.save().await.expect_err("another has ordered");
+        let notice = session.notice.claim().await?.flatten();
+        assert!(session.save().await.is_err(), "it is told each time");
+        session.forget_changes();
+        Ok::<_, Error>(format!("{notice:?} {}", session.order.get()))
+    };
+    let reply = visitor.visit(claim).await;
+    assert_eq!(reply.body, "Some(\"Hello\") 2");
+}
+
+#[derive(Session)]
+struct Notes {
+    #[flash]
+    #[merge(append, browser)]
+    notes: Vec<u32>,
+}
+
+async fn a_notice_of_an_earlier_id_is_set_once_by_a_login_as_another_user(site: Site) {
+    let mut visitor = guest(&site, &[]).await;
+    let mut tab = visitor.clone();
+    login(&mut visitor, "bob").await;
+    let enter = async |mut session: Session<Notes>| {
+        session.notes.set(vec![1]);
+        session.login("ada").await
+    };
+    assert_eq!(tab.visit(enter).await.status, StatusCode::OK);
+    let read = async |session: Session<Notes>| format!("{:?}", session.notes.get());
+    assert_eq!(tab.visit(read).await.body, "[1]");
+}
+
+/// The response's own changes cannot be written, while a task beside it waits to save what it has changed.
+#[tokio::test(start_paused = true)]
+async fn a_task_is_told_that_the_response_took_its_changes_along() {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[1]).await;
+    let (store, (sender, told)) = (Arc::clone(&site.store), oneshot::channel());
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let handler = async move |mut handles: Handles| {
+        let mut beside = handles.open::<Shop>().await;
+        let sender = sender.lock().unwrap().take().expect("one request");
+        let held = Arc::clone(&store);
+        drop(tokio::spawn(async move {
+            held.until_held(1).await;
+            beside.theme.set("loud".to_owned());
+            let _ = sender.send(beside.save().await);
+        }));
+        add(&mut handles.open::<Shop>().await, 2);
+        store.plan([Fault::Held]);
+    };
+    let reply = visitor.visit(handler).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    let error = told.await.unwrap().expect_err("nothing of it is written");
+    assert!(error.to_string().contains("was dropped"), "{error}");
+    assert_eq!(quietly(&mut visitor, shown).await, "guest [1] 1 dark");
+}
