@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use session_runtime::store::{Record, SetupError, Slot, Store, StoreError, Swapped};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -111,6 +113,25 @@ pub(crate) async fn loaded(store: &impl Store, key: &Key) -> Option<Arc<Record>>
             answer => return answer.expect("nothing but what passes"),
         }
     }
+}
+
+/// Has clients ask for what is locked, and leave before there is an answer, as the layer does at its deadline.
+pub(crate) fn ask_and_leave(store: &(impl Store + Clone)) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for _ in 0..4 {
+        let store = store.clone();
+        clients.spawn(async move {
+            for _ in 0..10 {
+                let (key, new) = (session_key(), record([]));
+                let late = Duration::from_millis(200);
+                let load = timeout(late, store.load(&key)).await;
+                assert!(!matches!(load, Ok(Ok(_))), "the table is locked");
+                let swap = timeout(late, store.swap(&key, None, &new)).await;
+                assert!(!matches!(swap, Ok(Ok(_))), "the table is locked");
+            }
+        });
+    }
+    clients
 }
 
 pub(crate) async fn pause() {
@@ -288,7 +309,7 @@ pub(crate) fn refusal<S>(url: &str, opened: Result<S, SetupError>, password: &st
 pub(crate) async fn is_served(store: &impl Store, given_up: usize) {
     let (key, record) = create(store, [slot("a", "1")]).await;
     for _ in 0..given_up {
-        drop(tokio::time::timeout(Duration::from_micros(300), store.load(&key)).await);
+        drop(timeout(Duration::from_micros(300), store.load(&key)).await);
     }
     assert_eq!(store.load(&key).await.expect("an answer"), Some(record));
 }

@@ -9,13 +9,10 @@ use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use session_runtime::SystemClock;
 use session_runtime::store::{MysqlOptions, MysqlStore, Store, Swapped};
 use session_tests::{MysqlServer, Proxy, Wire};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    count, create, loaded, pause, put, race, record, session_key, slot, text_of, through_a_proxy,
-};
-use crate::records::put_on_top;
+use super::{count, create, loaded, pause, put, race, session_key, slot, text_of, through_a_proxy};
+use crate::records::{ask_and_leave, put_on_top};
 
 /// How often to try what a busy machine may be too slow for.
 const TRIES: usize = 20;
@@ -67,7 +64,6 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_table_does_not_cost_the_server_its_connections() {
     const SIZE: usize = 2;
-    const LOOKS: usize = 20;
     let Some(server) = MysqlServer::shared() else {
         return;
     };
@@ -78,39 +74,27 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
     let store = options.connect(&url).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     let mut held = server.client().await;
-    // As `ALTER TABLE` does, for minutes.
-    let lock = "LOCK TABLES walled.sessions WRITE";
-    held.query_drop(lock).await.unwrap();
-    let mut clients = JoinSet::new();
-    for _ in 0..4 {
-        let store = store.clone();
-        clients.spawn(async move {
-            // They leave, as the layer does at its deadline.
-            for _ in 0..10 {
-                let (key, new) = (session_key(), record([]));
-                let late = Duration::from_millis(200);
-                let load = timeout(late, store.load(&key)).await;
-                assert!(!matches!(load, Ok(Ok(_))), "the table is locked");
-                let swap = timeout(late, store.swap(&key, None, &new)).await;
-                assert!(!matches!(swap, Ok(Ok(_))), "the table is locked");
-            }
-        });
-    }
     let connections = "SELECT count(*) FROM information_schema.processlist WHERE db = 'walled'";
-    let mut looks = Vec::new();
-    while !clients.is_empty() {
-        looks.push(count(&mut client, connections).await);
-        pause().await;
-        while let Some(left) = clients.try_join_next() {
-            left.expect("they are not answered");
+    // A busy server still shows one that has ended, or is told too late to end it.
+    let mut found = Vec::new();
+    while found.last().is_none_or(|most| *most > 2 * SIZE) {
+        assert!(found.len() < TRIES, "{found:?} for a pool of {SIZE}");
+        // As `ALTER TABLE` does, for minutes.
+        let lock = "LOCK TABLES walled.sessions WRITE";
+        held.query_drop(lock).await.unwrap();
+        let mut clients = ask_and_leave(&store);
+        let mut most = 0;
+        while !clients.is_empty() {
+            most = most.max(count(&mut client, connections).await);
+            pause().await;
+            while let Some(left) = clients.try_join_next() {
+                left.expect("they are not answered");
+            }
         }
+        found.push(most);
+        held.query_drop("UNLOCK TABLES").await.unwrap();
+        assert_eq!(loaded(&store, &session_key()).await, None);
     }
-    // A busy server takes a moment to let go of one that has ended. What is piled up, it has at each of several looks.
-    let lasting = looks.windows(LOOKS).filter_map(|looks| looks.iter().min());
-    let most = lasting.max().expect("it was looked at");
-    assert!(*most <= 2 * SIZE, "{most} for a pool of {SIZE}: {looks:?}");
-    held.query_drop("UNLOCK TABLES").await.unwrap();
-    assert_eq!(loaded(&store, &session_key()).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

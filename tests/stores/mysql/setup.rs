@@ -19,9 +19,9 @@ async fn what_follows_a_user_is_read_as_the_docs_say() {
     let Some(server) = MysqlServer::shared() else {
         return;
     };
-    create_user(&store_in(server, "by hand").await).await;
+    create_user(&store_in(server, "by_hand").await).await;
     let mut client = server.client().await;
-    client.query_drop("USE `by hand`").await.unwrap();
+    client.query_drop("USE `by_hand`").await.unwrap();
     let rows: Vec<Row> = client.query(documented_sql("## MySQL")).await.unwrap();
     assert_eq!(rows.len(), 2);
 }

@@ -52,9 +52,9 @@ async fn what_follows_a_user_is_read_as_the_docs_say() {
     let Some(server) = PostgresServer::shared() else {
         return;
     };
-    create_user(&store_in(server, "by hand").await).await;
+    create_user(&store_in(server, "by_hand").await).await;
     let client = server.client().await;
-    let there = "SET search_path = 'by hand'";
+    let there = "SET search_path = 'by_hand'";
     client.batch_execute(there).await.unwrap();
     let answer = client.simple_query(documented_sql("## PostgreSQL")).await;
     let is_row = |message: &&SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(_));
@@ -80,8 +80,9 @@ async fn a_migration_waits_for_nobody_s_lock_and_nobody_for_one_that_was_given_u
     let given_up = tokio::time::timeout(Duration::from_millis(200), store.migrate()).await;
     assert!(given_up.is_err());
     let key = session_key();
-    let load = tokio::time::timeout(Duration::from_secs(1), store.load(&key)).await;
-    assert_eq!(load.expect("within a second").unwrap(), None);
+    // A migration waits for a lock for five seconds.
+    let load = tokio::time::timeout(Duration::from_secs(4), store.load(&key)).await;
+    assert_eq!(load.expect("it does not wait for that").unwrap(), None);
     let error = store.migrate().await.expect_err("the table is locked");
     assert!(error.to_string().starts_with(&store.name()), "{error}");
     let cause = error.source().and_then(Error::source).expect("a cause");
