@@ -262,7 +262,7 @@ impl<S: Schema> Session<S> {
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. What is refused stays as it was changed, and so is refused each time, with all else, until
     /// [`forget_changes`](Self::forget_changes). Once the response has left, a session that is not stored yet cannot be created any
-    /// more; and a task beside the handler is told so if the response, which cannot be written, takes its changes along.
+    /// more. A task beside the handler is also told if its changes were dropped with those of a response that could not be written.
     pub async fn save(&mut self) -> Result<Saved, Error> {
         let drops = self.request.drops();
         if !self.fold()? {

@@ -32,8 +32,9 @@ pub enum Saved {
     /// There was nothing to write.
     Unchanged,
     /// The session was ended while the request was running: logged out, deleted, revoked; or its guest logged in and has
-    /// come back with the new id over a minute ago. Or the request has come with an id from before a login or a logout. Or another site's page has sent the request, without the cookie that the
-    /// browser may have. The changes are dropped, of the browser's fields and of the user's; nothing brings them back.
+    /// come back with the new id over a minute ago. Or the request has come with an id from before a login or a logout. Or another
+    /// site's page has sent it, without the cookie that the browser may have. The changes are dropped, of the browser's fields
+    /// and of the user's; nothing brings them back.
     Ended,
 }
 

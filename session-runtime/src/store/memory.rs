@@ -32,7 +32,7 @@ const UNTOLD: usize = 10_000;
 /// The part of the capacity that is kept for sessions that have come back, one in so many.
 const KEPT: usize = 10;
 
-/// Records in this process's memory: the default, and for tests. They are gone when the process is.
+/// Keeps records in this process's memory: the default, and for tests. They are gone when the process is.
 ///
 /// It never holds more than its capacity, 256 MiB if nothing else is said. When that is full it deletes
 /// what has expired, then the sessions of guests that nobody has asked for since they were created, the oldest first: that is

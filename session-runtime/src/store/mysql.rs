@@ -34,7 +34,7 @@ use statements::Statements;
 /// What it is called in errors.
 const NAME: &str = "MysqlStore";
 
-/// Records in MySQL 8 or MariaDB 10.6, or later: for many machines, with SQL at hand.
+/// Keeps records in MySQL 8 or MariaDB 10.6, or later: for many machines, with SQL at hand.
 ///
 /// Of two swaps of one version the server lets one through. What was acknowledged is as durable as the server's
 /// `innodb_flush_log_at_trx_commit` says. It connects through a pool of its own, with the feature `mysql-tls`

@@ -34,7 +34,7 @@ use statements::Statements;
 /// What it is called in errors.
 const NAME: &str = "PostgresStore";
 
-/// Records in PostgreSQL, 13 or later: for many machines, with SQL at hand.
+/// Keeps records in PostgreSQL, 13 or later: for many machines, with SQL at hand.
 ///
 /// Of two swaps of one version the server lets one through, at every isolation level. What was acknowledged is as
 /// durable as the server's `synchronous_commit` says. It connects through a pool of its own, with the feature `postgres-tls`

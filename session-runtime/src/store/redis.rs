@@ -36,7 +36,7 @@ use fault::Failure;
 use link::Link;
 use script::{Asked, Form};
 
-/// Records on a Redis or Valkey server: for many machines.
+/// Keeps records on a Redis or Valkey server: for many machines.
 ///
 /// Redis 7.0 or later, or Valkey, without modules: one server, a primary with replicas under one address, one that
 /// sentinels name (`redis+sentinel://…`), or a Cluster (feature `redis-cluster`). One connection serves all requests, and is made anew when it breaks. Expired

@@ -46,8 +46,8 @@ impl Default for MysqlOptions {
 }
 
 impl MysqlOptions {
-    /// Makes a connection what the store needs: the statement that it sends on each before it uses it. Put it among the `setup` of the app's own
-    /// [`pool`](Self::pool), and it need not be told with each call.
+    /// Makes a connection what the store needs: the statement that it sends on each before it uses it. Put it among the
+    /// `setup` of the app's own [`pool`](Self::pool), and it need not be told with each call.
     ///
     /// ```
     /// use session_runtime::store::MysqlOptions;
