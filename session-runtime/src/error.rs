@@ -492,7 +492,7 @@ impl fmt::Display for Error {
                 "the user has as many sessions as `SessionLayer::max_sessions` allows",
             ),
             Kind::Dropped => f.write_str(
-                "what was changed beside the handler was dropped with what the handler had changed: the response could not be written, or is one that writes nothing",
+                "what was changed beside the handler may be lost: it was to be written with the response, which could not be written, or is one that writes nothing",
             ),
             Kind::TooLate => f.write_str(
                 "the response has left already, or there is none, so no new session id can be sent: log in, rotate or begin a session before responding",

@@ -66,7 +66,8 @@ impl Open<'_> {
             after.head_mut().secrets.supersede(now);
         }
         let late = there.user().is_some() && opened.record.user().is_none();
-        self.take_along(Some(there), &mut after, late, now)?;
+        let apart = there.user().is_some();
+        self.take_along(Some(there), &mut after, [late, apart], now)?;
         after.head_mut().secrets.issue(self.issues, now);
         self.finish(&mut after, now);
         Ok(Plan::Write(Arc::new(after), true))
@@ -75,24 +76,24 @@ impl Open<'_> {
     /// Makes a new session of what the request has changed.
     pub(crate) fn create(&self, now: Timestamp) -> Result<Record, Error> {
         let mut record = Record::new(now, now);
-        self.take_along(None, &mut record, true, now)?;
+        self.take_along(None, &mut record, [true, true], now)?;
         record.head_mut().secrets = Secrets::unpresented(self.issues, now);
         self.finish(&mut record, now);
         Ok(record)
     }
 
-    /// Puts the request's edits in. Where they are not on top of what is there, those of fields that follow the user
-    /// are set apart as what they change.
+    /// Puts the request's edits in. Where what is there is a user's, those of fields that follow are set apart as what they
+    /// change; where the request is of before that, what is a guest's alone has no place any more.
     fn take_along(
         &self,
         before: Option<&Record>,
         record: &mut Record,
-        late: bool,
+        [late, apart]: [bool; 2],
         now: Timestamp,
     ) -> Result<(), Error> {
         let (mut follows, mut near) = (Vec::new(), 0);
         for edit in self.edits.iter().filter(|edit| edit.is_change()) {
-            if edit.row.follows() && late {
+            if edit.row.follows() && apart {
                 follows.push(edit);
             } else if !late || !edit.name().starts_with(GUEST) {
                 // What is a guest's alone is set apart below: it comes back if the login is refused.

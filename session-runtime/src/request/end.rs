@@ -87,7 +87,7 @@ impl Request {
         state.drop_users();
         state.forget();
         if let Some(notices) = goodbye {
-            state.put_notices(notices, &[], now)?;
+            state.put_notices(notices, now)?;
         }
         state.take_over(&kept, now)?;
         if ending == Ending::GoesOn {

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::key::{Selector, UserId};
 use crate::login::{LoggedIn, Login, LoginFailure};
 use crate::plan::edit::SlotEdit;
+use crate::plan::place::Life;
 use crate::plan::save::{FactEdits, Opened};
 use crate::record::Ended;
 use crate::secret::SecretHash;
@@ -26,10 +27,14 @@ struct Start {
     replaces: Option<(Selector, Opened)>,
     edits: Arc<[SlotEdit]>,
     facts: FactEdits,
+    /// What the request has changed goes along.
+    takes: bool,
+    /// The session had lost its access to what follows the user.
+    revoked: bool,
 }
 
 impl Start {
-    fn of(state: &mut State, user: &UserId) -> Self {
+    fn of(state: &mut State, user: &UserId, revoked: bool) -> Self {
         let presented = state.presented();
         let is_others = |(_, opened): &(Selector, Opened)| {
             opened.record.user().is_some_and(|other| other != user)
@@ -52,6 +57,8 @@ impl Start {
             },
             replaces: presented.clone().filter(|_| others),
             from: presented.filter(|_| !others),
+            takes,
+            revoked,
         }
     }
 }
@@ -86,10 +93,14 @@ impl Request {
         let written = self.write_user(deadline).await?;
         let (start, client, lifetimes) = {
             let mut state = self.state();
-            if written == Saved::Ended {
+            let revoked = written == Saved::Ended;
+            if revoked {
                 state.drop_users();
+                // Half of what was changed is gone, and the other half is for the login alone.
+                state.block.get_or_insert(WriteBlock::Superseded);
+                state.ended = Some(Ended::Revoked);
             }
-            let start = Start::of(&mut state, user);
+            let start = Start::of(&mut state, user, revoked);
             let client = state.client.clone().unwrap_or_default();
             (start, client, state.lifetimes(&self.config))
         };
@@ -123,11 +134,18 @@ impl Request {
     fn logged_in(&self, user: &UserId, done: LoggedIn, start: &Start) -> Result<(), Error> {
         let (rows, now) = (self.config.known_rows(), self.config.now());
         let mut state = self.state();
-        let starts_clean = start.replaces.is_some();
+        let starts_clean = start.replaces.is_some() && !start.takes;
         let notices = starts_clean.then(|| state.take_notices(&rows, now));
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
         let mut unsent = state.session.take_unsent();
-        if let Some(same) = state.user.as_mut().filter(|same| same.id == *user) {
+        // What was changed of the user's goes on if the session does, and nobody has revoked it or deleted the user.
+        let goes_on = |same: &&mut Box<TrackedUser>| {
+            let from = start.from.as_ref().map(|(selector, _)| *selector);
+            let life = Life::of(same.record.stored.as_deref());
+            let is_same = same.id == *user && life.goes_on_in(Some(&done.user));
+            is_same && !start.revoked && from == Some(done.id.selector())
+        };
+        if let Some(same) = state.user.as_mut().filter(goes_on) {
             unsent.append(&mut same.record.edits);
         }
         state.drop_users();
@@ -144,7 +162,7 @@ impl Request {
         });
         state.issue(done.id);
         if let Some(notices) = notices {
-            return state.put_notices(notices, &start.edits, now);
+            return state.put_notices(notices, now);
         }
         (state.facts, state.flashes) = (facts, flashes);
         state.take_over(&unsent, now)
@@ -166,9 +184,13 @@ impl Request {
                 let own = state.id.map(|by| by.own);
                 let superseded = state.superseded.as_ref().map(|(id, _)| *id);
                 let id = failure.id.or(own).or(superseded);
+                let (unsent, facts) = (state.session.take_unsent(), state.facts.since(sent));
+                let flashes = take(&mut state.flashes);
+                state.drop_users();
                 state.lose(Ended::LoggedIn);
                 state.block = Some(WriteBlock::Superseded);
                 state.superseded = id.map(|id| (id, record));
+                (state.session.edits, state.facts, state.flashes) = (unsent, facts, flashes);
             }
             None => {}
         }

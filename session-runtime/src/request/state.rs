@@ -417,19 +417,8 @@ impl State {
         }
     }
 
-    /// Puts them into the session that there is now, which has what was `sent` of them already.
-    pub(super) fn put_notices(
-        &mut self,
-        mut notices: Notices,
-        sent: &[SlotEdit],
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        for sent in sent {
-            let edits = notices.edits.iter_mut();
-            for edit in edits.filter(|edit| edit.name() == sent.name()) {
-                edit.base.clone_from(&sent.ours);
-            }
-        }
+    /// Puts them into the session that there is now.
+    pub(super) fn put_notices(&mut self, notices: Notices, now: Timestamp) -> Result<(), Error> {
         self.flashes = notices.flashes;
         self.take_over(&notices.edits, now)
     }

@@ -169,6 +169,12 @@ impl TrackedRecord {
         outcome
     }
 
+    /// Returns `true` if the last write held something that follows the user.
+    pub(super) fn has_sent_what_follows(&self) -> bool {
+        let mut sent = self.sent.iter().flat_map(|sent| sent.iter());
+        sent.any(|edit| edit.row.follows() && edit.is_change())
+    }
+
     /// Takes the edits that the last write did not hold: what was folded in since, and what is used up.
     pub(super) fn take_unsent(&mut self) -> Vec<SlotEdit> {
         let sent = self.sent.take();

@@ -91,11 +91,16 @@ impl Request {
 
     /// Writes what was changed. `drops` is how often changes had been dropped before the caller folded its own in.
     pub(crate) async fn save(self: Arc<Self>, drops: u32) -> Result<Saved, Error> {
+        let waits = {
+            let state = self.state();
+            state.is_changed() || state.drops != drops
+        };
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             self.check_in_time()?;
+            let dropped = waits && self.drops() != drops;
             match self.write(None, Moment::Amid, gate.deadline).await {
-                Ok(Saved::Unchanged) if self.drops() != drops => Err(Error::dropped()),
+                Ok(saved) if dropped && saved != Saved::Ended => Err(Error::dropped()),
                 saved => saved,
             }
         })
@@ -351,6 +356,7 @@ impl Request {
             return Ok(Saved::Unchanged);
         };
         // A login that came with an id from before another was opening that one's session.
+        let is_late = selector.is_none() && superseded.is_some();
         let selector = selector.or_else(|| issues.or(superseded).map(|id| id.selector()));
         let Some(selector) = selector else {
             return Ok(Saved::Unchanged);
@@ -360,6 +366,15 @@ impl Request {
         let (there, applied) = resolved.map_err(|failure| self.failed(failure, issues))?;
         self.state().session.unknown = None;
         match there.filter(|_| applied) {
+            // A late login was opened, and its session has ended since: another one may take along what is the browser's.
+            Some(record) if issues.is_none() && is_late && record.ended().is_some() => {
+                let mut state = self.state();
+                if state.session.has_sent_what_follows() {
+                    state.session.edits.retain(|edit| !edit.row.follows());
+                    return Err(Error::revoked());
+                }
+                Ok(Saved::Unchanged)
+            }
             Some(record) => {
                 let (mut state, now) = (self.state(), self.config.now());
                 let stored = state.session.stored.as_deref();
