@@ -18,7 +18,6 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::UserId;
 use crate::observe;
-use crate::plan::edit::SlotEdit;
 use crate::record::{Ended, Record};
 use crate::row::{CellEdit, EditKind, Lifetime};
 use crate::transport::Notice;
@@ -365,9 +364,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.phase == Phase::Closed {
-            let user = state.user.iter().flat_map(|user| &user.record.edits);
-            let edits = state.session.edits.iter().chain(user);
-            let edits = edits.filter(|edit| SlotEdit::is_change(edit)).count();
+            let edits = state.edits().filter(|edit| edit.is_change()).count();
             observe::unsaved(edits + usize::from(state.facts.is_any()));
         }
     }

@@ -212,7 +212,7 @@ async fn what_changes_while_a_save_is_under_way_is_not_lost() {
     assert_eq!(meanwhile(|s| s.points.clear()).await.as_deref(), Some("1"));
 }
 
-/// What the client is told when a field under `reject` is changed while a save or a login is under way, by this request and
+/// Returns what the client is told when a field under `reject` is changed while a save or a login is under way, by this request and
 /// by another, and the handler makes nothing of the error.
 async fn refused_meanwhile(site: &Site, login: bool) -> StatusCode {
     let mut visitor = customer(site).await;

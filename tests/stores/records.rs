@@ -37,7 +37,7 @@ pub(crate) fn record(slots: impl IntoIterator<Item = Arc<Slot>>) -> Arc<Record> 
     Arc::new(Record::new(now(), now() + HOUR).with_slots(slots))
 }
 
-/// What follows user 42: it never expires, and is in two rows.
+/// Makes what follows user 42: it never expires, and is in two rows.
 pub(crate) async fn create_user(store: &impl Store) {
     let never = Timestamp::from_millis(i64::MAX);
     let slots = [slot("small", "1"), slot("large", noise(4 << 10))];
@@ -45,7 +45,7 @@ pub(crate) async fn create_user(store: &impl Store) {
     put(store, &Key::User("42".into()), None, &record).await;
 }
 
-/// The SQL by which a chapter of `docs/stores.md` reads what follows user 42.
+/// Returns the SQL by which a chapter of `docs/stores.md` reads what follows user 42.
 pub(crate) fn documented_sql(chapter: &str) -> &'static str {
     let docs = include_str!("../../docs/stores.md");
     let (_, chapter) = docs.split_once(chapter).expect("there is such a chapter");
@@ -115,8 +115,12 @@ pub(crate) async fn loaded(store: &impl Store, key: &Key) -> Option<Arc<Record>>
     }
 }
 
-/// Has clients ask for what is locked, and leave before there is an answer, as the layer does at its deadline.
-pub(crate) fn ask_and_leave(store: &(impl Store + Clone)) -> JoinSet<()> {
+/// Has clients ask for what is locked, and leave before there is an answer, as the layer does at its deadline. Returns the most
+/// `connections` that there were meanwhile.
+pub(crate) async fn most_while_asked(
+    store: &(impl Store + Clone),
+    mut connections: impl AsyncFnMut() -> usize,
+) -> usize {
     let mut clients = JoinSet::new();
     for _ in 0..4 {
         let store = store.clone();
@@ -131,7 +135,15 @@ pub(crate) fn ask_and_leave(store: &(impl Store + Clone)) -> JoinSet<()> {
             }
         });
     }
-    clients
+    let mut most = 0;
+    while !clients.is_empty() {
+        most = most.max(connections().await);
+        pause().await;
+        while let Some(left) = clients.try_join_next() {
+            left.expect("they are not answered");
+        }
+    }
+    most
 }
 
 pub(crate) async fn pause() {

@@ -1,4 +1,4 @@
-//! What one handle does while another one of its request waits for the store, and what comes of errors that a handler makes
+//! Changes that one handle makes while another one of its request waits for the store, and errors that a handler makes
 //! nothing of: what is not written is told, and nothing is written twice.
 
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,6 @@ use http::StatusCode;
 use session_runtime::{Clock, Error, Session, Sessions};
 use session_tests::customers::{Shop, add, guest, login, quietly, shown, user};
 use session_tests::{Fault, FaultStore, Handles, Logs, Site, Visitor, on_each_store};
-
 use tokio::sync::oneshot;
 
 use super::breaks::OPENING;
@@ -192,12 +191,11 @@ async fn what_another_handle_does_during_a_login_in_doubt_is_taken_along_by_the_
     let mut visitor = guest(&site, &[2]).await;
     let store = Arc::clone(&site.store);
     let twice = async move |mut handles: Handles| {
-        let (mut first, other) = (handles.open::<Shop>().await, handles.open::<Shop>().await);
+        let (mut first, mut other) = (handles.open::<Shop>().await, handles.open::<Shop>().await);
         store.plan_after(OPENING - 1, [Fault::Held, Fault::After]); // the session was looked up before
         store.always(Some(Fault::Full));
         let paint = async {
             store.until_held(1).await;
-            let mut other = other;
             add(&mut other, 4);
             other.theme.set("loud".to_owned());
             drop(other);
@@ -225,7 +223,7 @@ async fn what_a_tab_of_before_changes_during_a_login_as_another_user_goes_along(
     assert_eq!(quietly(&mut tab, shown).await, "ada [2] 2 quiet");
 }
 
-/// What a handle has seen of a user who is deleted does not come back with what it changes.
+/// Deletes a user of whom a handle has seen something: that does not come back with what it changes.
 async fn what_is_changed_of_a_user_who_was_deleted_is_not_taken_along(site: Site) {
     for calls in 0..3 {
         let mut visitor = user(&site, "ada", &[1]).await;

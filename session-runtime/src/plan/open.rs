@@ -66,8 +66,7 @@ impl Open<'_> {
             after.head_mut().secrets.supersede(now);
         }
         let late = there.user().is_some() && opened.record.user().is_none();
-        let apart = there.user().is_some();
-        self.take_along(Some(there), &mut after, [late, apart], now)?;
+        self.take_along(Some(there), &mut after, late, now)?;
         after.head_mut().secrets.issue(self.issues, now);
         self.finish(&mut after, now);
         Ok(Plan::Write(Arc::new(after), true))
@@ -76,21 +75,22 @@ impl Open<'_> {
     /// Makes a new session of what the request has changed.
     pub(crate) fn create(&self, now: Timestamp) -> Result<Record, Error> {
         let mut record = Record::new(now, now);
-        self.take_along(None, &mut record, [true, true], now)?;
+        self.take_along(None, &mut record, true, now)?;
         record.head_mut().secrets = Secrets::unpresented(self.issues, now);
         self.finish(&mut record, now);
         Ok(record)
     }
 
-    /// Puts the request's edits in. Where what is there is a user's, those of fields that follow are set apart as what they
-    /// change; where the request is of before that, what is a guest's alone has no place any more.
+    /// Puts the request's edits in. Unless what is there is a guest's, those of fields that follow are set apart as what they
+    /// change; where the request comes `late`, from before a login, what is a guest's alone has no place any more.
     fn take_along(
         &self,
         before: Option<&Record>,
         record: &mut Record,
-        [late, apart]: [bool; 2],
+        late: bool,
         now: Timestamp,
     ) -> Result<(), Error> {
+        let apart = before.is_none_or(|before| before.user().is_some());
         let (mut follows, mut near) = (Vec::new(), 0);
         for edit in self.edits.iter().filter(|edit| edit.is_change()) {
             if edit.row.follows() && apart {

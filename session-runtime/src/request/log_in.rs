@@ -27,8 +27,8 @@ struct Start {
     replaces: Option<(Selector, Opened)>,
     edits: Arc<[SlotEdit]>,
     facts: FactEdits,
-    /// What the request has changed goes along.
-    takes: bool,
+    /// Takes along nothing of what the request has changed.
+    is_clean: bool,
     /// The session had lost its access to what follows the user.
     revoked: bool,
 }
@@ -43,21 +43,18 @@ impl Start {
         let superseded = state.session.stored.is_none();
         // Of another user's session nothing goes along; of a request that comes from before that user's login, what it
         // has changed itself.
-        let takes = !others || superseded;
+        let is_clean = others && !superseded;
+        let (edits, facts) = if is_clean {
+            (Arc::default(), FactEdits::default())
+        } else {
+            (state.session.send(false), state.facts)
+        };
         Self {
-            edits: if takes {
-                state.session.send(false)
-            } else {
-                Arc::default()
-            },
-            facts: if takes {
-                state.facts
-            } else {
-                FactEdits::default()
-            },
+            edits,
+            facts,
             replaces: presented.clone().filter(|_| others),
             from: presented.filter(|_| !others),
-            takes,
+            is_clean,
             revoked,
         }
     }
@@ -129,13 +126,12 @@ impl Request {
         }
     }
 
-    /// Turns the request to the user's session. Unless that starts clean, what handles have done during the login, and
+    /// Turns the request to the user's session. Unless that is a clean start, what handles have done during the login, and
     /// what they have read of flashes, goes along.
     fn logged_in(&self, user: &UserId, done: LoggedIn, start: &Start) -> Result<(), Error> {
         let (rows, now) = (self.config.known_rows(), self.config.now());
         let mut state = self.state();
-        let starts_clean = start.replaces.is_some() && !start.takes;
-        let notices = starts_clean.then(|| state.take_notices(&rows, now));
+        let notices = start.is_clean.then(|| state.take_notices(&rows, now));
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
         let mut unsent = state.session.take_unsent();
         // What was changed of the user's goes on if the session does, and nobody has revoked it or deleted the user.

@@ -484,11 +484,16 @@ impl State {
         matches!(self.cookie, Some(CookieAction::Issue(_)))
     }
 
+    /// Returns the edits of the session and of the user.
+    pub(super) fn edits(&self) -> impl Iterator<Item = &SlotEdit> {
+        let user = self.user.iter().flat_map(|user| &user.record.edits);
+        self.session.edits.iter().chain(user)
+    }
+
     /// Returns `true` if something was changed that is not written yet.
     pub(super) fn is_changed(&self) -> bool {
-        let user = self.user.iter().flat_map(|user| &user.record.edits);
-        let mut edits = self.session.edits.iter().chain(user);
-        self.facts.is_any() || edits.any(|edit| !edit.used_up && edit.is_change())
+        let is_changed = |edit: &SlotEdit| !edit.used_up && edit.is_change();
+        self.facts.is_any() || self.edits().any(is_changed)
     }
 
     /// Returns `true` if there is anything to write that makes a session, or changes one.

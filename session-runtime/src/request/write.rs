@@ -356,8 +356,8 @@ impl Request {
             return Ok(Saved::Unchanged);
         };
         // A login that came with an id from before another was opening that one's session.
-        let is_late = selector.is_none() && superseded.is_some();
-        let selector = selector.or_else(|| issues.or(superseded).map(|id| id.selector()));
+        let late = superseded.filter(|_| selector.is_none() && issues.is_none());
+        let selector = selector.or_else(|| issues.or(late).map(|id| id.selector()));
         let Some(selector) = selector else {
             return Ok(Saved::Unchanged);
         };
@@ -367,7 +367,7 @@ impl Request {
         self.state().session.unknown = None;
         match there.filter(|_| applied) {
             // A late login was opened, and its session has ended since: another one may take along what is the browser's.
-            Some(record) if issues.is_none() && is_late && record.ended().is_some() => {
+            Some(record) if late.is_some() && record.ended().is_some() => {
                 let mut state = self.state();
                 if state.session.has_sent_what_follows() {
                     state.session.edits.retain(|edit| !edit.row.follows());

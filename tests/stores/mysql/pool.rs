@@ -12,7 +12,7 @@ use session_tests::{MysqlServer, Proxy, Wire};
 use tokio::time::{Instant, timeout};
 
 use super::{count, create, loaded, pause, put, race, session_key, slot, text_of, through_a_proxy};
-use crate::records::{ask_and_leave, put_on_top};
+use crate::records::{most_while_asked, put_on_top};
 
 /// How often to try what a busy machine may be too slow for.
 const TRIES: usize = 20;
@@ -82,16 +82,8 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
         // As `ALTER TABLE` does, for minutes.
         let lock = "LOCK TABLES walled.sessions WRITE";
         held.query_drop(lock).await.unwrap();
-        let mut clients = ask_and_leave(&store);
-        let mut most = 0;
-        while !clients.is_empty() {
-            most = most.max(count(&mut client, connections).await);
-            pause().await;
-            while let Some(left) = clients.try_join_next() {
-                left.expect("they are not answered");
-            }
-        }
-        found.push(most);
+        let counted = async || count(&mut client, connections).await;
+        found.push(most_while_asked(&store, counted).await);
         held.query_drop("UNLOCK TABLES").await.unwrap();
         assert_eq!(loaded(&store, &session_key()).await, None);
     }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::{create, loaded, put, race, session_key, slot, text_of};
-use crate::records::{ask_and_leave, put_on_top};
+use crate::records::{most_while_asked, put_on_top};
 
 const CLIENTS: usize = 200;
 
@@ -238,18 +238,12 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
             // As `VACUUM FULL` does, for minutes.
             let lock = format!("LOCK TABLE {schema}.sessions IN ACCESS EXCLUSIVE MODE");
             held.batch_execute(&lock).await.unwrap();
-            let mut clients = ask_and_leave(&store);
             let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
-            let mut most = 0;
-            while !clients.is_empty() {
+            let counted = async || {
                 let counted: i64 = watcher.query_one(count, &[&schema]).await.unwrap().get(0);
-                most = most.max(usize::try_from(counted).unwrap());
-                super::pause().await;
-                while let Some(left) = clients.try_join_next() {
-                    left.expect("they are not answered");
-                }
-            }
-            found.push(most);
+                usize::try_from(counted).unwrap()
+            };
+            found.push(most_while_asked(&store, counted).await);
             held.rollback().await.unwrap();
             let free = Instant::now();
             assert_eq!(loaded(&store, &session_key()).await, None);
