@@ -76,7 +76,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<(), String> {
     let store = &args.store;
-    let sessions = sessions(store).await?.deadline(args.deadline);
+    let sessions = sessions(store, args.deadline).await?;
     let ledger = &args.accounts;
     let accounts = Accounts::open(ledger)
         .map_err(|error| format!("accounts cannot be kept in {ledger}: {error}"))?;
@@ -109,8 +109,10 @@ async fn run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-async fn sessions(store: &Place) -> Result<SessionLayer, String> {
-    let layer = store.open().await?.insecure().client_address(|request| {
+async fn sessions(store: &Place, deadline: Duration) -> Result<SessionLayer, String> {
+    // So that a second try fits in.
+    let layer = store.open(deadline / 2).await?.deadline(deadline);
+    let layer = layer.insecure().client_address(|request| {
         let peer: &ConnectInfo<SocketAddr> = request.extensions.get()?;
         Some(peer.0.ip())
     });

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use session_runtime::SessionLayer;
 #[cfg(feature = "mysql")]
@@ -96,18 +97,18 @@ impl Place {
         }
     }
 
-    /// Opens it, or connects to it.
+    /// Opens it, or connects to it. A server may take so long to answer.
     #[cfg_attr(
         not(any(feature = "redis", feature = "postgres", feature = "mysql")),
-        expect(clippy::unused_async)
+        expect(clippy::unused_async, unused_variables)
     )]
-    pub(crate) async fn open(&self) -> Result<SessionLayer, String> {
+    pub(crate) async fn open(&self, patience: Duration) -> Result<SessionLayer, String> {
         match self {
             Self::Memory => Ok(SessionLayer::new(MemoryStore::new())),
             Self::Sqlite(path) => Ok(SessionLayer::new(SqliteStore::open(path).map_err(told)?)),
             #[cfg(feature = "redis")]
             Self::Redis(url) => {
-                let options = RedisStore::options().prefix(PREFIX);
+                let options = RedisStore::options().prefix(PREFIX).timeout(patience);
                 let store = options.connect(url.expose()).await.map_err(told)?;
                 Ok(SessionLayer::new(store))
             }
@@ -117,7 +118,7 @@ impl Place {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => {
-                let options = PostgresStore::options().table(TABLE);
+                let options = PostgresStore::options().table(TABLE).wait(patience);
                 let store = options.connect(url.expose()).map_err(told)?;
                 store.migrate().await.map_err(told)?;
                 Ok(SessionLayer::new(store))
@@ -128,7 +129,7 @@ impl Place {
             }
             #[cfg(feature = "mysql")]
             Self::Mysql(url) => {
-                let options = MysqlStore::options().table(TABLE);
+                let options = MysqlStore::options().table(TABLE).wait(patience);
                 let store = options.connect(url.expose()).map_err(told)?;
                 store.migrate().await.map_err(told)?;
                 Ok(SessionLayer::new(store))
@@ -217,7 +218,8 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_cannot_be_opened_says_why() {
         let refusal = async |text: &str| {
-            let opened = Place::parse(text).unwrap().open().await;
+            let place = Place::parse(text).unwrap();
+            let opened = place.open(Duration::from_secs(60)).await;
             opened.expect_err("it cannot be opened")
         };
         let file = refusal("sqlite:/no/such/folder/shop.db").await;

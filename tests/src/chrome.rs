@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -42,14 +42,29 @@ impl Chrome {
     pub async fn open(screen: Screen) -> Option<Self> {
         let chromedriver = require("chromedriver")?;
         let chromium = require("chromium")?;
-        let driver = Driver::start(&chromedriver);
+        let mut said = Vec::new();
+        for _ in 0..STARTS {
+            match Self::start(&chromedriver, &chromium, screen).await {
+                Ok(chrome) => return Some(chrome),
+                Err(lines) => said.extend(lines),
+            }
+        }
+        panic!("Chromium does not start: {said:#?}");
+    }
+
+    /// Starts one, or returns what was said until that failed.
+    async fn start(
+        chromedriver: &Path,
+        chromium: &Path,
+        screen: Screen,
+    ) -> Result<Self, Vec<String>> {
         let profile = TempDir::new().expect("a scratch folder");
-        let capabilities = capabilities(&chromium, profile.path(), screen).expect("JSON");
+        let driver = Driver::start(chromedriver)?;
+        let capabilities = capabilities(chromium, profile.path(), screen).expect("JSON");
         let server = format!("http://127.0.0.1:{}", driver.port);
-        let web = WebDriver::new(server, capabilities)
-            .await
-            .expect("Chromium starts");
-        Some(Self {
+        let web = WebDriver::new(server, capabilities).await;
+        let web = web.map_err(|error| vec![error.to_string()])?;
+        Ok(Self {
             web,
             screen,
             _driver: driver,
@@ -156,13 +171,9 @@ impl Chrome {
         field.send_keys(text).await.expect("a field can be filled");
     }
 
-    /// Ends the browser in good order.
-    ///
-    /// # Panics
-    ///
-    /// If it does not answer.
+    /// Ends the browser in good order. One that does not answer is killed.
     pub async fn quit(self) {
-        self.web.clone().quit().await.expect("Chromium ends");
+        drop(self.web.clone().quit().await);
     }
 }
 
@@ -226,7 +237,7 @@ fn capabilities(
 /// The window's, in pixels.
 const HEIGHT: u32 = 1000;
 
-/// How often chromedriver is started until it stays.
+/// How often a browser is started until it stays.
 const STARTS: usize = 5;
 
 /// A running chromedriver.
@@ -237,20 +248,9 @@ struct Driver {
 }
 
 impl Driver {
-    /// Starts one. It takes a port that is free for one version of IP, and ends where that is taken for the other: then another does.
-    fn start(chromedriver: &PathBuf) -> Self {
-        let mut said = Vec::new();
-        for _ in 0..STARTS {
-            match Self::start_once(chromedriver) {
-                Ok(driver) => return driver,
-                Err(lines) => said.extend(lines),
-            }
-        }
-        panic!("chromedriver says no port: {said:#?}");
-    }
-
-    /// Starts one, or returns what it has said until it ended.
-    fn start_once(chromedriver: &PathBuf) -> Result<Self, Vec<String>> {
+    /// Starts one, or returns what it has said until it ended: it takes a port that is free for one version of IP, and ends where that is taken for
+    /// the other.
+    fn start(chromedriver: &Path) -> Result<Self, Vec<String>> {
         let mut process = Command::new(chromedriver)
             .arg("--port=0")
             .stdout(Stdio::piped())

@@ -1,9 +1,10 @@
 //! What is logged, for tests to look at.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What is logged on this thread for as long as this lives, down to the last trace.
@@ -20,6 +21,10 @@ struct Text(Arc<Mutex<Vec<u8>>>);
 impl Logs {
     /// Begins.
     pub fn capture() -> Self {
+        // While there is one subscriber alone, the first thread that comes to log a line decides for all whether it is logged, and a
+        // thread without a subscriber says no.
+        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| Dispatch::new(NoSubscriber::new()));
         let text = Text::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)

@@ -246,7 +246,8 @@ impl RedisServer {
         }
     }
 
-    fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+    /// Sends a command that may be refused.
+    pub fn try_command<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::Cmd::new();
         command.arg(words);
         command.query(&mut self.connection()?)

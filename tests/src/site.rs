@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     Browser, FaultStore, MysqlServer, PATIENCE, PostgresServer, RedisSentinels, RedisServer, Reply,
+    wait_for,
 };
 
 /// A store whose calls are counted, a clock that stands still, and the layer over both.
@@ -89,14 +90,11 @@ impl Site {
         ));
         let put = store.swap(&nobody, None, &record).await;
         assert_eq!(put.expect("an answer"), Swapped::Done);
-        let kept = async {
-            while format!("{store:?}").contains("used_bytes: 0,") {
-                store.load(&nobody).await.expect("an answer");
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let kept = tokio::time::timeout(Duration::from_secs(20), kept).await;
-        kept.expect("nothing is kept");
+        wait_for("something is kept", async || {
+            store.load(&nobody).await.expect("an answer");
+            !format!("{store:?}").contains("used_bytes: 0,")
+        })
+        .await;
         Some(site)
     }
 

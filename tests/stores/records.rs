@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use session_runtime::store::{Record, SetupError, Slot, Store, StoreError, Swapped};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
+use session_tests::Proxy;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+/// How often to try what a busy machine may be too slow for.
+pub(crate) const TRIES: usize = 20;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -144,6 +148,33 @@ pub(crate) async fn most_while_asked(
         }
     }
     most
+}
+
+/// Checks that a hundred clients who leave before there is an answer cost no connection. One may be given up on a machine that
+/// stands still, but not each time.
+pub(crate) async fn assert_leaving_is_free(store: &impl Store, key: &Key, proxy: &Proxy) {
+    let mut cost = Vec::new();
+    while cost.last() != Some(&0) {
+        assert!(cost.len() < TRIES, "connections made: {cost:?}");
+        proxy.traffic();
+        let mut gone = 0;
+        for _ in 0..100 * TRIES {
+            if gone == 100 {
+                break;
+            }
+            // Asked, and gone before the answer, unless that has come already.
+            let mut load = Box::pin(store.load(key));
+            let polled = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(load.as_mut().poll(context).is_pending())
+            });
+            gone += usize::from(polled.await);
+            drop(load);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gone, 100);
+        assert!(store.load(key).await.unwrap().is_some());
+        cost.push(proxy.traffic().connections);
+    }
 }
 
 pub(crate) async fn pause() {

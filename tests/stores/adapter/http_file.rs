@@ -4,6 +4,7 @@ use std::fs;
 
 use session_runtime::ForTowerSessions;
 use session_runtime::store::SqliteStore;
+use session_tests::PATIENCE;
 use tempfile::TempDir;
 
 use super::Browser;
@@ -35,7 +36,7 @@ async fn a_stolen_file_holds_no_id() {
     use tower_sessions::session::{Id, Record};
 
     let folder = tempfile::tempdir().expect("a scratch folder");
-    let store = ForTowerSessions::new(open(&folder)); // else it tidies up while it is read
+    let store = ForTowerSessions::new(open(&folder)).deadline(PATIENCE); // else it tidies up while it is read
     let canary = ("canary".to_owned(), "seen".into());
     let mut record = Record {
         id: Id::default(),

@@ -10,6 +10,7 @@ use axum_login::{AuthManagerLayerBuilder, AuthSession, AuthUser, AuthnBackend};
 use http::StatusCode;
 use session_runtime::ForTowerSessions;
 use session_runtime::store::{MemoryStore, Store};
+use session_tests::PATIENCE;
 
 use super::Browser;
 
@@ -57,7 +58,7 @@ async fn sign_in(mut auth: AuthSession<Users>, password: String) -> StatusCode {
 }
 
 pub(super) fn club(store: impl Store) -> Router {
-    let layer = SessionManagerLayer::new(ForTowerSessions::new(store));
+    let layer = SessionManagerLayer::new(ForTowerSessions::new(store).deadline(PATIENCE));
     let home = async |auth: AuthSession<Users>| auth.user.map_or("guest".to_owned(), |user| user.0);
     let right = async |auth| sign_in(auth, "lovelace".to_owned()).await;
     let wrong = async |auth| sign_in(auth, "byron".to_owned()).await;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use reqwest::Client;
 use session_runtime::store::{MysqlStore, PostgresStore};
-use session_tests::{Cut, Instance, MysqlServer, PostgresServer, Proxy, RedisServer, Wire};
+use session_tests::{
+    Cut, Instance, MysqlServer, PATIENCE, PostgresServer, Proxy, RedisServer, Wire,
+};
 use tokio::time::sleep;
 
 use super::run::{Addresses, Dice, Round};
@@ -148,7 +150,7 @@ async fn a_history_over_postgres_of_two_processes_fits_together() {
     let Some(server) = PostgresServer::start_with("") else {
         return;
     };
-    let options = PostgresStore::options().schema("histories");
+    let options = PostgresStore::options().schema("histories").wait(PATIENCE);
     let store = options.connect(&server.url()).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     let proxy = proxy(server.port());
@@ -166,7 +168,7 @@ async fn a_history_over_mysql_of_two_processes_fits_together() {
     let Some(server) = MysqlServer::start_with(&[]) else {
         return;
     };
-    let options = MysqlStore::options().database("histories");
+    let options = MysqlStore::options().database("histories").wait(PATIENCE);
     let store = options.connect(&server.url()).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     let proxy = proxy(server.port());

@@ -8,7 +8,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use session_runtime::store::{MysqlStore, Record, Store, Swapped};
 use session_runtime::{Key, Session, SessionLayer, SystemClock, UserId};
-use session_tests::{MysqlServer, Visitor, wait_for};
+use session_tests::{MysqlServer, PATIENCE, Visitor, wait_for};
 
 use crate::records::assert_no_load_tears;
 
@@ -384,10 +384,12 @@ async fn a_request_that_others_are_always_in_the_way_of_is_answered_503_and_the_
     };
     let (mut client, store) = (server.client().await, store_in(server, "always").await);
     before_writing(&mut client, "always", &signal(1213)).await;
-    let mut visitor = Visitor::of(SessionLayer::new(store));
+    let layer = SessionLayer::new(store);
+    let mut visitor = Visitor::of(layer.clone());
     let reply = visitor.visit(add_one).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     before_writing(&mut client, "always", "").await;
+    let mut visitor = visitor.moved_to(&layer.deadline(PATIENCE));
     let reply = visitor.visit(add_one).await;
     assert_eq!(reply.status, StatusCode::OK);
 }

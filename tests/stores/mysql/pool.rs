@@ -8,14 +8,11 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use session_runtime::SystemClock;
 use session_runtime::store::{MysqlOptions, MysqlStore, Store, Swapped};
-use session_tests::{MysqlServer, Proxy, Wire};
+use session_tests::{MysqlServer, PATIENCE, Proxy, Wire};
 use tokio::time::{Instant, timeout};
 
 use super::{count, create, loaded, pause, put, race, session_key, slot, text_of, through_a_proxy};
-use crate::records::{most_while_asked, put_on_top};
-
-/// How often to try what a busy machine may be too slow for.
-const TRIES: usize = 20;
+use crate::records::{TRIES, assert_leaving_is_free, most_while_asked, put_on_top};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_is_held() {
@@ -70,7 +67,7 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
     let mut client = server.client().await;
     client.query_drop("CREATE DATABASE walled").await.unwrap();
     let url = server.url().replace("/test", "/walled");
-    let options = MysqlStore::options().pool_size(SIZE);
+    let options = MysqlStore::options().pool_size(SIZE).wait(PATIENCE);
     let store = options.connect(&url).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     let mut held = server.client().await;
@@ -97,24 +94,7 @@ async fn a_client_that_leaves_costs_no_connection() {
     let (store, proxy) = through_a_proxy(server).await;
     let (key, _) = create(&store, [slot("a", "1")]).await;
     store.load(&key).await.expect("an answer");
-    proxy.traffic();
-    let mut gone = 0;
-    for _ in 0..100 * TRIES {
-        if gone == 100 {
-            break;
-        }
-        // Asked, and gone before the answer, unless that has come already.
-        let mut load = Box::pin(store.load(&key));
-        let polled = std::future::poll_fn(|context| {
-            std::task::Poll::Ready(load.as_mut().poll(context).is_pending())
-        });
-        gone += usize::from(polled.await);
-        drop(load);
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(gone, 100);
-    assert!(store.load(&key).await.unwrap().is_some());
-    assert_eq!(proxy.traffic().connections, 0);
+    assert_leaving_is_free(&store, &key, &proxy).await;
 }
 
 #[tokio::test]

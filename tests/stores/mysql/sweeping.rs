@@ -9,7 +9,7 @@ use mysql_async::{Opts, OptsBuilder, Pool};
 use session_runtime::store::{MysqlOptions, MysqlStore, Record, Store, Swapped};
 use session_runtime::testing::TestClock;
 use session_runtime::{Clock, Key};
-use session_tests::{MysqlServer, multiply_in_mysql, times};
+use session_tests::{MysqlServer, PATIENCE, multiply_in_mysql, times};
 use tokio::task::JoinSet;
 
 use super::{HOUR, count, noise, now, number, put, session_key, slot, with};
@@ -142,7 +142,7 @@ async fn one_machine_with_a_wrong_clock_destroys_no_session() {
             .prefer_socket(false)
             .setup(setup);
         let options = MysqlStore::options().database("wrong_clock");
-        let store = options.wait(Duration::from_secs(10)).pool(Pool::new(opts));
+        let store = options.wait(PATIENCE).pool(Pool::new(opts));
         store.expect("the names are fine")
     };
     let (wrong, right) = (open("86400"), open("0"));

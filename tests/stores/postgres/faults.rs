@@ -136,7 +136,7 @@ async fn swap_behind(
         let (before, after) = (before.clone(), after.clone());
         async move { store.swap(&key, Some(&before), &after).await }
     });
-    somebody_waits_for(server, other.client()).await;
+    somebody_waits_for(&server.client().await, other.client()).await;
     other.commit().await.unwrap();
     let swapped = swapping.await.expect("no panic");
     swapped.expect("it is tried again")
@@ -171,13 +171,23 @@ async fn a_row_that_somebody_writes_meanwhile_is_swapped_once_or_stale_whatever_
 }
 
 /// Has a swap and another transaction wait for each other, and returns whether it was the swap that gave way: whoever
-/// looks last whether there is a deadlock finds it, and the swap looks when it has waited for half a second.
-async fn is_deadlocked(server: &PostgresServer, store: &PostgresStore, schema: &str) -> bool {
+/// looks last whether there is a deadlock finds it, and the swap looks when it has waited for so many milliseconds.
+async fn is_deadlocked(
+    server: &PostgresServer,
+    watcher: &Client,
+    schema: &str,
+    isolation: &str,
+    looks_after: u32,
+) -> bool {
+    let set = format!(
+        "?options=-c%20deadlock_timeout%3D{looks_after}ms%20-c%20default_transaction_isolation%3D{isolation}"
+    );
+    let store = &store_with(server, schema, &set).await;
     let (key, before) = create(store, [slot("b", noise(300)), slot("n", "0")]).await;
     let after = with(&with(&before, slot("b", noise(300))), slot("n", "1"));
     let mut client = server.client().await;
-    let patient = "SET deadlock_timeout = '60s'";
-    client.batch_execute(patient).await.unwrap();
+    let patient = format!("SET deadlock_timeout = '{}ms'", 4 * looks_after);
+    client.batch_execute(&patient).await.unwrap();
     let other = client.transaction().await.unwrap();
     let lock = |name| {
         format!("SELECT FROM {schema}.sessions WHERE key = '{key}' AND name = '{name}' FOR UPDATE")
@@ -188,11 +198,11 @@ async fn is_deadlocked(server: &PostgresServer, store: &PostgresStore, schema: &
         let (store, key, after) = (store.clone(), key.clone(), after.clone());
         async move { store.swap(&key, Some(&before), &after).await }
     });
-    somebody_waits_for(server, other.client()).await;
-    other.batch_execute(&lock("\\xff")).await.unwrap();
+    somebody_waits_for(watcher, other.client()).await;
+    let locked = other.batch_execute(&lock("\\xff")).await;
     other.rollback().await.unwrap();
-    // If this machine stood still meanwhile, the swap has looked too early, and waits in vain.
-    let Ok(swapped) = swapping.await.unwrap() else {
+    // If this machine stood still meanwhile, the swap has looked too early, and waits in vain: the other gives way.
+    let (Ok(()), Ok(swapped)) = (locked, swapping.await.unwrap()) else {
         return false;
     };
     assert_eq!(swapped, Swapped::Done);
@@ -211,19 +221,14 @@ async fn a_deadlock_is_tried_again_and_applied_once_whatever_the_isolation() {
         watcher.query_one(count, &[]).await.unwrap().get(0)
     };
     for (n, isolation) in ISOLATIONS.into_iter().enumerate() {
-        let set = format!(
-            "?options=-c%20deadlock_timeout%3D500ms%20-c%20default_transaction_isolation%3D{isolation}"
-        );
         let schema = format!("locks_{n}");
-        let store = store_with(server, &schema, &set).await;
         let before = deadlocks().await;
-        let mut tries = 0;
-        while !is_deadlocked(server, &store, &schema).await {
-            tries += 1;
-            assert!(tries < 10, "the swap never gives way");
+        let mut looks_after = 500;
+        while !is_deadlocked(server, &watcher, &schema, isolation, looks_after).await {
+            looks_after *= 2;
+            assert!(looks_after < 60_000, "the swap never gives way");
         }
         // A connection that closes hands in what it has counted.
-        drop(store);
         wait_for("the deadlock is counted", async || {
             deadlocks().await > before
         })

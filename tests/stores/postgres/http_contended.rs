@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use session_runtime::{Session, SessionLayer};
-use session_tests::{PostgresServer, Visitor};
+use session_tests::{PATIENCE, PostgresServer, Visitor};
 
 use super::faults::before_writing;
 use super::store_in;
@@ -26,10 +26,12 @@ async fn a_request_that_others_are_always_in_the_way_of_is_answered_503_and_the_
     let (client, store) = (server.client().await, store_in(server, "always").await);
     let body = "RAISE serialization_failure USING MESSAGE = 'no';";
     before_writing(&client, "always", body).await;
-    let mut visitor = Visitor::of(SessionLayer::new(store));
+    let layer = SessionLayer::new(store);
+    let mut visitor = Visitor::of(layer.clone());
     let reply = visitor.visit(add_one).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     before_writing(&client, "always", "").await;
+    let mut visitor = visitor.moved_to(&layer.deadline(PATIENCE));
     let reply = visitor.visit(add_one).await;
     assert_eq!(reply.status, StatusCode::OK);
 }

@@ -48,11 +48,10 @@ async fn store_with(server: &PostgresServer, schema: &str, parameters: &str) -> 
     store
 }
 
-/// Waits until somebody waits for what `client` has locked.
-async fn somebody_waits_for(server: &PostgresServer, client: &Client) {
+/// Waits until somebody waits for what `client` has locked, as `watcher` sees it.
+async fn somebody_waits_for(watcher: &Client, client: &Client) {
     let pid = client.query_one("SELECT pg_backend_pid()", &[]).await;
     let pid: i32 = pid.unwrap().get(0);
-    let watcher = server.client().await;
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
     session_tests::wait_for("somebody waits", async || {
         let row = watcher.query_one(waiting, &[&pid]).await.unwrap();

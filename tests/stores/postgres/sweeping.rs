@@ -7,7 +7,7 @@ use std::time::Duration;
 use session_runtime::store::{PostgresStore, Record, Store, Swapped};
 use session_runtime::testing::TestClock;
 use session_runtime::{Clock, Key};
-use session_tests::{PostgresServer, multiply_in_postgres, times};
+use session_tests::{PATIENCE, PostgresServer, multiply_in_postgres, times};
 use tokio::task::JoinSet;
 
 use super::{HOUR, noise, now, number, put, session_key, slot, somebody_waits_for, with};
@@ -158,7 +158,7 @@ async fn what_a_swap_puts_beside_a_record_as_a_sweep_begins_is_not_left_behind()
         let sweeping = sweeping.clone();
         async move { sweeping.sweep(10).await }
     });
-    somebody_waits_for(server, held.client()).await;
+    somebody_waits_for(&server.client().await, held.client()).await;
     // It has expired still.
     let after = with(&old, slot("b", noise(300)));
     put(&store, &key, Some(&old), &after).await;
@@ -193,7 +193,7 @@ async fn one_machine_with_a_wrong_clock_destroys_no_session() {
     let url = server.url() + "?options=-c%20search_path%3Dset_back,pg_catalog";
     let open = || {
         let options = PostgresStore::options().schema("wrong_clock");
-        let store = options.wait(Duration::from_secs(10)).connect(&url);
+        let store = options.wait(PATIENCE).connect(&url);
         store.expect("the URL is fine")
     };
     let (right, wrong) = (open(), open());

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use session_runtime::Key;
 use session_runtime::store::{Record, RedisStore, Store};
-use session_tests::{RedisCluster, RedisServer, wait_for};
+use session_tests::{PATIENCE, RedisCluster, RedisServer, wait_for};
 
 use super::{
     create, load, next, number, passing, put, record, repeat, session_key, slot, tombstone,
@@ -49,9 +48,10 @@ impl<'a> Migration<'a> {
 
     pub(super) fn migrate(&self, key: &str) {
         let port = self.to.port().to_string();
+        let patience = PATIENCE.as_millis().to_string();
         let () = self
             .from
-            .command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+            .command(&["MIGRATE", "127.0.0.1", &port, key, "0", &patience]);
     }
 
     fn keys(&self) -> Vec<String> {
@@ -103,7 +103,7 @@ async fn in_one_slot(cluster: &RedisCluster) -> RedisStore {
     let urls: Vec<_> = cluster.nodes().iter().map(RedisServer::url).collect();
     let urls: Vec<_> = urls.iter().map(String::as_str).collect();
     let options = RedisStore::options().prefix("{shop}:");
-    let options = options.timeout(session_tests::PATIENCE);
+    let options = options.timeout(PATIENCE);
     options.connect_cluster(&urls).await.expect("it answers")
 }
 
@@ -256,7 +256,7 @@ async fn what_the_docs_have_a_user_allowed_on_a_cluster_is_all_that_is_needed() 
         urls.push(node.url().replace("redis://", "redis://app:pass@"));
     }
     let urls: Vec<_> = urls.iter().map(String::as_str).collect();
-    let options = RedisStore::options().timeout(Duration::from_secs(20));
+    let options = RedisStore::options().timeout(PATIENCE);
     let store = options.connect_cluster(&urls).await.expect("it is let in");
     let (key, created) = create(&store, []).await;
 

@@ -1,7 +1,7 @@
 //! Sessions on a server that is full.
 
 use session_runtime::{Error, Session, SessionLayer, UserId};
-use session_tests::{RedisServer, Visitor};
+use session_tests::{PATIENCE, RedisServer, Visitor};
 
 #[derive(Session)]
 struct Shop {
@@ -19,9 +19,11 @@ async fn on_a_full_server_a_user_can_be_logged_out_everywhere() {
     let Some(server) = RedisServer::start(&[]) else {
         return;
     };
-    let (layer, ada) = (SessionLayer::new(server.store().await), UserId::new("ada"));
+    let layer = SessionLayer::new(server.store().await).deadline(PATIENCE);
+    let ada = UserId::new("ada");
     for _ in 0..3 {
-        Visitor::of(layer.clone()).visit(log_in).await;
+        let reply = Visitor::of(layer.clone()).visit(log_in).await;
+        assert!(reply.status.is_success(), "{}", reply.body);
     }
     let () = server.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let sessions = layer.sessions();

@@ -145,9 +145,7 @@ async fn a_primary_that_stands_still_is_left_for_the_next() {
     let Some(sentinels) = RedisSentinels::start(&[]) else {
         return;
     };
-    let store = RedisStore::connect(&sentinels.url())
-        .await
-        .expect("it answers");
+    let store = connect_to_redis(&RedisStore::options(), &sentinels.url()).await;
     let [old, new_primary] = sentinels.servers();
     let (key, created) = {
         let patient = super::connect(&sentinels.url()).await;

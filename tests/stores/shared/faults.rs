@@ -103,16 +103,14 @@ async fn a_refused_connection_is_answered_at_once_also_to_who_comes_without_a_co
     for (mut visitor, asks) in [(site.visitor(), (0, 1)), (customer, (1, 0))] {
         wait_for("one call is all it takes", async || {
             site.store.round_trips();
-            refusal(&mut visitor, add_one).await;
-            site.store.round_trips() == asks
+            let reply = visitor.visit(add_one).await;
+            assert_busy(&reply);
+            let error = reply.error.expect("it is told");
+            assert!(error.is_unavailable(), "{error:?}");
+            // A machine that stands still may have it come too late, but not each time.
+            site.store.round_trips() == asks && !error.is_timeout()
         })
         .await;
-        let reply = visitor.visit(add_one).await;
-        assert!(
-            reply
-                .error
-                .is_some_and(|error| error.is_unavailable() && !error.is_timeout())
-        );
     }
 }
 
@@ -356,6 +354,7 @@ async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<
     for place in 0..PLACES {
         let mut guests = Vec::new();
         in_time(async || {
+            let mut tries = 0;
             loop {
                 stand.proxy.set(Wire::Open);
                 let (mut visitor, user) = customer(&stand, Operation::Login).await;
@@ -371,7 +370,8 @@ async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<
                 if came_so_far {
                     return took;
                 }
-                assert!(guests.len() < TRIES, "it is never cut");
+                tries += 1;
+                assert!(tries < TRIES, "it is never cut");
             }
         })
         .await;
