@@ -158,6 +158,7 @@ async fn add(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Am
     Redirect::to("/cart").into_response()
 }
 
+/// Sets how many there are to be. If two tabs do so at the same moment, both differences count.
 async fn set(mut session: Session<Shop>, Form(Amount { sku, quantity }): Form<Amount>) -> Response {
     let Some(product) = catalogue::find(&sku) else {
         return StatusCode::NOT_FOUND.into_response();

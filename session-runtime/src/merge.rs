@@ -15,7 +15,9 @@ pub use precedent::{left_precedent, retainment_precedent, right_precedent, stora
 pub enum Occasion {
     /// Two requests wrote the same field; `ours` is the one that is written later.
     Conflict,
-    /// A guest logged in: `ours` is the guest's value, `theirs` the account's, and there is no base.
+    /// A guest logged in: `ours` is the guest's value, `theirs` the account's. There is no base, unless a request of the guest's
+    /// was under way at the login: then `base` is the guest's value that it began with, which the account has been credited
+    /// with, or is not to have.
     Login,
 }
 
@@ -292,8 +294,12 @@ fn additions<T: PartialEq>(side: Vec<T>, base: &[T]) -> Vec<T> {
 impl<T: PartialEq> Append for Vec<T> {
     fn append(sides: Sides<Self>) -> Option<Self> {
         let base = sides.base.unwrap_or_default();
-        let theirs = additions(sides.theirs.unwrap_or_default(), &base);
         let ours = additions(sides.ours.unwrap_or_default(), &base);
+        let theirs = sides.theirs.unwrap_or_default();
+        if sides.occasion == Occasion::Login {
+            return Some(theirs.into_iter().chain(ours).collect());
+        }
+        let theirs = additions(theirs, &base);
         Some(base.into_iter().chain(theirs).chain(ours).collect())
     }
 }

@@ -73,6 +73,8 @@ pub struct Session<S: Schema> {
     touches: bool,
     /// The cells were borrowed mutably.
     borrowed: bool,
+    /// How often changes had been dropped when it folded in the first that it has not saved.
+    drops: Option<u32>,
 }
 
 impl<S: Schema> Session<S> {
@@ -108,6 +110,7 @@ impl<S: Schema> Session<S> {
             generation,
             touches,
             borrowed: false,
+            drops: None,
         }
     }
 
@@ -243,6 +246,7 @@ impl<S: Schema> Session<S> {
     /// was [saved](Self::save) stays.
     pub fn forget_changes(&mut self) {
         self.request.forget_changes();
+        self.drops = None;
         self.reopen();
     }
 
@@ -261,14 +265,18 @@ impl<S: Schema> Session<S> {
     /// If a value is too large or cannot be stored (the handle keeps its changes, so that they can be mended), if
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. What is refused stays as it was changed, and so is refused each time, with all else, until
-    /// [`forget_changes`](Self::forget_changes). Once the response has left, a session that is not stored yet cannot be created any
+    /// [`forget_changes`](Self::forget_changes); [`refresh`](Self::refresh) after that shows what the other has set. Once the response has left, a session that is not stored yet cannot be created any
     /// more. A task beside the handler is also told if its changes were dropped with those of a response that could not be written.
     pub async fn save(&mut self) -> Result<Saved, Error> {
         let drops = self.request.drops();
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
+        let drops = self.drops.unwrap_or(drops);
         let saved = Arc::clone(&self.request).save(drops).await;
+        if saved.as_ref().map_or_else(Error::is_dropped, |_| true) {
+            self.drops = None;
+        }
         self.reopen();
         saved
     }
@@ -301,6 +309,7 @@ impl<S: Schema> Session<S> {
     pub async fn rotate(&mut self) -> Result<(), Error> {
         self.fold()?;
         let rotated = Arc::clone(&self.request).rotate().await;
+        self.drops.take_if(|_| rotated.is_ok());
         self.reopen();
         rotated
     }
@@ -327,7 +336,8 @@ impl<S: Schema> Session<S> {
     /// the user: what a guest has gathered in them is merged into the user's, exactly once, by their rules, and
     /// from now on `session.cart` is the user's cart, on every device. Other fields stay with the browser, but those of
     /// `#[session(guest)]` are gone. What this request has changed goes along. A login as another user starts clean, in
-    /// a new session.
+    /// a new session; what [`remember`](Self::remember), [`set_ttl`](Self::set_ttl), [`set_end`](Self::set_end) and
+    /// [`unbind`](Self::unbind) have said in this request, and nothing has written yet, is said of that one.
     ///
     /// ```
     /// # use session_runtime::{Error, Session};
@@ -391,6 +401,7 @@ impl<S: Schema> Session<S> {
         Box::pin(async move {
             self.fold()?;
             let login = Arc::clone(&self.request).login(user, fingerprint).await;
+            self.drops.take_if(|_| login.is_ok());
             self.reopen();
             login
         })
@@ -587,7 +598,13 @@ impl<S: Schema> Session<S> {
         let now = self.request.config.now();
         let edits = self.edits(now)?;
         self.request.check_fields(&edits)?;
+        let drops = self.request.drops();
+        let is_change = |edit: &CellEdit| edit.kind == EditKind::Changed;
+        let is_changed = edits.iter().any(is_change);
         let folded = self.request.fold(self.generation, edits, now)?;
+        if is_changed && folded {
+            self.drops.get_or_insert(drops);
+        }
         self.reopen();
         Ok(folded)
     }

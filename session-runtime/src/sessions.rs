@@ -206,8 +206,8 @@ impl Sessions {
         self.to_its_end(async move { user?.revoke(&device).await })
     }
 
-    /// Ends all sessions of the user but one, and says how many that were. Logins that are under way count
-    /// among them: they fail.
+    /// Ends all sessions of the user but one, and says how many that were; if none of them is called `device`, all end. Logins
+    /// that are under way count among them: they fail.
     ///
     /// # Errors
     ///

@@ -229,6 +229,17 @@ async fn a_session_without_a_user_agent_is_bound_to_that(site: Site) {
     }
 }
 
+#[tokio::test]
+async fn a_user_agent_takes_no_more_room_than_it_may_whatever_it_is() {
+    let (site, agent) = (Site::in_memory(), [0xe9; 600]);
+    let request = Request::builder().header(USER_AGENT, &agent[..]);
+    let request = request.body(Body::empty()).unwrap();
+    site.visitor().send(request, enter).await;
+    let listed = list(&site, "ada").await;
+    let agent = listed[0].user_agent().unwrap();
+    assert_eq!(agent.len(), 510, "{agent}");
+}
+
 async fn an_unbound_session_is_not_bound_again_by_a_login(site: Site) {
     let site = site.with(SessionLayer::bind_user_agent);
     let from = |agent| from("192.0.2.1", agent);

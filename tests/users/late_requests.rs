@@ -16,6 +16,7 @@ use super::stored::{HOUR, MINUTE, MS, account, admitted, holds_any, list, names}
 on_each_store!(
     what_a_request_adds_while_its_guest_logs_in_reaches_the_user,
     what_a_late_request_changed_of_what_follows_is_credited_by_the_logins_rule,
+    what_a_late_request_changed_is_no_more_than_that_though_what_it_had_loaded_has_expired,
     a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothing_of_a_guests_alone,
     a_late_request_never_shows_what_came_after,
     what_late_requests_set_apart_has_no_more_room_than_anything,
@@ -149,9 +150,71 @@ async fn what_a_late_request_changed_of_what_follows_is_credited_by_the_logins_r
     );
     assert_eq!(
         quietly(&mut tab, desk).await,
-        "dark tries 0 token 0 notice None seen [1, 2, 7, 3] points 106 currency 7 address 3"
+        "dark tries 0 token 0 notice None seen [7, 1, 2, 3] points 106 currency 7 address 3"
     );
     assert_eq!(names(&site.record(&tab).await.unwrap()), ["theme"]);
+}
+
+/// Points that last for a quarter of an hour.
+#[derive(Session)]
+struct Game {
+    #[merge(sum)]
+    #[expire("15m")]
+    points: u32,
+    #[merge(append)]
+    #[expire("15m")]
+    moves: Vec<u32>,
+}
+
+async fn game(session: Session<Game>) -> String {
+    format!("{} {:?}", session.points.get(), session.moves.get())
+}
+
+async fn play(visitor: &mut Visitor, points: u32) {
+    let play = async move |mut session: Session<Game>| {
+        *session.points.get_mut() += points;
+        session.moves.get_mut().push(points);
+    };
+    assert_eq!(visitor.visit(play).await.status, StatusCode::OK);
+}
+
+async fn what_a_late_request_changed_is_no_more_than_that_though_what_it_had_loaded_has_expired(
+    site: Site,
+) {
+    // Both live on; only what it had loaded does; neither does.
+    let cases = [
+        (15 * MINUTE, "107 [100, 5, 2]"),
+        (MINUTE, "105 [100, 5]"),
+        (MS, "105 [100, 5]"),
+    ];
+    for (lasts, expected) in cases {
+        let mut visitor = site.visitor();
+        play(&mut visitor, 5).await;
+        site.clock.advance(10 * MINUTE);
+        let mut ada = site.visitor();
+        let enter = async |mut session: Session<Game>| session.login("ada").await;
+        ada.visit(enter).await;
+        play(&mut ada, 100).await;
+        let mut tab = visitor.clone();
+        let late = async move |mut session: Session<Game>| {
+            assert_eq!(tab.visit(enter).await.status, StatusCode::OK);
+            session.points.set(7);
+            session.moves.get_mut().push(2);
+            session.points.expire_in(lasts);
+            session.moves.expire_in(lasts);
+            tab.id()
+        };
+        let id = quietly(&mut visitor, late).await;
+        // What the guest had is with ada's by now, and good for as long.
+        site.clock.advance(if lasts == MINUTE {
+            2 * MINUTE
+        } else {
+            6 * MINUTE
+        });
+        let mut tab = visitor.presenting(&id);
+        assert_eq!(quietly(&mut tab, game).await, expected, "{lasts:?}");
+        site.layer.sessions().delete("ada").await.unwrap();
+    }
 }
 
 async fn a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothing_of_a_guests_alone(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use session_runtime::{Ended, Saved, Session, UserId};
+use session_runtime::{Ended, Saved, Session, Sessions, UserId};
 use session_tests::customers::{
     Club, NOTHING, Shop, add, ask, club, gather, guest, login, logout, paint, quietly, rotate,
     shown, try_login, user, why,
@@ -32,6 +32,7 @@ on_each_store!(
     a_login_whose_id_has_run_out_meanwhile_keeps_the_guest,
     a_logout_that_breaks_off_can_be_tried_again,
     a_logout_that_keeps_fields_begins_another_session_with_them_alone,
+    a_logout_of_a_revoked_session_keeps_what_is_to_stay_with_the_browser,
 );
 
 on_a_cache!(
@@ -63,6 +64,21 @@ async fn look(session: Session<Look>) -> String {
         session.points.get(),
         session.notice.get()
     )
+}
+
+async fn a_logout_of_a_revoked_session_keeps_what_is_to_stay_with_the_browser(site: Site) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let leave = async |sessions: Sessions, mut session: Session<Look>| {
+        *session.points.get_mut() += 2;
+        session.language.set(Some("eo".to_owned()));
+        session.notice.set("Bye".to_owned());
+        sessions.revoke_all("ada").await?;
+        session.logout_keeping_fields().await
+    };
+    assert_eq!(visitor.visit(leave).await.status, StatusCode::OK);
+    let seen = quietly(&mut visitor, look).await;
+    assert_eq!(seen, "plain Some(\"eo\") None 0 Some(\"Bye\")");
+    assert_eq!(account(&site, "ada").await, "[1] 1");
 }
 
 async fn a_logout_that_keeps_fields_begins_another_session_with_them_alone(site: Site) {

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
 use session_runtime::{Clock, Error, Session, Sessions};
-use session_tests::customers::{Shop, add, guest, login, quietly, shown, user};
+use session_tests::customers::{Shop, add, gather, guest, login, logout, quietly, shown, user};
 use session_tests::{Fault, FaultStore, Handles, Logs, Site, Visitor, on_each_store};
 use tokio::sync::oneshot;
 
 use super::breaks::OPENING;
-use super::stored::{MINUTE, account};
+use super::stored::{MINUTE, SECOND, account, plant};
 
 on_each_store!(
     what_is_said_of_a_sessions_life_while_it_is_written_is_written_next,
@@ -18,6 +18,12 @@ on_each_store!(
     what_is_in_doubt_is_not_added_again_by_what_settles_a_guests_things,
     a_late_login_in_doubt_that_is_tried_again_adds_nothing_twice,
     a_second_login_in_doubt_that_is_tried_again_loses_nothing_of_the_browsers,
+    a_login_as_another_user_in_doubt_that_is_tried_again_starts_clean,
+    a_login_in_doubt_whose_session_has_ended_since_loses_nothing_in_silence,
+    what_another_handle_adds_during_a_guests_login_brings_nothing_uninvited,
+    what_another_handle_adds_during_a_guests_login_is_settled_with_the_rest,
+    what_another_handle_adds_that_cannot_be_merged_stays_set_apart,
+    what_another_handle_sets_during_a_guests_login_is_merged_by_the_logins_rule,
     what_another_handle_does_during_a_login_in_doubt_is_taken_along_by_the_next,
     what_a_tab_of_before_changes_during_a_login_as_another_user_goes_along,
     what_is_changed_of_a_user_who_was_deleted_is_not_taken_along,
@@ -185,6 +191,168 @@ async fn a_second_login_in_doubt_that_is_tried_again_loses_nothing_of_the_browse
     }
 }
 
+async fn a_login_as_another_user_in_doubt_that_is_tried_again_starts_clean(site: Site) {
+    for at in breaks() {
+        let name = format!("ada {at:?}");
+        drop(user(&site, &*name, &[1]).await);
+        let mut visitor = user(&site, "bob", &[]).await;
+        let (old, store, ada) = (visitor.clone(), Arc::clone(&site.store), name.clone());
+        let twice = async move |mut session: Session<Shop>| {
+            session.theme.set("loud".to_owned());
+            store.fail_after(at.0, at.1, Fault::Full);
+            let first = session.login(&*ada).await;
+            store.heal();
+            session.login(&*ada).await?;
+            Ok::<_, Error>(first.is_err().to_string())
+        };
+        let reply = visitor.visit(twice).await;
+        assert_eq!(reply.status, StatusCode::OK, "{at:?}");
+        let seen = quietly(&mut visitor, shown).await;
+        assert_eq!(seen, format!("{name} [1] 1 plain"));
+        if reply.body == "true" {
+            let old = site.record(&old).await.unwrap();
+            assert!(old.ended().is_some(), "{at:?}");
+        }
+        let listed = site.layer.sessions().list(&*name).await.unwrap();
+        assert_eq!(listed.len(), 2, "{at:?}: and the one that has 1");
+    }
+}
+
+/// A tab logs out under the id of before, which nobody has a newer one for.
+async fn a_login_in_doubt_whose_session_has_ended_since_loses_nothing_in_silence(site: Site) {
+    for adds in [false, true] {
+        let mut visitor = guest(&site, &[1]).await;
+        let (tab, store) = (visitor.clone(), Arc::clone(&site.store));
+        let thrice = async move |mut session: Session<Shop>| {
+            session.theme.set("loud".to_owned());
+            if adds {
+                add(&mut session, 4);
+            }
+            store.fail_after(1, Fault::After, Fault::Full);
+            session.login("ada").await.expect_err("its answer is lost");
+            store.heal();
+            assert_eq!(tab.clone().visit(logout).await.status, StatusCode::OK);
+            let told = session.login("ada").await.is_err();
+            assert_eq!(told, adds, "what follows may have been credited");
+            session.login("ada").await
+        };
+        let reply = visitor.visit(thrice).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+        assert_eq!(quietly(&mut visitor, shown).await, "ada [] 0 loud");
+    }
+}
+
+/// The same, settled by the handler that logs in.
+async fn what_another_handle_adds_during_a_guests_login_is_settled_with_the_rest(site: Site) {
+    let site = site.with(|layer| layer.migrate(false));
+    for (discards, has) in [(false, "[2,4] 6"), (true, " ")] {
+        let name = format!("ada {discards}");
+        let mut visitor = guest(&site, &[2]).await;
+        let (store, ada) = (Arc::clone(&site.store), name.clone());
+        let both = async move |mut handles: Handles| {
+            let mut first = handles.open::<Shop>().await;
+            let mut other = handles.open::<Shop>().await;
+            store.plan([Fault::Held]);
+            let change = async {
+                store.until_held(1).await;
+                add(&mut other, 4);
+                drop(other);
+                store.release();
+            };
+            let (entered, ()) = tokio::join!(first.login(&*ada), change);
+            entered?;
+            if discards {
+                first.discard().await
+            } else {
+                first.migrate().await
+            }
+        };
+        assert_eq!(visitor.visit(both).await.status, StatusCode::OK);
+        assert_eq!(account(&site, &name).await, has);
+        let brought = async |session: Session<Shop>| format!("{:?}", session.points.brought());
+        assert_eq!(quietly(&mut visitor, brought).await, "None");
+    }
+}
+
+async fn what_another_handle_adds_during_a_guests_login_brings_nothing_uninvited(site: Site) {
+    let site = site.with(|layer| layer.migrate(false));
+    drop(user(&site, "ada", &[1]).await);
+    let brought = async |session: Session<Shop>| {
+        format!(
+            "{:?} {:?}",
+            session.seen.brought(),
+            session.points.brought()
+        )
+    };
+    for (calls, migrates) in [(0, false), (1, false), (2, false), (2, true)] {
+        let mut visitor = guest(&site, &[2]).await;
+        let step = (Step::Login, calls);
+        meanwhile(&site, &mut visitor, step, |mut other| add(&mut other, 4)).await;
+        assert_eq!(account(&site, "ada").await, "[1] 1", "{calls}");
+        assert_eq!(quietly(&mut visitor, brought).await, "Some([2, 4]) Some(6)");
+        let settle = async move |mut session: Session<Shop>| {
+            if migrates {
+                session.migrate().await
+            } else {
+                session.discard().await
+            }
+        };
+        quietly(&mut visitor, settle).await;
+        assert_eq!(quietly(&mut visitor, brought).await, "None None");
+        let has = if migrates { "[1,2,4] 7" } else { "[1] 1" };
+        assert_eq!(account(&site, "ada").await, has, "{calls}");
+    }
+}
+
+async fn what_another_handle_adds_that_cannot_be_merged_stays_set_apart(site: Site) {
+    drop(user(&site, "ada", &[1]).await);
+    plant(&site, "ada", "points", "\"many\"").await;
+    let mut visitor = guest(&site, &[]).await;
+    let step = (Step::Login, OPENING);
+    meanwhile(&site, &mut visitor, step, |mut other| add(&mut other, 4)).await;
+    let brought = async |session: Session<Shop>| format!("{:?}", session.points.brought());
+    assert_eq!(quietly(&mut visitor, brought).await, "Some(4)");
+    assert_eq!(account(&site, "ada").await, "[1,4] \"many\"");
+}
+
+#[derive(Session)]
+struct Prices {
+    #[merge(user)]
+    currency: String,
+}
+
+async fn what_another_handle_sets_during_a_guests_login_is_merged_by_the_logins_rule(site: Site) {
+    let currency = async |session: Session<Prices>| session.currency.get().clone();
+    let mut visitor = user(&site, "ada", &[]).await;
+    let set = async |mut session: Session<Prices>| session.currency.set("EUR".to_owned());
+    quietly(&mut visitor, set).await;
+    for (calls, clears) in [(0, false), (1, false), (1, true), (2, true)] {
+        let mut visitor = site.visitor();
+        let set = async |mut session: Session<Prices>| session.currency.set("USD".to_owned());
+        visitor.visit(set).await;
+        let store = Arc::clone(&site.store);
+        let both = async move |mut handles: Handles| {
+            let mut first = handles.open::<Prices>().await;
+            let mut other = handles.open::<Prices>().await;
+            store.plan_after(calls, [Fault::Held]);
+            let change = async {
+                store.until_held(1).await;
+                if clears {
+                    other.currency.clear();
+                } else {
+                    other.currency.set("GBP".to_owned());
+                }
+                drop(other);
+                store.release();
+            };
+            let (entered, ()) = tokio::join!(first.login("ada"), change);
+            entered
+        };
+        assert_eq!(visitor.visit(both).await.status, StatusCode::OK, "{calls}");
+        assert_eq!(quietly(&mut visitor, currency).await, "EUR", "{calls}");
+    }
+}
+
 /// A login that waits at its opening, while another handle paints; then its confirmation is lost, and it is tried again.
 async fn what_another_handle_does_during_a_login_in_doubt_is_taken_along_by_the_next(site: Site) {
     drop(user(&site, "ada", &[1]).await);
@@ -304,6 +472,12 @@ async fn a_notice_of_an_earlier_id_is_set_once_by_a_login_as_another_user(site: 
 /// The response's own changes cannot be written, while a task beside it waits to save what it has changed.
 #[tokio::test(start_paused = true)]
 async fn a_task_is_told_that_the_response_took_its_changes_along() {
+    for refreshes in [false, true] {
+        take_along(refreshes).await;
+    }
+}
+
+async fn take_along(refreshes: bool) {
     let site = Site::in_memory();
     let mut visitor = guest(&site, &[1]).await;
     let (store, (sender, told)) = (Arc::clone(&site.store), oneshot::channel());
@@ -315,6 +489,9 @@ async fn a_task_is_told_that_the_response_took_its_changes_along() {
         drop(tokio::spawn(async move {
             held.until_held(1).await;
             beside.theme.set("loud".to_owned());
+            if refreshes {
+                beside.refresh().await.expect("the store answers");
+            }
             let _ = sender.send(beside.save().await);
         }));
         add(&mut handles.open::<Shop>().await, 2);
@@ -325,4 +502,44 @@ async fn a_task_is_told_that_the_response_took_its_changes_along() {
     let error = told.await.unwrap().expect_err("nothing of it is written");
     assert!(error.to_string().contains("may be lost"), "{error}");
     assert_eq!(quietly(&mut visitor, shown).await, "guest [1] 1 dark");
+}
+
+/// A task saves while it is not known what came of its save before; the response, which writes nothing, drops what it has changed.
+#[tokio::test(start_paused = true)]
+async fn a_task_is_told_that_its_changes_were_dropped_while_it_waited() {
+    drop_meanwhile(Fault::Before, "guest [1, 2] 3 dark").await;
+    drop_meanwhile(Fault::After, "guest [1, 2] 3 loud").await;
+}
+
+async fn drop_meanwhile(fault: Fault, left: &str) {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[1]).await;
+    let (tab, store, (sender, told)) =
+        (visitor.clone(), Arc::clone(&site.store), oneshot::channel());
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let handler = async move |mut handles: Handles| {
+        let mut beside = handles.open::<Shop>().await;
+        let sender = sender.lock().unwrap().take().expect("one request");
+        let task = Arc::clone(&store);
+        drop(tokio::spawn(async move {
+            beside.theme.set("loud".to_owned());
+            task.fail_after(0, fault, Fault::Full);
+            beside.save().await.expect_err("its answer is lost");
+            task.heal();
+            gather(&mut tab.clone(), 2).await;
+            beside.theme.set("louder".to_owned());
+            task.plan([Fault::Held]);
+            let _ = sender.send(beside.save().await);
+        }));
+        store.until_held(1).await;
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(SECOND).await; // the response has been decided
+            store.release();
+        }));
+        StatusCode::GATEWAY_TIMEOUT
+    };
+    visitor.visit(handler).await;
+    let error = told.await.unwrap().expect_err("nothing of it is written");
+    assert!(error.to_string().contains("may be lost"), "{error}");
+    assert_eq!(quietly(&mut visitor, shown).await, left);
 }

@@ -15,6 +15,7 @@ use super::stored::{HOUR, MINUTE, MS, SECOND, account, admitted, load_user, name
 
 on_each_store!(
     a_login_as_another_user_starts_clean,
+    what_is_said_before_the_login_as_another_user_is_said_of_that_ones_session,
     a_login_as_another_user_ends_the_first_ones_session_whatever_came_before,
     what_waits_for_one_user_is_taken_by_no_other,
     what_a_request_set_apart_for_the_first_user_is_not_lost_to_the_second,
@@ -33,7 +34,6 @@ async fn a_login_as_another_user_starts_clean(site: Site) {
     let change = async |mut session: Session<Shop>| {
         add(&mut session, 2);
         session.theme.set("loud".to_owned());
-        session.set_ttl(MINUTE);
         session.login("bob").await.unwrap();
         assert_eq!(session.user(), Some("bob".into()));
         assert_eq!((session.seen.get().len(), session.points.get()), (0, &0));
@@ -57,6 +57,21 @@ async fn a_login_as_another_user_starts_clean(site: Site) {
     assert!(admitted(&site, "ada").await.is_empty());
     assert!(site.record(&old).await.unwrap().ended().is_some());
     assert_eq!(quietly(&mut old, shown).await, NOTHING);
+}
+
+/// On a computer that two share: the second is not to be remembered.
+async fn what_is_said_before_the_login_as_another_user_is_said_of_that_ones_session(site: Site) {
+    let mut visitor = user(&site, "ada", &[]).await;
+    let enter = async |mut session: Session<Shop>| {
+        session.remember(false);
+        session.set_ttl(MINUTE);
+        session.login("bob").await
+    };
+    let reply = visitor.visit(enter).await;
+    let cookies = reply.set_cookies();
+    assert!(!cookies[0].contains("Max-Age"), "{cookies:?}");
+    let expires = site.record(&visitor).await.unwrap().expires();
+    assert_eq!(expires, site.now() + MINUTE);
 }
 
 async fn a_login_as_another_user_ends_the_first_ones_session_whatever_came_before(site: Site) {
@@ -157,7 +172,7 @@ async fn what_a_request_changed_goes_along_though_another_tab_made_its_guest_ano
         other.badge.set("gold".to_owned());
         drop(other);
         let mut session = handles.open::<Shop>().await;
-        *session.points.get_mut() += 2;
+        add(&mut session, 2);
         session.theme.set("loud".to_owned());
         session.set_ttl(4 * HOUR);
         login(&mut tab, "bob").await;
@@ -174,10 +189,10 @@ async fn what_a_request_changed_goes_along_though_another_tab_made_its_guest_ano
     assert_ne!(tab.key(), visitor.key());
     assert_eq!(quietly(&mut tab, shown).await, "bob [1] 1 dark");
     assert_eq!(quietly(&mut tab, club).await, "1 silver");
-    assert_eq!(quietly(&mut visitor, shown).await, "ada [] 2 loud");
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [2] 2 loud");
     assert_eq!(quietly(&mut visitor, club).await, "2 gold");
     site.clock.advance(4 * HOUR - MS);
-    assert_eq!(quietly(&mut visitor, shown).await, "ada [] 2 loud");
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [2] 2 loud");
 }
 
 async fn what_a_request_of_the_first_user_saved_is_the_first_users(site: Site) {

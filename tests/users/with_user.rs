@@ -16,6 +16,7 @@ on_each_store!(
     a_user_without_a_record_gets_one_and_the_first_login_goes_on_from_it,
     nothing_that_the_app_began_before_a_deletion_comes_after_it,
     what_the_app_writes_in_doubt_is_written_once,
+    nothing_that_was_in_doubt_at_a_deletion_comes_after_it,
     a_revocation_is_no_matter_to_what_the_app_writes,
     a_field_of_the_browser_is_an_error_of_the_apps_with_its_name,
 );
@@ -204,6 +205,27 @@ async fn what_the_app_writes_in_doubt_is_written_once(site: Site) {
     site.store.release();
     site.layer.idle().await;
     assert_eq!(account(&site, "ada").await, "[1,2,4,8,16] 31");
+}
+
+async fn nothing_that_was_in_doubt_at_a_deletion_comes_after_it(site: Site) {
+    for again in [false, true] {
+        drop(user(&site, "ada", &[1]).await);
+        let mut ada = of(&site, "ada").await;
+        put(&mut ada, 2);
+        site.store.fail_after(0, Fault::After, Fault::Full);
+        assert!(ada.save().await.unwrap_err().is_unavailable());
+        site.store.heal();
+        site.layer.sessions().delete("ada").await.unwrap();
+        if again {
+            drop(user(&site, "ada", &[8]).await);
+        }
+        for _ in 0..2 {
+            put(&mut ada, 4);
+            assert_eq!(ada.save().await.unwrap(), Saved::Ended);
+        }
+        let left = if again { "[8] 8" } else { " " };
+        assert_eq!(account(&site, "ada").await, left);
+    }
 }
 
 async fn a_revocation_is_no_matter_to_what_the_app_writes(site: Site) {

@@ -25,10 +25,11 @@ pub(crate) struct Brought<'r> {
     ours: Option<&'r Arc<Slot>>,
 }
 
-/// Returns what is set apart in a session and has not expired, by number.
+/// Returns what is set apart in a session and has not expired, by number. What it was changed from counts for as long as
+/// the change does: without it, all of the value would be taken for what was added.
 pub(crate) fn all(session: &Record, now: Timestamp) -> Vec<Brought<'_>> {
-    let mut all = Vec::new();
-    for slot in session.slots().iter().filter(|slot| slot.is_live(now)) {
+    let mut all: Vec<Brought<'_>> = Vec::new();
+    for slot in session.slots() {
         let Some((kind, number, field)) = parse(slot.name()) else {
             continue;
         };
@@ -51,6 +52,10 @@ pub(crate) fn all(session: &Record, now: Timestamp) -> Vec<Brought<'_>> {
             }),
         }
     }
+    all.retain(|brought| {
+        let slot = brought.ours.or(brought.base);
+        slot.is_some_and(|slot| slot.is_live(now))
+    });
     all.sort_by_key(|brought| brought.number);
     all
 }

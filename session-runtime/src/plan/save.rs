@@ -161,7 +161,7 @@ impl Save<'_> {
 
     fn write(&self, there: &Record, now: Timestamp) -> Result<Plan<Outcome>, Error> {
         let mut after = there.next();
-        let slots = edit::apply(self.edits, &mut after, self.caps, now)?;
+        let slots = self.put_edits(there, &mut after, now)?;
         let facts = self.facts.apply(&mut after);
         let apart = brought::set_fields_apart(&mut after, self.astray, now);
         let dropped = self
@@ -186,6 +186,22 @@ impl Save<'_> {
         }
         let outcome = Outcome::Saved { written, issued };
         Ok(Plan::Write(Arc::new(after), outcome))
+    }
+
+    /// Puts the edits in. Those of fields that follow the user, made as a guest's by another handle than has logged in, are set
+    /// apart. Returns `true` if anything is changed.
+    fn put_edits(&self, there: &Record, after: &mut Record, now: Timestamp) -> Result<bool, Error> {
+        if there.user().is_none() || !self.edits.iter().any(|edit| edit.row.follows()) {
+            return edit::apply(self.edits, after, self.caps, now);
+        }
+        let (follows, stays): (Vec<_>, Vec<_>) =
+            self.edits.iter().partition(|edit| edit.row.follows());
+        brought::set_edits_apart(after, &follows, self.caps)?;
+        let mut near = 0;
+        for edit in stays {
+            edit.apply(after, self.caps, now, &mut near)?;
+        }
+        Ok(true)
     }
 
     /// Notes that the request's id was presented, and adds another if one is to be issued.

@@ -16,6 +16,15 @@ use crate::transport::Transport;
 /// How much of a `User-Agent` is kept, in bytes.
 const AGENT: usize = 512;
 
+/// Returns as much of a text as that many bytes hold.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// The facts of a request about its client.
 #[derive(Clone, Default)]
 pub(super) struct Client {
@@ -86,7 +95,9 @@ impl Client {
 
     fn agent_text(&self) -> Box<str> {
         let agent = self.agent.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        String::from_utf8_lossy(&agent[..agent.len().min(AGENT)]).into()
+        // What is no text grows by that.
+        let agent = String::from_utf8_lossy(&agent[..agent.len().min(AGENT)]);
+        cut(&agent, AGENT).into()
     }
 
     /// Returns what a guest's new session keeps of it: what it is bound to.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Request;
+use super::client::cut;
 use super::state::{CookieAction, WriteBlock};
 use super::write::Saved;
 use crate::amend::{Freshness, amend, load};
@@ -24,15 +25,6 @@ use crate::task::to_its_end;
 
 /// How much of a reason is kept, in bytes: an end is never refused for want of room.
 const REASON: usize = 1024;
-
-/// Returns as much of a reason as is kept.
-fn kept(reason: &str) -> String {
-    let mut end = reason.len().min(REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason[..end].to_owned()
-}
 
 impl Request {
     /// Ends the session; the user's record stays, and what `kept` have of the browser's goes along. Does nothing for a guest.
@@ -54,7 +46,7 @@ impl Request {
     pub(crate) async fn delete(self: Arc<Self>, reason: String) -> Result<(), Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
-            let reason = Ended::Deleted(kept(&reason));
+            let reason = Ended::Deleted(cut(&reason, REASON).to_owned());
             self.end(reason, &[], gate.deadline).await
         })
         .await
@@ -64,7 +56,7 @@ impl Request {
     async fn end(&self, reason: Ended, kept: &Rows, deadline: Instant) -> Result<(), Error> {
         self.resolve_unknown(deadline).await?;
         if self.write_user(deadline).await? == Saved::Ended {
-            self.state().lose(Ended::Revoked);
+            self.state().drop_users();
         }
         let (own, presented) = {
             let state = self.state();

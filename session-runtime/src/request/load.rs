@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Request;
 use super::client::{Client, is_cross_site};
 use super::state::{CookieAction, OpenedBy, Phase, TrackedUser, WriteBlock};
+use super::write::Moment;
 use crate::amend::{Freshness, amend, load};
 use crate::clock::Timestamp;
 use crate::credit::credit;
@@ -421,6 +422,10 @@ impl Request {
             let gate = self.gate().await?;
             self.resolve_unknown(gate.deadline).await?;
             self.read_user(gate.deadline).await?;
+            if self.state().has_to_set_apart() {
+                self.write_session(None, Moment::Amid, gate.deadline)
+                    .await?;
+            }
             let Some((selector, opened)) = self.state().opened() else {
                 return Ok(());
             };

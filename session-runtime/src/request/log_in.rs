@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::Request;
 use super::state::{OpenedBy, Phase, State, TrackedUser, WriteBlock};
-use super::tracked::TrackedRecord;
+use super::tracked::{InDoubt, TrackedRecord};
 use super::write::Saved;
 use crate::error::Error;
 use crate::key::{Selector, UserId};
 use crate::login::{LoggedIn, Login, LoginFailure};
+use crate::observe;
 use crate::plan::edit::SlotEdit;
 use crate::plan::place::Life;
 use crate::plan::save::{FactEdits, Opened};
@@ -27,7 +28,7 @@ struct Start {
     replaces: Option<(Selector, Opened)>,
     edits: Arc<[SlotEdit]>,
     facts: FactEdits,
-    /// Takes along nothing of what the request has changed.
+    /// Takes along no field.
     is_clean: bool,
     /// The session had lost its access to what follows the user.
     revoked: bool,
@@ -44,16 +45,22 @@ impl Start {
         // Of another user's session nothing goes along; of a request that comes from before that user's login, what it
         // has changed itself.
         let is_clean = others && !superseded;
-        let (edits, facts) = if is_clean {
-            (Arc::default(), FactEdits::default())
+        let edits = if is_clean {
+            Arc::default()
         } else {
-            (state.session.send(false), state.facts)
+            state.session.send(false)
         };
         Self {
             edits,
-            facts,
-            replaces: presented.clone().filter(|_| others),
-            from: presented.filter(|_| !others),
+            // Whether the user is to be remembered is often said just before the login.
+            facts: state.facts,
+            from: if is_clean {
+                let same = |(_, opened): &(_, Opened)| opened.record.user() == Some(user);
+                state.goes_on_from().filter(same)
+            } else {
+                presented.clone().filter(|_| !others)
+            },
+            replaces: presented.filter(|_| others),
             is_clean,
             revoked,
         }
@@ -122,7 +129,7 @@ impl Request {
                 }
                 self.logged_in(user, done, &start)
             }
-            Err(failure) => self.login_failed(failure, start.facts),
+            Err(failure) => self.login_failed(failure, &start),
         }
     }
 
@@ -133,7 +140,9 @@ impl Request {
         let mut state = self.state();
         let notices = start.is_clean.then(|| state.take_notices(&rows, now));
         let panicked = state.block.filter(|block| *block == WriteBlock::Panicked);
-        let mut unsent = state.session.take_unsent();
+        let unsent = state.session.take_unsent();
+        let (follows, mut unsent): (Vec<_>, Vec<_>) =
+            unsent.into_iter().partition(|edit| edit.row.follows());
         // What was changed of the user's goes on if the session does, and nobody has revoked it or deleted the user.
         let goes_on = |same: &&mut Box<TrackedUser>| {
             let from = start.from.as_ref().map(|(selector, _)| *selector);
@@ -149,6 +158,7 @@ impl Request {
         state.forget();
         (state.ended, state.block) = (None, panicked);
         state.session = TrackedRecord::of(done.session);
+        state.facts = facts;
         state.user = Some(Box::new(TrackedUser::read(user.clone(), done.user)));
         state.id = Some(OpenedBy {
             id: done.id,
@@ -158,21 +168,31 @@ impl Request {
         });
         state.issue(done.id);
         if let Some(notices) = notices {
+            if !follows.is_empty() {
+                observe::outdated(follows.len()); // an earlier login of this request has left them
+            }
             return state.put_notices(notices, now);
         }
-        (state.facts, state.flashes) = (facts, flashes);
+        state.flashes = flashes;
+        state.bring(follows, self.config.migrate, self.config.caps, now);
         state.take_over(&unsent, now)
     }
 
     /// Goes on as before, with what the login has left of the session.
-    fn login_failed(&self, failure: LoginFailure, sent: FactEdits) -> Result<(), Error> {
+    fn login_failed(&self, failure: LoginFailure, start: &Start) -> Result<(), Error> {
         let mut state = self.state();
-        state.session.unknown = failure.unknown.map(|unknown| Box::new((unknown, None)));
+        if start.is_clean {
+            // Nothing of this session is in that one.
+            let begun = failure.id.zip(failure.session);
+            state.superseded = begun.or(state.superseded.take());
+            return Err(failure.error);
+        }
+        state.session.unknown = InDoubt::of(failure.unknown, None, true);
         let (guest, now) = (state.session.stored.is_some(), self.config.now());
         match failure.session {
             // Taken back: the guest goes on, with what was changed.
             Some(record) if guest && failure.id.is_none() && record.user() == owner(&state) => {
-                state.facts = state.facts.since(sent);
+                state.facts = state.facts.since(start.facts);
                 state.session.committed(&record, now)?;
             }
             // The session waits for the next login, with what was changed in it.
@@ -180,7 +200,8 @@ impl Request {
                 let own = state.id.map(|by| by.own);
                 let superseded = state.superseded.as_ref().map(|(id, _)| *id);
                 let id = failure.id.or(own).or(superseded);
-                let (unsent, facts) = (state.session.take_unsent(), state.facts.since(sent));
+                let unsent = state.session.take_unsent();
+                let facts = state.facts.since(start.facts);
                 let flashes = take(&mut state.flashes);
                 state.drop_users();
                 state.lose(Ended::LoggedIn);

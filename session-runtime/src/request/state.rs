@@ -10,9 +10,10 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::key::{Selector, UserId};
+use crate::merge::Occasion;
 use crate::observe;
 use crate::plan::brought;
-use crate::plan::edit::{SlotEdit, stored_under};
+use crate::plan::edit::{Caps, SlotEdit, stored_under};
 use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Life, Place, Places};
 use crate::plan::save::{FactEdits, Opened, Save, Writer};
@@ -33,7 +34,8 @@ pub(super) struct State {
     pub(super) facts: FactEdits,
     /// What follows the user, if one is logged in.
     pub(super) user: Option<Box<TrackedUser>>,
-    /// What the client presented comes from before a login, to this record: whoever logs in or out goes on from there.
+    /// What the client presented comes from before a login, to this record: whoever logs in or out goes on from there. Or a login as
+    /// another user than is logged in has made it, and failed: the next one as that user does.
     pub(super) superseded: Option<(SessionId, Arc<Record>)>,
     pub(super) flashes: Flashes,
     /// Why what was presented is no session.
@@ -176,16 +178,19 @@ impl State {
 
     /// Returns the session that the client means, be it that its id comes from before a login.
     pub(super) fn presented(&self) -> Option<(Selector, Opened)> {
-        self.opened().or_else(|| {
-            let (id, record) = self.superseded.clone()?;
-            let by = OpenedBy {
-                id,
-                own: id,
-                secret: None,
-                presents: true,
-            };
-            Some((id.selector(), self.opened_as(record, by)))
-        })
+        self.opened().or_else(|| self.goes_on_from())
+    }
+
+    /// Returns the session that a login goes on from though the request does not see it.
+    pub(super) fn goes_on_from(&self) -> Option<(Selector, Opened)> {
+        let (id, record) = self.superseded.clone()?;
+        let by = OpenedBy {
+            id,
+            own: id,
+            secret: None,
+            presents: true,
+        };
+        Some((id.selector(), self.opened_as(record, by)))
     }
 
     /// Returns the session's place in its user's record, if that was looked up and anything is set apart in the session.
@@ -296,10 +301,15 @@ impl State {
             }
             EditKind::Passing | EditKind::Kept | EditKind::Nothing => return Ok(()),
         }
-        let (base, ours) = (edit.base.take(), edit.ours.take());
+        let seen = SlotEdit {
+            row,
+            base: edit.base.take(),
+            ours: edit.ours.take(),
+            used_up,
+        };
         let folded = self
             .tracked(row)
-            .folded(row, base.as_ref(), ours, used_up, now, near)?;
+            .folded(seen, Occasion::Conflict, now, near)?;
         (edit.base, edit.ours) = (folded.base, folded.ours);
         Ok(())
     }
@@ -337,9 +347,8 @@ impl State {
         let stays = |edit: &&SlotEdit| !edit.name().starts_with(GUEST);
         let (mut near, mut outcome) = (0, Ok(()));
         for edit in edits.iter().filter(stays) {
-            let (base, ours) = (edit.base.as_ref(), edit.ours.clone());
-            let tracked = self.tracked(edit.row);
-            match tracked.folded(edit.row, base, ours, edit.used_up, now, &mut near) {
+            let (tracked, occasion) = (self.tracked(edit.row), Occasion::Conflict);
+            match tracked.folded(edit.clone(), occasion, now, &mut near) {
                 Ok(folded) => tracked.replace(folded),
                 Err(error) => {
                     tracked.replace(edit.clone());
@@ -348,6 +357,36 @@ impl State {
             }
         }
         outcome
+    }
+
+    /// Merges what a guest has changed of fields that follow into what the user has, as by a login. What cannot be merged, or has no
+    /// room, and all of it where nothing is to `migrate`, waits to be set apart in the session.
+    pub(super) fn bring(
+        &mut self,
+        mut edits: Vec<SlotEdit>,
+        migrates: bool,
+        caps: Caps,
+        now: Timestamp,
+    ) {
+        let (mut near, occasion) = (0, Occasion::Login);
+        edits.retain(|edit| {
+            let tracked = self.tracked(edit.row);
+            let folded = migrates.then(|| tracked.folded(edit.clone(), occasion, now, &mut near));
+            match folded {
+                Some(Ok(folded)) if caps.fit(&folded) => {
+                    tracked.replace(folded);
+                    false
+                }
+                _ => true,
+            }
+        });
+        self.session.edits = edits;
+    }
+
+    /// Returns `true` if something of a guest's waits to be set apart in the user's session.
+    pub(super) fn has_to_set_apart(&self) -> bool {
+        let mut edits = self.session.edits.iter();
+        self.user.is_some() && edits.any(|edit| edit.row.follows())
     }
 
     /// Returns what the browser has of these fields, to be set in another session: no flashes, and nothing that is a guest's alone.

@@ -26,8 +26,32 @@ pub(super) struct TrackedRecord {
     /// What the write that is under way, or was the last, holds, sorted, too: an edit that comes to nothing may have to
     /// undo it.
     sent: Option<Arc<[SlotEdit]>>,
-    /// A write whose outcome is unknown, and the id that it issues.
-    pub(super) unknown: Option<Box<(UnknownOutcome, Option<SessionId>)>>,
+    pub(super) unknown: Option<Box<InDoubt>>,
+}
+
+/// A write whose outcome is unknown.
+#[derive(Clone)]
+pub(super) struct InDoubt {
+    pub(super) outcome: UnknownOutcome,
+    /// The id that it issues.
+    pub(super) issues: Option<SessionId>,
+    /// It was the opening of a login.
+    pub(super) opens: bool,
+}
+
+impl InDoubt {
+    pub(super) fn of(
+        outcome: Option<UnknownOutcome>,
+        issues: Option<SessionId>,
+        opens: bool,
+    ) -> Option<Box<Self>> {
+        let in_doubt = |outcome| Self {
+            outcome,
+            issues,
+            opens,
+        };
+        outcome.map(in_doubt).map(Box::new)
+    }
 }
 
 impl TrackedRecord {
@@ -59,17 +83,22 @@ impl TrackedRecord {
         Some(seen.with_slots(passing.iter().cloned()))
     }
 
-    /// Returns the edit by which a slot that was seen as `base` becomes `ours`, on top of what was folded in before. What is stored
-    /// is looked for as by [`Record::find_near`].
+    /// Returns an edit of a slot as somebody has seen it on top of what was folded in before. What is stored is looked for as by
+    /// [`Record::find_near`].
     pub(super) fn folded(
         &self,
-        row: &'static dyn AnyRow,
-        base: Option<&Arc<Slot>>,
-        ours: Option<Arc<Slot>>,
-        used_up: bool,
+        edit: SlotEdit,
+        occasion: Occasion,
         now: Timestamp,
         near: &mut usize,
     ) -> Result<SlotEdit, Error> {
+        let SlotEdit {
+            row,
+            base,
+            ours,
+            used_up,
+        } = edit;
+        let base = base.as_ref();
         let earlier = self.edit_of(row);
         let (in_store, current) = if let Some(earlier) = earlier {
             (earlier.base.as_ref(), earlier.ours.as_ref())
@@ -85,7 +114,7 @@ impl TrackedRecord {
             if earlier.is_some() && both_changed && !row.has_rule() && !used_up {
                 observe::overwritten(own_name(row.name()));
             }
-            merge3(row, base, ours.as_ref(), current, Occasion::Conflict)?
+            merge3(row, base, ours.as_ref(), current, occasion)?
         };
         Ok(SlotEdit {
             row,
@@ -157,6 +186,10 @@ impl TrackedRecord {
     ) -> Result<(), Error> {
         let mut outcome = Ok(());
         for edit in edits {
+            if edit.row.follows() && record.user().is_some() {
+                self.replace(edit); // to be set apart in it, on top of nothing
+                continue;
+            }
             match edit.rebased(stored_under(edit.row, &record, now)) {
                 Ok(rebased) => self.replace(rebased),
                 Err(error) => {
@@ -169,7 +202,7 @@ impl TrackedRecord {
         outcome
     }
 
-    /// Returns `true` if the last write held something that follows the user.
+    /// Returns `true` if the last write held something of a field that follows the user.
     pub(super) fn has_sent_what_follows(&self) -> bool {
         let mut sent = self.sent.iter().flat_map(|sent| sent.iter());
         sent.any(|edit| edit.row.follows() && edit.is_change())

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Request;
 use super::client::Client;
 use super::state::{Claim, Phase, State, TrackedUser};
+use super::tracked::InDoubt;
 use crate::amend::{Amended, Failure, amend, create};
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -17,7 +18,7 @@ use crate::plan::Plan;
 use crate::plan::claim;
 use crate::plan::create::Create;
 use crate::plan::edit::SlotEdit;
-use crate::plan::place::Place;
+use crate::plan::place::{Life, Place};
 use crate::plan::save::{self, Access, FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
 use crate::record::{Ended, Record, Slot};
 use crate::row::AnyRow;
@@ -55,7 +56,7 @@ impl Saved {
 
 /// The moment of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+pub(super) enum Moment {
     /// While the handler runs: what it has read of flashes may yet be kept.
     Amid,
     /// When it has finished.
@@ -98,9 +99,10 @@ impl Request {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             self.check_in_time()?;
-            let dropped = waits && self.drops() != drops;
             match self.write(None, Moment::Amid, gate.deadline).await {
-                Ok(saved) if dropped && saved != Saved::Ended => Err(Error::dropped()),
+                Ok(saved) if saved != Saved::Ended && waits && self.drops() != drops => {
+                    Err(Error::dropped())
+                }
                 saved => saved,
             }
         })
@@ -121,14 +123,10 @@ impl Request {
 
     /// Writes what was changed when the handler has finished.
     pub(crate) async fn finish(self: Arc<Self>) -> Result<(), Error> {
-        let written = match self.gate().await {
-            Ok(gate) => self.write(None, Moment::End, gate.deadline).await,
-            Err(error) => Err(error),
-        };
-        if written.is_err() {
-            self.state().drop_edits(); // the client is told
-        }
-        written.map(drop)
+        let drop_edits = |_: &Error| self.state().drop_edits(); // the client is told
+        let gate = self.gate().await.inspect_err(drop_edits)?;
+        let written = self.write(None, Moment::End, gate.deadline).await;
+        written.inspect_err(drop_edits).map(drop)
     }
 
     /// Writes what was changed, and gives the session a new id. A session that is not stored yet gets its id when it is.
@@ -175,6 +173,9 @@ impl Request {
         deadline: Instant,
     ) -> Result<Saved, Error> {
         let resolved = self.resolve_unknown(deadline).await?;
+        if resolved == Saved::Ended {
+            return Ok(resolved);
+        }
         self.check_user()?;
         let session = self.write_session(rotate, moment, deadline).await?;
         if session == Saved::Ended {
@@ -196,7 +197,7 @@ impl Request {
         }
     }
 
-    async fn write_session(
+    pub(super) async fn write_session(
         &self,
         rotate: Option<SessionId>,
         moment: Moment,
@@ -273,7 +274,7 @@ impl Request {
     }
 
     fn failed(&self, failure: Failure, issues: Option<SessionId>) -> Error {
-        self.state().session.unknown = failure.unknown.map(|unknown| Box::new((unknown, issues)));
+        self.state().session.unknown = InDoubt::of(failure.unknown, issues, false);
         failure.error
     }
 
@@ -352,22 +353,30 @@ impl Request {
             let superseded = state.superseded.as_ref().map(|(id, _)| *id);
             (state.session.unknown.clone(), state.selector(), superseded)
         };
-        let Some((unknown, issues)) = unknown.map(|unknown| *unknown) else {
+        let Some(unknown) = unknown else {
             return Ok(Saved::Unchanged);
         };
+        let InDoubt {
+            outcome,
+            issues,
+            opens,
+        } = *unknown;
         // A login that came with an id from before another was opening that one's session.
-        let late = superseded.filter(|_| selector.is_none() && issues.is_none());
+        let late = superseded.filter(|_| opens);
         let selector = selector.or_else(|| issues.or(late).map(|id| id.selector()));
         let Some(selector) = selector else {
             return Ok(Saved::Unchanged);
         };
         let key = Key::from(selector);
-        let resolved = unknown.resolve(&self.config, &key, deadline).await;
-        let (there, applied) = resolved.map_err(|failure| self.failed(failure, issues))?;
+        let resolved = outcome.resolve(&self.config, &key, deadline).await;
+        let (there, applied) = resolved.map_err(|failure| {
+            self.state().session.unknown = InDoubt::of(failure.unknown, issues, opens);
+            failure.error
+        })?;
         self.state().session.unknown = None;
         match there.filter(|_| applied) {
-            // A late login was opened, and its session has ended since: another one may take along what is the browser's.
-            Some(record) if late.is_some() && record.ended().is_some() => {
+            // A login was opened, and its session has ended since: another one may take along what is the browser's.
+            Some(record) if opens && record.ended().is_some() => {
                 let mut state = self.state();
                 if state.session.has_sent_what_follows() {
                     state.session.edits.retain(|edit| !edit.row.follows());
@@ -398,7 +407,7 @@ impl Request {
     async fn resolve_user(&self, deadline: Instant) -> Result<Saved, Error> {
         let unknown = self.user_mut(|user| {
             let unknown = user.record.unknown.clone();
-            unknown.map(|unknown| (Key::User(user.id.clone()), unknown.0))
+            unknown.map(|unknown| (Key::User(user.id.clone()), unknown.outcome))
         });
         let Some((key, unknown)) = unknown.flatten() else {
             return Ok(Saved::Unchanged);
@@ -406,11 +415,29 @@ impl Request {
         let resolved = unknown.resolve(&self.config, &key, deadline).await;
         let (there, applied) = resolved.map_err(|failure| self.user_failed(failure))?;
         self.user_mut(|user| user.record.unknown = None);
-        let record = there.filter(|_| applied);
-        let now = self.config.now();
-        let committed =
-            record.and_then(|record| self.user_mut(|user| user.record.committed(&record, now)));
-        committed.map_or(Ok(Saved::Unchanged), |done| done.map(|()| Saved::Written))
+        let Some(record) = there.filter(|_| applied) else {
+            return Ok(Saved::Unchanged);
+        };
+        self.committed_to_user(&record, true, self.config.now())
+    }
+
+    /// Notes that what was sent of the user's is in `record`, or was: the app may have deleted the user since.
+    fn committed_to_user(
+        &self,
+        record: &Arc<Record>,
+        written: bool,
+        at: Timestamp,
+    ) -> Result<Saved, Error> {
+        let committed = self.user_mut(|user| {
+            let life = Life::of(user.record.stored.as_deref());
+            if user.by_app && !life.goes_on_in(Some(record)) {
+                user.record.drop_edits();
+                return Ok(Saved::Ended);
+            }
+            let committed = user.record.committed(record, at);
+            committed.map(|()| Saved::from(written))
+        });
+        committed.unwrap_or(Ok(Saved::Unchanged))
     }
 
     /// Writes what was changed of what follows the user. [`Saved::Ended`] if the session has no access to that any more.
@@ -445,13 +472,11 @@ impl Request {
         else {
             return Ok(Saved::Ended);
         };
-        self.user_mut(|user| user.record.committed(&record, amended.at))
-            .unwrap_or(Ok(()))?;
-        Ok(Saved::from(written))
+        self.committed_to_user(&record, written, amended.at)
     }
 
     fn user_failed(&self, failure: Failure) -> Error {
-        let unknown = failure.unknown.map(|unknown| Box::new((unknown, None)));
+        let unknown = InDoubt::of(failure.unknown, None, false);
         self.user_mut(|user| user.record.unknown = unknown);
         failure.error
     }

@@ -172,6 +172,10 @@ impl<U: UserStore> WithUsers<U> {
                 "the app's `UserStore` has not replaced what its `load` shows: the user has no row, or `replace` does not take NULL for `None`, or does not write `after` beside the record"
             );
         }
+        // Without a row there is nothing to delete.
+        if there.is_none() && version.is_none() && after.ended().is_some() {
+            return Ok(Swapped::Done);
+        }
         Ok(Swapped::Stale(there))
     }
 }

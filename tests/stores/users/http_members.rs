@@ -275,6 +275,9 @@ async fn a_member_who_was_struck_off_is_not_brought_back() {
     read(&mut laptop, 2).await;
     assert_eq!(login(&mut laptop).await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(shown(&mut laptop).await, "false 2", "the guest goes on");
+    // In another tab, say, whose member had left before.
+    library.site.layer.sessions().delete("ada").await.unwrap();
+    assert_eq!(library.column().await, None);
 }
 
 #[tokio::test]
