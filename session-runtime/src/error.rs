@@ -286,11 +286,6 @@ impl Error {
         Self::new(Kind::Dropped, None)
     }
 
-    /// Returns `true` if it is [`dropped`](Self::dropped).
-    pub(crate) fn is_dropped(&self) -> bool {
-        matches!(self.0.kind, Kind::Dropped)
-    }
-
     pub(crate) fn no_place() -> Self {
         Self::new(Kind::NoPlace, None)
     }

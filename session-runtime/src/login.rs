@@ -169,6 +169,7 @@ impl Login<'_> {
         if failure.unknown.is_none() {
             return self.refused(opened, failure.error).await;
         }
+        self.emit(&opened, false);
         LoginFailure {
             id: opened.is_new.then_some(opened.id),
             session: Some(opened.record),

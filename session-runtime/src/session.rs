@@ -1,7 +1,7 @@
 //! The typed handle: a handler's view of the session.
 
 use std::fmt;
-use std::mem::take;
+use std::mem::{replace, take};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -73,8 +73,8 @@ pub struct Session<S: Schema> {
     touches: bool,
     /// The cells were borrowed mutably.
     borrowed: bool,
-    /// How often changes had been dropped when it folded in the first that it has not saved.
-    drops: Option<u32>,
+    /// How often changes of the request had been dropped when it was opened, or last told.
+    drops: u32,
 }
 
 impl<S: Schema> Session<S> {
@@ -103,6 +103,7 @@ impl<S: Schema> Session<S> {
     /// Opens the cells over what the request knows: as of when it was `loaded`, if that was just now.
     pub(crate) fn over(request: Arc<Request>, touches: bool, loaded: Option<Timestamp>) -> Self {
         let now = loaded.unwrap_or_else(|| request.config.now());
+        let drops = request.drops();
         let (cells, generation) = open::<S>(&request, now);
         Self {
             cells,
@@ -110,7 +111,7 @@ impl<S: Schema> Session<S> {
             generation,
             touches,
             borrowed: false,
-            drops: None,
+            drops,
         }
     }
 
@@ -246,7 +247,7 @@ impl<S: Schema> Session<S> {
     /// was [saved](Self::save) stays.
     pub fn forget_changes(&mut self) {
         self.request.forget_changes();
-        self.drops = None;
+        self.drops = self.request.drops();
         self.reopen();
     }
 
@@ -265,20 +266,21 @@ impl<S: Schema> Session<S> {
     /// If a value is too large or cannot be stored (the handle keeps its changes, so that they can be mended), if
     /// a field whose rule is `reject` was changed by another request, or if the store does not answer before
     /// the deadline. What is refused stays as it was changed, and so is refused each time, with all else, until
-    /// [`forget_changes`](Self::forget_changes); [`refresh`](Self::refresh) after that shows what the other has set. Once the response has left, a session that is not stored yet cannot be created any
-    /// more. A task beside the handler is also told if its changes were dropped with those of a response that could not be written.
+    /// [`forget_changes`](Self::forget_changes); [`refresh`](Self::refresh) after that shows what the other has set. Once the response
+    /// has left, a session that is not stored yet cannot be created any more. A task beside the handler is also told, once, if changes of
+    /// the request were dropped since the handle was opened, because the response could not be written or writes nothing: its own may be
+    /// among them.
     pub async fn save(&mut self) -> Result<Saved, Error> {
-        let drops = self.request.drops();
         if !self.fold()? {
             return Ok(Saved::Ended);
         }
-        let drops = self.drops.unwrap_or(drops);
-        let saved = Arc::clone(&self.request).save(drops).await;
-        if saved.as_ref().map_or_else(Error::is_dropped, |_| true) {
-            self.drops = None;
-        }
+        let saved = Arc::clone(&self.request).save().await;
         self.reopen();
-        saved
+        let (saved, drops) = (saved?, self.request.drops());
+        if replace(&mut self.drops, drops) != drops && saved != Saved::Ended {
+            return Err(Error::dropped());
+        }
+        Ok(saved)
     }
 
     /// Loads what other requests have stored since. What was changed here stays, on top of that, by the
@@ -309,7 +311,6 @@ impl<S: Schema> Session<S> {
     pub async fn rotate(&mut self) -> Result<(), Error> {
         self.fold()?;
         let rotated = Arc::clone(&self.request).rotate().await;
-        self.drops.take_if(|_| rotated.is_ok());
         self.reopen();
         rotated
     }
@@ -401,7 +402,6 @@ impl<S: Schema> Session<S> {
         Box::pin(async move {
             self.fold()?;
             let login = Arc::clone(&self.request).login(user, fingerprint).await;
-            self.drops.take_if(|_| login.is_ok());
             self.reopen();
             login
         })
@@ -474,7 +474,8 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline.
+    /// If the store does not answer before the deadline. Where another handle of this request has changed something of the guest's
+    /// during the login, what this request has changed is written first, with the errors of [`save`](Self::save).
     pub async fn migrate(&mut self) -> Result<(), Error> {
         self.settle_brought(Fate::Credited).await
     }
@@ -483,7 +484,7 @@ impl<S: Schema> Session<S> {
     ///
     /// # Errors
     ///
-    /// If the store does not answer before the deadline.
+    /// As [`migrate`](Self::migrate).
     pub async fn discard(&mut self) -> Result<(), Error> {
         self.settle_brought(Fate::Discarded).await
     }
@@ -598,13 +599,7 @@ impl<S: Schema> Session<S> {
         let now = self.request.config.now();
         let edits = self.edits(now)?;
         self.request.check_fields(&edits)?;
-        let drops = self.request.drops();
-        let is_change = |edit: &CellEdit| edit.kind == EditKind::Changed;
-        let is_changed = edits.iter().any(is_change);
         let folded = self.request.fold(self.generation, edits, now)?;
-        if is_changed && folded {
-            self.drops.get_or_insert(drops);
-        }
         self.reopen();
         Ok(folded)
     }

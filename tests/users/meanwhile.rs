@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
-use session_runtime::{Clock, Error, Session, Sessions};
+use session_runtime::{Clock, Error, Saved, Session, Sessions};
 use session_tests::customers::{Shop, add, gather, guest, login, logout, quietly, shown, user};
 use session_tests::{Fault, FaultStore, Handles, Logs, Site, Visitor, on_each_store};
 use tokio::sync::oneshot;
@@ -23,6 +23,7 @@ on_each_store!(
     what_another_handle_adds_during_a_guests_login_brings_nothing_uninvited,
     what_another_handle_adds_during_a_guests_login_is_settled_with_the_rest,
     what_another_handle_adds_that_cannot_be_merged_stays_set_apart,
+    what_another_handle_changes_waits_where_the_user_has_no_room,
     what_another_handle_sets_during_a_guests_login_is_merged_by_the_logins_rule,
     what_another_handle_does_during_a_login_in_doubt_is_taken_along_by_the_next,
     what_a_tab_of_before_changes_during_a_login_as_another_user_goes_along,
@@ -315,6 +316,33 @@ async fn what_another_handle_adds_that_cannot_be_merged_stays_set_apart(site: Si
     assert_eq!(account(&site, "ada").await, "[1,4] \"many\"");
 }
 
+async fn what_another_handle_changes_waits_where_the_user_has_no_room(site: Site) {
+    const MANY: [u32; 40] = [100_000_000; 40];
+    const SOME: [u32; 25] = [100_000_000; 25];
+    let site = site.with(|layer| layer.max_record(700));
+    let set = async |mut session: Session<Shop>| session.seen.set(MANY.to_vec());
+    let mut ada = user(&site, "ada", &[]).await;
+    quietly(&mut ada, set).await;
+    let brought = async |session: Session<Shop>| {
+        let brought = session.seen.brought();
+        format!("{:?}", brought.map(|brought| brought.len()))
+    };
+    // What it adds; then what it takes out, of what the guest has.
+    let mut visitor = guest(&site, &[]).await;
+    let step = (Step::Login, OPENING);
+    let adds = |mut other: Session<Shop>| other.seen.set(SOME.to_vec());
+    meanwhile(&site, &mut visitor, step, adds).await;
+    assert_eq!(quietly(&mut visitor, brought).await, "Some(25)");
+    let mut visitor = guest(&site, &[]).await;
+    let some = async |mut session: Session<Shop>| session.seen.set(SOME.to_vec());
+    quietly(&mut visitor, some).await;
+    let clears = |mut other: Session<Shop>| other.seen.clear();
+    meanwhile(&site, &mut visitor, step, clears).await;
+    assert_eq!(quietly(&mut visitor, brought).await, "None");
+    let seen = async |session: Session<Shop>| session.seen.get().len().to_string();
+    assert_eq!(quietly(&mut ada, seen).await, "40");
+}
+
 #[derive(Session)]
 struct Prices {
     #[merge(user)]
@@ -542,4 +570,37 @@ async fn drop_meanwhile(fault: Fault, left: &str) {
     let error = told.await.unwrap().expect_err("nothing of it is written");
     assert!(error.to_string().contains("may be lost"), "{error}");
     assert_eq!(quietly(&mut visitor, shown).await, left);
+}
+
+#[tokio::test]
+async fn a_task_is_told_of_a_drop_whatever_it_has_called_since_its_change() {
+    for calls in ["rotate", "refresh", "clear_flashes", "set_ttl"] {
+        let site = Site::in_memory();
+        let kept = Arc::new(Mutex::new(None));
+        let handler = {
+            let kept = Arc::clone(&kept);
+            async move |mut session: Session<Shop>| {
+                session.theme.set("loud".to_owned());
+                match calls {
+                    "rotate" => session.rotate().await.unwrap(), // there is nothing yet that it could write to
+                    "refresh" => session.refresh().await.unwrap(),
+                    "clear_flashes" => session.clear_flashes(),
+                    _ => {
+                        session.save().await.unwrap();
+                        session.set_ttl(MINUTE);
+                    }
+                }
+                *kept.lock().unwrap() = Some(session);
+                StatusCode::GATEWAY_TIMEOUT
+            }
+        };
+        site.visitor().visit(handler).await;
+        let mut session = kept.lock().unwrap().take().expect("it was kept");
+        let error = session.save().await.expect_err("it was dropped");
+        assert!(
+            error.to_string().contains("may be lost"),
+            "{calls}: {error}"
+        );
+        assert_eq!(session.save().await.unwrap(), Saved::Unchanged, "{calls}");
+    }
 }

@@ -246,12 +246,6 @@ impl Caps {
         Ok(())
     }
 
-    /// Returns `true` if what an edit puts is not too large for its field.
-    pub(crate) fn fit(self, edit: &SlotEdit) -> bool {
-        let ours = edit.ours.as_deref();
-        ours.is_none_or(|slot| self.check_field(slot).is_ok())
-    }
-
     /// Refuses a value that is too large for its field.
     pub(crate) fn check_field(self, slot: &Slot) -> Result<(), Error> {
         if slot.payload().len() > self.field {

@@ -22,7 +22,7 @@ use crate::task::to_its_end;
 
 /// The start of a login.
 struct Start {
-    /// The session that it goes on in.
+    /// The session that it goes on in, of a guest or of this user.
     from: Option<(Selector, Opened)>,
     /// A session of another user, which is over once it is done.
     replaces: Option<(Selector, Opened)>,

@@ -34,8 +34,8 @@ pub(super) struct State {
     pub(super) facts: FactEdits,
     /// What follows the user, if one is logged in.
     pub(super) user: Option<Box<TrackedUser>>,
-    /// What the client presented comes from before a login, to this record: whoever logs in or out goes on from there. Or a login as
-    /// another user than is logged in has made it, and failed: the next one as that user does.
+    /// What the client presented comes from before a login, to this record: whoever logs in or out goes on from there. Or the
+    /// session that a login as another user has made before it failed in doubt: that user's next login goes on from it.
     pub(super) superseded: Option<(SessionId, Arc<Record>)>,
     pub(super) flashes: Flashes,
     /// Why what was presented is no session.
@@ -359,8 +359,8 @@ impl State {
         outcome
     }
 
-    /// Merges what a guest has changed of fields that follow into what the user has, as by a login. What cannot be merged, or has no
-    /// room, and all of it where nothing is to `migrate`, waits to be set apart in the session.
+    /// Merges what a guest has changed of fields that follow into what the user has, as by a login. What cannot be merged, has no
+    /// room, or comes after something that waits, and all of it where nothing migrates, waits to be set apart in the session.
     pub(super) fn bring(
         &mut self,
         mut edits: Vec<SlotEdit>,
@@ -368,17 +368,27 @@ impl State {
         caps: Caps,
         now: Timestamp,
     ) {
-        let (mut near, occasion) = (0, Occasion::Login);
+        let (session, place) = (self.session.stored.clone(), self.place());
+        let waits = |row| {
+            let session = session.as_deref()?;
+            brought::shown(session, place.as_ref(), row, now)
+        };
+        let mut near = 0;
         edits.retain(|edit| {
-            let tracked = self.tracked(edit.row);
-            let folded = migrates.then(|| tracked.folded(edit.clone(), occasion, now, &mut near));
-            match folded {
-                Some(Ok(folded)) if caps.fit(&folded) => {
-                    tracked.replace(folded);
-                    false
-                }
-                _ => true,
+            if !migrates || waits(edit.row).is_some() {
+                return true;
             }
+            let tracked = self.tracked(edit.row);
+            let before = tracked.edits.clone();
+            let folded = tracked.folded(edit.clone(), Occasion::Login, now, &mut near);
+            let merged = folded.and_then(|folded| {
+                tracked.replace(folded);
+                tracked.check_sizes(caps, now)
+            });
+            if merged.is_err() {
+                tracked.edits = before;
+            }
+            merged.is_err()
         });
         self.session.edits = edits;
     }
@@ -483,6 +493,7 @@ impl State {
 
     /// Forgets what handlers have changed; what is in doubt stays so.
     pub(super) fn forget_changes(&mut self) {
+        self.superseded.take_if(|_| self.session.stored.is_some());
         self.facts = FactEdits::default();
         self.flashes = Flashes::default();
         self.session.edits.clear();

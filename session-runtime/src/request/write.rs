@@ -90,21 +90,12 @@ impl Request {
         self.state().drops
     }
 
-    /// Writes what was changed. `drops` is how often changes had been dropped before the caller folded its own in.
-    pub(crate) async fn save(self: Arc<Self>, drops: u32) -> Result<Saved, Error> {
-        let waits = {
-            let state = self.state();
-            state.is_changed() || state.drops != drops
-        };
+    /// Writes what was changed.
+    pub(crate) async fn save(self: Arc<Self>) -> Result<Saved, Error> {
         to_its_end(self.config.underway.clone(), async move {
             let gate = self.gate().await?;
             self.check_in_time()?;
-            match self.write(None, Moment::Amid, gate.deadline).await {
-                Ok(saved) if saved != Saved::Ended && waits && self.drops() != drops => {
-                    Err(Error::dropped())
-                }
-                saved => saved,
-            }
+            self.write(None, Moment::Amid, gate.deadline).await
         })
         .await
     }
