@@ -14,7 +14,7 @@ use http::{Request, Response};
 use session_runtime::store::{MemoryStore, Record, Slot, Store, StoreError, Swapped, Swept};
 use session_runtime::transport::{CookieTransport, HeaderTransport, SameSite};
 use session_runtime::{Key, Session, SessionId, SessionLayer};
-use session_tests::{Browser, Logs, Reply, Site, Visitor, on_each_store};
+use session_tests::{Browser, Logs, Reply, Site, Tries, Visitor, on_each_store};
 
 #[derive(Session)]
 struct Shop {
@@ -803,22 +803,15 @@ async fn far_too_many_cookies_are_read_right_and_fast() {
     ];
     let mut app = Browser::new(Router::new().fallback(visits).layer(site.layer.clone()));
     for bomb in &bombs {
-        let mut fastest = Duration::MAX;
+        let (tries, mut fastest) = (Tries::begin(), Duration::MAX);
         // However busy this machine is, it is left alone for so long once in a while.
-        for _ in 0..200 {
+        while fastest >= Duration::from_millis(5) {
+            tries.go_on((&bomb[..12], fastest));
             let request = presenting(&[format!("{bomb}{own}")]);
             let begun = Instant::now();
             assert_eq!(app.send(request).await.body, "1");
             fastest = fastest.min(begun.elapsed());
-            if fastest < Duration::from_millis(5) {
-                break;
-            }
         }
-        assert!(
-            fastest < Duration::from_millis(5),
-            "{fastest:?}: {} …",
-            &bomb[..12]
-        );
     }
     let twice = format!("{}{own}", "__Host-id=x; ".repeat(5_000));
     assert_eq!(app.send(presenting(&[twice])).await.body, "0");

@@ -40,4 +40,4 @@ pub use redis::{RedisCluster, RedisSentinels, RedisServer, connect_to_redis};
 pub use schedule::{Choices, HeldSite, in_each_order};
 pub use site::{Handles, Site, Visitor, cost};
 pub use tempfile::TempDir;
-pub use tools::{PATIENCE, require, times, wait_for};
+pub use tools::{PATIENCE, Tries, require, times, wait_for};

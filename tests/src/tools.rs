@@ -1,6 +1,7 @@
 //! Programs that a test needs and the machine may lack.
 
 use std::env;
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,5 +97,25 @@ pub(crate) fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
     while !there() {
         assert!(started.elapsed() < PATIENCE, "in vain: {what}");
         thread::sleep(PAUSE);
+    }
+}
+
+/// Tries of what a machine that is busy with other things may be too slow for, though not each time for minutes.
+#[derive(Debug)]
+pub struct Tries(Instant);
+
+impl Tries {
+    /// Begins.
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Tries once more.
+    ///
+    /// # Panics
+    ///
+    /// If it has been tried for minutes. Says what came of it.
+    pub fn go_on(&self, found: impl Debug) {
+        assert!(self.0.elapsed() < PATIENCE, "in vain: {found:?}");
     }
 }

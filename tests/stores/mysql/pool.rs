@@ -8,11 +8,11 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use session_runtime::SystemClock;
 use session_runtime::store::{MysqlOptions, MysqlStore, Store, Swapped};
-use session_tests::{MysqlServer, PATIENCE, Proxy, Wire};
+use session_tests::{MysqlServer, PATIENCE, Proxy, Tries, Wire};
 use tokio::time::{Instant, timeout};
 
 use super::{count, create, loaded, pause, put, race, session_key, slot, text_of, through_a_proxy};
-use crate::records::{TRIES, assert_leaving_is_free, most_while_asked, put_on_top};
+use crate::records::{assert_leaving_is_free, most_while_asked, put_on_top};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_is_held() {
@@ -30,10 +30,9 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
     let lock = format!("SELECT 1 FROM `left`.sessions WHERE `key` = '{locked}' FOR UPDATE");
     held.query_drop(lock).await.unwrap();
     // Both connections wait for the lock, and then nobody waits for them.
-    let (mut tries, mut within_a_second) = (0, 0);
+    let (tries, mut within_a_second) = (Tries::begin(), 0);
     while within_a_second < 2 {
-        tries += 1;
-        assert!(tries <= TRIES, "not within a second");
+        tries.go_on("within a second");
         let afters = [(); 2].map(|()| Arc::new(before.next()));
         let both = async {
             tokio::join!(
@@ -73,9 +72,9 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
     let mut held = server.client().await;
     let connections = "SELECT count(*) FROM information_schema.processlist WHERE db = 'walled'";
     // A busy server still shows one that has ended, or is told too late to end it.
-    let mut found = Vec::new();
+    let (tries, mut found) = (Tries::begin(), Vec::new());
     while found.last().is_none_or(|most| *most > 2 * SIZE) {
-        assert!(found.len() < TRIES, "{found:?} for a pool of {SIZE}");
+        tries.go_on(&found);
         // As `ALTER TABLE` does, for minutes.
         let lock = "LOCK TABLES walled.sessions WRITE";
         held.query_drop(lock).await.unwrap();

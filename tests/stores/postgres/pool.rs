@@ -8,14 +8,14 @@ use std::time::Duration;
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, Runtime};
 use session_runtime::SystemClock;
 use session_runtime::store::{PostgresStore, Store, Swapped};
-use session_tests::{PATIENCE, PostgresServer, Proxy, Wire, wait_for};
+use session_tests::{PATIENCE, PostgresServer, Proxy, Tries, Wire, wait_for};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::{create, loaded, put, race, session_key, slot, text_of};
-use crate::records::{TRIES, assert_leaving_is_free, most_while_asked, put_on_top};
+use crate::records::{assert_leaving_is_free, most_while_asked, put_on_top};
 
 const CLIENTS: usize = 200;
 
@@ -83,12 +83,18 @@ async fn two_connections_serve_two_hundred_clients() {
 
 /// Loads until all are answered.
 async fn insist_on_all(store: &PostgresStore) {
-    for _ in 0..TRIES {
-        if all_are_answered(load_all(store)).await {
-            return;
-        }
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let store = store.clone();
+        clients.spawn(async move { loaded(&store, &session_key()).await });
     }
-    panic!("some are never answered");
+    let answers = timeout(PATIENCE, clients.join_all()).await;
+    assert!(
+        answers
+            .expect("some are never answered")
+            .iter()
+            .all(Option::is_none)
+    );
 }
 
 /// Measures how long a store takes to be back, once its server speaks again.
@@ -120,9 +126,9 @@ async fn a_server_that_falls_silent_hangs_no_client_and_is_back_within_a_second(
         return;
     };
     let (store, proxy) = two_connections(server, Duration::from_secs(2)).await;
-    let mut back = Vec::new();
+    let (tries, mut back) = (Tries::begin(), Vec::new());
     while !back.iter().any(|back| *back < Duration::from_secs(1)) {
-        assert!(back.len() < TRIES, "back after {back:?}");
+        tries.go_on(&back);
         back.push(back_after_silence(&store, &proxy).await);
     }
 }
@@ -147,10 +153,9 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
         .await
         .unwrap();
     // Both connections wait for the lock, and then nobody waits for them.
-    let (mut tries, mut within_a_second) = (0, 0);
+    let (tries, mut within_a_second) = (Tries::begin(), 0);
     while within_a_second < 2 {
-        tries += 1;
-        assert!(tries <= TRIES, "not within a second");
+        tries.go_on("within a second");
         let afters = [(); 2].map(|()| Arc::new(before.next()));
         let both = async {
             tokio::join!(
@@ -158,11 +163,7 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
                 store.swap(&locked, Some(&before), &afters[1])
             )
         };
-        assert!(
-            tokio::time::timeout(Duration::from_millis(100), both)
-                .await
-                .is_err()
-        );
+        assert!(timeout(Duration::from_millis(100), both).await.is_err());
         let after = Arc::new(of_free.next());
         let begun = Instant::now();
         put(&store, &free, Some(&of_free), &after).await;
@@ -228,12 +229,9 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
         store.migrate().await.expect("the tables can be made");
         let mut client = server.client().await;
         // A busy server still shows one that has ended, or is told too late to end it.
-        let (mut found, mut within_a_second) = (Vec::new(), false);
+        let (tries, mut found, mut within_a_second) = (Tries::begin(), Vec::new(), false);
         while !within_a_second || found.last().is_none_or(|most| *most > 2 * SIZE) {
-            assert!(
-                found.len() < TRIES,
-                "{schema}: {found:?} for a pool of {SIZE}"
-            );
+            tries.go_on((schema, &found));
             let held = client.transaction().await.unwrap();
             // As `VACUUM FULL` does, for minutes.
             let lock = format!("LOCK TABLE {schema}.sessions IN ACCESS EXCLUSIVE MODE");

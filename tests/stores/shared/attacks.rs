@@ -99,6 +99,7 @@ async fn what_is_no_id_is_never_looked_up<S: Server>(stand: Stand<S>) {
 }
 
 async fn an_id_that_was_never_issued_is_not_adopted<S: Server>(stand: Stand<S>) {
+    let stand = stand.patient();
     for _ in 0..UNISSUED * times() {
         let id = SessionId::generate().expect("random bytes");
         let mut forger = stand.site.visitor().presenting(id.expose());
@@ -274,6 +275,7 @@ const LIVES: usize = 8;
 
 /// Shows what somebody finds who has the store: whatever sessions went through in their lives, no secret of theirs.
 async fn a_stolen_store_holds_no_secret_of_an_id<S: Server>(stand: Stand<S>) {
+    let stand = stand.patient();
     let mut customers = Vec::new();
     for _ in 0..LIVES {
         customers.push(stand.customer().await);

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use session_runtime::{Error, Session, Sessions};
-use session_tests::{Cut, PATIENCE, Visitor, Wire, wait_for};
+use session_tests::{Cut, PATIENCE, Tries, Visitor, Wire, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::on_each_server;
 use super::stand::{
-    DEADLINE, Server, Shop, Stand, TRIES, add_one, assert_busy, in_time, insist, read, refusal,
+    DEADLINE, Server, Shop, Stand, add_one, assert_busy, in_time, insist, read, refusal,
 };
 
 const LONG: Duration = Duration::from_secs(10);
@@ -132,14 +132,20 @@ async fn a_commit_that_is_cut_is_repeated_and_applied_once<S: Server>(stand: Sta
     }
 }
 
-/// Has a customer and a guest add one point each, and cuts their commits off. How many points the customer has got in
+/// Has a customer and a guest add one point each, who wait so long, and cuts their commits off. How many points the customer has got in
 /// the end; `None` if this machine was too slow for the commits to come that far.
-async fn added_though_cut_off<S: Server>(stand: &Stand<S>, cut: Cut, then: Wire) -> Option<u32> {
+async fn added_though_cut_off<S: Server>(
+    stand: &Stand<S>,
+    cut: Cut,
+    then: Wire,
+    patience: Duration,
+) -> Option<u32> {
     // What a black hole has let out is answered when the server comes to it: not on a connection that is to be cut.
     stand.proxy.set(Wire::Reset);
     stand.proxy.set(Wire::Open);
-    let mut customer = stand.customer().await;
-    let mut guest = stand.site.visitor();
+    let layer = stand.site.layer.clone().deadline(patience);
+    let mut customer = stand.customer().await.moved_to(&layer);
+    let mut guest = Visitor::of(layer);
     for visitor in [&mut customer, &mut guest] {
         stand.proxy.set(Wire::Open);
         stand.warm().await;
@@ -165,13 +171,13 @@ async fn a_commit_that_is_cut_off_is_503_and_applied_once_at_most<S: Server>(sta
     let stand = stand.narrow().await.hasty();
     for (cut, is_done) in CUTS {
         for then in DOWN {
-            let mut tries = 0;
+            let mut patience = DEADLINE;
             let added = loop {
-                if let Some(added) = added_though_cut_off(&stand, cut, then).await {
+                if let Some(added) = added_though_cut_off(&stand, cut, then, patience).await {
                     break added;
                 }
-                tries += 1;
-                assert!(tries < TRIES, "{cut:?} {then:?}: it is never cut");
+                patience *= 2;
+                assert!(patience < PATIENCE, "{cut:?} {then:?}: it is never cut");
             };
             // A black hole keeps what came next, and lets it out in the end.
             let late = u32::from(then == Wire::BlackHole);
@@ -354,10 +360,12 @@ async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<
     for place in 0..PLACES {
         let mut guests = Vec::new();
         in_time(async || {
-            let mut tries = 0;
+            let mut patience = DEADLINE;
             loop {
                 stand.proxy.set(Wire::Open);
-                let (mut visitor, user) = customer(&stand, Operation::Login).await;
+                let (visitor, user) = customer(&stand, Operation::Login).await;
+                let layer = stand.site.layer.clone().deadline(patience);
+                let mut visitor = visitor.moved_to(&layer);
                 let (proxy, cut) = (
                     Arc::clone(&stand.proxy),
                     Cut::FromServer(whole * place / PLACES),
@@ -365,13 +373,13 @@ async fn a_login_cut_off_anywhere_is_answered_in_time_and_the_next_credits_once<
                 let silent = move || proxy.cut(cut, Wire::BlackHole);
                 let took = spoilt(&mut visitor, Operation::Login, &user, silent).await;
                 let came_so_far = !stand.proxy.is_cut_pending();
-                guests.push((visitor, user));
-                // On a machine that is too slow, it gives up before.
+                guests.push((visitor.moved_to(&stand.site.layer), user));
+                // On a machine that is too slow, it gives up before: the next one waits longer.
                 if came_so_far {
-                    return took;
+                    return took.saturating_sub(patience - DEADLINE);
                 }
-                tries += 1;
-                assert!(tries < TRIES, "it is never cut");
+                patience *= 2;
+                assert!(patience < PATIENCE, "it is never cut");
             }
         })
         .await;
@@ -414,9 +422,9 @@ async fn two_connections_serve_two_hundred_clients_and_a_silent_server_hangs_non
         assert_eq!(insist(&mut visitor, read).await.body, "1");
         visitors.push(visitor.moved_to(&stand.site.layer));
     }
-    let mut took = Vec::new();
+    let (tries, mut took) = (Tries::begin(), Vec::new());
     while took.iter().filter(|took| **took < LONG).count() < 2 {
-        assert!(took.len() < TRIES, "all are answered after {took:?}");
+        tries.go_on(&took);
         stand.proxy.set(Wire::BlackHole);
         let mut waiting = JoinSet::new();
         for visitor in &visitors {

@@ -107,7 +107,7 @@ async fn no_increment_of_two_processes_is_lost<S: Server>(stand: Stand<S>) {
 
 /// How long the instance that is farther away waits for the store. By default it is two seconds; but here it shares the
 /// machine with whatever else is tested, and at a load of forty ten were not enough.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = PATIENCE;
 
 /// How many swaps it is to come to in a round, and how many rounds there are at least.
 const FAR: usize = 25;

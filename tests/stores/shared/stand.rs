@@ -12,7 +12,7 @@ use mysql_async::prelude::Queryable;
 use session_runtime::Session;
 use session_runtime::store::{MysqlStore, PostgresStore, Record, RedisStore, Store};
 use session_tests::{
-    MysqlServer, PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Visitor, Wire,
+    MysqlServer, PATIENCE, PostgresServer, Proxy, RedisServer, Reply, Site, Tries, Visitor, Wire,
     connect_to_redis, wait_for,
 };
 use tokio::sync::Mutex;
@@ -23,9 +23,6 @@ pub(crate) const DEADLINE: Duration = Duration::from_millis(200);
 
 /// By when there is an answer then, whatever the store does.
 const IN_TIME: Duration = Duration::from_millis(300);
-
-/// How often to try what a machine may be too slow for that is busy with other things.
-pub(crate) const TRIES: usize = 20;
 
 const BUSY: &str = "The session is not available just now. Please try again.";
 
@@ -367,9 +364,8 @@ impl<S: Server> Stand<S> {
     /// Opens the wire; within a second, the visitor is served again. On a machine that is busy with other things
     /// that may take longer, but not each time.
     pub(crate) async fn heal(&self, visitor: &mut Visitor) -> Reply {
-        let (wire, first) = (self.proxy.wire(), Instant::now());
-        let mut took = Vec::new();
-        while first.elapsed() < PATIENCE {
+        let (wire, tries, mut took) = (self.proxy.wire(), Tries::begin(), Vec::new());
+        loop {
             self.proxy.set(Wire::Open);
             let begun = Instant::now();
             let reply = insist(visitor, read).await;
@@ -378,8 +374,8 @@ impl<S: Server> Stand<S> {
                 return reply;
             }
             self.proxy.set(wire);
+            tries.go_on(&took);
         }
-        panic!("back after {took:?}");
     }
 }
 
@@ -418,14 +414,11 @@ pub(crate) fn assert_busy(reply: &Reply) {
 /// Has an answer in time, as `ask` measures. On a machine that is busy with other things many may be late, but not
 /// each one for minutes.
 pub(crate) async fn in_time(mut ask: impl AsyncFnMut() -> Duration) {
-    let (mut took, first) = (Vec::new(), Instant::now());
-    while first.elapsed() < PATIENCE {
+    let (tries, mut took) = (Tries::begin(), Vec::new());
+    while !took.iter().any(|took| *took < IN_TIME) {
+        tries.go_on(&took);
         took.push(ask().await);
-        if took.iter().any(|took| *took < IN_TIME) {
-            return;
-        }
     }
-    panic!("answered after {took:?}");
 }
 
 /// Measures how long it takes to say that the session is not available.
