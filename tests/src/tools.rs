@@ -84,18 +84,18 @@ pub fn times() -> usize {
 ///
 /// If it does not.
 pub async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
+    let tries = Tries::begin();
     while !there().await {
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        tries.go_on(what);
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 /// The same where nothing else is to go on meanwhile.
 pub(crate) fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
-    let started = Instant::now();
+    let tries = Tries::begin();
     while !there() {
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        tries.go_on(what);
         thread::sleep(PAUSE);
     }
 }

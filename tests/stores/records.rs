@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_runtime::store::{Record, SetupError, Slot, Store, StoreError, Swapped};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
@@ -171,6 +171,22 @@ pub(crate) async fn assert_leaving_is_free(store: &impl Store, key: &Key, proxy:
         assert_eq!(gone, 100);
         assert!(store.load(key).await.unwrap().is_some());
         cost.push(proxy.traffic().connections);
+    }
+}
+
+/// Checks that a load does not wait for a migration that was given up while it waited for a lock: that it does for five seconds.
+pub(crate) async fn nobody_waits_for_what_was_given_up(
+    store: &impl Store,
+    migrate: impl AsyncFn() -> Result<(), SetupError>,
+) {
+    let (tries, mut took) = (Tries::begin(), Vec::new());
+    while !took.iter().any(|took| *took < Duration::from_secs(4)) {
+        tries.go_on(&took);
+        let given_up = timeout(Duration::from_millis(200), migrate()).await;
+        assert!(given_up.is_err());
+        let begun = Instant::now();
+        assert_eq!(store.load(&session_key()).await.unwrap(), None);
+        took.push(begun.elapsed());
     }
 }
 

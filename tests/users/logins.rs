@@ -16,6 +16,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::breaks::{CONFIRMATION, OPENING};
+use super::meanwhile::while_held;
 use super::stored::{DAY, HOUR, MINUTE, MS, SECOND, account, load_user};
 
 on_each_store!(
@@ -401,14 +402,12 @@ async fn what_another_handle_is_dropped_with_while_the_login_waits_for_the_store
             let mut session = handles.open::<Shop>().await;
             let mut other = handles.open::<Shop>().await;
             add(&mut session, 4);
-            let meanwhile = async {
-                store.until_held(1).await;
+            let meanwhile = || {
                 add(&mut other, 8);
                 other.theme.set("loud".to_owned());
                 drop(other);
-                store.release();
             };
-            let (entered, ()) = tokio::join!(session.login("ada"), meanwhile);
+            let entered = while_held(&store, session.login("ada"), meanwhile).await;
             entered.unwrap();
             assert_eq!(session.theme.get(), "loud");
             let seen: BTreeSet<_> = session.seen.get().iter().collect();

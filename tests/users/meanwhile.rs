@@ -50,6 +50,20 @@ impl Step {
     }
 }
 
+/// Takes a step that is held by the store; `act` is done meanwhile.
+pub(super) async fn while_held<T>(
+    store: &FaultStore,
+    step: impl Future<Output = T>,
+    act: impl FnOnce(),
+) -> T {
+    let act = async {
+        store.until_held(1).await;
+        act();
+        store.release();
+    };
+    tokio::join!(step, act).0
+}
+
 /// Takes a step that waits for the store at the call after `calls`; `act` is done by another handle meanwhile.
 async fn meanwhile(
     site: &Site,
@@ -62,13 +76,7 @@ async fn meanwhile(
         let (mut first, other) = (handles.open::<Shop>().await, handles.open::<Shop>().await);
         first.theme.set("loud".to_owned());
         store.plan_after(calls, [Fault::Held]);
-        let act = async {
-            store.until_held(1).await;
-            act(other);
-            store.release();
-        };
-        let (taken, ()) = tokio::join!(step.take(&mut first), act);
-        taken
+        while_held(&store, step.take(&mut first), || act(other)).await
     };
     let reply = visitor.visit(both).await;
     assert_eq!(reply.status, StatusCode::OK, "{step:?}, {calls}");
@@ -243,38 +251,6 @@ async fn a_login_in_doubt_whose_session_has_ended_since_loses_nothing_in_silence
     }
 }
 
-/// The same, settled by the handler that logs in.
-async fn what_another_handle_adds_during_a_guests_login_is_settled_with_the_rest(site: Site) {
-    let site = site.with(|layer| layer.migrate(false));
-    for (discards, has) in [(false, "[2,4] 6"), (true, " ")] {
-        let name = format!("ada {discards}");
-        let mut visitor = guest(&site, &[2]).await;
-        let (store, ada) = (Arc::clone(&site.store), name.clone());
-        let both = async move |mut handles: Handles| {
-            let mut first = handles.open::<Shop>().await;
-            let mut other = handles.open::<Shop>().await;
-            store.plan([Fault::Held]);
-            let change = async {
-                store.until_held(1).await;
-                add(&mut other, 4);
-                drop(other);
-                store.release();
-            };
-            let (entered, ()) = tokio::join!(first.login(&*ada), change);
-            entered?;
-            if discards {
-                first.discard().await
-            } else {
-                first.migrate().await
-            }
-        };
-        assert_eq!(visitor.visit(both).await.status, StatusCode::OK);
-        assert_eq!(account(&site, &name).await, has);
-        let brought = async |session: Session<Shop>| format!("{:?}", session.points.brought());
-        assert_eq!(quietly(&mut visitor, brought).await, "None");
-    }
-}
-
 async fn what_another_handle_adds_during_a_guests_login_brings_nothing_uninvited(site: Site) {
     let site = site.with(|layer| layer.migrate(false));
     drop(user(&site, "ada", &[1]).await);
@@ -302,6 +278,35 @@ async fn what_another_handle_adds_during_a_guests_login_brings_nothing_uninvited
         assert_eq!(quietly(&mut visitor, brought).await, "None None");
         let has = if migrates { "[1,2,4] 7" } else { "[1] 1" };
         assert_eq!(account(&site, "ada").await, has, "{calls}");
+    }
+}
+
+/// The same, settled by the handler that logs in.
+async fn what_another_handle_adds_during_a_guests_login_is_settled_with_the_rest(site: Site) {
+    let site = site.with(|layer| layer.migrate(false));
+    for (discards, has) in [(false, "[2,4] 6"), (true, " ")] {
+        let name = format!("ada {discards}");
+        let mut visitor = guest(&site, &[2]).await;
+        let (store, ada) = (Arc::clone(&site.store), name.clone());
+        let both = async move |mut handles: Handles| {
+            let mut first = handles.open::<Shop>().await;
+            let mut other = handles.open::<Shop>().await;
+            store.plan([Fault::Held]);
+            let change = || {
+                add(&mut other, 4);
+                drop(other);
+            };
+            while_held(&store, first.login(&*ada), change).await?;
+            if discards {
+                first.discard().await
+            } else {
+                first.migrate().await
+            }
+        };
+        assert_eq!(visitor.visit(both).await.status, StatusCode::OK);
+        assert_eq!(account(&site, &name).await, has);
+        let brought = async |session: Session<Shop>| format!("{:?}", session.points.brought());
+        assert_eq!(quietly(&mut visitor, brought).await, "None");
     }
 }
 
@@ -363,18 +368,15 @@ async fn what_another_handle_sets_during_a_guests_login_is_merged_by_the_logins_
             let mut first = handles.open::<Prices>().await;
             let mut other = handles.open::<Prices>().await;
             store.plan_after(calls, [Fault::Held]);
-            let change = async {
-                store.until_held(1).await;
+            let change = || {
                 if clears {
                     other.currency.clear();
                 } else {
                     other.currency.set("GBP".to_owned());
                 }
                 drop(other);
-                store.release();
             };
-            let (entered, ()) = tokio::join!(first.login("ada"), change);
-            entered
+            while_held(&store, first.login("ada"), change).await
         };
         assert_eq!(visitor.visit(both).await.status, StatusCode::OK, "{calls}");
         assert_eq!(quietly(&mut visitor, currency).await, "EUR", "{calls}");
@@ -390,14 +392,12 @@ async fn what_another_handle_does_during_a_login_in_doubt_is_taken_along_by_the_
         let (mut first, mut other) = (handles.open::<Shop>().await, handles.open::<Shop>().await);
         store.plan_after(OPENING - 1, [Fault::Held, Fault::After]); // the session was looked up before
         store.always(Some(Fault::Full));
-        let paint = async {
-            store.until_held(1).await;
+        let paint = || {
             add(&mut other, 4);
             other.theme.set("loud".to_owned());
             drop(other);
-            store.release();
         };
-        let (entered, ()) = tokio::join!(first.login("ada"), paint);
+        let entered = while_held(&store, first.login("ada"), paint).await;
         entered.expect_err("its answer is lost");
         store.heal();
         first.login("ada").await
@@ -430,14 +430,11 @@ async fn what_is_changed_of_a_user_who_was_deleted_is_not_taken_along(site: Site
             assert_eq!(other.seen.get().last(), Some(&1));
             sessions.delete("ada").await?;
             store.plan_after(calls, [Fault::Held]);
-            let change = async {
-                store.until_held(1).await;
+            let change = || {
                 add(&mut other, 2);
                 drop(other);
-                store.release();
             };
-            let (entered, ()) = tokio::join!(first.login("ada"), change);
-            entered
+            while_held(&store, first.login("ada"), change).await
         };
         let reply = visitor.visit(both).await;
         assert_eq!(reply.status, StatusCode::OK, "{calls}: {}", reply.body);

@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) facts: FactEdits,
     /// What follows the user, if one is logged in.
     pub(super) user: Option<Box<TrackedUser>>,
-    /// What the client presented comes from before a login, to this record: whoever logs in or out goes on from there. Or the
+    /// Holds the session after the login that the presented id comes from before: whoever logs in or out goes on from there. Or the
     /// session that a login as another user has made before it failed in doubt: that user's next login goes on from it.
     pub(super) superseded: Option<(SessionId, Arc<Record>)>,
     pub(super) flashes: Flashes,

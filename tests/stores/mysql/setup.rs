@@ -2,17 +2,16 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 use session_runtime::SystemClock;
 use session_runtime::store::{MysqlStore, Store};
-use session_tests::{MYSQL_PASSWORD, MysqlServer, PATIENCE, Tries};
+use session_tests::{MYSQL_PASSWORD, MysqlServer, PATIENCE};
 use tokio::sync::Barrier;
 
 use super::{count, create, noise, race, record, session_key, slot, store_in, text_of};
-use crate::records::{create_user, documented_sql};
+use crate::records::{create_user, documented_sql, nobody_waits_for_what_was_given_up};
 
 #[tokio::test]
 async fn what_follows_a_user_is_read_as_the_docs_say() {
@@ -65,16 +64,7 @@ async fn a_migration_waits_for_nobody_s_lock_and_nobody_for_one_that_was_given_u
     let mut held = server.client().await;
     let lock = "LOCK TABLES waiting.sessions_versions WRITE";
     held.query_drop(lock).await.unwrap();
-    let (tries, mut took) = (Tries::begin(), Vec::new());
-    // A migration waits for a lock for five seconds.
-    while !took.iter().any(|took| *took < Duration::from_secs(4)) {
-        tries.go_on(&took);
-        let given_up = tokio::time::timeout(Duration::from_millis(200), store.migrate()).await;
-        assert!(given_up.is_err());
-        let begun = Instant::now();
-        assert_eq!(store.load(&session_key()).await.unwrap(), None);
-        took.push(begun.elapsed());
-    }
+    nobody_waits_for_what_was_given_up(&store, async || store.migrate().await).await;
     let error = store.migrate().await.expect_err("the table is locked");
     assert!(error.to_string().starts_with(&store.name()), "{error}");
     let cause = error.source().and_then(Error::source).expect("a cause");

@@ -2,16 +2,15 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use session_runtime::SystemClock;
 use session_runtime::store::{PostgresStore, Store};
-use session_tests::{PATIENCE, POSTGRES_PASSWORD, PostgresServer, Tries};
+use session_tests::{PATIENCE, POSTGRES_PASSWORD, PostgresServer};
 use tokio::sync::Barrier;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{ISOLATIONS, create, noise, race, record, session_key, slot, store_in, text_of};
-use crate::records::{create_user, documented_sql};
+use crate::records::{create_user, documented_sql, nobody_waits_for_what_was_given_up};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_may_migrate_at_once_whatever_the_isolation() {
@@ -77,16 +76,7 @@ async fn a_migration_waits_for_nobody_s_lock_and_nobody_for_one_that_was_given_u
     // Who holds this lets others read, and make no index.
     let lock = "LOCK TABLE waiting.sessions IN SHARE ROW EXCLUSIVE MODE";
     held.batch_execute(lock).await.unwrap();
-    let (tries, mut took) = (Tries::begin(), Vec::new());
-    // A migration waits for a lock for five seconds.
-    while !took.iter().any(|took| *took < Duration::from_secs(4)) {
-        tries.go_on(&took);
-        let given_up = tokio::time::timeout(Duration::from_millis(200), store.migrate()).await;
-        assert!(given_up.is_err());
-        let begun = Instant::now();
-        assert_eq!(store.load(&session_key()).await.unwrap(), None);
-        took.push(begun.elapsed());
-    }
+    nobody_waits_for_what_was_given_up(&store, async || store.migrate().await).await;
     let error = store.migrate().await.expect_err("the table is locked");
     assert!(error.to_string().starts_with(&store.name()), "{error}");
     let cause = error.source().and_then(Error::source).expect("a cause");
