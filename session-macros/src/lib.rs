@@ -73,7 +73,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[expire("15m")]` | gone that long after it was set, though the session lives on. Reading does not extend it |
 /// | `#[expire("15m", sliding)]` | the same, extended whenever it is used |
 /// | `#[flash]` | used up by being read |
-/// | `#[merge(rule)]` | follows the user, and this is how it merges. Without it, and without one on the struct, the later writer wins |
+/// | `#[merge(rule)]` | follows the user (`reject` does not), and this is how it merges. Without it, and without one on the struct, the later writer wins |
 /// | `#[merge(rule, browser)]` | how it merges between requests; it stays with the browser. The one form for a `#[flash]`: `#[merge(append, browser)]` keeps two notices that are set at once |
 /// | `#[session(rename = "name")]` | its stored name. Without it, the field's own |
 /// | `#[session(alias = "older")]` | an older stored name, which still reads. Can be repeated; is under the struct's prefix, too |
@@ -118,7 +118,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `deep` | maps, JSON, types that [derive `Merge`](macro@Merge), and each in an `Option` | key by key, field by field |
 /// | `by_key = field` | a `Vec` of such types | items whose `field` is equal merge, as their type says |
 /// | `left_precedent`, `right_precedent`, `storage_precedent`, `retainment_precedent` | `serde_json::Value` | below |
-/// | `reject` | any type | the later request fails with a conflict, and writes nothing |
+/// | `reject` | any type | the later request fails with a conflict, and writes nothing; the field stays with the browser |
 /// | `with = function` | any type | what `fn(Sides<T>) -> T` makes of them |
 ///
 /// ```

@@ -15,7 +15,7 @@ use http::request;
 use http::response;
 
 use crate::clock::{Clock, SystemClock, Timestamp, Watch};
-use crate::error::{Cause, Error};
+use crate::error::{Cause, Error, own_name};
 use crate::event::{EventKind, EventSink};
 use crate::health::Health;
 use crate::key::{Key, UserId};
@@ -334,22 +334,26 @@ struct KnownSchema {
 }
 
 impl Known {
-    /// Refuses rows that are kept otherwise than those of the same name that are known, be it an older one: each would destroy what
-    /// the other stores.
+    /// Refuses rows that share a name with one that is known, be it an older one, and are kept otherwise or under another name by now: each
+    /// would destroy what the other stores.
     fn check(&self, name: &'static str, rows: &[RowOf]) -> Result<(), Error> {
         for RowOf(row) in rows {
             for schema in &self.schemas {
                 for RowOf(other) in schema.rows {
-                    let shared = if other.knows(row.name()) {
-                        row.name()
-                    } else if row.knows(other.name()) {
-                        other.name()
-                    } else {
+                    let Some(shared) = row.names().find(|name| other.knows(name)) else {
                         continue;
                     };
                     let (ours, theirs) = (row.kept(), other.kept());
-                    if ours != theirs {
-                        let sides = [(schema.name, theirs.to_string()), (name, ours.to_string())];
+                    if ours != theirs || row.name() != other.name() {
+                        let sides = [(schema.name, theirs, other), (name, ours, row)];
+                        let sides = sides.map(|(schema, kept, row)| {
+                            let told = if row.name() == shared {
+                                kept.to_string()
+                            } else {
+                                format!("{kept}, now called `{}`", own_name(row.name()))
+                            };
+                            (schema, told)
+                        });
                         return Err(Error::claimed_twice(shared, sides));
                     }
                 }

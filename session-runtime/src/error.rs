@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum_core::response::{IntoResponse, Response};
-use http::header::RETRY_AFTER;
+use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
 use crate::observe;
@@ -509,10 +509,21 @@ impl StdError for Error {
 
 impl Error {
     /// Returns the response in place of another, by which the client may have been told already to come back later: that counts once.
+    /// The ids that sessions of other layers have got are good all the same, and are sent.
     pub(crate) fn in_place_of<B>(self, other: &Response<B>) -> Response {
         let is_error = other.extensions().get::<Self>().is_some();
         let is_told = is_error && other.status() == StatusCode::SERVICE_UNAVAILABLE;
-        self.response(is_told)
+        let mut response = self.response(is_told);
+        let headers = response.headers_mut();
+        for (name, value) in other
+            .headers()
+            .iter()
+            .filter(|(_, value)| value.is_sensitive())
+        {
+            headers.append(name, value.clone());
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        response
     }
 
     fn response(self, is_told: bool) -> Response {

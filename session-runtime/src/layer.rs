@@ -35,7 +35,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// hook, which counts and then calls the one that was set before.
 ///
 /// A nested router may bring the layer along, also where it stands within another: there it leaves the session to the outer one,
-/// if both have a cookie of the same name. Of layers with different cookies, a handler has the innermost one's session, and a middleware
+/// if both have a cookie of the same name, with all its settings but [`only_for`](Self::only_for). Of layers with different cookies, a handler has the innermost one's session, and a middleware
 /// between the two the outer one's; with [`only_for`](Self::only_for) it has both.
 ///
 /// ```
@@ -144,8 +144,9 @@ impl SessionLayer {
     /// with a cookie of its own, it has each struct's session by the layer that names it, and all others' by the innermost layer that names
     /// none. By default a layer answers for whatever it is asked.
     ///
-    /// Sessions of different layers have nothing in common: each has its own logins and logouts. [`Sessions`] is extracted of
-    /// a layer that names no struct; for one that does, hand what [`sessions`](Self::sessions) returns to the handlers.
+    /// Sessions of different layers have nothing in common: each has its own logins and logouts. Users are the store's: where one number
+    /// is a customer in one layer and an administrator in the other, give the layers different stores, or log in `format!("admin {id}")`. [`Sessions`] is
+    /// extracted of a layer that names no struct; for one that does, hand what [`sessions`](Self::sessions) returns to the handlers.
     ///
     /// ```
     /// use axum::{Router, routing::get};
@@ -168,7 +169,7 @@ impl SessionLayer {
     ///
     /// let shop = SessionLayer::new(MemoryStore::new());
     /// let cookie = CookieTransport::new().name("__Host-admin");
-    /// let admin = shop.clone().transport(cookie).only_for::<Admin>();
+    /// let admin = shop.clone().transport(cookie).only_for::<Admin>(); // users are those of the shop
     /// let app: Router = Router::new().route("/refund", get(refund)).layer(shop).layer(admin);
     /// # let _ = app;
     /// ```

@@ -484,6 +484,8 @@ trait Map:
     type Key;
     type Value;
 
+    fn is_empty(&self) -> bool;
+
     fn has(&self, key: &Self::Key) -> bool;
 
     fn take(&mut self, key: &Self::Key) -> Option<Self::Value>;
@@ -494,6 +496,10 @@ macro_rules! maps {
         $(impl<$($generics)*> Map for $map {
             type Key = $key;
             type Value = $value;
+
+            fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
 
             fn has(&self, key: &$key) -> bool {
                 self.contains_key(key)
@@ -555,15 +561,25 @@ impl<K: Eq + Hash, V: Merge, S: BuildHasher + Default> Merge for HashMap<K, V, S
     }
 }
 
+/// Sums key by key. What comes out empty, and was removed by one side, stays so.
+fn sum_per_key<M>(sides: Sides<M>) -> Option<M>
+where
+    M: Map<Value: Sum>,
+{
+    let removed = sides.base.is_some() && (sides.ours.is_none() || sides.theirs.is_none());
+    let summed = per_key(sides, Sum::sum);
+    (!removed || !summed.is_empty()).then_some(summed)
+}
+
 impl<K: Ord, V: Sum> Sum for BTreeMap<K, V> {
     fn sum(sides: Sides<Self>) -> Option<Self> {
-        Some(per_key(sides, V::sum))
+        sum_per_key(sides)
     }
 }
 
 impl<K: Eq + Hash, V: Sum, S: BuildHasher + Default> Sum for HashMap<K, V, S> {
     fn sum(sides: Sides<Self>) -> Option<Self> {
-        Some(per_key(sides, V::sum))
+        sum_per_key(sides)
     }
 }
 
@@ -596,6 +612,10 @@ mod tests {
     impl Map for Kept {
         type Key = u8;
         type Value = u8;
+
+        fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
 
         fn has(&self, key: &u8) -> bool {
             self.0.iter().any(|(other, _)| other == key)
@@ -654,6 +674,37 @@ mod tests {
             let (theirs, ours) = (LONG + 100..LONG + 110, LONG..LONG + 10);
             assert!(merged.into_iter().eq(kept.chain(theirs).chain(ours)));
         }
+    }
+
+    #[test]
+    fn what_one_side_has_removed_of_sums_within_sums_stays_removed() {
+        type Carts = BTreeMap<u8, HashMap<u8, u32>>;
+        let carts = |of: &[(u8, &[(u8, u32)])]| -> Option<Carts> {
+            let cart = |(shop, cart): &(u8, &[(u8, u32)])| (*shop, cart.iter().copied().collect());
+            Some(of.iter().map(cart).collect())
+        };
+        let merged = |ours, theirs| {
+            let base = carts(&[(1, &[(7, 1)]), (2, &[(7, 1)])]);
+            let occasion = Occasion::Conflict;
+            Sum::sum(Sides {
+                base,
+                ours,
+                theirs,
+                occasion,
+            })
+        };
+        let (removed, raised) = (
+            carts(&[(2, &[(7, 1)])]),
+            carts(&[(1, &[(7, 1)]), (2, &[(7, 2)])]),
+        );
+        let expected = carts(&[(2, &[(7, 2)])]);
+        assert_eq!(merged(removed.clone(), raised.clone()), expected);
+        assert_eq!(merged(raised, removed.clone()), expected);
+        // But what the other side has added to it at that moment is there.
+        let added = carts(&[(1, &[(7, 1), (8, 3)]), (2, &[(7, 1)])]);
+        let expected = carts(&[(1, &[(8, 3)]), (2, &[(7, 1)])]);
+        assert_eq!(merged(removed.clone(), added.clone()), expected);
+        assert_eq!(merged(added, removed), expected);
     }
 
     #[test]

@@ -229,7 +229,8 @@ impl Request {
             return Closing::Done;
         }
         match self.decide(response) {
-            Closing::Done if self.is_busy() => Closing::Waits,
+            Closing::Done if self.is_busy() => Closing::Waits(None),
+            Closing::Failed(error) if self.is_busy() => Closing::Waits(Some(error)),
             closing => closing,
         }
     }
@@ -239,10 +240,10 @@ impl Request {
         self.gate.available_permits() == 0
     }
 
-    /// Waits until what was begun is done, for as long as for a store.
-    pub(crate) async fn idle(self: Arc<Self>) -> Result<(), Error> {
+    /// Waits until what was begun is done, for as long as for a store. Fails then, if it is told to.
+    pub(crate) async fn idle(self: Arc<Self>, failure: Option<Error>) -> Result<(), Error> {
         drop(self.gate().await);
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     fn decide(&self, response: &response::Parts) -> Closing {
@@ -266,7 +267,11 @@ impl Request {
             state.session.edits.retain(|edit| !edit.used_up);
         }
         if state.has_changes() {
-            return Closing::Writes;
+            return if state.only_slides() {
+                Closing::Touches
+            } else {
+                Closing::Writes
+            };
         }
         if state.block.is_some() || state.session.stored.is_none() || state.spares_the_store {
             state.drop_edits();
@@ -343,8 +348,8 @@ pub(crate) struct Facts {
 pub(crate) enum Closing {
     /// Nothing.
     Done,
-    /// Nothing but to wait for what was begun and not waited for.
-    Waits,
+    /// Nothing but to wait for what was begun and not waited for; and to fail then, if what else it changed cannot be written.
+    Waits(Option<Error>),
     /// What it changed is to be written; the response waits for it, and fails with it.
     Writes,
     /// Only the use of the session is to be noted; the response waits, but does not fail with it.

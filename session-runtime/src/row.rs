@@ -6,6 +6,8 @@
 use std::any::{TypeId, type_name};
 use std::cell::Cell;
 use std::fmt;
+use std::iter::{Chain, Copied, Once, once};
+use std::slice::Iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -418,6 +420,8 @@ pub(crate) struct Kept {
     ordered: bool,
     flash: bool,
     follows: bool,
+    ttl: Option<Duration>,
+    slides: Option<Duration>,
 }
 
 impl fmt::Display for Kept {
@@ -432,6 +436,10 @@ impl fmt::Display for Kept {
             (self.follows, ", which follows the user"),
         ] {
             f.write_str(if holds { says } else { "" })?;
+        }
+        if let Some(ttl) = self.ttl {
+            let since = if self.slides.is_some() { "used" } else { "set" };
+            write!(f, ", for {ttl:?} after it was {since}")?;
         }
         Ok(())
     }
@@ -454,12 +462,20 @@ pub(crate) trait AnyRow: Send + Sync {
     /// Returns `true` if the field is used up by being read.
     fn is_flash(&self) -> bool;
 
+    /// Returns `true` if the field lives longer when it is used.
+    fn slides(&self) -> bool;
+
     /// Returns what two structs have to agree on that have the field.
     fn kept(&self) -> Kept;
 
     /// Returns `true` if it is the field's name, or an older one.
     fn knows(&self, name: &str) -> bool {
-        self.name() == name || self.aliases().contains(&name)
+        self.names().any(|known| known == name)
+    }
+
+    /// Returns the field's name, and the older ones.
+    fn names(&self) -> Chain<Once<&'static str>, Copied<Iter<'static, &'static str>>> {
+        once(self.name()).chain(self.aliases().iter().copied())
     }
 
     /// Merges a value that both sides changed, into a slot that does not expire.
@@ -499,6 +515,10 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
         self.flash
     }
 
+    fn slides(&self) -> bool {
+        self.sliding
+    }
+
     fn kept(&self) -> Kept {
         Kept {
             id: TypeId::of::<T>(),
@@ -507,6 +527,8 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
             ordered: self.form.ordered,
             flash: self.flash,
             follows: self.follows,
+            ttl: self.ttl,
+            slides: self.slides(),
         }
     }
 

@@ -151,8 +151,8 @@ fn close(request: &Arc<Request>, response: Response<Body>, context: &mut Context
     let (begun, touches) = match closing {
         Closing::Done => return Step::Leave(response),
         Closing::Failed(error) => return Step::Leave(error.in_place_of(&response)),
-        Closing::Waits => {
-            let idle = Arc::clone(request).idle();
+        Closing::Waits(failure) => {
+            let idle = Arc::clone(request).idle(failure);
             (begin(underway, idle, context), false)
         }
         Closing::Writes => (begin_to_finish(request, context), false),

@@ -333,7 +333,7 @@ impl<S: Schema> Session<S> {
 
     /// Logs `user` in.
     ///
-    /// The session gets a new id, and the old one opens nothing any more. Fields with a `#[merge]` rule follow
+    /// The session gets a new id, and the old one opens nothing any more. Fields with a `#[merge]` rule other than `reject` follow
     /// the user: what a guest has gathered in them is merged into the user's, exactly once, by their rules, and
     /// from now on `session.cart` is the user's cart, on every device. Other fields stay with the browser, but those of
     /// `#[session(guest)]` are gone. What this request has changed goes along. A login as another user starts clean, in
@@ -551,9 +551,8 @@ impl<S: Schema> Session<S> {
     /// # struct Shop { #[merge(append)] cart: Vec<String> }
     /// async fn sign_in(mut session: Session<Shop>, remember_me: bool) -> Result<(), Error> {
     ///     session.remember(remember_me);
-    ///     if remember_me {
-    ///         session.set_ttl(Duration::from_secs(30 * 24 * 60 * 60));
-    ///     }
+    ///     let hours = if remember_me { 30 * 24 } else { 2 };
+    ///     session.set_ttl(Duration::from_secs(hours * 60 * 60)); // cut to `absolute`
     ///     session.login("user 42").await
     /// }
     /// # let _ = sign_in;

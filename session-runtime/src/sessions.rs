@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::everybody::{self, Found};
 use crate::id::SessionId;
-use crate::key::{IntoUserId, UserFuture};
+use crate::key::{IntoUserId, UserFuture, UserId};
 use crate::request::Request;
 use crate::revoke::{Device, OfUser};
 use crate::schema::Schema;
@@ -64,8 +64,9 @@ impl Sessions {
         Self { config }
     }
 
-    fn of(&self, user: impl IntoUserId) -> Result<OfUser, Error> {
-        OfUser::new(&self.config, &user.into_user_id())
+    /// Returns what a call about a user begins with, once it is awaited.
+    fn of(&self, user: impl IntoUserId) -> (Arc<Config>, UserId) {
+        (Arc::clone(&self.config), user.into_user_id())
     }
 
     fn to_its_end<T: Send + 'static>(
@@ -169,8 +170,8 @@ impl Sessions {
     ///
     /// If the store fails.
     pub fn list(&self, user: impl IntoUserId) -> UserFuture<'_, Result<Vec<Device>, Error>> {
-        let user = self.of(user);
-        Box::pin(async move { user?.list().await })
+        let (config, user) = self.of(user);
+        Box::pin(async move { OfUser::new(&config, &user)?.list().await })
     }
 
     /// Calls a session of the user by a name of the user's own; `None` takes it away. Returns `false` if the user has
@@ -185,8 +186,12 @@ impl Sessions {
         device: &str,
         label: Option<String>,
     ) -> UserFuture<'_, Result<bool, Error>> {
-        let (user, device) = (self.of(user), device.to_owned());
-        self.to_its_end(async move { user?.label(&device, label.as_deref()).await })
+        let ((config, user), device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move {
+            OfUser::new(&config, &user)?
+                .label(&device, label.as_deref())
+                .await
+        })
     }
 
     /// Ends one session of the user. Returns `false` if the user has no such session (any more).
@@ -202,8 +207,8 @@ impl Sessions {
         user: impl IntoUserId,
         device: &str,
     ) -> UserFuture<'_, Result<bool, Error>> {
-        let (user, device) = (self.of(user), device.to_owned());
-        self.to_its_end(async move { user?.revoke(&device).await })
+        let ((config, user), device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { OfUser::new(&config, &user)?.revoke(&device).await })
     }
 
     /// Ends all sessions of the user but one, and says how many that were; if none of them is called `device`, all end. Logins
@@ -217,8 +222,8 @@ impl Sessions {
         user: impl IntoUserId,
         device: &str,
     ) -> UserFuture<'_, Result<usize, Error>> {
-        let (user, device) = (self.of(user), device.to_owned());
-        self.to_its_end(async move { user?.revoke_all(Some(&device)).await })
+        let ((config, user), device) = (self.of(user), device.to_owned());
+        self.to_its_end(async move { OfUser::new(&config, &user)?.revoke_all(Some(&device)).await })
     }
 
     /// Ends all sessions of the user, and says how many that were. Logins that are under way count among
@@ -228,8 +233,8 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub fn revoke_all(&self, user: impl IntoUserId) -> UserFuture<'_, Result<usize, Error>> {
-        let user = self.of(user);
-        self.to_its_end(async move { user?.revoke_all(None).await })
+        let (config, user) = self.of(user);
+        self.to_its_end(async move { OfUser::new(&config, &user)?.revoke_all(None).await })
     }
 
     /// Deletes what follows the user, and ends all sessions of the user. Nothing that is under way brings it
@@ -242,8 +247,8 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub fn delete(&self, user: impl IntoUserId) -> UserFuture<'_, Result<(), Error>> {
-        let user = self.of(user);
-        self.to_its_end(async move { user?.delete().await })
+        let (config, user) = self.of(user);
+        self.to_its_end(async move { OfUser::new(&config, &user)?.delete().await })
     }
 
     /// Returns some of all live sessions, guests' and users', about a hundred, and where to go on: begin with `None`. It takes one call to

@@ -349,3 +349,31 @@ async fn what_no_layer_answers_for_is_a_500_that_names_it_and_those_that_are_ans
     assert_eq!(browser.get("/visits").await.body.trim(), "1");
     assert_eq!(browser.get("/sessions").await.body, "sessions");
 }
+
+/// The layer that stands further out, and cannot write, answers in place of the other, whose login is done.
+#[tokio::test]
+async fn an_id_that_one_layer_has_issued_is_sent_though_another_layer_cannot_write() {
+    async fn enter(mut shop: Session<Visits>, mut admin: Session<Admin>) -> Result<(), Error> {
+        *admin.clicks.get_mut() += 1;
+        shop.login("ada").await
+    }
+
+    let (shops, admins) = (Site::in_memory(), Site::in_memory());
+    let shop = shops.layer.clone();
+    let cookie = CookieTransport::new().name("__Host-admin");
+    let admin = admins.layer.clone().transport(cookie).only_for::<Admin>();
+    let routes = || Router::new().route("/", get(enter));
+    for app in [
+        routes().layer(shop.clone()).layer(admin.clone()),
+        routes().layer(admin.clone()).layer(shop.clone()),
+    ] {
+        admins.store.at_swaps(Some(Fault::Full));
+        let refused = Browser::new(app).get("/").await;
+        admins.store.at_swaps(None);
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        let set = refused.set_cookies();
+        assert_eq!(set.len(), 1);
+        assert!(set[0].starts_with("__Host-id="), "{}", set[0]);
+        assert_eq!(refused.headers["cache-control"], "no-store");
+    }
+}

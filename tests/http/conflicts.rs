@@ -397,16 +397,24 @@ async fn fill_cart(mut session: Session<After>) {
     *session.cart.get_mut() += 1;
 }
 
+/// Somebody whom the version before has served: one process has not both.
+async fn with_a_basket(site: &Site) -> Visitor {
+    let mut visitor = site.visitor().moved_to(&site.other_process());
+    let fill = async |mut session: Session<Before>| session.basket.set(5);
+    assert_eq!(visitor.visit(fill).await.status, StatusCode::OK);
+    visitor.moved_to(&site.layer)
+}
+
 async fn a_field_that_was_renamed_merges_on_from_its_older_name(site: Site) {
-    let others = [any(fill_cart), any(fill_basket)];
-    for other in others {
-        let mut visitor = site.visitor();
-        visitor
-            .visit(async |mut session: Session<Before>| session.basket.set(5))
-            .await;
-        let tab = visitor.clone();
+    let others = [
+        (any(fill_cart), site.layer.clone()),
+        (any(fill_basket), site.other_process()),
+    ];
+    for (other, its) in others {
+        let mut visitor = with_a_basket(&site).await;
+        let mut tab = visitor.moved_to(&its);
         let handler = async move |session: Session<After>| {
-            tab.clone().visit(other).await;
+            tab.visit(other).await;
             fill_cart(session).await;
         };
         assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
@@ -416,10 +424,7 @@ async fn a_field_that_was_renamed_merges_on_from_its_older_name(site: Site) {
 }
 
 async fn a_field_cleared_under_its_present_name_is_not_credited_under_its_older_one(site: Site) {
-    let mut visitor = site.visitor();
-    visitor
-        .visit(async |mut session: Session<Before>| session.basket.set(5))
-        .await;
+    let mut visitor = with_a_basket(&site).await;
     let handler = async |mut session: Session<After>| {
         session.cart.clear();
         session.login("ada").await?;
@@ -429,10 +434,7 @@ async fn a_field_cleared_under_its_present_name_is_not_credited_under_its_older_
 }
 
 async fn two_handles_of_a_field_that_was_renamed_merge(site: Site) {
-    let mut visitor = site.visitor();
-    visitor
-        .visit(async |mut session: Session<Before>| session.basket.set(5))
-        .await;
+    let mut visitor = with_a_basket(&site).await;
     let handler = async |mut handles: Handles| {
         let (a, b) = (handles.open().await, handles.open().await);
         fill_cart(a).await;

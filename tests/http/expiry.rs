@@ -9,7 +9,7 @@ use axum::routing::any;
 use session_runtime::store::Store;
 use session_runtime::transport::{CookieTransport, HeaderTransport, Transport};
 use session_runtime::{Clock, PassiveSession, Saved, Session, SessionId, SessionLayer};
-use session_tests::{Handles, Logs, Site, Visitor, on_each_store};
+use session_tests::{Fault, Handles, Logs, Site, Visitor, on_each_store};
 
 const MS: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -755,6 +755,28 @@ async fn a_sliding_field_is_written_once_per_tenth_of_its_lifetime() {
     }
     let tenths: Vec<_> = (0..=10).map(|tenth| tenth * 10).collect();
     assert_eq!(written, tenths);
+}
+
+#[tokio::test]
+async fn a_page_that_only_uses_a_sliding_field_is_there_though_the_store_cannot_write() {
+    let site = Site::in_memory();
+    let logs = Logs::capture();
+    for (does, status) in [
+        ((|till| assert!(till.desk.get().is_some())) as Does, 200),
+        (|till| till.desk.expire_in(HOUR), 503),
+        (|till| till.total.expire_in(MINUTE), 503),
+        (|till| till.desk.get_mut().as_mut().unwrap().push('!'), 503),
+        (|till| till.total.set(7), 503),
+    ] {
+        let mut visitor = cashier(&site).await;
+        site.clock.advance(15 * MINUTE);
+        let uses = async move |mut session: Session<Till>| does(session.fields());
+        site.store.at_swaps(Some(Fault::Full));
+        assert_eq!(visitor.visit(uses).await.status, status);
+        site.store.at_swaps(None);
+    }
+    let told = logs.lines("WARN", "the session's lifetime could not be extended");
+    assert_eq!(told, 1);
 }
 
 #[tokio::test]

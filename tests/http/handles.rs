@@ -79,6 +79,19 @@ mod other {
             pub(in super::super) look: u32,
         }
 
+        /// The page would lose its theme with the first `look` that is written.
+        #[derive(Session)]
+        pub(in super::super) struct RenamedAlone {
+            #[session(alias = "theme")]
+            pub(in super::super) look: String,
+        }
+
+        #[derive(Session)]
+        pub(in super::super) struct Lapsing {
+            #[expire("5m", sliding)]
+            pub(in super::super) theme: String,
+        }
+
         mod shouted {
             use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -136,10 +149,39 @@ async fn two_structs_that_store_one_name_as_different_types_are_told_at_once() {
     );
 }
 
+/// The notices of the page, under every page.
+#[derive(Session)]
+struct Footer {
+    #[merge(append, browser)]
+    #[flash]
+    notices: Vec<String>,
+}
+
+#[tokio::test]
+async fn a_notice_that_two_structs_have_survives_a_logout_once() {
+    let site = Site::in_memory();
+    let notices = async |session: Session<Footer>| session.notices.get().join(" ");
+    for before in ["Ada", "nobody"] {
+        let mut visitor = site.visitor();
+        visitor.visit(notices).await;
+        let leave = async move |mut session: Session<Page>| {
+            session.login("Ada").await?;
+            session.notices.get_mut().push("Goodbye.".to_owned());
+            if before == "Ada" {
+                session.login("Bob").await
+            } else {
+                session.logout().await
+            }
+        };
+        assert_eq!(visitor.visit(leave).await.status, StatusCode::OK);
+        assert_eq!(visitor.visit(notices).await.body, "Goodbye.", "{before}");
+    }
+}
+
 /// Each of the two would lose what the other writes.
 #[tokio::test]
 async fn two_structs_that_keep_one_name_otherwise_are_told_at_once() {
-    use other::otherwise::{Encoded, Following, Ordered, Renamed, UsedUp};
+    use other::otherwise::{Encoded, Following, Lapsing, Ordered, Renamed, RenamedAlone, UsedUp};
 
     let site = Site::in_memory();
     let mut visitor = site.visitor();
@@ -174,6 +216,18 @@ async fn two_structs_that_keep_one_name_otherwise_are_told_at_once() {
                 .visit(|mut s: Session<Renamed>| async move { s.look.set(1) })
                 .await,
             "`u32`",
+        ),
+        (
+            visitor
+                .visit(|mut s: Session<RenamedAlone>| async move { s.look.set("x") })
+                .await,
+            ", now called `look`",
+        ),
+        (
+            visitor
+                .visit(|mut s: Session<Lapsing>| async move { s.theme.set("x") })
+                .await,
+            ", for 300s after it was used",
         ),
     ];
     for (reply, differs) in replies {

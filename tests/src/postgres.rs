@@ -71,7 +71,7 @@ impl PostgresServer {
         Some(server)
     }
 
-    /// Starts one that lets in only who comes over TLS, with the password. Its certificate is of an authority that nobody knows, and for the host
+    /// Starts one that lets in only who comes over TLS, with the password, and the [`watcher`](Self::watcher). Its certificate is of an authority that nobody knows, and for the host
     /// `localhost`.
     ///
     /// # Panics
@@ -86,13 +86,16 @@ impl PostgresServer {
             command.current_dir(server.data());
             command
         });
-        let hosts = "hostssl all all 127.0.0.1/32 scram-sha-256\n";
+        let hosts = "hostssl all all 127.0.0.1/32 scram-sha-256\n\
+            hostnossl all watcher 127.0.0.1/32 trust\n";
         fs::write(server.data().join("pg_hba.conf"), hosts).expect("a file");
         let mut single = server.unprivileged(&server.binaries.join("postgres"));
         single.arg("--single").arg("-D").arg(server.data());
         single.arg("postgres");
-        let password = format!("ALTER ROLE postgres PASSWORD '{POSTGRES_PASSWORD}'\n");
-        feed(single, &password);
+        let roles = format!(
+            "ALTER ROLE postgres PASSWORD '{POSTGRES_PASSWORD}'\nCREATE ROLE watcher SUPERUSER LOGIN\n"
+        );
+        feed(single, &roles);
         server.restart();
         Some(server)
     }
@@ -266,11 +269,28 @@ impl PostgresServer {
     ///
     /// If the server does not let it be made.
     pub async fn client(&self) -> Client {
-        let connected = tokio_postgres::connect(&self.url(), NoTls).await;
-        let (client, connection) = connected.expect("the server is up");
-        tokio::spawn(connection);
-        client
+        connect(&self.url()).await
     }
+
+    /// The same of a server [with TLS](Self::start_with_tls).
+    ///
+    /// # Panics
+    ///
+    /// If the server does not let it in.
+    pub async fn watcher(&self) -> Client {
+        connect(&format!(
+            "postgres://watcher@127.0.0.1:{}/postgres",
+            self.port()
+        ))
+        .await
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let connected = tokio_postgres::connect(url, NoTls).await;
+    let (client, connection) = connected.expect("the server is up");
+    tokio::spawn(connection);
+    client
 }
 
 /// A private pgbouncer that lends each connection for one transaction at a time. It is gone when it drops, and when the

@@ -613,9 +613,8 @@ mod tests {
 
     /// Finds out how the connection ends, if nothing more is to be read.
     fn end(client: &mut TcpStream) -> ErrorKind {
-        match client.read(&mut [0; 64]) {
-            Ok(0) => ErrorKind::UnexpectedEof,
-            Ok(length) => panic!("{length} more bytes"),
+        match client.read_exact(&mut [0]) {
+            Ok(()) => panic!("more bytes"),
             Err(error) => error.kind(),
         }
     }

@@ -254,7 +254,8 @@ impl RedisServer {
     }
 
     fn connection(&self) -> redis::RedisResult<Connection> {
-        Client::open(self.url())?.get_connection_with_timeout(PATIENCE)
+        // With a limit, reading fails when this process is stopped and continued meanwhile.
+        Client::open(self.url())?.get_connection()
     }
 
     /// A number out of `INFO`.

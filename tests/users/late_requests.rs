@@ -19,6 +19,7 @@ on_each_store!(
     what_a_late_request_changed_is_no_more_than_that_though_what_it_had_loaded_has_expired,
     a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothing_of_a_guests_alone,
     a_late_request_never_shows_what_came_after,
+    what_came_between_a_write_and_its_answer_is_not_shown,
     what_late_requests_set_apart_has_no_more_room_than_anything,
     a_late_request_whose_id_is_forgotten_writes_nothing,
     a_minute_after_the_new_id_came_back_a_late_request_writes_nothing,
@@ -261,6 +262,64 @@ async fn a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothin
             format!("dark tries {tries} token 0 notice None seen [] points 0 currency 0 address 0")
         );
         assert!(!holds_any(&site.record(&tab).await.unwrap(), "@"));
+    }
+}
+
+/// The guest logs in elsewhere after the write and before it is asked for again: what is there then is the user's.
+async fn what_came_between_a_write_and_its_answer_is_not_shown(site: Site) {
+    for what in ["save", "rotate", "claim"] {
+        let mut visitor = guest(&site, &[1]).await;
+        let notice = async |mut session: Session<Shop>| session.notice.set("Hello".to_owned());
+        quietly(&mut visitor, notice).await;
+        let (mut tab, store) = (visitor.clone(), Arc::clone(&site.store));
+        let name = format!("ada {what}");
+        let user = UserId::from(&*name);
+        let late = async move |mut session: Session<Shop>| {
+            if what != "claim" {
+                add(&mut session, 2);
+            }
+            store.plan([Fault::After, Fault::Held]);
+            let write = async {
+                match what {
+                    "save" => session.save().await.map(drop),
+                    "rotate" => session.rotate().await,
+                    _ => session.notice.claim().await.map(|notice| {
+                        assert_eq!(notice.flatten().as_deref(), Some("Hello"));
+                    }),
+                }
+            };
+            let meanwhile = async {
+                store.until_held(1).await;
+                login(&mut tab, user).await;
+                gather(&mut tab, 100).await;
+                paint(&mut tab, "secret").await;
+                store.release();
+            };
+            let (written, ()) = tokio::join!(write, meanwhile);
+            written.unwrap();
+            session.refresh().await.unwrap();
+            assert_eq!(session.user(), None, "{what}");
+            assert_eq!(session.notice.peek().is_some(), what != "claim");
+            add(&mut session, 4);
+            session.theme.set("late".to_owned());
+            assert_eq!(session.save().await.unwrap(), Saved::Written);
+            format!(
+                "{} {:?} {}",
+                tab.id(),
+                session.seen.get(),
+                session.theme.get()
+            )
+        };
+        let reply = quietly(&mut visitor, late).await;
+        let (id, seen) = reply.split_once(' ').expect("an id");
+        let (gathered, all) = match what {
+            "claim" => ("[1, 4]", "[1, 100, 4] 105"),
+            _ => ("[1, 2, 4]", "[1, 2, 100, 4] 107"),
+        };
+        assert_eq!(seen, format!("{gathered} late"), "{what}");
+        let account = quietly(&mut visitor.presenting(id), shown).await;
+        assert_eq!(account, format!("{name} {all} secret"));
+        assert_eq!(quietly(&mut visitor, shown).await, NOTHING, "{what}");
     }
 }
 

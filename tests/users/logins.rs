@@ -14,6 +14,7 @@ use session_tests::customers::{
 use session_tests::{Fault, Handles, Site, on_a_cache, on_each_store, times};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::breaks::{CONFIRMATION, OPENING};
 use super::meanwhile::while_held;
@@ -488,4 +489,35 @@ async fn a_login_brings_no_field_that_is_larger_than_it_may_be() {
     let reply = visitor.visit(enter).await;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(load_user(&site, "ada").await, None);
+}
+
+/// The handler has given up its login, and cannot write what else it did: the id is sent all the same.
+#[tokio::test(start_paused = true)]
+async fn a_login_that_was_given_up_is_waited_for_though_the_response_is_an_error() {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[1]).await;
+    let store = Arc::clone(&site.store);
+    let enter = async move |mut handles: Handles| {
+        let mut session = handles.open::<Shop>().await;
+        let mut other = handles.open::<Measure>().await;
+        store.plan([Fault::Held]);
+        let entered = timeout(MS, session.login("ada")).await;
+        assert!(entered.is_err());
+        other.meters.set(f64::NAN);
+        drop(other);
+        tokio::spawn(async move {
+            sleep(SECOND).await;
+            store.release();
+        });
+    };
+    let reply = visitor.visit(enter).await;
+    assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(reply.set_cookies().len(), 1);
+    assert!(quietly(&mut visitor, shown).await.starts_with("ada [1] 1 "));
+}
+
+/// Has a value that JSON has not.
+#[derive(Session)]
+struct Measure {
+    meters: f64,
 }

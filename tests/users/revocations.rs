@@ -15,7 +15,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::breaks::{CONFIRMATION, break_off, breaks, logs_in};
-use super::stored::{MINUTE, account, admitted, cost, list, load, places};
+use super::stored::{MINUTE, MS, account, admitted, cost, list, load, places};
 
 on_each_store!(
     a_revoked_session_is_told_so_and_others_live_on,
@@ -496,4 +496,15 @@ async fn no_login_slips_through_because_its_instance_reads_from_a_cache(site: Si
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_has_its_time_from_when_it_is_awaited() {
+    let site = Site::in_memory();
+    drop(user(&site, "ada", &[1]).await);
+    let sessions = site.layer.sessions();
+    let later = sessions.revoke_all("ada");
+    tokio::time::sleep(2 * PATIENCE).await;
+    site.store.always(Some(Fault::Slow(MS)));
+    assert_eq!(later.await.unwrap(), 1);
 }

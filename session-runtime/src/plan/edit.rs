@@ -31,6 +31,16 @@ impl SlotEdit {
         !same_slot(self.base.as_ref(), self.ours.as_ref())
     }
 
+    /// Returns `true` if the value stays, and lives longer since it was used.
+    pub(crate) fn only_slides(&self) -> bool {
+        let (base, ours) = (self.base.as_ref(), self.ours.as_ref());
+        let later = match (expiry(base), expiry(ours)) {
+            (Some(Expiry::Usual(before)), Some(Expiry::Usual(after))) => before < after,
+            _ => false,
+        };
+        self.row.slides() && same_payload(base, ours) && later
+    }
+
     /// Returns the same edit, based on what is there by now.
     pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
         Ok(Self {

@@ -451,19 +451,20 @@ impl State {
             None => stored_under(row, session.stored.as_deref()?, now).cloned(),
         };
         let kept = rows.iter().map(|row| row.0);
-        let kept = kept.filter(|row| row.is_flash() && flashes.keeps(*row));
-        let edits = kept.filter_map(|row| {
-            Some(SlotEdit {
-                row,
-                base: None,
-                ours: Some(slot(row)?),
-                used_up: false,
-            })
-        });
-        Notices {
-            edits: edits.collect(),
-            flashes,
+        let mut edits: Vec<SlotEdit> = Vec::new();
+        for row in kept.filter(|row| row.is_flash() && flashes.keeps(*row)) {
+            // Several structs may have the flash.
+            let is_taken = edits.iter().any(|edit| edit.name() == row.name());
+            if let Some(slot) = slot(row).filter(|_| !is_taken) {
+                edits.push(SlotEdit {
+                    row,
+                    base: None,
+                    ours: Some(slot),
+                    used_up: false,
+                });
+            }
         }
+        Notices { edits, flashes }
     }
 
     /// Puts them into the session that there is now.
@@ -554,6 +555,15 @@ impl State {
             .is_some_and(|user| !user.record.edits.is_empty());
         let facts = self.session.stored.is_some() && self.facts.is_any();
         self.block.is_none() && (user || facts || !self.session.edits.is_empty())
+    }
+
+    /// Returns `true` if of all changes none is more than that a field lives longer, since it was used.
+    pub(super) fn only_slides(&self) -> bool {
+        let user = self.user.iter().map(|user| &user.record);
+        let in_doubt = user
+            .chain([&self.session])
+            .any(|record| record.unknown.is_some());
+        !in_doubt && !self.facts.is_any() && self.edits().all(SlotEdit::only_slides)
     }
 
     /// Takes a flash that this request has to itself, or says that the session has it.

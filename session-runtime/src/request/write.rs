@@ -17,7 +17,7 @@ use crate::key::{Key, Selector};
 use crate::plan::Plan;
 use crate::plan::claim;
 use crate::plan::create::Create;
-use crate::plan::edit::SlotEdit;
+use crate::plan::edit::{self, SlotEdit};
 use crate::plan::place::{Life, Place};
 use crate::plan::save::{self, Access, FactEdits, Opened, Outcome, Save, SaveUser, UserOutcome};
 use crate::record::{Ended, Record, Slot};
@@ -237,14 +237,20 @@ impl Request {
         let Amended {
             outcome,
             record,
+            written: is_written,
             at,
-            ..
         } = match amend(&self.config, &key, Some(seen), deadline, plan).await {
             Ok(amended) => amended,
             Err(failure) => return Err(self.failed(failure, rotate)),
         };
         let mut state = self.state();
         match (outcome, record) {
+            // The answer was lost at first, and by the second the guest has logged in elsewhere: it is another's session now.
+            (Outcome::Saved { .. }, Some(record)) if record.user() != opened.record.user() => {
+                state.facts = state.facts.since(save.facts);
+                state.session.committed_elsewhere(at)?;
+                Ok(Saved::Written)
+            }
             (Outcome::Saved { written, issued }, Some(record)) => {
                 if let Some(id) = rotate.filter(|_| issued) {
                     state.issue(id);
@@ -255,7 +261,7 @@ impl Request {
             }
             (Outcome::SetApart, _) => {
                 state.session.committed_elsewhere(at)?;
-                Ok(Saved::Written)
+                Ok(Saved::from(is_written))
             }
             (_, record) => {
                 state.lose(save::why_over(record.as_ref(), at));
@@ -502,7 +508,13 @@ impl Request {
                 Ok(may.map_or(Plan::Leave(None), |there| claim::take_out(there, row, now)))
             });
             let claimed = claimed.await?;
-            if let Some(record) = claimed.record.filter(|_| claimed.written) {
+            if let Some(mut record) = claimed.record.filter(|_| claimed.written) {
+                if record.user() != opened.record.user() {
+                    // As in `update`: what came after is not shown.
+                    let mut seen = Record::clone(&opened.record);
+                    edit::replace(row, &mut seen, None);
+                    record = Arc::new(seen);
+                }
                 // What cannot be merged is told when it is to be written: the flash is out of the store, and nobody else's.
                 let _ = self.state().session.refreshed(record, self.config.now());
             }

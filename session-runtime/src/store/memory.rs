@@ -138,11 +138,12 @@ impl MemoryStore {
     }
 
     /// Deletes some of what has expired, or else some newcomers, if there would be room without them all; and returns `true` if any went.
-    fn make_room(&self, full: &NoRoom) -> bool {
+    /// The one that wants the room stays.
+    fn make_room(&self, full: &NoRoom, key: &Key) -> bool {
         let cutoff = self.guard.cutoff();
         cutoff.is_some_and(|cutoff| self.sweep_for_room(cutoff))
             || full.is_owed_to(self.inner.of_newcomers.load(Ordering::Relaxed))
-                && self.throw_out() > 0
+                && self.throw_out(key) > 0
     }
 
     fn sweep_for_room(&self, cutoff: Timestamp) -> bool {
@@ -153,9 +154,9 @@ impl MemoryStore {
         swept.deleted > 0
     }
 
-    fn throw_out(&self) -> usize {
+    fn throw_out(&self, spared: &Key) -> usize {
         let shards = self.inner.shards.iter();
-        let gone = shards.map(|shard| lock(shard).throw_out(THROWN_OUT, &self.budget()));
+        let gone = shards.map(|shard| lock(shard).throw_out(THROWN_OUT, spared, &self.budget()));
         let gone = gone.sum();
         if gone > 0 && !self.inner.flooded.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -221,7 +222,7 @@ impl AtOnce for MemoryStore {
             let swapped = self.lock(key).swap(key, before, after, &self.budget());
             match swapped {
                 Ok(swapped) => return Ok(swapped),
-                Err(full) if !self.make_room(&full) => return Err(StoreError::full(full)),
+                Err(full) if !self.make_room(&full, key) => return Err(StoreError::full(full)),
                 Err(_) => {}
             }
         }

@@ -161,7 +161,8 @@ impl CookieTransport {
     }
 
     /// Keeps it apart for each site that embeds this one ([CHIPS]), or not: it does not by default. For an app in other
-    /// sites' frames, together with [`SameSite::None`].
+    /// sites' frames, together with [`SameSite::None`]. Browsers keep it beside one that is not partitioned, and send both, of which none
+    /// counts: where they hold the other already, say so by [`replaces`](Self::replaces).
     ///
     /// [CHIPS]: https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies
     #[must_use]
@@ -172,7 +173,7 @@ impl CookieTransport {
         }
     }
 
-    /// Says under which settings browsers were given the cookie before: another name, domain or path. Where no cookie of
+    /// Says under which settings browsers were given the cookie before: another name, domain or path, or not partitioned. Where no cookie of
     /// the present name comes, the older name is read; and whenever an id is issued, or the session ends, the older cookie
     /// is removed. So nobody is logged out by the change, and nobody is left with two cookies. What `before` replaces itself is
     /// replaced, too.
@@ -212,7 +213,17 @@ impl CookieTransport {
             }
         }
         (self.secure, self.partitioned, self.by_port) = (false, false, true);
-        self.replaced.iter_mut().for_each(Self::allow_insecure);
+        let mut replaced = mem::take(&mut self.replaced);
+        replaced.iter_mut().for_each(Self::allow_insecure);
+        // What differed by a prefix alone is this cookie now.
+        replaced.retain(|older| !self.is_kept_as(older));
+        self.replaced = replaced;
+    }
+
+    /// Returns `true` if browsers take the two for one.
+    fn is_kept_as(&self, other: &Self) -> bool {
+        (&self.name, &self.domain, &self.path, self.partitioned)
+            == (&other.name, &other.domain, &other.path, other.partitioned)
     }
 
     pub(super) fn has_name_of(&self, other: &Self) -> bool {
@@ -385,10 +396,7 @@ impl CookieTransport {
     /// Refuses settings that cannot work, in a sentence that says what to change.
     pub(super) fn check(&self) -> Result<(), String> {
         self.replaced.iter().try_for_each(Self::check)?;
-        let is_own = |older: &&Self| {
-            (&older.name, &older.domain, &older.path) == (&self.name, &self.domain, &self.path)
-        };
-        if self.replaced.iter().any(|older| is_own(&older)) {
+        if self.replaced.iter().any(|older| self.is_kept_as(older)) {
             return Err(
                 "what the cookie `replaces` has its name, domain and path: leave it out".to_owned(),
             );
@@ -691,6 +699,33 @@ mod tests {
         let removed = headers.get_all(SET_COOKIE).iter();
         let removed = removed.map(|value| value.to_str().unwrap().split('=').next().unwrap());
         assert_eq!(removed.collect::<Vec<_>>(), ["b", "a", "__Host-id"]);
+    }
+
+    #[test]
+    fn a_cookie_that_is_partitioned_by_now_removes_the_one_that_was_not() {
+        let whole = || CookieTransport::new().same_site(SameSite::None);
+        let cookie = whole().partitioned(true).replaces(whole());
+        assert_eq!(cookie.check(), Ok(()));
+        let mut headers = HeaderMap::new();
+        let issue = Notice::Issue {
+            id: SessionId::parse(&[b'a'; 48]).unwrap(),
+            longest: Duration::from_secs(60),
+            kept: None,
+        };
+        cookie.write(&mut headers, issue, None);
+        let set = headers.get_all(SET_COOKIE).iter();
+        let set: Vec<_> = set.map(|value| value.to_str().unwrap()).collect();
+        assert!(set[0].starts_with("__Host-id=;") && !set[0].contains("Partitioned"));
+        assert!(set[1].starts_with("__Host-id=aaa") && set[1].contains("Partitioned"));
+    }
+
+    #[test]
+    fn what_a_cookie_replaces_may_be_itself_over_plain_http() {
+        let new = CookieTransport::new;
+        let cookie = new().replaces(new().name("__Secure-id").replaces(new().name("sid")));
+        let open = cookie.insecure();
+        assert_eq!(open.check(), Ok(()));
+        assert_eq!(open.replaced.len(), 1);
     }
 
     #[test]

@@ -138,15 +138,35 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
     let Some(server) = PostgresServer::shared() else {
         return;
     };
+    let clients = [server.client().await, server.client().await];
+    assert_free_for_others(server, &server.url(), clients).await;
+}
+
+/// Who is told to stop a call is told so over TLS, too, where the URL requires it.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_with_tls_whose_clients_have_left_are_free_for_others_though_a_lock_is_held() {
+    let Some(server) = PostgresServer::start_with_tls() else {
+        return;
+    };
+    let clients = [server.watcher().await, server.watcher().await];
+    let url = server.url() + "?sslmode=require";
+    assert_free_for_others(&server, &url, clients).await;
+}
+
+/// Checks that calls which wait for a lock, and whose clients have left, keep connections from nobody.
+async fn assert_free_for_others(
+    server: &PostgresServer,
+    url: &str,
+    [mut client, watcher]: [Client; 2],
+) {
     let options = server
         .options(SystemClock::default())
         .schema("left")
         .pool_size(2);
-    let store = options.connect(&server.url()).expect("the URL is fine");
+    let store = options.connect(url).expect("the URL is fine");
     store.migrate().await.expect("the tables can be made");
     let (locked, before) = create(&store, []).await;
     let (free, mut of_free) = create(&store, []).await;
-    let mut client = server.client().await;
     let held = client.transaction().await.unwrap();
     let lock = "SELECT FROM \"left\".sessions WHERE key = $1 FOR UPDATE";
     held.execute(lock, &[&locked.to_string().into_bytes()])
@@ -171,7 +191,6 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
         within_a_second += usize::from(begun.elapsed() < Duration::from_secs(1));
     }
     // The server is told to stop them. Whoever got the lock before that would write.
-    let watcher = server.client().await;
     let waiting = "SELECT count(*) FROM pg_stat_activity \
         WHERE wait_event_type = 'Lock' AND query LIKE '%\"left\"%'";
     let waiting = async || {

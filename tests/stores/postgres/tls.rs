@@ -89,7 +89,6 @@ async fn a_server_without_tls_is_refused_where_the_url_asks_for_it() {
     }
 }
 
-/// Stops on the server what is given up, also where the connection is encrypted.
 #[tokio::test]
 async fn a_call_that_is_given_up_over_tls_leaves_a_store_that_works() {
     let Some(server) = PostgresServer::start_with_tls() else {

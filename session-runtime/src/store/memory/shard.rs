@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::{Budget, NoRoom, Room};
 use crate::clock::Timestamp;
 use crate::key::{Key, Selector, UserId};
-use crate::record::{Ended, Record};
+use crate::record::{Ended, Head, Record};
 use crate::secret::Secret;
 use crate::store::{Swapped, Swept};
 
@@ -134,15 +134,21 @@ fn cost(key: &Key, record: &Record) -> usize {
         Some(Ended::Deleted(reason)) => reason.len(),
         _ => 0,
     };
-    let head = &record.head;
+    let versions = record.earlier().len() * VERSION;
+    let slots = record.slots().len() * SLOT + record.size();
+    ENTRY + name + reason + cost_of(&record.head) + versions + slots
+}
+
+/// Returns what a head takes besides its own place.
+fn cost_of(head: &Head) -> usize {
     let texts = [&head.address, &head.user_agent, &head.label];
     let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
     let user = head.user.as_ref().map_or(0, |user| user.as_str().len());
     let until = head.until.as_deref().map_or(0, size_of_val);
     let secrets = head.secrets.0.capacity() * size_of::<Secret>();
-    let versions = record.earlier().len() * VERSION;
-    let slots = record.slots().len() * SLOT + record.size();
-    ENTRY + name + reason + texts + user + until + secrets + versions + slots
+    let undo = head.undo.as_deref();
+    let undo = undo.map_or(0, |undo| size_of::<Head>() + cost_of(undo));
+    texts + user + until + secrets + undo
 }
 
 impl Shard {
@@ -186,13 +192,15 @@ impl Shard {
         }
         let cost = cost(key, after);
         let over = after.ended().is_some();
+        // Whoever comes back loads it first: until then it is written by the request that has begun it.
+        let is_new = held.as_ref().is_none_or(|entry| entry.newcomer);
+        let newcomer = is_new && after.user().is_none() && !key.is_user();
+        let room = match (over, newcomer) {
+            (true, _) => Room::Any,
+            (false, true) => Room::Newcomers,
+            (false, false) => Room::All,
+        };
         let Some(entry) = held else {
-            let newcomer = after.user().is_none() && !key.is_user();
-            let room = match (over, newcomer) {
-                (true, _) => Room::Any,
-                (false, true) => Room::Newcomers,
-                (false, false) => Room::All,
-            };
             budget.exchange(0, cost, room)?;
             if newcomer {
                 budget.of_newcomers.fetch_add(cost, Ordering::Relaxed);
@@ -200,10 +208,14 @@ impl Shard {
             self.begin(key, after, cost, newcomer);
             return Ok(Swapped::Done);
         };
-        // Before room is made: it is not itself to be thrown out for what it takes.
-        self.waiting -= usize::from(entry.comes_back(budget));
-        let room = if over { Room::Any } else { Room::All };
+        if !newcomer {
+            self.waiting -= usize::from(entry.comes_back(budget));
+        }
         budget.exchange(entry.cost, cost, room)?;
+        if newcomer {
+            budget.of_newcomers.fetch_add(cost, Ordering::Relaxed);
+            budget.of_newcomers.fetch_sub(entry.cost, Ordering::Relaxed);
+        }
         entry.cost = cost;
         entry.record = Arc::clone(after);
         if after.expires() < entry.due {
@@ -250,20 +262,23 @@ impl Shard {
         }
     }
 
-    /// Throws out as many newcomers, the oldest first, and returns how many there were.
-    pub(super) fn throw_out(&mut self, limit: usize, budget: &Budget<'_>) -> usize {
-        let mut gone = 0;
+    /// Throws out as many newcomers, the oldest first but not the one that wants the room, and returns how many there were.
+    pub(super) fn throw_out(&mut self, limit: usize, spared: &Key, budget: &Budget<'_>) -> usize {
+        let (mut gone, mut stays) = (0, None);
         while gone < limit
             && let Some(selector) = self.newcomers.pop_front()
         {
             let key = Key::Session(selector);
-            if self.entries.is_newcomer(selector)
+            if key == *spared {
+                stays = Some(selector);
+            } else if self.entries.is_newcomer(selector)
                 && let Some(entry) = self.remove(&key, budget)
             {
                 self.deadlines.remove(&Deadline { at: entry.due, key });
                 gone += 1;
             }
         }
+        self.newcomers.extend(stays);
         gone
     }
 

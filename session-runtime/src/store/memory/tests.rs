@@ -128,7 +128,13 @@ fn the_budget_covers_what_is_taken() {
 
 #[test]
 fn the_budget_covers_records_of_every_kind() {
-    let make: [fn(&TestClock) -> Record; 4] = [with_long_texts, with_slots, with_secrets, an_end];
+    let make: [fn(&TestClock) -> Record; 5] = [
+        with_long_texts,
+        with_an_undo,
+        with_slots,
+        with_secrets,
+        an_end,
+    ];
     for make in make {
         for key in [session, long_user] {
             let clock = TestClock::new();
@@ -159,6 +165,13 @@ fn with_long_texts(clock: &TestClock) -> Record {
     record.head_mut().address = Some(long_text().into());
     record.head_mut().user_agent = Some(long_text().into());
     record.head_mut().label = Some(long_text().into());
+    record
+}
+
+fn with_an_undo(clock: &TestClock) -> Record {
+    let mut record = with_long_texts(clock);
+    let undo = with_long_texts(clock).head.without_undo();
+    record.head_mut().undo = Some(undo);
     record
 }
 
@@ -395,8 +408,13 @@ fn a_flood_of_newcomers_throws_out_newcomers_alone() {
         assert!(swap(&store, key, None, &there));
     }
     assert!(load(&store, &read).is_some());
-    let next = Arc::new(there.next());
-    assert!(swap(&store, &written, Some(&there), &next));
+    let found = load(&store, &written);
+    assert!(swap(
+        &store,
+        &written,
+        found.as_ref(),
+        &Arc::new(there.next())
+    ));
     let mut record = idle(&clock);
     record.head_mut().user = Some(UserId::new("7"));
     assert!(swap(&store, &somebodys, None, &Arc::new(record)));
@@ -490,6 +508,22 @@ fn a_newcomer_that_writes_is_not_thrown_out_for_what_it_writes() {
     let next = Arc::new(there.next().with_slots([large]));
     assert!(swap(&store, &oldest, Some(&there), &next));
     assert!(load(&store, &oldest) == Some(next));
+    store.check();
+}
+
+#[test]
+fn newcomers_whose_first_request_writes_twice_are_newcomers_still() {
+    let (clock, store) = holding(1 << 20);
+    let (first, larger) = (
+        Arc::new(idle(&clock)),
+        Slot::new("note", vec![b'.'; 500], None),
+    );
+    let second = Arc::new(first.next().with_slots([Arc::new(larger)]));
+    for number in 0..20_000 {
+        let key = session(number);
+        assert!(swap(&store, &key, None, &first), "{number}");
+        assert!(swap(&store, &key, Some(&first), &second), "{number}");
+    }
     store.check();
 }
 

@@ -76,6 +76,8 @@ impl Links {
                 if !is_set_up {
                     conn.query_drop(SETUP).await?;
                 }
+                // If this ends amid the work, nobody knows of the transaction that is open.
+                conn.reset_connection(true);
                 work(&mut conn).await
             };
             let answer = answer.await.map_err(Fault::from);

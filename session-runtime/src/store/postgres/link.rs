@@ -1,5 +1,7 @@
 //! Connections: lent by the pool, and given back only when nothing is under way on them.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +9,9 @@ use deadpool_postgres::{Object, Pool, Timeouts};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{CancelToken, Client, Error, Row, Socket};
 
 use super::fault::unconnected;
 use super::statements::Statement;
@@ -22,9 +25,27 @@ const STOP: Duration = Duration::from_secs(10);
 
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// Tells the server to stop what is under way on a connection.
+pub(super) type Cancel = Arc<dyn Fn(CancelToken) -> Cancelled + Send + Sync>;
+
+type Cancelled = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// Returns what tells the server so over a connection with such TLS: a URL that requires TLS requires it here, too.
+pub(super) fn cancel_over<T>(tls: T) -> Cancel
+where
+    T: MakeTlsConnect<Socket, Stream: Send, TlsConnect: Send> + Clone + Send + Sync + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    Arc::new(move |token| {
+        let tls = tls.clone();
+        Box::pin(async move { token.cancel_query(tls).await })
+    })
+}
+
 /// A pool, and how it is used.
 pub(super) struct Links {
     pub(super) pool: Pool,
+    cancel: Cancel,
     /// Whether connections can keep statements.
     prepare: bool,
     /// How long to wait until a connection is free, and for a new one until it is there.
@@ -34,10 +55,11 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(pool: Pool, prepare: bool, wait: Duration) -> Self {
+    pub(super) fn new(pool: Pool, cancel: Cancel, prepare: bool, wait: Duration) -> Self {
         Self {
             given_up: Arc::new(Semaphore::new(pool.status().max_size)),
             pool,
+            cancel,
             prepare,
             wait,
         }
@@ -85,7 +107,7 @@ async fn prepared(
     object: &Object,
     statement: &Statement,
     parameters: Parameters<'_>,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
+) -> Result<Vec<Row>, Error> {
     let prepared = object
         .prepare_typed_cached(&statement.sql, statement.types)
         .await?;
@@ -96,7 +118,7 @@ async fn unprepared(
     object: &Object,
     statement: &Statement,
     parameters: Parameters<'_>,
-) -> Result<Vec<Row>, tokio_postgres::Error> {
+) -> Result<Vec<Row>, Error> {
     let typed: Vec<(&(dyn ToSql + Sync), Type)> = parameters
         .iter()
         .copied()
@@ -138,7 +160,8 @@ impl Drop for Busy<'_> {
         match Handle::try_current() {
             Ok(runtime) => {
                 let given_up = Arc::clone(&self.links.given_up);
-                runtime.spawn(settle(object, given_up));
+                let cancel = Arc::clone(&self.links.cancel);
+                runtime.spawn(settle(object, given_up, cancel));
             }
             Err(_) => drop(Object::take(object)),
         }
@@ -146,7 +169,7 @@ impl Drop for Busy<'_> {
 }
 
 /// Gives the connection back once it is quiet, or else puts an end to it.
-async fn settle(object: Object, given_up: Arc<Semaphore>) {
+async fn settle(object: Object, given_up: Arc<Semaphore>, cancel: Cancel) {
     if let Some(is_sound) = quiet(&object, SETTLE).await {
         if !is_sound {
             drop(Object::take(object));
@@ -156,9 +179,9 @@ async fn settle(object: Object, given_up: Arc<Semaphore>) {
     // A server that waits for a lock does not notice that the connection is closed. So the pool gets another in its
     // place only while few are given up: else each call that waits for the lock would cost the server one more.
     if let Ok(_permit) = given_up.try_acquire_owned() {
-        end(&Object::take(object)).await;
+        end(&Object::take(object), &cancel).await;
     } else {
-        end(&object).await;
+        end(&object, &cancel).await;
         drop(Object::take(object));
     }
 }
@@ -172,11 +195,9 @@ async fn quiet(client: &Client, longest: Duration) -> Option<bool> {
 }
 
 /// Tells the server to stop what is under way, and waits until it has.
-async fn end(client: &Client) {
+async fn end(client: &Client, cancel: &Cancel) {
     loop {
-        // Without TLS even if the connection has it: all that is sent is the key to a connection of no more use.
-        let cancel = client.cancel_token();
-        let told = timeout(STOP, cancel.cancel_query(NoTls)).await;
+        let told = timeout(STOP, cancel(client.cancel_token())).await;
         // Who is told and does not answer is no longer at the other end of this connection.
         if quiet(client, STOP).await.is_some() || matches!(told, Ok(Ok(()))) {
             return;

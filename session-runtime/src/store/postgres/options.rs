@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 #[cfg(feature = "postgres-tls")]
 use tokio_postgres::config::SslMode;
 
-use super::link::Links;
+use super::link::{Cancel, Links, cancel_over};
 use super::schema;
 use super::statements::Statements;
 use super::url::{self, Database};
@@ -154,14 +154,15 @@ impl PostgresOptions {
             database.config.application_name("session-runtime");
         }
         let server = url::server(&database.config);
-        let pool = Pool::builder(manager(database)?)
+        let (manager, cancel) = manager(database)?;
+        let pool = Pool::builder(manager)
             .max_size(self.pool_size)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|why| {
                 SetupError::new(format!("the pool of connections cannot be made: {why}"))
             })?;
-        self.store(pool, server)
+        self.store(pool, cancel, server)
     }
 
     /// Makes a store that uses the app's own pool: with TLS, with settings of its own, shared with the rest of the app.
@@ -184,10 +185,15 @@ impl PostgresOptions {
     ///
     /// If a name cannot be used.
     pub fn pool(self, pool: Pool) -> Result<PostgresStore, SetupError> {
-        self.store(pool, "in the app's pool".to_owned())
+        self.store(pool, cancel_over(NoTls), "in the app's pool".to_owned())
     }
 
-    fn store(self, pool: Pool, server: String) -> Result<PostgresStore, SetupError> {
+    fn store(
+        self,
+        pool: Pool,
+        cancel: Cancel,
+        server: String,
+    ) -> Result<PostgresStore, SetupError> {
         let names = schema::names(&self.schema, &self.table)?;
         Ok(PostgresStore {
             inner: Arc::new(Inner {
@@ -195,7 +201,7 @@ impl PostgresOptions {
                 // That of one machine may be wrong, and what it deletes is gone for all.
                 statements: Statements::new(&names, self.guard.is_none()),
                 names,
-                links: Links::new(pool, self.prepare, self.wait),
+                links: Links::new(pool, cancel, self.prepare, self.wait),
                 guard: self
                     .guard
                     .unwrap_or_else(|| SweepGuard::new(SystemClock::default())),
@@ -204,8 +210,8 @@ impl PostgresOptions {
     }
 }
 
-/// Returns what makes the pool's connections.
-fn manager(database: Database) -> Result<Manager, SetupError> {
+/// Returns what makes the pool's connections, and what stops a call on one.
+fn manager(database: Database) -> Result<(Manager, Cancel), SetupError> {
     let how = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
@@ -213,9 +219,10 @@ fn manager(database: Database) -> Result<Manager, SetupError> {
     #[cfg(feature = "postgres-tls")]
     if config.get_ssl_mode() != SslMode::Disable {
         let tls = database.tls.connector()?;
-        return Ok(Manager::from_config(config, tls, how));
+        let cancel = cancel_over(tls.clone());
+        return Ok((Manager::from_config(config, tls, how), cancel));
     }
-    Ok(Manager::from_config(config, NoTls, how))
+    Ok((Manager::from_config(config, NoTls, how), cancel_over(NoTls)))
 }
 
 impl fmt::Debug for PostgresOptions {

@@ -17,17 +17,28 @@ pub(super) fn ask() -> Cmd {
     shards
 }
 
+/// How many slots a Cluster has.
+const SLOTS: usize = 16_384;
+
 /// Reads the answer: each primary, with slots or without, but for those that have
 /// failed and have none.
+///
+/// # Errors
+///
+/// If a slot is nobody's: then it may be the view of a node that knows nothing of the others.
 pub(super) fn read(view: Value, info: &ConnectionInfo) -> RedisResult<Vec<Shard>> {
     let view: Vec<HashMap<String, Value>> = from_redis_value(view)?;
-    let mut shards = Vec::new();
+    let (mut shards, mut covered) = (Vec::new(), 0);
     for mut shard in view {
         let slots: Vec<u16> = take(&mut shard, "slots")?.unwrap_or_default();
         let ranges: Vec<_> = slots
             .chunks(2)
             .map(|range| (range[0], range[range.len() - 1]))
             .collect();
+        let lengths = ranges
+            .iter()
+            .map(|(first, last)| usize::from(last.saturating_sub(*first)) + 1);
+        covered += lengths.sum::<usize>();
         let nodes: Vec<HashMap<String, Value>> = take(&mut shard, "nodes")?.unwrap_or_default();
         let mut is_up = ranges.is_empty();
         for node in nodes {
@@ -43,6 +54,13 @@ pub(super) fn read(view: Value, info: &ConnectionInfo) -> RedisResult<Vec<Shard>
             )
                 .into());
         }
+    }
+    if covered < SLOTS {
+        return Err((
+            ErrorKind::ClusterConnectionNotFound,
+            "a node knows not of all parts of the Cluster",
+        )
+            .into());
     }
     shards.sort_by_key(|shard| shard.info().addr().to_string());
     Ok(shards)
@@ -124,7 +142,7 @@ mod tests {
 
     #[test]
     fn primaries_are_read_with_slots_or_without_and_nothing_where_one_with_slots_has_failed() {
-        let full = || shard(&[0, 5, 7, 9], &[(1, "master", "online")]);
+        let most = || shard(&[0, 5, 7, 16_383], &[(1, "master", "online")]);
         let at = |port, ranges: &[(u16, u16)]| {
             let url = format!("redis://h:{port}");
             let info = url.into_connection_info().expect("a URL");
@@ -132,11 +150,15 @@ mod tests {
         };
         let replicated = &[(3, "replica", "online"), (2, "master", "loading")];
         let gone = shard(&[], &[(4, "master", "fail")]);
-        let shards = read_all(vec![shard(&[], replicated), full(), gone]);
-        let expected = [at(1, &[(0, 5), (7, 9)]), at(2, &[])];
+        let empty = || shard(&[], &[(5, "master", "online")]);
+        let shards = read_all(vec![shard(&[6, 6], replicated), most(), gone, empty()]);
+        let expected = [at(1, &[(0, 5), (7, 16_383)]), at(2, &[(6, 6)]), at(5, &[])];
         assert!(shards.expect("a view") == expected);
 
         let failed = &[(2, "master", "fail"), (3, "replica", "online")];
-        assert!(read_all(vec![full(), shard(&[6, 6], failed)]).is_err());
+        assert!(read_all(vec![most(), shard(&[6, 6], failed)]).is_err());
+        // Of one that has been reset, and knows of no other.
+        assert!(read_all(vec![empty()]).is_err());
+        assert!(read_all(vec![most(), empty()]).is_err());
     }
 }
