@@ -515,12 +515,9 @@ impl Error {
         let is_told = is_error && other.status() == StatusCode::SERVICE_UNAVAILABLE;
         let mut response = self.response(is_told);
         let headers = response.headers_mut();
-        for (name, value) in other
-            .headers()
-            .iter()
-            .filter(|(_, value)| value.is_sensitive())
-        {
-            headers.append(name, value.clone());
+        let all = other.headers().iter();
+        for (name, id) in all.filter(|(_, value)| value.is_sensitive()) {
+            headers.append(name, id.clone());
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         response

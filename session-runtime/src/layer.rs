@@ -35,8 +35,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// hook, which counts and then calls the one that was set before.
 ///
 /// A nested router may bring the layer along, also where it stands within another: there it leaves the session to the outer one,
-/// if both have a cookie of the same name, with all its settings but [`only_for`](Self::only_for). Of layers with different cookies, a handler has the innermost one's session, and a middleware
-/// between the two the outer one's; with [`only_for`](Self::only_for) it has both.
+/// if both have a cookie of the same name; of its own settings [`only_for`](Self::only_for) alone counts then. Of layers with different cookies, a handler
+/// has the innermost one's session, and a middleware between the two the outer one's; with `only_for` it has both.
 ///
 /// ```
 /// use axum::{Router, routing::get};

@@ -244,6 +244,8 @@ async fn a_late_request_writes_of_the_browsers_fields_what_has_a_rule_and_nothin
             if !only_those {
                 *session.tries.get_mut() += 2;
             }
+            let saved = session.save().await.unwrap();
+            assert_eq!(saved == Saved::Unchanged, only_those, "{saved:?}");
             session.rotate().await.unwrap();
             // It goes on as it was.
             assert_eq!(

@@ -30,7 +30,8 @@ use crate::task::to_its_end;
 pub enum Saved {
     /// What was changed is in the store.
     Written,
-    /// There was nothing to write.
+    /// There was nothing to write. Or nothing but fields that stay with the browser and have no rule, in a request whose guest has logged in
+    /// meanwhile: those are dropped.
     Unchanged,
     /// The session was ended while the request was running: logged out, deleted, revoked; or its guest logged in and has
     /// come back with the new id over a minute ago. Or the request has come with an id from before a login or a logout. Or another
