@@ -3,6 +3,7 @@
 use std::any::{TypeId, type_name};
 use std::fmt;
 use std::future::Future;
+use std::iter::once;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::ptr;
@@ -340,7 +341,8 @@ impl Known {
         for RowOf(row) in rows {
             for schema in &self.schemas {
                 for RowOf(other) in schema.rows {
-                    let Some(shared) = row.names().find(|name| other.knows(name)) else {
+                    let mut names = once(row.name()).chain(row.aliases().iter().copied());
+                    let Some(shared) = names.find(|name| other.knows(name)) else {
                         continue;
                     };
                     let (ours, theirs) = (row.kept(), other.kept());

@@ -6,8 +6,6 @@
 use std::any::{TypeId, type_name};
 use std::cell::Cell;
 use std::fmt;
-use std::iter::{Chain, Copied, Once, once};
-use std::slice::Iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -420,8 +418,8 @@ pub(crate) struct Kept {
     ordered: bool,
     flash: bool,
     follows: bool,
-    ttl: Option<Duration>,
-    slides: Option<Duration>,
+    /// How long after it was "set" or "used".
+    lasts: Option<(Duration, &'static str)>,
 }
 
 impl fmt::Display for Kept {
@@ -437,8 +435,7 @@ impl fmt::Display for Kept {
         ] {
             f.write_str(if holds { says } else { "" })?;
         }
-        if let Some(ttl) = self.ttl {
-            let since = if self.slides.is_some() { "used" } else { "set" };
+        if let Some((ttl, since)) = self.lasts {
             write!(f, ", for {ttl:?} after it was {since}")?;
         }
         Ok(())
@@ -463,19 +460,14 @@ pub(crate) trait AnyRow: Send + Sync {
     fn is_flash(&self) -> bool;
 
     /// Returns `true` if the field lives longer when it is used.
-    fn slides(&self) -> bool;
+    fn is_sliding(&self) -> bool;
 
     /// Returns what two structs have to agree on that have the field.
     fn kept(&self) -> Kept;
 
     /// Returns `true` if it is the field's name, or an older one.
     fn knows(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
-    }
-
-    /// Returns the field's name, and the older ones.
-    fn names(&self) -> Chain<Once<&'static str>, Copied<Iter<'static, &'static str>>> {
-        once(self.name()).chain(self.aliases().iter().copied())
+        self.name() == name || self.aliases().contains(&name)
     }
 
     /// Merges a value that both sides changed, into a slot that does not expire.
@@ -515,7 +507,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
         self.flash
     }
 
-    fn slides(&self) -> bool {
+    fn is_sliding(&self) -> bool {
         self.sliding
     }
 
@@ -527,8 +519,9 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
             ordered: self.form.ordered,
             flash: self.flash,
             follows: self.follows,
-            ttl: self.ttl,
-            slides: self.slides(),
+            lasts: self
+                .ttl
+                .map(|ttl| (ttl, if self.sliding { "used" } else { "set" })),
         }
     }
 

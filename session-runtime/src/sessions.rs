@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::everybody::{self, Found};
 use crate::id::SessionId;
-use crate::key::{IntoUserId, UserFuture, UserId};
+use crate::key::{IntoUserId, UserFuture};
 use crate::request::Request;
 use crate::revoke::{Device, OfUser};
 use crate::schema::Schema;
@@ -64,16 +64,25 @@ impl Sessions {
         Self { config }
     }
 
-    /// Returns what a call about a user begins with, once it is awaited.
-    fn of(&self, user: impl IntoUserId) -> (Arc<Config>, UserId) {
-        (Arc::clone(&self.config), user.into_user_id())
-    }
-
     fn to_its_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> UserFuture<'_, Result<T, Error>> {
         Box::pin(to_its_end(self.config.underway.clone(), work))
+    }
+
+    /// Does something about a user, to its end. Its time begins when it is awaited.
+    fn act<T, F>(
+        &self,
+        user: impl IntoUserId,
+        act: impl FnOnce(OfUser) -> F + Send + 'static,
+    ) -> UserFuture<'_, Result<T, Error>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let (config, user) = (Arc::clone(&self.config), user.into_user_id());
+        self.to_its_end(async move { act(OfUser::new(&config, &user)?).await })
     }
 
     /// Opens the session of an id outside of a request: for another protocol, a job that was given the id, a websocket that outlives the
@@ -170,8 +179,8 @@ impl Sessions {
     ///
     /// If the store fails.
     pub fn list(&self, user: impl IntoUserId) -> UserFuture<'_, Result<Vec<Device>, Error>> {
-        let (config, user) = self.of(user);
-        Box::pin(async move { OfUser::new(&config, &user)?.list().await })
+        let user = user.into_user_id();
+        Box::pin(async move { OfUser::new(&self.config, &user)?.list().await })
     }
 
     /// Calls a session of the user by a name of the user's own; `None` takes it away. Returns `false` if the user has
@@ -186,11 +195,9 @@ impl Sessions {
         device: &str,
         label: Option<String>,
     ) -> UserFuture<'_, Result<bool, Error>> {
-        let ((config, user), device) = (self.of(user), device.to_owned());
-        self.to_its_end(async move {
-            OfUser::new(&config, &user)?
-                .label(&device, label.as_deref())
-                .await
+        let device = device.to_owned();
+        self.act(user, |user| async move {
+            user.label(&device, label.as_deref()).await
         })
     }
 
@@ -207,8 +214,8 @@ impl Sessions {
         user: impl IntoUserId,
         device: &str,
     ) -> UserFuture<'_, Result<bool, Error>> {
-        let ((config, user), device) = (self.of(user), device.to_owned());
-        self.to_its_end(async move { OfUser::new(&config, &user)?.revoke(&device).await })
+        let device = device.to_owned();
+        self.act(user, |user| async move { user.revoke(&device).await })
     }
 
     /// Ends all sessions of the user but one, and says how many that were; if none of them is called `device`, all end. Logins
@@ -222,8 +229,11 @@ impl Sessions {
         user: impl IntoUserId,
         device: &str,
     ) -> UserFuture<'_, Result<usize, Error>> {
-        let ((config, user), device) = (self.of(user), device.to_owned());
-        self.to_its_end(async move { OfUser::new(&config, &user)?.revoke_all(Some(&device)).await })
+        let device = device.to_owned();
+        self.act(
+            user,
+            |user| async move { user.revoke_all(Some(&device)).await },
+        )
     }
 
     /// Ends all sessions of the user, and says how many that were. Logins that are under way count among
@@ -233,8 +243,7 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub fn revoke_all(&self, user: impl IntoUserId) -> UserFuture<'_, Result<usize, Error>> {
-        let (config, user) = self.of(user);
-        self.to_its_end(async move { OfUser::new(&config, &user)?.revoke_all(None).await })
+        self.act(user, |user| async move { user.revoke_all(None).await })
     }
 
     /// Deletes what follows the user, and ends all sessions of the user. Nothing that is under way brings it
@@ -247,8 +256,7 @@ impl Sessions {
     ///
     /// If the store fails. Some may be there still: call it again.
     pub fn delete(&self, user: impl IntoUserId) -> UserFuture<'_, Result<(), Error>> {
-        let (config, user) = self.of(user);
-        self.to_its_end(async move { OfUser::new(&config, &user)?.delete().await })
+        self.act(user, |user| async move { user.delete().await })
     }
 
     /// Returns some of all live sessions, guests' and users', about a hundred, and where to go on: begin with `None`. It takes one call to

@@ -34,11 +34,11 @@ impl SlotEdit {
     /// Returns `true` if the value stays, and lives longer since it was used.
     pub(crate) fn only_slides(&self) -> bool {
         let (base, ours) = (self.base.as_ref(), self.ours.as_ref());
-        let later = match (expiry(base), expiry(ours)) {
-            (Some(Expiry::Usual(before)), Some(Expiry::Usual(after))) => before < after,
-            _ => false,
-        };
-        self.row.slides() && same_payload(base, ours) && later
+        let is_later = matches!(
+            (expiry(base), expiry(ours)),
+            (Some(Expiry::Usual(before)), Some(Expiry::Usual(after))) if before < after
+        );
+        self.row.is_sliding() && same_payload(base, ours) && is_later
     }
 
     /// Returns the same edit, based on what is there by now.

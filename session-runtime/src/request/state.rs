@@ -557,6 +557,24 @@ impl State {
         self.block.is_none() && (user || facts || !self.session.edits.is_empty())
     }
 
+    /// Notes that a write of this request is in `record`, and that it has issued an id. If it has become another user's by now, nobody here has its
+    /// id: a login was opened in doubt, or the guest has logged in elsewhere before the store could tell of the write.
+    pub(super) fn written_to(
+        &mut self,
+        record: &Arc<Record>,
+        issued: Option<SessionId>,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        let stored = self.session.stored.as_deref();
+        if record.user() != stored.and_then(Record::user) {
+            return self.session.committed_elsewhere(at);
+        }
+        if let Some(id) = issued {
+            self.issue(id);
+        }
+        self.session.committed(record, at)
+    }
+
     /// Returns `true` if of all changes none is more than that a field lives longer, since it was used.
     pub(super) fn only_slides(&self) -> bool {
         let user = self.user.iter().map(|user| &user.record);

@@ -246,18 +246,9 @@ impl Request {
         };
         let mut state = self.state();
         match (outcome, record) {
-            // The answer was lost at first, and by the second the guest has logged in elsewhere: it is another's session now.
-            (Outcome::Saved { .. }, Some(record)) if record.user() != opened.record.user() => {
-                state.facts = state.facts.since(save.facts);
-                state.session.committed_elsewhere(at)?;
-                Ok(Saved::Written)
-            }
             (Outcome::Saved { written, issued }, Some(record)) => {
-                if let Some(id) = rotate.filter(|_| issued) {
-                    state.issue(id);
-                }
                 state.facts = state.facts.since(save.facts);
-                state.session.committed(&record, at)?;
+                state.written_to(&record, rotate.filter(|_| issued), at)?;
                 Ok(Saved::from(written))
             }
             (Outcome::SetApart, _) => {
@@ -320,9 +311,8 @@ impl Request {
         at: Timestamp,
     ) -> Result<(), Error> {
         let mut state = self.state();
-        state.issue(id);
         state.facts = state.facts.since(sent);
-        state.session.committed(record, at)
+        state.written_to(record, Some(id), at)
     }
 
     /// Finds out what came of writes of this request whose outcome is unknown: what was changed is on top of them, if
@@ -383,19 +373,11 @@ impl Request {
                 Ok(Saved::Unchanged)
             }
             Some(record) => {
-                let (mut state, now) = (self.state(), self.config.now());
-                let stored = state.session.stored.as_deref();
-                if record.user() != stored.and_then(Record::user) {
-                    // A login was opened, and nobody has its id: it is another's session until the next one.
-                    state.session.committed_elsewhere(now)?;
-                    return Ok(Saved::Written);
-                }
                 // While enough ids wait to be presented, a rotation issues none.
                 let is_known = |id: &SessionId| record.head.secrets.knows(id.secret());
-                if let Some(id) = issues.filter(is_known) {
-                    state.issue(id);
-                }
-                state.session.committed(&record, now)?;
+                let issued = issues.filter(is_known);
+                let now = self.config.now();
+                self.state().written_to(&record, issued, now)?;
                 Ok(Saved::Written)
             }
             None => Ok(Saved::Unchanged),
@@ -511,7 +493,7 @@ impl Request {
             let claimed = claimed.await?;
             if let Some(mut record) = claimed.record.filter(|_| claimed.written) {
                 if record.user() != opened.record.user() {
-                    // As in `update`: what came after is not shown.
+                    // As in `State::written_to`: what came after is not shown.
                     let mut seen = Record::clone(&opened.record);
                     edit::replace(row, &mut seen, None);
                     record = Arc::new(seen);

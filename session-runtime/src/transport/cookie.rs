@@ -215,7 +215,7 @@ impl CookieTransport {
         (self.secure, self.partitioned, self.by_port) = (false, false, true);
         let mut replaced = mem::take(&mut self.replaced);
         replaced.iter_mut().for_each(Self::allow_insecure);
-        // What differed by a prefix alone is this cookie now.
+        // One that differed by its prefix alone is this cookie now.
         replaced.retain(|older| !self.is_kept_as(older));
         self.replaced = replaced;
     }
