@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 #[derive(Session)]
 struct Visits {
+    #[merge(sum, browser)] // two tabs at once: both count
     count: u32,
 }
 

@@ -10,7 +10,7 @@
 //! sqlite3 members.db 'SELECT name, length(session) FROM members'
 //! ```
 //!
-//! There is no password here, to keep to the point: the shop has one.
+//! There is neither a password here, to keep to the point, nor a check of where forms come from: the shop has both.
 #![expect(clippy::print_stdout, reason = "it says where it is")]
 
 use std::collections::BTreeSet;
@@ -89,7 +89,7 @@ async fn leave(
     sessions: Sessions,
 ) -> Result<(), Error> {
     if let Some(user) = session.user() {
-        // In this order: the list of the member's sessions is in the row.
+        // In this order: the list of the member's sessions is in the row. An app with accounts refuses logins first, as the shop does.
         sessions.delete(&user).await?;
         members.leave(user.as_str()).await?;
     }

@@ -215,7 +215,9 @@ async fn leave(
     if !accounts.close(id, Password::new(&form.password)).await? {
         let page = Leave {
             frame: Frame::of(&session, "/account/leave"),
-            problem: Some("That is not the password of this account."),
+            problem: Some(
+                "That is not the password of this account, or it was tried too often: then come back in a quarter of an hour.",
+            ),
         };
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page::show(&page)).into_response());
     }

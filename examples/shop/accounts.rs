@@ -35,7 +35,7 @@ const TABLES: &str = "
 /// How often a password may be tried for one name, from however many browsers, within [`WINDOW`].
 ///
 /// Names that nobody has are counted like the others, or the limit would tell them apart. Whoever knows a name can
-/// lock it for a quarter of an hour, but only for signing in: sessions that are open stay so.
+/// lock it for a quarter of an hour, for signing in and for leaving: sessions that are open stay so.
 const MOST_TRIES: i64 = 20;
 const WINDOW: Duration = Duration::from_secs(15 * 60);
 

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use session_runtime::{Error, Session};
+use session_runtime::{Error, Saved, Session};
 
 use crate::cart::{self, Bill};
 use crate::page::{self, Frame};
@@ -256,7 +256,10 @@ async fn place(
         address,
     }));
     // Of two devices of one customer, exactly one gets the cart.
-    session.save().await?;
+    if session.save().await? == Saved::Ended {
+        // Signed out meanwhile: nothing is ordered.
+        return Ok(Redirect::to("/cart").into_response());
+    }
     if session
         .order
         .get()

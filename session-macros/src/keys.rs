@@ -77,6 +77,14 @@ pub(crate) const ON_STRUCT: Place = Place {
             "`with` is for a field: write `#[session(with = module)]` above it",
         ),
         (
+            GUEST,
+            "`guest` is for a field: write `#[session(guest)]` above it",
+        ),
+        (
+            ORDERED,
+            "`ordered` is for a field: write `#[session(ordered)]` above it",
+        ),
+        (
             EXPIRE,
             "the lifetime of the whole session is `ttl = \"2h\"`; that of a field is `#[expire(\"1h\")]` above it",
         ),

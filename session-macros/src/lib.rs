@@ -79,7 +79,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[session(alias = "older")]` | an older stored name, which still reads. Can be repeated; is under the struct's prefix, too |
 /// | `#[session(default = expression)]` | its value while it is absent, in place of `Default` |
 /// | `#[session(guest)]` | a guest's alone, gone at a login: for a token or a flag that somebody may have planted in the session before. Nothing that is stored under its name without `guest` is read |
-/// | `#[session(upgrade(from = Old, with = function))]` | reads a value that was stored as an older type, through `fn(Old) -> T` |
+/// | `#[session(upgrade(from = Old, with = function))]` | reads a value that was stored as an older type, through `fn(Old) -> T`; it is asked for what does not read as `T`. Where both read it, give the field another name |
 /// | `#[session(ordered)]` | its maps are stored in the order that they have, and a change of order is a change: for an `IndexMap`, or JSON with `serde_json`'s `preserve_order`. Without it maps are sorted by key, so that the order in which a `HashMap` happens to be is no change |
 /// | `#[session(with = module)]` | how it is stored: by the module's `serialize` and `deserialize`, as serde's `with`. The type needs neither trait. For bytes: `session_runtime::base64` |
 ///

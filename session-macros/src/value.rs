@@ -199,7 +199,10 @@ pub(crate) fn expression(key: &Ident, input: ParseStream<'_>) -> Result<TokenStr
     // Where an operand is to come, `<` begins a path, and behind one it compares.
     let mut operand_comes = true;
     while !ends(input) {
-        if operand_comes && input.peek(Token![<]) {
+        if !operand_comes && input.peek(Token![<<]) {
+            input.parse::<Token![<<]>()?.to_tokens(&mut tokens);
+            operand_comes = true;
+        } else if operand_comes && input.peek(Token![<]) {
             input.parse::<ExprPath>()?.to_tokens(&mut tokens);
             operand_comes = false;
         } else if input.peek(Token![::]) && input.peek3(Token![<]) {

@@ -364,6 +364,12 @@ impl Error {
         matches!(self.0.kind, Kind::Undecodable { .. })
     }
 
+    /// Returns `true` if what a task has changed beside the handler may be lost, since the response could not be written, or is one that
+    /// writes nothing.
+    pub fn is_dropped(&self) -> bool {
+        self.0.kind == Kind::Dropped
+    }
+
     /// Returns `true` if the app is to be changed, as the message says: a [missing layer](Self::is_missing_layer), two structs
     /// that store one name as different types, a cookie that no browser takes, a session's lifetime beyond a cookie's, a
     /// field of the browser's that is set where there is none, a new id once the response has left, a [page](crate::Sessions::page)
@@ -675,6 +681,7 @@ mod tests {
             Error::is_revoked,
             Error::is_encode,
             Error::is_undecodable,
+            Error::is_dropped,
             Error::is_misuse,
         ];
         predicates.iter().filter(|holds| holds(error)).count()
@@ -704,6 +711,7 @@ mod tests {
             Error::no_place(),
             Error::revoked(),
             Error::too_many_sessions(),
+            Error::dropped(),
         ] {
             assert_eq!(predicates(&error), 1, "{error}");
         }

@@ -14,7 +14,7 @@ use crate::record::Ended;
 ///
 /// let layer = SessionLayer::new(MemoryStore::new()).on_event(|event: Event| match event.kind {
 ///     EventKind::Ended(reason) => println!("{:?} has ended: {reason:?}", event.session),
-///     EventKind::Merged => println!("a guest's things are now {:?}'s", event.user),
+///     EventKind::Merged => println!("a guest's things are now a user's"),
 ///     _ => {}
 /// });
 /// # let _ = layer;

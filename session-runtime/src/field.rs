@@ -30,6 +30,7 @@ pub use set::SetFrom;
 ///
 /// #[derive(Session)]
 /// struct Visits {
+///     #[merge(sum, browser)]
 ///     count: u32,
 ///     name: Option<String>,
 /// }

@@ -255,7 +255,9 @@ impl Login<'_> {
         }
         let may_end = |there: &Record, now: Timestamp| {
             // After that no slow request brings it back.
-            !there.is_live(now - KEPT_AFTER_EXPIRY) || is_full && is_unclaimed(there, now)
+            let lapsed = !there.is_live(now - KEPT_AFTER_EXPIRY);
+            let over = lapsed || is_full && is_unclaimed(there, now);
+            over && self.config.watch.is_steady(now)
         };
         if !may_end(&record, now) {
             return Ok(Some(record.expires()));

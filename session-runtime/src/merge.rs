@@ -43,7 +43,7 @@ pub enum Occasion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sides<T> {
-    /// The value that both sides started from.
+    /// The value that both sides started from: between requests the default, where nothing was stored.
     pub base: Option<T>,
     /// The value of the request that is writing, or of the guest.
     pub ours: Option<T>,
@@ -108,11 +108,6 @@ impl<T: PartialEq> Sides<T> {
 /// No rule: the later writer wins.
 pub fn later<T>(sides: Sides<T>) -> Option<T> {
     sides.ours
-}
-
-/// A flash: using one up never takes a newer one away.
-pub(crate) fn flash<T>(sides: Sides<T>) -> Option<T> {
-    sides.ours.or(sides.theirs)
 }
 
 /// `user`: at login the account's value if present, else the later writer.
@@ -347,6 +342,12 @@ impl<T: PartialEq> Union for Vec<T> {
     }
 }
 
+impl<T: PartialEq> Union for VecDeque<T> {
+    fn union(sides: Sides<Self>) -> Option<Self> {
+        union(sides.each(|side| Some(Vec::from(side)))).map(Self::from)
+    }
+}
+
 macro_rules! union_of_sets {
     ($($set:ty, [$($generics:tt)*];)*) => {
         $(impl<$($generics)*> Union for $set {
@@ -548,38 +549,44 @@ fn per_key<M: Map>(sides: Sides<M>, rule: impl Fn(Sides<M::Value>) -> Option<M::
     merged
 }
 
+/// Merges maps key by key. What comes out empty, and was removed by one side, stays so.
+fn by_keys<M: Map>(
+    sides: Sides<M>,
+    rule: impl Fn(Sides<M::Value>) -> Option<M::Value>,
+) -> Option<M> {
+    let removed = sides.base.is_some() && (sides.ours.is_none() || sides.theirs.is_none());
+    let merged = per_key(sides, rule);
+    (!removed || !merged.is_empty()).then_some(merged)
+}
+
 impl<K: Ord, V: Merge> Merge for BTreeMap<K, V> {
     fn merge(sides: Sides<Self>) -> Option<Self> {
-        Some(per_key(sides, |sides| sides.settle(V::merge)))
+        by_keys(sides, |sides| sides.settle(V::merge))
     }
 }
 
 impl<K: Eq + Hash, V: Merge, S: BuildHasher + Default> Merge for HashMap<K, V, S> {
     fn merge(sides: Sides<Self>) -> Option<Self> {
         // Two maps of one content are equal whatever their hashers.
-        Some(per_key(sides, |sides| sides.settle(V::merge)))
+        by_keys(sides, |sides| sides.settle(V::merge))
     }
 }
 
-/// Sums key by key. What comes out empty, and was removed by one side, stays so.
-fn sum_per_key<M>(sides: Sides<M>) -> Option<M>
-where
-    M: Map<Value: Sum>,
-{
-    let removed = sides.base.is_some() && (sides.ours.is_none() || sides.theirs.is_none());
-    let summed = per_key(sides, Sum::sum);
-    (!removed || !summed.is_empty()).then_some(summed)
+impl Merge for serde_json::Map<String, serde_json::Value> {
+    fn merge(sides: Sides<Self>) -> Option<Self> {
+        by_keys(sides, |sides| sides.settle(serde_json::Value::merge))
+    }
 }
 
 impl<K: Ord, V: Sum> Sum for BTreeMap<K, V> {
     fn sum(sides: Sides<Self>) -> Option<Self> {
-        sum_per_key(sides)
+        by_keys(sides, V::sum)
     }
 }
 
 impl<K: Eq + Hash, V: Sum, S: BuildHasher + Default> Sum for HashMap<K, V, S> {
     fn sum(sides: Sides<Self>) -> Option<Self> {
-        sum_per_key(sides)
+        by_keys(sides, V::sum)
     }
 }
 
@@ -587,6 +594,8 @@ impl<K: Eq + Hash, V: Sum, S: BuildHasher + Default> Sum for HashMap<K, V, S> {
 mod tests {
     use std::cell::Cell;
     use std::ops::Range;
+
+    use serde_json::json;
 
     use super::*;
 
@@ -625,6 +634,35 @@ mod tests {
             let at = self.0.iter().position(|(other, _)| other == key)?;
             Some(self.0.swap_remove(at).1)
         }
+    }
+
+    #[test]
+    fn a_deque_merges_as_a_list_does_and_an_object_as_a_map() {
+        let deque = |items: [u8; 2]| Some(VecDeque::from(items));
+        let sides = Sides::new(
+            deque([1, 2]),
+            deque([2, 3]),
+            deque([1, 2]),
+            Occasion::Conflict,
+        );
+        assert_eq!(union(sides), deque([2, 3]));
+        let object = |value: serde_json::Value| value.as_object().cloned();
+        let [base, ours, theirs, merged] = [
+            json!({"a": 1}),
+            json!({"a": 1, "b": 2}),
+            json!({"a": 3}),
+            json!({"a": 3, "b": 2}),
+        ]
+        .map(object);
+        let sides = Sides::new(base, ours, theirs, Occasion::Conflict);
+        assert_eq!(deep(sides), merged);
+    }
+
+    #[test]
+    fn a_map_that_one_side_has_removed_does_not_come_back_empty() {
+        let map = |n: u8| Some(BTreeMap::from([("a", n)]));
+        let sides = Sides::new(map(1), None, map(2), Occasion::Conflict);
+        assert_eq!(deep(sides), None);
     }
 
     thread_local! {

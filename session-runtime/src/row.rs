@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::canonical::{Canonical, Form, same_but_for_order};
 use crate::clock::Timestamp;
 use crate::error::EncodeError;
-use crate::merge::{self, Sides};
+use crate::merge::{self, Occasion, Sides};
 use crate::record::{Expiry, FieldName, Payload, Slot};
 use crate::signature::Signature;
 
@@ -207,7 +207,6 @@ impl<T> Row<T> {
     pub const fn flash(self) -> Self {
         Self {
             flash: true,
-            rule: Rule::Unnamed(merge::flash::<T>),
             ..self
         }
     }
@@ -370,9 +369,11 @@ impl<T> Row<T> {
             return Ok(());
         }
         // A default may be another one each time.
-        let same =
-            self.is_same(value, &handed_out())? || !self.is_same(&handed_out(), &handed_out())?;
-        if same {
+        let same = |one: &T, other: &T| {
+            // What cannot be encoded was not stored, and is not written.
+            self.is_same(one, other).unwrap_or(true)
+        };
+        if same(value, &handed_out()) || !same(&handed_out(), &handed_out()) {
             Ok(())
         } else {
             Err(EncodeError::changed_unseen())
@@ -530,8 +531,7 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
             return Err(MergeFault::Rejected);
         };
         let read = |side: &Slot| self.decode_payload(side.payload());
-        let sides = Sides {
-            // A base that cannot be read was served as absent, too.
+        let mut sides = Sides {
             base: sides.base.and_then(|base| read(base).ok()),
             ours: sides
                 .ours
@@ -545,12 +545,12 @@ impl<T: Send + Sync + 'static> AnyRow for Row<T> {
                 .map_err(|_| MergeFault::Undecodable)?,
             occasion: sides.occasion,
         };
-        let merged = if self.flash && sides.ours.is_none() {
-            sides.theirs // using one up takes no newer one away
-        } else {
-            rule(sides)
-        };
-        let Some(merged) = merged else {
+        // Both requests were handed the default, where nothing was there or nothing that can be read.
+        let both = sides.ours.is_some() && sides.theirs.is_some();
+        if sides.base.is_none() && both && sides.occasion == Occasion::Conflict {
+            sides.base = Some(self.default());
+        }
+        let Some(merged) = rule(sides) else {
             return Ok(None);
         };
         let payload = self.encode_value(&merged, 0).map_err(MergeFault::Encode)?;

@@ -37,6 +37,7 @@ use crate::secret::SecretHash;
 ///
 /// #[derive(Session)]
 /// struct Visits {
+///     #[merge(sum, browser)]
 ///     count: u32,
 /// }
 ///

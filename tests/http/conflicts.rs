@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::routing::any;
 use http::StatusCode;
-use session_runtime::{Ended, Error, Session, Sides};
+use serde::{Deserialize, Serialize};
+use session_runtime::{Ended, Error, Merge, Session, Sides};
 use session_tests::{
     Choices, Handles, HeldSite, Reply, Site, Visitor, in_each_order, on_a_cache, on_each_store,
 };
@@ -47,6 +48,20 @@ struct Rules {
     reject: u32,
     #[merge(with = longest)]
     with: String,
+    #[merge(sum)]
+    #[session(default = 10)]
+    from_ten: u32,
+    #[merge(append)]
+    #[session(default = vec![1])]
+    from_one: Vec<u32>,
+    #[merge(deep)]
+    parts: Parts,
+}
+
+#[derive(Merge, Default, PartialEq, Serialize, Deserialize)]
+struct Parts {
+    color: String,
+    size: u32,
 }
 
 fn longest(sides: Sides<String>) -> String {
@@ -287,8 +302,34 @@ const ONE_SIDED: &[Case] = &[
     ),
 ];
 
+/// Both requests are handed the default.
+const FROM_DEFAULTS: &[Case] = &[
+    (
+        "from_ten",
+        |_| (),
+        |s| *s.from_ten.get_mut() += 5,
+        |s| *s.from_ten.get_mut() += 7,
+        Some("22"),
+    ),
+    (
+        "from_one",
+        |_| (),
+        |s| s.from_one.get_mut().push(2),
+        |s| s.from_one.get_mut().push(3),
+        Some("[1,2,3]"),
+    ),
+    (
+        "parts",
+        |_| (),
+        |s| s.parts.get_mut().color.push_str("red"),
+        |s| s.parts.get_mut().size = 3,
+        Some(r#"{"color":"red","size":3}"#),
+    ),
+];
+
 async fn each_rule_settles_what_two_requests_wrote(site: Site) {
-    for (field, start, earlier, later, expected) in CASES.iter().chain(ONE_SIDED) {
+    let cases = CASES.iter().chain(ONE_SIDED).chain(FROM_DEFAULTS);
+    for (field, start, earlier, later, expected) in cases {
         let mut visitor = site.visitor();
         act(&mut visitor, |s| s.other.set(1)).await;
         act(&mut visitor, *start).await;

@@ -511,13 +511,16 @@ async fn a_default_is_any_expression_up_to_its_comma() {
         path: usize,
         #[session(default = i32::from(1 < 2) + 1, alias = "more")]
         compared: i32,
+        #[session(default = 1 << 4, alias = "most")]
+        shifted: u32,
     }
 
     let read = async |session: Session<Sizes>| {
-        format!("{} {}", session.path.get(), session.compared.get())
+        let (path, compared) = (session.path.get(), session.compared.get());
+        format!("{path} {compared} {}", session.shifted.get())
     };
     let reply = Site::in_memory().visitor().visit(read).await;
-    assert_eq!(reply.body, "3 2");
+    assert_eq!(reply.body, "3 2 16");
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ struct Page {
     warning: Option<String>,
     #[flash]
     points: u32,
+    #[flash]
+    #[merge(reject, browser)]
+    seat: Option<String>,
 }
 
 const SAVED: &str = "Saved.";
@@ -136,6 +139,8 @@ on_each_store!(
     a_claim_takes_it_before_it_returns,
     of_1000_claims_at_once_exactly_one_gets_it,
     of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same,
+    using_up_an_older_one_leaves_the_newer_as_it_is,
+    two_that_read_it_at_once_are_in_no_conflict_whatever_its_rule,
     a_request_that_is_not_committed_uses_nothing_up,
     what_nobody_is_shown_is_not_used_up,
 );
@@ -387,6 +392,54 @@ async fn of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same(sit
     let reads = reads.await;
     assert!(reads.iter().all(|text| text == SAVED), "all were shown it");
     assert_eq!(shown(&mut visitor).await, [SAVED]);
+}
+
+async fn using_up_an_older_one_leaves_the_newer_as_it_is(site: Site) {
+    let mut visitor = notified(&site).await;
+    let [mut slow, mut setter] = [(); 2].map(|()| visitor.clone());
+    let [has_read, may_end, has_ended] = [(); 3].map(|()| Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&has_read), Arc::clone(&may_end));
+    let older = async {
+        let reply = slow.visit(async move |session: Session<Page>| {
+            let text = show(session).await;
+            tell.notify_one();
+            wait.notified().await;
+            text
+        });
+        assert_eq!(reply.await.body, SAVED);
+        has_ended.notify_one();
+    };
+    let newer = async {
+        has_read.notified().await;
+        setter.visit(notify("Sent.")).await;
+        let (tell, wait) = (Arc::clone(&may_end), Arc::clone(&has_ended));
+        let reply = visitor.visit(async move |session: Session<Page>| {
+            let text = show(session).await;
+            tell.notify_one();
+            wait.notified().await;
+            text
+        });
+        assert_eq!(reply.await.body, "Sent.");
+    };
+    tokio::join!(older, newer);
+    assert_eq!(shown(&mut visitor).await, [""; 0]);
+}
+
+async fn two_that_read_it_at_once_are_in_no_conflict_whatever_its_rule(site: Site) {
+    let mut visitor = site.visitor();
+    let seat = async |mut session: Session<Page>| session.seat.set("4a");
+    visitor.visit(seat).await;
+    let both = Arc::new(Barrier::new(2));
+    let read = async move |session: Session<Page>| {
+        let seat = session.seat.get().clone();
+        both.wait().await;
+        seat.unwrap_or_default()
+    };
+    let mut tab = visitor.clone();
+    let replies = tokio::join!(visitor.visit(read.clone()), tab.visit(read));
+    for reply in [replies.0, replies.1] {
+        assert_eq!((reply.status, &*reply.body), (StatusCode::OK, "4a"));
+    }
 }
 
 async fn a_request_that_is_not_committed_uses_nothing_up(site: Site) {

@@ -451,6 +451,31 @@ async fn what_is_read_back_as_it_is_passes() {
 }
 
 #[tokio::test]
+async fn a_default_that_cannot_be_stored_can_be_read() {
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    enum Step {
+        #[default]
+        #[serde(skip)]
+        None,
+        Paid,
+    }
+
+    #[derive(Session)]
+    struct Order {
+        step: Step,
+    }
+
+    let mut visitor = Site::in_memory()
+        .with(|layer| layer.check_values(true))
+        .visitor();
+    let read = async |order: Session<Order>| format!("{:?}", order.step.get());
+    assert_eq!(visitor.visit(read).await.body, "None");
+    let pay = async |mut order: Session<Order>| order.step.set(Step::Paid);
+    assert_eq!(visitor.visit(pay).await.status, StatusCode::OK);
+    assert_eq!(visitor.visit(read).await.body, "Paid");
+}
+
+#[tokio::test]
 async fn the_check_is_a_setting() {
     let site = Site::in_memory().with(|layer| layer.check_values(false));
     let mut visitor = site.visitor();

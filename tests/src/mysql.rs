@@ -13,9 +13,9 @@ use mysql_async::Conn;
 use session_runtime::Clock;
 use session_runtime::store::{MysqlOptions, MysqlStore};
 
-use crate::Port;
 use crate::certificates::certify;
 use crate::tools::{PATIENCE, require, wait_until};
+use crate::{Port, Tries};
 
 /// The password in every private server's URL, to be looked for where it must not be.
 pub const MYSQL_PASSWORD: &str = "canary-b7f3";
@@ -258,8 +258,20 @@ impl MysqlServer {
             .options(clock)
             .connect(&self.url())
             .expect("the URL is fine");
-        store.migrate().await.expect("the tables can be made");
+        Self::make_tables(&store).await;
         store
+    }
+
+    /// Makes a store's tables. A server that has much to do for other tests may take longer than the store waits.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not let them be made.
+    pub async fn make_tables(store: &MysqlStore) {
+        let tries = Tries::begin();
+        while let Err(error) = store.migrate().await {
+            tries.go_on(&error);
+        }
     }
 
     /// A connection to look behind the store's back.

@@ -15,6 +15,7 @@ use super::stored::{
 on_each_store!(
     a_login_strikes_off_whose_time_has_passed,
     a_login_looks_up_eight_at_most_whose_time_has_passed,
+    a_login_by_a_clock_that_has_just_stepped_ends_no_other_session,
     a_session_that_lives_on_keeps_its_place,
     logins_over_the_months_leave_nothing_behind,
     logins_whose_answers_are_all_lost_make_the_session_no_larger,
@@ -73,6 +74,16 @@ async fn a_login_looks_up_eight_at_most_whose_time_has_passed(site: Site) {
         assert!(staying.contains(&desk.key()));
         ask(&mut desk, logout).await;
         assert_eq!(places(&site, "ada").await.len(), left);
+    }
+}
+
+async fn a_login_by_a_clock_that_has_just_stepped_ends_no_other_session(site: Site) {
+    for (name, step) in [("ada", 3 * HOUR), ("bea", 3650 * DAY)] {
+        let mut phone = user(&site, name, &[1]).await;
+        site.clock.step_forward(step);
+        login(&mut site.visitor(), name).await;
+        site.clock.step_back(step);
+        assert_eq!(ask(&mut phone, shown).await, format!("{name} [1] 1 plain"));
     }
 }
 

@@ -193,6 +193,9 @@ fn by_rule(
     theirs: Option<&Arc<Slot>>,
     occasion: Occasion,
 ) -> Result<Option<Arc<Slot>>, Error> {
+    if row.is_flash() && ours.is_none() {
+        return Ok(theirs.cloned()); // using one up takes no newer one away
+    }
     let sides = Sides {
         base: base.map(AsRef::as_ref),
         ours: ours.map(AsRef::as_ref),

@@ -13,6 +13,7 @@ use crate::records::{
 mod doubt;
 mod faults;
 mod http_contended;
+mod logged;
 mod pgbouncer;
 mod pool;
 mod setup;

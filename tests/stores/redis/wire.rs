@@ -4,13 +4,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use session_runtime::store::{Record, RedisStore, Slot, Store, Swapped};
-use session_runtime::{Key, Timestamp, UserId};
-use session_tests::{PATIENCE, Proxy, RedisCluster, RedisServer};
+use session_runtime::{Key, Session, Timestamp, UserId};
+use session_tests::{PATIENCE, Proxy, RedisCluster, RedisServer, Site};
 
 use super::{
     TTL, calls, create, expiring, load, name, next, now, put, record, session_key, slot, tombstone,
     without,
 };
+
+#[derive(Session)]
+struct Shop {
+    points: u32,
+}
 
 /// A server behind a proxy that counts, and a store that goes through it.
 async fn counted(server: &RedisServer) -> (Proxy, RedisStore) {
@@ -75,7 +80,7 @@ async fn a_swap_has_the_server_compare_and_write_once() {
 }
 
 #[tokio::test]
-async fn changing_a_small_field_of_64_kib_sends_283_bytes_and_brings_4() {
+async fn changing_a_small_field_of_64_kib_sends_290_bytes_and_brings_4() {
     let Some(server) = RedisServer::shared() else {
         return;
     };
@@ -86,7 +91,7 @@ async fn changing_a_small_field_of_64_kib_sends_283_bytes_and_brings_4() {
     proxy.traffic();
     put(&store, &key, Some(&before), &after).await;
     let traffic = proxy.traffic();
-    assert_eq!((traffic.up, traffic.down), (283, 4));
+    assert_eq!((traffic.up, traffic.down), (290, 4));
 
     // With all that a record remembers, and the expiry.
     let mut before = after;
@@ -99,7 +104,7 @@ async fn changing_a_small_field_of_64_kib_sends_283_bytes_and_brings_4() {
     proxy.traffic();
     put(&store, &key, Some(&before), &after).await;
     let traffic = proxy.traffic();
-    assert_eq!((traffic.up, traffic.down), (412, 4));
+    assert_eq!((traffic.up, traffic.down), (425, 4));
 }
 
 #[tokio::test]
@@ -226,6 +231,25 @@ async fn what_is_left_is_counted_by_the_apps_clock_and_not_by_the_servers() {
             "{ttl:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_while_has_no_session_dropped_before_its_time() {
+    let Some(server) = RedisServer::shared() else {
+        return;
+    };
+    let store = server.store().await;
+    let site = Site::new(|_| store.clone());
+    let mut visitor = site.visitor();
+    let add_one = async |mut session: Session<Shop>| *session.points.get_mut() += 1;
+    visitor.visit(add_one).await;
+    site.clock.step_forward(TTL / 2);
+    visitor.visit(add_one).await;
+    site.clock.step_back(TTL / 2);
+    site.clock.advance(TTL / 4);
+    visitor.visit(add_one).await;
+    let left: u64 = server.command(&["PTTL", &name(&store, &visitor.key())]);
+    assert!(left > TTL.as_secs() * 1_000, "{left}");
 }
 
 #[tokio::test]

@@ -1,16 +1,19 @@
 //! Connections: lent by the pool, and given back only when nothing is under way on them.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use deadpool_postgres::{Object, Pool, Timeouts};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{CancelToken, Client, Error, Row, Socket};
 
 use super::fault::unconnected;
@@ -111,7 +114,35 @@ async fn prepared(
     let prepared = object
         .prepare_typed_cached(&statement.sql, statement.types)
         .await?;
-    object.query(&prepared, parameters).await
+    let unseen: Vec<_> = parameters.iter().copied().map(Unseen).collect();
+    let unseen: Vec<_> = unseen.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
+    object.query(&prepared, &unseen).await
+}
+
+/// A parameter that is not shown: the client has all parameters of a prepared statement logged, by `Debug`, where an app logs on
+/// that level, and among them are keys, names of users and values.
+struct Unseen<'a>(&'a (dyn ToSql + Sync));
+
+impl ToSql for Unseen<'_> {
+    fn to_sql(
+        &self,
+        of: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        self.0.to_sql_checked(of, out)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true // what is in it refuses by itself
+    }
+
+    to_sql_checked!();
+}
+
+impl fmt::Debug for Unseen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 async fn unprepared(

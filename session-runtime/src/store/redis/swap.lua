@@ -1,9 +1,10 @@
 -- Puts a record in place of another, if that is still what is there. Answers 1, or all that is there instead.
 --
 -- KEYS: the record. ARGV: the version to compare, or nothing for no record; for how many milliseconds to keep the record,
--- 'forever', or nothing for as long as before; how many fields to remove; their names; then each field to write, and its value.
-local key, before, lifetime = KEYS[1], ARGV[1], ARGV[2]
-local last_removed = 3 + ARGV[3]
+-- 'forever', or nothing for as long as before; how many milliseconds later than before it expires; how many fields to remove;
+-- their names; then each field to write, and its value.
+local key, before, lifetime, later = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local last_removed = 4 + ARGV[4]
 
 local is_there
 if before == '' then
@@ -21,10 +22,14 @@ local function apply(command, first, last)
 end
 
 apply('HSET', last_removed + 1, #ARGV)
-apply('HDEL', 4, last_removed)
+apply('HDEL', 5, last_removed)
 if lifetime == 'forever' then
   redis.call('PERSIST', key)
 elseif lifetime ~= '' then
+  if later > 0 then
+    -- By an app's clock that has been ahead for a while, too little seems to be left.
+    lifetime = math.max(lifetime, redis.call('PTTL', key) + later)
+  end
   redis.call('PEXPIRE', key, lifetime)
 end
 return 1

@@ -66,7 +66,8 @@ fn relieves(before: Option<&Record>, after: &Record) -> bool {
     after.ended().is_some() || before.is_some_and(|before| after.size() <= before.size())
 }
 
-/// Says for how long the server is to keep the record, counted from the app's own time: the two clocks may differ.
+/// Says for how long the server is to keep the record, counted from the app's own time: the two clocks may differ. And how much
+/// later it expires than before.
 fn put_lifetime(call: &mut Cmd, before: Option<&Record>, after: &Record) {
     let expires = after.expires();
     let lifetime = expires.since(after.seen());
@@ -77,6 +78,8 @@ fn put_lifetime(call: &mut Cmd, before: Option<&Record>, after: &Record) {
     } else {
         call.arg((lifetime + KEPT_AFTER_EXPIRY).as_millis().to_string());
     }
+    let later = before.map_or(Duration::ZERO, |before| expires.since(before.expires()));
+    call.arg(later.min(FOREVER).as_millis().to_string());
 }
 
 fn field(name: &str) -> Vec<u8> {
