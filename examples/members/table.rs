@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use session_runtime::UserId;
 use session_runtime::store::{StoreError, UserStore, Version};
 
@@ -58,7 +58,11 @@ impl Members {
             call(&connection)
         });
         let called = called.await.map_err(StoreError::unavailable)?;
-        called.map_err(StoreError::unavailable)
+        called.map_err(|error| match error.sqlite_error_code() {
+            // Another process was writing all the while, and this has not.
+            Some(ErrorCode::DatabaseBusy) => StoreError::contended(error),
+            _ => StoreError::unavailable(error),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
+use rusqlite::Connection;
 use session_runtime::store::{Record, Store, StoreError, UserStore, Version};
 use session_runtime::{Ended, Error, Key, Saved, Session, UserId};
 use session_tests::{Logs, Site, Visitor};
@@ -141,6 +142,15 @@ async fn devices_that_write_at_once_lose_nothing() {
     let mut visitor = library.site.visitor();
     login(&mut visitor).await;
     assert_eq!(shown(&mut visitor).await, format!("true {}", 4 * EACH));
+}
+
+#[tokio::test]
+async fn what_another_process_keeps_locked_is_known_not_to_be_written() {
+    let library = Library::open().await;
+    let other = Connection::open(library.folder.path().join("db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = library.members.join("bob").await.expect_err("it is locked");
+    assert!(error.is_transient() && !error.is_unknown(), "{error:?}");
 }
 
 #[tokio::test]
