@@ -394,32 +394,31 @@ async fn of_1000_reads_at_once_none_sweeps_a_newer_notice_that_says_the_same(sit
     assert_eq!(shown(&mut visitor).await, [SAVED]);
 }
 
+/// Shows the notice, tells that it has, and waits.
+fn linger(shown: &Arc<Notify>, go_on: &Arc<Notify>) -> MethodRouter {
+    let (shown, go_on) = (Arc::clone(shown), Arc::clone(go_on));
+    any(async move |session: Session<Page>| {
+        let text = show(session).await;
+        shown.notify_one();
+        go_on.notified().await;
+        text
+    })
+}
+
 async fn using_up_an_older_one_leaves_the_newer_as_it_is(site: Site) {
     let mut visitor = notified(&site).await;
     let [mut slow, mut setter] = [(); 2].map(|()| visitor.clone());
-    let [has_read, may_end, has_ended] = [(); 3].map(|()| Arc::new(Notify::new()));
-    let (tell, wait) = (Arc::clone(&has_read), Arc::clone(&may_end));
+    let [older_shown, newer_shown, older_ended] = [(); 3].map(|()| Arc::new(Notify::new()));
     let older = async {
-        let reply = slow.visit(async move |session: Session<Page>| {
-            let text = show(session).await;
-            tell.notify_one();
-            wait.notified().await;
-            text
-        });
-        assert_eq!(reply.await.body, SAVED);
-        has_ended.notify_one();
+        let reply = slow.visit(linger(&older_shown, &newer_shown)).await;
+        assert_eq!(reply.body, SAVED);
+        older_ended.notify_one();
     };
     let newer = async {
-        has_read.notified().await;
+        older_shown.notified().await;
         setter.visit(notify("Sent.")).await;
-        let (tell, wait) = (Arc::clone(&may_end), Arc::clone(&has_ended));
-        let reply = visitor.visit(async move |session: Session<Page>| {
-            let text = show(session).await;
-            tell.notify_one();
-            wait.notified().await;
-            text
-        });
-        assert_eq!(reply.await.body, "Sent.");
+        let reply = visitor.visit(linger(&newer_shown, &older_ended)).await;
+        assert_eq!(reply.body, "Sent.");
     };
     tokio::join!(older, newer);
     assert_eq!(shown(&mut visitor).await, [""; 0]);

@@ -25,7 +25,7 @@ impl<T: Merge> Keyed for Vec<T> {
     type Item = T;
 
     fn by_key<K: PartialEq>(sides: Sides<Self>, key: impl Fn(&T) -> &K) -> Option<Self> {
-        let removed = sides.ours.is_none() || sides.theirs.is_none();
+        let removed = sides.has_removal();
         let take = |from: &mut VecDeque<T>, like: &T| {
             let at = from.iter().position(|item| key(item) == key(like))?;
             from.remove(at)

@@ -243,7 +243,7 @@ async fn a_server_that_may_only_be_read_is_left_for_another() {
     let options = server.options(SystemClock::default()).database("standby");
     let store = options.pool_size(1).connect(&url);
     let store = store.expect("the URL is fine");
-    store.migrate().await.expect("the tables can be made");
+    MysqlServer::make_tables(&store).await;
     let (key, before) = create(&store, [slot("a", "1")]).await;
     before_writing(&mut client, "standby", &signal(1290)).await;
     let connections = "SELECT count(*) FROM information_schema.processlist WHERE db = 'standby'";
@@ -404,7 +404,7 @@ async fn what_is_acknowledged_is_committed_whatever_a_commit_begins_by_the_serve
         options.pool_size(1).connect(&server.url())
     };
     let (store, other) = (open().expect("the URL is fine"), open().expect("and still"));
-    store.migrate().await.expect("the tables can be made");
+    MysqlServer::make_tables(&store).await;
     // In a transaction, and then alone.
     let (key, before) = create(&store, [slot("b", noise(300))]).await;
     let after = with(&before, slot("n", "1"));

@@ -22,7 +22,7 @@ async fn connections_whose_clients_have_left_are_free_for_others_though_a_lock_i
     let options = server.options(SystemClock::default());
     let store = options.database("left").pool_size(2);
     let store = store.connect(&server.url()).expect("the URL is fine");
-    store.migrate().await.expect("the tables can be made");
+    MysqlServer::make_tables(&store).await;
     let (locked, before) = create(&store, []).await;
     let (free, mut of_free) = create(&store, []).await;
     let mut held = server.client().await;
@@ -68,7 +68,7 @@ async fn a_locked_table_does_not_cost_the_server_its_connections() {
     let url = server.url().replace("/test", "/walled");
     let options = MysqlStore::options().pool_size(SIZE).wait(PATIENCE);
     let store = options.connect(&url).expect("the URL is fine");
-    store.migrate().await.expect("the tables can be made");
+    MysqlServer::make_tables(&store).await;
     let mut held = server.client().await;
     let connections = "SELECT count(*) FROM information_schema.processlist WHERE db = 'walled'";
     // A busy server still shows one that has ended, or is told too late to end it.
@@ -164,7 +164,7 @@ async fn the_app_s_own_pool_will_do_whatever_it_tells_its_connections() {
         let pool = pool_of(server, setup);
         let options = server.options(SystemClock::default());
         let store = options.pool(pool.clone()).expect("the names are fine");
-        store.migrate().await.expect("the tables can be made");
+        MysqlServer::make_tables(&store).await;
         race(&store, 8, 5).await;
         // The app's own statements are as it has set them.
         let mut conn = pool.get_conn().await.expect("a connection");

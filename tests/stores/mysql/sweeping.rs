@@ -146,7 +146,7 @@ async fn one_machine_with_a_wrong_clock_destroys_no_session() {
         store.expect("the names are fine")
     };
     let (wrong, right) = (open("86400"), open("0"));
-    right.migrate().await.expect("the tables can be made");
+    MysqlServer::make_tables(&right).await;
     let create = async |store, now| {
         let (key, new) = (session_key(), Arc::new(Record::new(now, now + HOUR)));
         put(store, &key, None, &new).await;

@@ -1,7 +1,6 @@
-//! What the client of PostgreSQL logs, through the `log` crate.
+//! Looks at the lines that the client of PostgreSQL logs, through the `log` crate.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use session_runtime::{Key, SystemClock};
@@ -12,16 +11,10 @@ use super::{loaded, put, record, slot, with};
 /// A name, a small value and a large one's beginning that are nowhere else.
 const CANARIES: [&str; 3] = ["amarant-3c9", "quince-7d1", "medlar-5b2"];
 
-/// The lines that tell of a statement, and those of them in which a canary is.
-struct Statements {
-    all: AtomicUsize,
-    telling: Mutex<Vec<String>>,
-}
+/// The lines that tell of a statement.
+struct Statements(Mutex<Vec<String>>);
 
-static STATEMENTS: Statements = Statements {
-    all: AtomicUsize::new(0),
-    telling: Mutex::new(Vec::new()),
-};
+static STATEMENTS: Statements = Statements(Mutex::new(Vec::new()));
 
 impl Log for Statements {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -30,13 +23,8 @@ impl Log for Statements {
 
     fn log(&self, line: &Record<'_>) {
         let line = line.args().to_string();
-        if !line.contains("executing statement") {
-            return;
-        }
-        self.all.fetch_add(1, Ordering::Relaxed);
-        if CANARIES.iter().any(|canary| tells(&line, canary)) {
-            let telling = self.telling.lock();
-            telling.unwrap_or_else(PoisonError::into_inner).push(line);
+        if line.contains("executing statement") {
+            self.0.lock().unwrap().push(line);
         }
     }
 
@@ -66,11 +54,9 @@ async fn no_name_and_no_value_is_logged_on_any_level() {
     assert!(loaded(&store, &key).await.is_some());
     log::set_max_level(LevelFilter::Off);
 
-    let telling = STATEMENTS.telling.lock();
-    let telling = telling.unwrap_or_else(PoisonError::into_inner);
-    assert_eq!(*telling, [""; 0]);
-    assert!(
-        STATEMENTS.all.load(Ordering::Relaxed) >= 3,
-        "they are looked for in the right place"
-    );
+    let lines = STATEMENTS.0.lock().unwrap();
+    assert!(lines.len() >= 3, "they are looked for in the right place");
+    for line in lines.iter() {
+        assert!(!CANARIES.iter().any(|canary| tells(line, canary)), "{line}");
+    }
 }

@@ -117,11 +117,10 @@ pub(super) async fn scanning_misses_none_while_others_are_swept<S: Store>(trial:
             let mut record = trial.record([slot("n", n.to_string())]);
             if n % 2 == 0 {
                 record.expires = trial.now();
+            } else {
+                live.insert(key.clone());
             }
             trial.put(&key, None, record).await;
-            if n % 2 == 1 {
-                live.insert(key);
-            }
         }
         trial.clock.advance(KEPT_AFTER_EXPIRY);
         let (mut found, mut next) = (BTreeSet::new(), None);
