@@ -118,7 +118,7 @@ impl<T> Field<T> {
         &mut self.opened_mut().value
     }
 
-    /// Replaces the value. Its lifetime starts anew, or is what [`expire_in`](Self::expire_in) has said in this request.
+    /// Replaces the value. Its lifetime starts anew, or is what [`expire_in`](Self::expire_in) has said through this handle.
     ///
     /// A field of an `Option` needs no `Some`, and text no `to_owned()`: `session.name.set("Ada")`.
     ///
@@ -223,9 +223,9 @@ impl<T> Field<T> {
         }
     }
 
-    /// Gives the field a lifetime from now, whatever its attribute says; also the value that this request sets after
-    /// this. It holds until another request sets the field, be it used or changed in place meanwhile. No effect on a
-    /// field that stays absent.
+    /// Gives the field a lifetime from now, whatever its attribute says; also a value that is set after this through the same
+    /// handle, before that [saves](crate::Session::save) or does anything else that waits. It holds until another request sets the
+    /// field, be it used or changed in place meanwhile. No effect on a field that stays absent.
     pub fn expire_in(&mut self, lifetime: Duration) {
         self.live(Lifetime::For(lifetime));
     }

@@ -53,7 +53,8 @@ pub struct LoggedIn<S: Schema> {
 }
 
 impl<S: Schema> LoggedIn<S> {
-    /// Returns who is logged in.
+    /// Returns who was logged in when the handler began. Who is after a login or a logout in it is told by the session's own:
+    /// `(*session).user()`.
     pub fn user(&self) -> &UserId {
         &self.user
     }

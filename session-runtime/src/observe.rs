@@ -77,6 +77,9 @@ pub(crate) fn unsaved(fields: usize) {
 
 /// A handle that is older than a logout, login or deletion was dropped with changes.
 pub(crate) fn outdated(fields: usize) {
+    if fields == 0 {
+        return;
+    }
     count!("outdated");
     tracing::warn!(
         fields,

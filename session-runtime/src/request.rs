@@ -19,7 +19,7 @@ use crate::id::SessionId;
 use crate::key::UserId;
 use crate::observe;
 use crate::record::{Ended, Record};
-use crate::row::{CellEdit, EditKind, Lifetime};
+use crate::row::Lifetime;
 use crate::transport::Notice;
 
 mod client;
@@ -247,6 +247,7 @@ impl Request {
     }
 
     fn decide(&self, response: &response::Parts) -> Closing {
+        let is_wanted = self.is_wanted(response);
         let mut state = self.state();
         state.phase = Phase::Closed;
         if let Some(failure) = state.failure.take() {
@@ -258,7 +259,7 @@ impl Request {
         }
         let panicked = state.block == Some(WriteBlock::Panicked)
             || state.caught && response.status.is_server_error();
-        if panicked || !self.is_wanted(response) {
+        if panicked || !is_wanted {
             state.drop_edits();
             return Closing::Done;
         }
@@ -358,18 +359,12 @@ pub(crate) enum Closing {
     Failed(Error),
 }
 
-/// Logs what a handle did that nothing will come of.
-fn unsaved(edits: &[CellEdit]) {
-    let lost = |edit: &&CellEdit| matches!(edit.kind, EditKind::Changed | EditKind::UsedUp);
-    observe::unsaved(edits.iter().filter(lost).count());
-}
-
 impl Drop for Request {
     /// Tells of what was folded in after the response, and not saved: it is lost.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.phase == Phase::Closed {
-            let edits = state.edits().filter(|edit| edit.is_change()).count();
+        if state.phase == Phase::Closed && state.block.is_none() {
+            let edits = state.edits().filter(|edit| edit.is_asked_for()).count();
             observe::unsaved(edits + usize::from(state.facts.is_any()));
         }
     }

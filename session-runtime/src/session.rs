@@ -237,7 +237,8 @@ impl<S: Schema> Session<S> {
     }
 
     /// Returns `true` if this request has changed something, through this handle or one that was dropped, that is not written
-    /// yet. A value that was set to what it was before is no change, nor is a flash that was read.
+    /// yet. A value that was set to what it was before is no change, nor is a flash that was read, or a field that lives on since it
+    /// was used.
     pub fn is_changed(&self) -> bool {
         let edits = self.edits(self.request.config.now());
         let is_change = |edit: &CellEdit| matches!(edit.kind, EditKind::Changed);

@@ -1026,6 +1026,65 @@ async fn what_is_changed_in_place_while_it_expires_is_not_revived() {
     assert_eq!(visitor.visit(left).await.body, "gone gone");
 }
 
+/// Whose rules compare with what was there.
+#[derive(Session)]
+struct Reserved {
+    #[expire("15m")]
+    #[merge(reject)]
+    seat: Option<String>,
+    #[expire("15m")]
+    #[merge(sum, browser)]
+    points: u32,
+    #[expire("15m")]
+    #[merge(append, browser)]
+    items: Vec<u32>,
+}
+
+fn reserve(session: &mut ReservedSession, seat: &str, number: u32) {
+    session.seat.set(seat);
+    session.points.set(number);
+    session.items.set(vec![number]);
+}
+
+#[tokio::test]
+async fn what_lapses_while_a_request_runs_was_changed_by_nobody() {
+    let site = Site::in_memory();
+    for (at, what) in [
+        "before the change",
+        "before it is folded in",
+        "before it is written",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut visitor = site.visitor();
+        let fill = async |mut session: Session<Reserved>| reserve(&mut session, "1A", 5);
+        visitor.visit(fill).await;
+        site.clock.advance(14 * MINUTE);
+        let clock = site.clock.clone();
+        let slow = async move |mut session: Session<Reserved>| {
+            let lapse = |now| {
+                if at == now {
+                    clock.advance(2 * MINUTE);
+                }
+            };
+            lapse(0);
+            reserve(&mut session, "2B", 7);
+            lapse(1);
+            drop(session);
+            lapse(2);
+        };
+        let reply = visitor.visit(slow).await;
+        assert!(reply.status.is_success(), "{what}: {}", reply.body);
+        let left = async |session: Session<Reserved>| {
+            let (points, items) = (session.points.get(), session.items.get());
+            format!("{:?} {points} {items:?}", session.seat.get())
+        };
+        let left = visitor.visit(left).await.body;
+        assert_eq!(left, "Some(\"2B\") 7 [7]", "{what}");
+    }
+}
+
 #[tokio::test]
 async fn a_field_that_another_request_clears_keeps_its_expiry() {
     type Changes = fn(&mut BasketSession);

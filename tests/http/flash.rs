@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::routing::{MethodRouter, any};
 use http::{Method, Request, StatusCode};
-use session_runtime::{Error, Session};
-use session_tests::{Fault, Handles, Site, Visitor, on_each_store};
-use tokio::sync::{Barrier, Notify};
+use session_runtime::{Error, Schema, Session};
+use session_tests::{Fault, Handles, Logs, Site, Visitor, on_each_store};
+use tokio::sync::{Barrier, Notify, mpsc};
 
 #[derive(Session)]
 struct Page {
@@ -210,7 +210,7 @@ enum Amid {
 }
 
 impl Amid {
-    async fn run(self, session: &mut Session<Page>) -> Result<(), Error> {
+    async fn run(self, session: &mut Session<impl Schema>) -> Result<(), Error> {
         match self {
             Self::Nothing => Ok(()),
             Self::Save => session.save().await.map(drop),
@@ -797,4 +797,200 @@ async fn all_flashes_are_cleared_unread_whatever_of_them_there_is() {
     };
     assert_eq!(visitor.visit(late).await.status, StatusCode::OK);
     assert_eq!(shown(&mut visitor).await, ["Newer."]);
+}
+
+/// Flashes with rules, which would settle a use and a change of one request as if they were two requests'.
+#[derive(Session)]
+struct Ruled {
+    #[flash]
+    #[merge(reject, browser)]
+    seat: Option<String>,
+    #[flash]
+    #[merge(sum, browser)]
+    points: u32,
+    #[flash]
+    #[merge(append, browser)]
+    notices: Vec<String>,
+}
+
+async fn ruled(session: Session<Ruled>) -> String {
+    let notices = session.notices.get().join(" ");
+    format!(
+        "{:?} {} {notices}",
+        session.seat.get(),
+        session.points.get()
+    )
+}
+
+const NOTHING: &str = "None 0 ";
+
+/// Somebody to whom each of these is to be shown.
+async fn seated(site: &Site) -> Visitor {
+    let mut visitor = site.visitor();
+    let fill = async |mut session: Session<Ruled>| {
+        session.seat.set("1A");
+        session.points.set(5_u32);
+        session.notices.set(vec![SAVED.to_owned()]);
+    };
+    visitor.visit(fill).await;
+    visitor
+}
+
+fn reseat(session: &mut RuledSession) {
+    session.seat.set("2B");
+    session.points.set(7_u32);
+    session.notices.set(vec!["Sent.".to_owned()]);
+}
+
+#[tokio::test]
+async fn what_is_set_after_it_was_shown_takes_its_place_whatever_its_rule() {
+    use Amid::{LogIn, Nothing, Refresh, Rotate, Save};
+    let logs = Logs::capture();
+    for amid in [Nothing, Save, Rotate, Refresh, LogIn] {
+        let mut visitor = seated(&Site::in_memory()).await;
+        let handler = async move |mut handles: Handles| {
+            assert_eq!(ruled(handles.open().await).await, "Some(\"1A\") 5 Saved.");
+            let mut session = handles.open::<Ruled>().await;
+            amid.run(&mut session).await.unwrap();
+            reseat(&mut session);
+        };
+        let reply = visitor.visit(handler).await;
+        assert_eq!(reply.status, StatusCode::OK, "{amid:?}: {}", reply.body);
+        let shown = visitor.visit(ruled).await.body;
+        assert_eq!(shown, "Some(\"2B\") 7 Sent.", "{amid:?}");
+        assert_eq!(visitor.visit(ruled).await.body, NOTHING, "{amid:?}");
+    }
+    assert_eq!(logs.lines("WARN", ""), 0, "{}", logs.text());
+}
+
+#[tokio::test]
+async fn what_is_changed_in_place_after_it_was_shown_lives_on_as_a_whole() {
+    let mut visitor = seated(&Site::in_memory()).await;
+    let handler = async |mut handles: Handles| {
+        ruled(handles.open().await).await;
+        let mut session = handles.open::<Ruled>().await;
+        *session.points.get_mut() += 2;
+        session.notices.get_mut().push("Sent.".to_owned());
+    };
+    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+    assert_eq!(visitor.visit(ruled).await.body, "None 7 Saved. Sent.");
+    assert_eq!(visitor.visit(ruled).await.body, NOTHING);
+}
+
+/// Says what a handle that is opened after these sees, and what the next request is shown, of the notices and the seat.
+async fn after_now(does: fn(&mut RuledSession)) -> (String, String) {
+    let mut visitor = seated(&Site::in_memory()).await;
+    let handler = async move |mut handles: Handles| {
+        let mut first = handles.open::<Ruled>().await;
+        first.seat.now("3C");
+        first.points.now(9_u32);
+        first.notices.now(vec!["Wrong.".to_owned()]);
+        drop(first);
+        does(handles.open::<Ruled>().await.fields());
+        let session = handles.open::<Ruled>().await;
+        let notices = session.notices.peek().join(" ");
+        format!(
+            "{:?} {} {notices}",
+            session.seat.peek(),
+            session.points.peek()
+        )
+    };
+    let reply = visitor.visit(handler).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    (reply.body, visitor.visit(ruled).await.body)
+}
+
+#[tokio::test]
+async fn a_value_for_now_can_be_taken_and_replaced_through_another_handle() {
+    const STORED: &str = "Some(\"1A\") 5 Saved.";
+    const NEW: &str = "Some(\"2B\") 7 Sent.";
+    let seen = |seen: &str, next: &str| (seen.to_owned(), next.to_owned());
+    let takes: fn(&mut RuledSession) = |session| {
+        assert_eq!(session.seat.take().as_deref(), Some("3C"));
+        assert_eq!(session.points.take(), 9);
+        assert_eq!(session.notices.take(), ["Wrong."]);
+    };
+    assert_eq!(after_now(takes).await, seen(STORED, STORED));
+    let clears: fn(&mut RuledSession) = |session| {
+        session.seat.clear();
+        session.points.clear();
+        session.notices.clear();
+    };
+    assert_eq!(after_now(clears).await, seen(STORED, STORED));
+    assert_eq!(after_now(reseat).await, seen(NEW, NEW));
+    let changes: fn(&mut RuledSession) = |session| {
+        *session.seat.get_mut() = Some("2B".to_owned());
+        *session.points.get_mut() -= 2;
+        *session.notices.get_mut() = vec!["Sent.".to_owned()];
+    };
+    assert_eq!(after_now(changes).await, seen(NEW, NEW));
+    let nothing: fn(&mut RuledSession) = |_| ();
+    let wrong = "Some(\"3C\") 9 Wrong.";
+    assert_eq!(after_now(nothing).await, seen(wrong, STORED));
+}
+
+#[tokio::test]
+async fn a_claim_returns_what_was_changed_in_place_with_it() {
+    let site = Site::in_memory();
+    let claim_more = async |mut session: Session<Ruled>| {
+        session.notices.get_mut().push("Sent.".to_owned());
+        let claimed = session.notices.claim().await?;
+        Ok::<_, Error>(claimed.unwrap_or_default().join(" "))
+    };
+    let mut visitor = seated(&site).await;
+    assert_eq!(visitor.visit(claim_more).await.body, "Saved. Sent.");
+    // There is no other any more.
+    assert_eq!(visitor.visit(claim_more).await.body, "Sent.");
+    let mut other = visitor.clone();
+    let too_late = async move |mut session: Session<Ruled>| {
+        *session.seat.get_mut() = Some("2B".to_owned());
+        let take = async |mut session: Session<Ruled>| session.seat.claim().await.map(drop);
+        assert_eq!(other.visit(take).await.status, StatusCode::OK);
+        format!("{:?}", session.seat.claim().await)
+    };
+    assert_eq!(visitor.visit(too_late).await.body, "Ok(None)");
+}
+
+/// Somebody's handle whose response has left, after a request by that method.
+async fn outlive(visitor: &mut Visitor, method: Method) -> Session<Page> {
+    let (sender, mut outlived) = mpsc::unbounded_channel();
+    let handler = async move |session: Session<Page>| {
+        let _ = sender.send(session);
+    };
+    let request = Request::builder().method(method).body(Body::empty());
+    visitor.send(request.unwrap(), handler).await;
+    outlived.recv().await.expect("it was sent")
+}
+
+#[tokio::test]
+async fn what_is_shown_after_the_response_is_used_up_by_a_save() {
+    for (method, left) in [(Method::GET, [].as_slice()), (Method::HEAD, &[SAVED])] {
+        let mut visitor = notified(&Site::in_memory()).await;
+        let mut session = outlive(&mut visitor, method).await;
+        assert_eq!(session.notice.get().as_deref(), Some(SAVED));
+        session.save().await.unwrap();
+        drop(session);
+        assert_eq!(shown(&mut visitor).await, left);
+    }
+}
+
+#[tokio::test]
+async fn what_was_only_shown_is_not_said_to_be_lost() {
+    let logs = Logs::capture();
+    let site = Site::in_memory();
+    let mut visitor = notified(&site).await;
+    let session = outlive(&mut visitor, Method::GET).await;
+    assert_eq!(session.notice.get().as_deref(), Some(SAVED));
+    drop(session);
+    let leave = async |mut handles: Handles| {
+        let shown = handles.open::<Page>().await;
+        shown.notice.get();
+        let mut session = handles.open::<Page>().await;
+        session.login("ada").await?;
+        drop(shown);
+        session.logout().await
+    };
+    assert_eq!(visitor.visit(leave).await.status, StatusCode::OK);
+    assert_eq!(logs.lines("ERROR", ""), 0, "{}", logs.text());
+    assert_eq!(logs.lines("WARN", ""), 0, "{}", logs.text());
 }

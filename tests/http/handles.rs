@@ -579,3 +579,37 @@ async fn a_rename_in_one_deploy_loses_what_the_older_version_writes() {
         "which is why there are two"
     );
 }
+
+/// Nobody's changes of the seat are merged.
+#[derive(Session)]
+struct Hall {
+    #[merge(reject)]
+    seat: u32,
+}
+
+#[tokio::test]
+async fn what_could_not_be_folded_in_fails_nothing_once_it_is_forgotten() {
+    for forgets in [true, false] {
+        let mut visitor = Site::in_memory().visitor();
+        let handler = async move |mut handles: Handles| {
+            let mut both = [handles.open::<Hall>().await, handles.open().await];
+            both[0].seat.set(1_u32);
+            both[1].seat.set(2_u32);
+            drop(both);
+            let mut session = handles.open::<Hall>().await;
+            if forgets {
+                session.forget_changes();
+                session.seat.set(3_u32);
+            }
+        };
+        let reply = visitor.visit(handler).await;
+        let seat = async |session: Session<Hall>| session.seat.get().to_string();
+        let seat = visitor.visit(seat).await.body;
+        let expected = if forgets {
+            (StatusCode::OK, "3")
+        } else {
+            (StatusCode::CONFLICT, "0")
+        };
+        assert_eq!((reply.status, &*seat), expected);
+    }
+}

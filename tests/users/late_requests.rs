@@ -26,6 +26,7 @@ on_each_store!(
     what_was_changed_counts_together_or_not_at_all,
     no_half_is_written_while_all_sessions_are_being_revoked,
     a_late_commit_that_races_a_logout_revives_nothing,
+    a_request_that_finds_its_place_gone_begins_nothing_over_a_newer_login,
 );
 
 on_a_cache!(
@@ -648,4 +649,42 @@ async fn a_late_request_that_deletes_or_logs_out_ends_nothing_of_the_users() {
         assert!(quietly(&mut tab, shown).await.starts_with("ada [1"));
         paint(&mut tab, "loud").await;
     }
+}
+
+async fn a_request_that_finds_its_place_gone_begins_nothing_over_a_newer_login(site: Site) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let mut tab = visitor.clone();
+    // It has loaded the session, and the user only when another tab has logged out, and in again.
+    site.store.plan([Fault::None, Fault::Held]);
+    let late = async |mut session: Session<Shop>| {
+        session.notice.set("Hello.".to_owned());
+        format!("{:?} {:?}", session.user(), session.ended())
+    };
+    let waiting = tokio::spawn(async move { quietly(&mut visitor, late).await });
+    site.store.until_held(1).await;
+    tab.visit(logout).await;
+    login(&mut tab, "ada").await;
+    site.store.release();
+    assert_eq!(waiting.await.unwrap(), "None Some(LoggedOut)");
+    assert_eq!(quietly(&mut tab, shown).await, "ada [1] 1 plain");
+}
+
+#[tokio::test]
+async fn what_is_set_after_the_session_was_found_to_have_ended_goes_along_with_a_login() {
+    let site = Site::in_memory();
+    let mut visitor = guest(&site, &[1]).await;
+    let mut tab = visitor.clone();
+    let late = async move |mut session: Session<Shop>| {
+        let delete = async |mut session: Session<Shop>| session.delete("over").await;
+        tab.visit(delete).await;
+        session.theme.set("loud".to_owned());
+        assert_eq!(session.save().await.unwrap(), Saved::Ended);
+        session.theme.set("bright".to_owned());
+        add(&mut session, 2);
+        assert_eq!(session.save().await.unwrap(), Saved::Ended);
+        session.login("ada").await
+    };
+    let reply = visitor.visit(late).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    assert_eq!(quietly(&mut visitor, shown).await, "ada [2] 2 bright");
 }

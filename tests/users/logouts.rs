@@ -33,6 +33,8 @@ on_each_store!(
     a_logout_that_breaks_off_can_be_tried_again,
     a_logout_that_keeps_fields_begins_another_session_with_them_alone,
     a_logout_of_a_revoked_session_keeps_what_is_to_stay_with_the_browser,
+    an_end_that_comes_after_another_tabs_logout_begins_nothing_over_a_newer_login,
+    a_logout_whose_answer_was_lost_says_goodbye_when_it_is_tried_again,
 );
 
 on_a_cache!(
@@ -79,6 +81,53 @@ async fn a_logout_of_a_revoked_session_keeps_what_is_to_stay_with_the_browser(si
     let seen = quietly(&mut visitor, look).await;
     assert_eq!(seen, "plain Some(\"eo\") None 0 Some(\"Bye\")");
     assert_eq!(account(&site, "ada").await, "[1] 1");
+}
+
+async fn an_end_that_comes_after_another_tabs_logout_begins_nothing_over_a_newer_login(site: Site) {
+    for deletes in [false, true] {
+        let name = format!("ada {deletes}");
+        let mut visitor = user(&site, &*name, &[1]).await;
+        let mut tab = visitor.clone();
+        let again = UserId::from(&*name);
+        let late = async move |mut session: Session<Look>| {
+            tab.visit(logout).await;
+            login(&mut tab, again).await;
+            session.notice.set("Goodbye.");
+            if deletes {
+                session.delete("over").await.unwrap();
+            } else {
+                session.logout().await.unwrap();
+            }
+            assert_eq!(session.ended(), Some(Ended::LoggedOut));
+            session.language.set("eo");
+            assert_eq!(session.save().await.unwrap(), Saved::Ended);
+            tab.id()
+        };
+        let id = quietly(&mut visitor, late).await;
+        let mut tab = visitor.presenting(&id);
+        let seen = quietly(&mut tab, shown).await;
+        assert_eq!(seen, format!("{name} [1] 1 plain"));
+    }
+}
+
+async fn a_logout_whose_answer_was_lost_says_goodbye_when_it_is_tried_again(site: Site) {
+    let mut visitor = user(&site, "ada", &[1]).await;
+    let store = Arc::clone(&site.store);
+    let leave = async move |mut session: Session<Look>| {
+        store.fail_after(0, Fault::After, Fault::Full);
+        assert!(session.logout().await.is_err());
+        store.heal();
+        session.notice.set("Goodbye.");
+        session.logout().await.unwrap();
+        assert_eq!(session.ended(), Some(Ended::LoggedOut));
+    };
+    let reply = visitor.visit(leave).await;
+    assert_eq!(
+        (reply.status, reply.set_cookies().len()),
+        (StatusCode::OK, 1)
+    );
+    let seen = quietly(&mut visitor, look).await;
+    assert_eq!(seen, "plain None None 0 Some(\"Goodbye.\")");
 }
 
 async fn a_logout_that_keeps_fields_begins_another_session_with_them_alone(site: Site) {

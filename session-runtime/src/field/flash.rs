@@ -52,7 +52,7 @@ impl<T: Send + Sync + 'static> Flash<T> {
 
 impl<T> Flash<T> {
     /// Returns the value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
-    /// end of the request. The default while it is absent.
+    /// end of the request; where that has ended, with the next [`save`](crate::Session::save). The default while it is absent.
     ///
     /// A request whose answer nobody sees uses nothing up: a HEAD, a prefetch (`Sec-Purpose`), or one that is answered
     /// 304 or 5xx. Two requests that overlap may both show it: see [`claim`](Self::claim).
@@ -136,7 +136,8 @@ impl<T> Flash<T> {
         self.request.reads_flash();
     }
 
-    /// Gives it a lifetime from now; also the value that this request sets after this.
+    /// Gives it a lifetime from now; also a value that is set after this through the same handle, as
+    /// [`Field::expire_in`](crate::Field::expire_in) does.
     pub fn expire_in(&mut self, lifetime: Duration) {
         self.field.expire_in(lifetime);
     }
@@ -154,13 +155,14 @@ impl<T> Flash<T> {
 
 impl<T: Send + Sync + 'static> Flash<T> {
     /// Takes the value out of the store before it returns: of all requests that claim it, exactly one gets
-    /// it. `None` if it is absent, or someone else was first.
+    /// it, with what this handle has changed in place. `None` if it is absent, or someone else was first.
     ///
     /// # Errors
     ///
     /// If the store cannot be reached before the deadline.
     pub async fn claim(&mut self) -> Result<Option<T>, Error> {
-        if self.field.marks.has(Marks::SET) {
+        let changed = self.field.marks.has(Marks::BORROWED);
+        if self.field.marks.has(Marks::SET) || changed && self.field.slot.is_none() {
             return Ok(Some(self.take()));
         }
         let row = self.field.row;
@@ -168,13 +170,20 @@ impl<T: Send + Sync + 'static> Flash<T> {
             return Ok(None); // it does not decode and is kept, if it is there at all
         }
         let claimed = Arc::clone(&self.request).claim(row).await?;
+        let changed = changed.then(|| self.take());
         self.field.slot = None;
         self.field.clear();
-        let decoded = claimed.map(|slot| row.decode_payload(slot.payload()));
-        if matches!(decoded, Some(Err(_))) {
+        let Some(slot) = claimed else {
+            return Ok(None);
+        };
+        if changed.is_some() {
+            return Ok(changed);
+        }
+        let decoded = row.decode_payload(slot.payload());
+        if decoded.is_err() {
             observe::undecodable(row.name());
         }
-        Ok(decoded.and_then(Result::ok))
+        Ok(decoded.ok())
     }
 }
 

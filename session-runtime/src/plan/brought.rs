@@ -216,7 +216,7 @@ fn credit_field(
     now: Timestamp,
 ) -> Result<(), Error> {
     let theirs = stored_under(row, user, now).cloned();
-    let merged = merged(row, brought, theirs.as_ref())?;
+    let merged = merged(row, brought, theirs.as_ref(), now)?;
     if let Some(slot) = &merged {
         caps.check_field(slot)?;
     }
@@ -231,8 +231,10 @@ fn merged(
     row: &dyn AnyRow,
     brought: &Brought<'_>,
     theirs: Option<&Arc<Slot>>,
+    now: Timestamp,
 ) -> Result<Option<Arc<Slot>>, Error> {
-    merge3(row, brought.base, brought.ours, theirs, Occasion::Login)
+    let (base, ours) = (brought.base, brought.ours);
+    merge3(row, base, ours, theirs, Occasion::Login, now)
 }
 
 /// Notes in the session's place that what is set apart is not wanted, as if it had been credited. Returns `true` if there
@@ -260,7 +262,7 @@ pub(crate) fn shown(
     for brought in all(session, now) {
         let credited = place.is_some_and(|place| is_credited(place, brought.number, brought.field));
         if row.knows(brought.field) && !credited {
-            shown = merged(row, &brought, shown.as_ref()).unwrap_or(shown);
+            shown = merged(row, &brought, shown.as_ref(), now).unwrap_or(shown);
         }
     }
     shown
@@ -307,8 +309,8 @@ fn give_back_field(session: &mut Record, brought: &Brought<'_>, rows: &Rows, now
     };
     let theirs = stored_under(row, session, now).cloned();
     let occasion = Occasion::Conflict;
-    let merged = merge3(row, base.as_ref(), ours.as_ref(), theirs.as_ref(), occasion);
-    if let Ok(merged) = merged
+    let (base, ours) = (base.as_ref(), ours.as_ref());
+    if let Ok(merged) = merge3(row, base, ours, theirs.as_ref(), occasion, now)
         && !same_slot(merged.as_ref(), theirs.as_ref())
     {
         replace(row, session, merged);

@@ -31,6 +31,12 @@ impl SlotEdit {
         !same_slot(self.base.as_ref(), self.ours.as_ref())
     }
 
+    /// Returns `true` if the app has asked for it: it is more than a flash that was read, or a field that lives longer since it
+    /// was used.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.is_change() && !self.used_up && !self.only_slides()
+    }
+
     /// Returns `true` if the value stays, and lives longer since it was used.
     pub(crate) fn only_slides(&self) -> bool {
         let (base, ours) = (self.base.as_ref(), self.ours.as_ref());
@@ -42,10 +48,14 @@ impl SlotEdit {
     }
 
     /// Returns the same edit, based on what is there by now.
-    pub(crate) fn rebased(&self, theirs: Option<&Arc<Slot>>) -> Result<Self, Error> {
+    pub(crate) fn rebased(
+        &self,
+        theirs: Option<&Arc<Slot>>,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         Ok(Self {
             base: theirs.cloned(),
-            ours: self.merged(theirs, Occasion::Conflict)?,
+            ours: self.merged(theirs, now)?,
             ..self.clone()
         })
     }
@@ -54,10 +64,10 @@ impl SlotEdit {
     pub(crate) fn merged(
         &self,
         theirs: Option<&Arc<Slot>>,
-        occasion: Occasion,
+        now: Timestamp,
     ) -> Result<Option<Arc<Slot>>, Error> {
         let (base, ours) = (self.base.as_ref(), self.ours.as_ref());
-        merge3(self.row, base, ours, theirs, occasion)
+        merge3(self.row, base, ours, theirs, Occasion::Conflict, now)
     }
 
     /// Puts the edit on top of what `record` holds. Returns `true` if that changes it. Refuses what is too large for the
@@ -70,7 +80,7 @@ impl SlotEdit {
         near: &mut usize,
     ) -> Result<bool, Error> {
         let theirs = stored_near(self.row, record, now, near).cloned();
-        let merged = self.merged(theirs.as_ref(), Occasion::Conflict)?;
+        let merged = self.merged(theirs.as_ref(), now)?;
         if same_slot(theirs.as_ref(), merged.as_ref()) {
             return Ok(false);
         }
@@ -160,18 +170,21 @@ fn expiry(slot: Option<&Arc<Slot>>) -> Option<Expiry> {
 /// Merges a slot that two sides may have changed.
 ///
 /// Where one side left the payload alone, the other side's stands; where both changed it, the field's rule
-/// decides, also if they wrote the same. Of the expiry: where one side changed it, that; where both did, the
-/// later, or of a field that slides the one that was asked for.
+/// decides, also if they wrote the same. In a conflict, nobody has changed what has lapsed by `now`. Of the expiry: where one side
+/// changed it, that; where both did, the later, or of a field that slides the one that was asked for.
 pub(crate) fn merge3(
     row: &dyn AnyRow,
     base: Option<&Arc<Slot>>,
     ours: Option<&Arc<Slot>>,
     theirs: Option<&Arc<Slot>>,
     occasion: Occasion,
+    now: Timestamp,
 ) -> Result<Option<Arc<Slot>>, Error> {
+    let has_lapsed = theirs.is_none() && base.is_some_and(|base| !base.is_live(now));
+    let has_lapsed = has_lapsed && occasion == Occasion::Conflict;
     let payload = if same_payload(ours, base) {
         theirs.cloned()
-    } else if same_payload(theirs, base) {
+    } else if same_payload(theirs, base) || has_lapsed {
         ours.cloned()
     } else {
         by_rule(row, base, ours, theirs, occasion)?

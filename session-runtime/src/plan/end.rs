@@ -9,22 +9,22 @@ use crate::record::{Ended, Record};
 use crate::secret::{Opens, SecretHash};
 
 /// The outcome of ending a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// It has ended by this.
     Done,
     /// It is over already.
     NotThere,
-    /// It goes on under a newer id, and is not the request's to end.
-    GoesOn,
+    /// The client has a newer id by now, or none: what it has is not the request's to end. Why the request's own opens nothing.
+    GoesOn(Ended),
     /// Something that was set apart in it is to be credited first.
     Owes,
 }
 
 /// Ends a session for a request that was served by `secret`. `owes` says what has to be credited before.
 ///
-/// A request that comes from before a login ends nothing but itself, unless the client has not had the new id yet and
-/// wants to be logged out.
+/// A request that comes from before a login or a logout ends nothing but itself, unless the client has not had the new id yet
+/// and wants to be logged out.
 pub(crate) fn by_holder(
     there: Option<&Arc<Record>>,
     secret: SecretHash,
@@ -32,10 +32,16 @@ pub(crate) fn by_holder(
     owes: impl FnOnce(&Record) -> bool,
     now: Timestamp,
 ) -> Plan<Ending> {
-    let Some(there) = open(there) else {
+    let Some(there) = there else {
         return Plan::Leave(Ending::NotThere);
     };
     let secrets = &there.head.secrets;
+    if let Some(reason) = there.ended() {
+        return Plan::Leave(match secrets.look_up(secret, now) {
+            Opens::Superseded => Ending::GoesOn(reason.clone()),
+            _ => Ending::NotThere,
+        });
+    }
     let logs_out = *reason == Ended::LoggedOut;
     let may = match secrets.look_up(secret, now) {
         Opens::Current | Opens::Retiring | Opens::Retired => true,
@@ -43,7 +49,7 @@ pub(crate) fn by_holder(
         Opens::Nothing => false,
     };
     if !may {
-        return Plan::Leave(Ending::GoesOn);
+        return Plan::Leave(Ending::GoesOn(Ended::LoggedIn));
     }
     if owes(there) {
         return Plan::Leave(Ending::Owes);

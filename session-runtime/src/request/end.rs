@@ -68,9 +68,8 @@ impl Request {
             self.state().forget();
             return Ok(());
         };
-        let ending = self
-            .end_in_store(selector, &opened, &reason, deadline)
-            .await?;
+        let ending = self.end_in_store(selector, &opened, &reason, deadline);
+        let ending = ending.await.inspect_err(|_| self.state().ends = true)?;
         let (rows, now) = (self.config.known_rows(), self.config.now());
         let mut state = self.state();
         let kept = state.take_along(kept, now);
@@ -82,15 +81,18 @@ impl Request {
             state.put_notices(notices, now)?;
         }
         state.take_over(&kept, now)?;
-        if ending == Ending::GoesOn {
-            // The client has the newer id by now: what comes next begins nothing in its place.
-            state.block.get_or_insert(WriteBlock::Superseded);
-            state.ended = Some(Ended::LoggedIn);
-        }
-        if ending == Ending::Done {
-            state.cookie = Some(CookieAction::Remove);
-            // It was superseded at most: what comes now may begin anew.
-            state.block = state.block.filter(|block| *block == WriteBlock::Panicked);
+        match ending {
+            Ending::GoesOn(why) if !(state.ends && why == reason) => {
+                // What comes next begins nothing in place of what the client has.
+                state.block.get_or_insert(WriteBlock::Superseded);
+                state.ended = Some(why);
+            }
+            Ending::Done => {
+                state.cookie = Some(CookieAction::Remove);
+                // It was superseded at most: what comes now may begin anew.
+                state.block = state.block.filter(|block| *block == WriteBlock::Panicked);
+            }
+            _ => {}
         }
         if state.block.is_none() {
             state.ended = Some(reason);
@@ -130,7 +132,7 @@ impl Request {
                 }
                 return Ok(Ending::Done);
             }
-            let (Ending::Owes, Some(session), Some(user)) = (ended.outcome, &ended.record, owner)
+            let (Ending::Owes, Some(session), Some(user)) = (&ended.outcome, &ended.record, owner)
             else {
                 return Ok(ended.outcome);
             };

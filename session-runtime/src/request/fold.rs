@@ -4,15 +4,15 @@ use std::cell::Cell;
 use std::sync::Once;
 use std::{panic, ptr, thread};
 
+use super::Request;
 use super::state::{Phase, State, WriteBlock};
-use super::{Request, unsaved};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::observe;
 use crate::plan::brought;
 use crate::plan::place::Place;
 use crate::record::Record;
-use crate::row::{CellEdit, Rows};
+use crate::row::{CellEdit, EditKind, Rows};
 
 thread_local! {
     /// The request whose handler this thread is running.
@@ -65,6 +65,12 @@ pub(crate) struct View<'a> {
     pub(crate) apart: Option<(&'a Record, Option<Place>)>,
 }
 
+/// Counts what a handle has changed: not what it has read, be it that reading counts.
+fn asked_for(edits: &[CellEdit]) -> usize {
+    let is_change = |edit: &&CellEdit| edit.kind == EditKind::Changed;
+    edits.iter().filter(is_change).count()
+}
+
 impl Request {
     /// Calls `open` with the records as the request sees them now. Returns what it returns, and which generation that
     /// is.
@@ -109,9 +115,7 @@ impl Request {
         now: Timestamp,
     ) -> Result<bool, Error> {
         if generation != state.generation {
-            if !edits.is_empty() {
-                observe::outdated(edits.len());
-            }
+            observe::outdated(asked_for(&edits));
             return Ok(false);
         }
         state.fold(edits, now).map(|()| true)
@@ -127,7 +131,7 @@ impl Request {
     ) {
         let mut state = self.state();
         match (state.phase, edits) {
-            (Phase::Closed, Ok(edits)) => unsaved(&edits),
+            (Phase::Closed, Ok(edits)) => observe::unsaved(asked_for(&edits)),
             (Phase::Cancelled, Ok(_)) => {}
             (_, edits) => drop(Self::fold_or_fail(&mut state, generation, edits, now)),
         }

@@ -147,20 +147,28 @@ impl Request {
                 }
                 Some(reason) => return Some((record, reason)),
             },
-            Found::Gone(reason) => self.state().ended = Some(reason),
-            Found::Superseded(reason, record) => {
-                let mut state = self.state();
-                state.ended = Some(reason);
-                state.block = Some(WriteBlock::Superseded);
-                state.superseded = record.map(|record| (id, record));
-            }
-            Found::Forgotten(record) => {
-                let mut state = self.state();
-                state.ended = Some(Ended::Expired);
-                state.superseded = Some((id, record));
-            }
+            over => self.turn_away(id, over),
         }
         None
+    }
+
+    /// Takes in that an id opens no session, or none of the user whose it is.
+    fn turn_away(&self, id: SessionId, found: Found) {
+        let mut state = self.state();
+        let reason = match found {
+            Found::Live(_) => Ended::Revoked,
+            Found::Gone(reason) => reason,
+            Found::Superseded(reason, record) => {
+                state.block.get_or_insert(WriteBlock::Superseded);
+                state.superseded = record.map(|record| (id, record));
+                reason
+            }
+            Found::Forgotten(record) => {
+                state.superseded = Some((id, record));
+                Ended::Expired
+            }
+        };
+        state.ended = Some(reason);
     }
 
     /// Looks an id up. What a near cache denies is asked of the store.
@@ -262,14 +270,15 @@ impl Request {
     }
 
     pub(super) async fn read_user(&self, deadline: Instant) -> Result<(), Error> {
-        let (unread, selector) = {
+        let (unread, by) = {
             let state = self.state();
             let unread = state.user.as_ref().filter(|user| user.unread);
-            (unread.map(|user| user.id.clone()), state.selector())
+            (unread.map(|user| user.id.clone()), state.id)
         };
-        let (Some(user), Some(selector)) = (unread, selector) else {
+        let (Some(user), Some(by)) = (unread, by) else {
             return Ok(());
         };
+        let selector = by.id.selector();
         let key = Key::User(user);
         let admits = |record: &Arc<Record>| admits(record, selector);
         let near = load(&self.config, &key, Freshness::Near, deadline).await?;
@@ -278,13 +287,19 @@ impl Request {
             let latest = load(&self.config, &key, Freshness::Latest, deadline).await?;
             found = latest.filter(admits);
         }
-        let mut state = self.state();
-        if let (Some(record), Some(user)) = (found, &mut state.user) {
-            user.found(record);
-        } else {
-            state.forget();
-            state.ended = Some(Ended::Revoked);
+        if let Some(record) = found {
+            if let Some(user) = &mut self.state().user {
+                user.found(record);
+            }
+            return Ok(());
         }
+        // Revoked; or another request has logged out since, and perhaps in again: then this one begins nothing.
+        let key = Key::from(selector);
+        let session = load(&self.config, &key, Freshness::Latest, deadline).await?;
+        let secret = by.secret.unwrap_or_else(|| by.own.secret());
+        let found = judge(session, secret, self.config.now());
+        self.state().forget();
+        self.turn_away(by.own, found);
         Ok(())
     }
 

@@ -168,9 +168,8 @@ impl Request {
         });
         state.issue(done.id);
         if let Some(notices) = notices {
-            if !follows.is_empty() {
-                observe::outdated(follows.len()); // an earlier login of this request has left them
-            }
+            let asked_for = follows.iter().filter(|edit| edit.is_asked_for());
+            observe::outdated(asked_for.count()); // an earlier login of this request has left them
             return state.put_notices(notices, now);
         }
         state.flashes = flashes;

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) caught: bool,
     /// The store has failed to answer: it is not asked for what can wait.
     pub(super) spares_the_store: bool,
+    /// Ending the session has failed: if it is over, that may be by this request.
+    pub(super) ends: bool,
     /// Counts how often what handlers had changed was dropped.
     pub(super) drops: u32,
     /// A handle could not be folded, and why.
@@ -116,7 +118,7 @@ pub(super) enum WriteBlock {
 impl WriteBlock {
     /// Returns `true` if a login takes along what is set meanwhile.
     fn waits_for_login(self) -> bool {
-        matches!(self, Self::Superseded | Self::CrossSite)
+        matches!(self, Self::Ended | Self::Superseded | Self::CrossSite)
     }
 }
 
@@ -282,12 +284,18 @@ impl State {
         now: Timestamp,
         near: &mut usize,
     ) -> Result<(), Error> {
+        let row = edit.row;
         let passing = &self.flashes.passing;
         let shown = |base: &mut Arc<Slot>| passing.iter().any(|slot| Arc::ptr_eq(slot, base));
-        if edit.base.take_if(shown).is_some() && edit.kind == EditKind::Kept {
-            edit.kind = EditKind::Changed; // it was for this request alone
+        if edit.base.take_if(shown).is_some() {
+            // It was for this request alone. What takes its place takes that of what it has covered, too.
+            if edit.kind == EditKind::Kept {
+                edit.kind = EditKind::Changed;
+            }
+            if edit.ours.is_some() {
+                edit.base = self.session.current(row, now, near).1.cloned();
+            }
         }
-        let row = edit.row;
         let used_up = edit.kind == EditKind::UsedUp;
         match edit.kind {
             EditKind::Changed | EditKind::Slid => {}
@@ -323,7 +331,12 @@ impl State {
             kind,
         } = edit;
         match kind {
-            EditKind::Changed if row.is_flash() && ours.is_some() => self.flashes.keep(row),
+            EditKind::Changed if row.is_flash() => {
+                self.flashes.take_passing(row);
+                if ours.is_some() {
+                    self.flashes.keep(row);
+                }
+            }
             EditKind::Changed | EditKind::Slid | EditKind::UsedUp => {}
             EditKind::Passing => {
                 self.flashes.take_passing(row);
@@ -481,20 +494,16 @@ impl State {
 
     /// Drops what was changed of the user's, with a word in the log: the session it was for is over, or another's.
     pub(super) fn drop_users(&mut self) {
-        let edits = self.user.as_mut().map(|user| take(&mut user.record.edits));
-        let count = edits
-            .iter()
-            .flatten()
-            .filter(|edit| edit.is_change())
-            .count();
-        if count > 0 {
-            observe::outdated(count);
+        if let Some(user) = &mut self.user {
+            let edits = take(&mut user.record.edits);
+            observe::outdated(edits.iter().filter(|edit| edit.is_asked_for()).count());
         }
     }
 
     /// Forgets what handlers have changed; what is in doubt stays so.
     pub(super) fn forget_changes(&mut self) {
         self.superseded.take_if(|_| self.session.stored.is_some());
+        self.failure = None;
         self.facts = FactEdits::default();
         self.flashes = Flashes::default();
         self.session.edits.clear();
@@ -535,6 +544,12 @@ impl State {
         matches!(self.cookie, Some(CookieAction::Issue(_)))
     }
 
+    /// Returns `true` if the response has been decided, and somebody sees it: what a handle reads of flashes after that is used
+    /// up by its next write.
+    pub(super) fn is_shown(&self) -> bool {
+        self.phase == Phase::Closed && self.client.as_ref().is_some_and(|client| client.looks)
+    }
+
     /// Returns the edits of the session and of the user.
     pub(super) fn edits(&self) -> impl Iterator<Item = &SlotEdit> {
         let user = self.user.iter().flat_map(|user| &user.record.edits);
@@ -543,8 +558,7 @@ impl State {
 
     /// Returns `true` if something was changed that is not written yet.
     pub(super) fn is_changed(&self) -> bool {
-        let is_changed = |edit: &SlotEdit| !edit.used_up && edit.is_change();
-        self.facts.is_any() || self.edits().any(is_changed)
+        self.facts.is_any() || self.edits().any(SlotEdit::is_asked_for)
     }
 
     /// Returns `true` if there is anything to write that makes a session, or changes one.

@@ -99,22 +99,16 @@ impl TrackedRecord {
             used_up,
         } = edit;
         let base = base.as_ref();
-        let earlier = self.edit_of(row);
-        let (in_store, current) = if let Some(earlier) = earlier {
-            (earlier.base.as_ref(), earlier.ours.as_ref())
-        } else {
-            let record = self.stored.as_deref();
-            let stored = record.and_then(|record| stored_near(row, record, now, near));
-            (stored, stored)
-        };
+        let (in_store, current) = self.current(row, now, near);
         let ours = if same_slot(base, current) {
             ours
         } else {
             let both_changed = !same_payload(base, current) && !same_payload(base, ours.as_ref());
-            if earlier.is_some() && both_changed && !row.has_rule() && !used_up {
+            let has_earlier = !same_slot(in_store, current);
+            if has_earlier && both_changed && !row.has_rule() && !used_up {
                 observe::overwritten(own_name(row.name()));
             }
-            merge3(row, base, ours.as_ref(), current, occasion)?
+            merge3(row, base, ours.as_ref(), current, occasion, now)?
         };
         Ok(SlotEdit {
             row,
@@ -122,6 +116,25 @@ impl TrackedRecord {
             ours,
             used_up,
         })
+    }
+
+    /// Returns what is stored of a field, and what the handles see of it: a flash that was used up, too, though it goes when the
+    /// request ends. It is looked for as by [`Record::find_near`].
+    pub(super) fn current(
+        &self,
+        row: &dyn AnyRow,
+        now: Timestamp,
+        near: &mut usize,
+    ) -> (Option<&Arc<Slot>>, Option<&Arc<Slot>>) {
+        match self.edit_of(row) {
+            Some(edit) if edit.used_up => (edit.base.as_ref(), edit.base.as_ref()),
+            Some(edit) => (edit.base.as_ref(), edit.ours.as_ref()),
+            None => {
+                let record = self.stored.as_deref();
+                let stored = record.and_then(|record| stored_near(row, record, now, near));
+                (stored, stored)
+            }
+        }
     }
 
     pub(super) fn edit_of(&self, row: &dyn AnyRow) -> Option<&SlotEdit> {
@@ -190,7 +203,7 @@ impl TrackedRecord {
                 self.replace(edit); // to be set apart in it, on top of nothing
                 continue;
             }
-            match edit.rebased(stored_under(edit.row, &record, now)) {
+            match edit.rebased(stored_under(edit.row, &record, now), now) {
                 Ok(rebased) => self.replace(rebased),
                 Err(error) => {
                     self.replace(edit);

@@ -36,7 +36,7 @@ pub enum Saved {
     /// The session was ended while the request was running: logged out, deleted, revoked; or its guest logged in and has
     /// come back with the new id over a minute ago. Or the request has come with an id from before a login or a logout. Or another
     /// site's page has sent it, without the cookie that the browser may have. The changes are dropped, of the browser's fields
-    /// and of the user's; nothing brings them back.
+    /// and of the user's; nothing brings them back. What is set after that is written by a login of the same request alone.
     Ended,
 }
 
@@ -58,7 +58,7 @@ impl Saved {
 /// The moment of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// While the handler runs: what it has read of flashes may yet be kept.
+    /// While the handler runs, where what it has read of flashes may yet be kept; or after the response has left.
     Amid,
     /// When it has finished.
     End,
@@ -77,7 +77,9 @@ impl Batch {
     fn take(state: &mut State, moment: Moment) -> Self {
         Self {
             opened: state.opened(),
-            edits: state.session.send(moment == Moment::End),
+            edits: state
+                .session
+                .send(moment == Moment::End || state.is_shown()),
             facts: state.facts,
             place: state.place(),
             moment,
