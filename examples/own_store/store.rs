@@ -77,12 +77,7 @@ impl Store for OwnStore {
         let mut scan = connection.prepare(SCAN).map_err(failed)?;
         let keys = scan.query_map((after, count), |row| row.get::<_, String>(0));
         let keys = keys.and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let keys = keys
-            .map_err(failed)?
-            .iter()
-            .filter_map(|key| Key::parse(key))
-            .collect();
-        Ok(Scanned::ordered(keys, limit))
+        Ok(Scanned::ordered(keys.map_err(failed)?, limit))
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

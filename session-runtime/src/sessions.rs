@@ -294,7 +294,7 @@ impl Sessions {
     }
 
     /// Counts all live sessions, guests' and users'. It looks at each: on a store in another place, a hundred at a time.
-    /// Those that come or go meanwhile count or not.
+    /// Those that come or go meanwhile count or not; on a Redis that fails over meanwhile, or a Cluster whose slots move, some are missed.
     ///
     /// ```
     /// # use session_runtime::{Error, Sessions};
@@ -322,7 +322,8 @@ impl Sessions {
     /// Ends all sessions, guests' and users', and says how many that were: "log everybody out". What follows users stays.
     ///
     /// Each session that is there when this is called is over when it returns, as by [`revoke_all`](Self::revoke_all), and so
-    /// are logins of these users that were under way. One that is created meanwhile may stay.
+    /// are logins of these users that were under way. One that is created meanwhile may stay; and on a Redis that fails over meanwhile, or
+    /// a Cluster whose slots move, some that were there: call it again after that.
     ///
     /// ```
     /// # use session_runtime::{Error, Sessions};

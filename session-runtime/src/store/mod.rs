@@ -152,7 +152,8 @@ pub trait Store: Send + Sync + 'static {
     /// them. It begins with `after: None`, and goes on with what the last answer called [`next`](Scanned::next).
     ///
     /// Whoever goes on until there is no `next` has been told of each session that was there all the while, once or
-    /// more often; of one that came or went in between, maybe. Expired ones and tombstones may be among them; users are not.
+    /// more often; of one that came or went in between, maybe. Expired ones and tombstones may be among them; users are not. A Redis that
+    /// fails over amid that, and a Cluster whose slots move, may miss some.
     ///
     /// By default a store says that it cannot.
     ///
@@ -226,28 +227,35 @@ pub struct Scanned {
 }
 
 impl Scanned {
-    /// Returns the text that the keys of a scan come after, in a store that finds them by their order: the key that `after` is, or for
-    /// `None` one that stands before all sessions'.
+    /// Returns the text that the keys of a scan come after, in a store that finds them by their order: `after`, or for `None`
+    /// what stands before all sessions' keys.
     ///
     /// # Errors
     ///
-    /// If `after` is no key of a session.
+    /// If `after` does not stand among sessions' keys.
     pub fn begins_after(after: Option<&str>) -> Result<&str, StoreError> {
+        let (first, end) = key::sessions();
         match after {
-            None => Ok(key::sessions().0),
-            Some(text) => match Key::parse(text) {
-                Some(Key::Session(_)) => Ok(text),
-                _ => Err(StoreError::no_place()),
-            },
+            None => Ok(first),
+            Some(text) if first < text && text < end => Ok(text),
+            Some(_) => Err(StoreError::no_place()),
         }
     }
 
-    /// Makes the answer of a store that finds keys by their order: it goes on after the last one, if there are `limit`.
-    pub fn ordered(keys: Vec<Key>, limit: usize) -> Self {
-        let last = keys.last().filter(|_| keys.len() >= limit);
+    /// Makes the answer of a store that finds keys by their order, of as many texts as it has found, `limit` at most: it goes on
+    /// after the last one, if there are `limit`. What is no session's key, since somebody else has put it there, is passed over.
+    pub fn ordered<K: AsRef<str>>(found: impl IntoIterator<Item = K>, limit: usize) -> Self {
+        let (mut keys, mut count, mut last) = (Vec::new(), 0, None);
+        for text in found {
+            count += 1;
+            keys.extend(Key::parse(text.as_ref()).filter(|key| !key.is_user()));
+            last = Some(text);
+        }
         Self {
-            next: last.map(ToString::to_string),
             keys,
+            next: last
+                .filter(|_| count >= limit)
+                .map(|text| text.as_ref().to_owned()),
         }
     }
 }
@@ -280,6 +288,13 @@ impl Swept {
             _ => self.deleted += 1,
         }
     }
+}
+
+/// Returns `true` if the swap may be made in a store that is full: the record ends, or its slots take no more room than
+/// before. Its head may grow, but not for long: it keeps so many versions and secrets.
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+fn relieves(before: Option<&Record>, after: &Record) -> bool {
+    after.ended().is_some() || before.is_some_and(|before| after.size() <= before.size())
 }
 
 impl<S: Store> Store for Arc<S> {

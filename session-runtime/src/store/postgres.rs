@@ -218,7 +218,7 @@ impl Store for PostgresStore {
         let parameters: Parameters<'_> = &[&after, &end, &count];
         let scan = &self.inner.statements.scan;
         let rows = tries::read(|| self.inner.links.query(scan, parameters)).await?;
-        Ok(rows::scanned(wire::keys(&rows)?, limit))
+        rows::scanned(wire::keys(&rows)?, limit)
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

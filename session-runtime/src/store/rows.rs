@@ -108,7 +108,10 @@ pub(super) fn record<N: AsRef<[u8]>, P>(
 }
 
 /// Makes the answer of a scan of the keys that it has found, in their order.
-pub(super) fn scanned(keys: Vec<Vec<u8>>, limit: usize) -> Scanned {
-    let parse = |key: Vec<u8>| Key::parse(str::from_utf8(&key).ok()?);
-    Scanned::ordered(keys.into_iter().filter_map(parse).collect(), limit)
+pub(super) fn scanned(keys: Vec<Vec<u8>>, limit: usize) -> Result<Scanned, StoreError> {
+    let texts = keys.iter().map(|key| str::from_utf8(key));
+    let texts: Vec<_> = texts.collect::<Result<_, _>>().map_err(|_| {
+        StoreError::broken("a row's key is no text: another program has put it there")
+    })?;
+    Ok(Scanned::ordered(texts, limit))
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::clock::{Clock, SystemClock};
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, SweepGuard, Swept};
+use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, SweepGuard, Swept, relieves};
 
 mod error;
 mod file;
@@ -21,7 +21,7 @@ mod job;
 mod table;
 mod threads;
 
-use job::{Jobs, QUEUE, ask};
+use job::{Jobs, QUEUE, ask, ask_for_swap};
 
 /// Keeps records in one SQLite file: for one machine, across restarts.
 ///
@@ -140,7 +140,8 @@ impl SqliteOptions {
     }
 
     /// Lets the file grow to about `bytes` and no further; swaps that need more answer an error of which
-    /// [`StoreError::is_full`] is true. The default is whatever the disk holds. It is of this handle, not of the file.
+    /// [`StoreError::is_full`] is true. Those that end a session or let none grow may take a sixteenth more. The default is whatever the
+    /// disk holds. It is of this handle, not of the file.
     ///
     /// ```
     /// use session_runtime::store::SqliteStore;
@@ -185,7 +186,7 @@ impl SqliteOptions {
         let file = file::open(path.as_ref(), self.durability, self.max_bytes)?;
         let (writes, waiting_writes) = mpsc::channel(QUEUE);
         let (reads, waiting_reads) = mpsc::channel(QUEUE);
-        threads::start_writer(file.writer, waiting_writes)
+        threads::start_writer(file.writer, self.max_bytes, waiting_writes)
             .and_then(|()| threads::start_readers(file.readers, waiting_reads))
             .map_err(|error| {
                 let what = "the operating system starts no thread to serve it";
@@ -260,7 +261,8 @@ impl Store for SqliteStore {
             .guard
             .observe_swap(before.map(AsRef::as_ref), after);
         let (key, before, after) = (key.clone(), before.cloned(), Arc::clone(after));
-        ask(&self.inner.writes, move |connection| {
+        let relieves = relieves(before.as_deref(), &after);
+        ask_for_swap(&self.inner.writes, relieves, move |connection| {
             table::swap(connection, &key, before.as_deref(), &after)
         })
         .await

@@ -30,7 +30,7 @@ impl Fault {
     /// Says that whoever asked has waited for so long that others give back a connection.
     pub(super) fn all_in_use(wait: Duration) -> Self {
         Self::Other(StoreError::contended(format!(
-            "all connections were in use for {wait:?}: raise `pool_size`, or see what holds up the server"
+            "all connections were in use for {wait:?}: raise `pool_size`, or the size of the pool that the store was given, or see what holds up the server"
         )))
     }
 

@@ -9,7 +9,9 @@ use session_tests::{PATIENCE, POSTGRES_PASSWORD, PostgresServer};
 use tokio::sync::Barrier;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::{ISOLATIONS, create, noise, race, record, session_key, slot, store_in, text_of};
+use super::{
+    ISOLATIONS, create, loaded, noise, race, record, session_key, slot, store_in, text_of,
+};
 use crate::records::{create_user, documented_sql, nobody_waits_for_what_was_given_up};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,4 +291,24 @@ async fn neither_errors_nor_debug_tell_the_password() {
             assert!(!said.contains(POSTGRES_PASSWORD), "{said}");
         }
     }
+}
+
+#[tokio::test]
+async fn of_several_hosts_the_one_that_takes_writes_is_asked() {
+    let standby = PostgresServer::start_with("fsync = off\ndefault_transaction_read_only = on\n");
+    let (Some(standby), Some(primary)) = (standby, PostgresServer::shared()) else {
+        return;
+    };
+    let hosts = [standby.port(), primary.port()].map(|port| format!("127.0.0.1:{port}"));
+    let (user, _) = primary
+        .url()
+        .split_once('@')
+        .map(|(user, rest)| (user.to_owned(), rest.to_owned()))
+        .unwrap();
+    let url = format!("{user}@{}/postgres", hosts.join(","));
+    let options = primary.options(SystemClock::default()).schema("primary");
+    let store = options.connect(&url).expect("the URL is fine");
+    store.migrate().await.expect("it takes writes");
+    let (key, record) = create(&store, [slot("a", "1")]).await;
+    assert_eq!(loaded(&store, &key).await, Some(record));
 }

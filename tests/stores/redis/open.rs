@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::aio::ConnectionManagerConfig;
-use session_runtime::store::{RedisStore, Store};
+use session_runtime::store::{RedisStore, Store, Swapped};
 use session_runtime::{Key, Timestamp, UserId};
 use session_tests::{PATIENCE, Port, RedisCluster, RedisServer};
 
@@ -294,4 +294,41 @@ async fn a_node_of_a_cluster_is_told_from_a_server() {
     }
     let moved = moved.expect("two thirds of the keys are elsewhere");
     assert!(moved.contains("connect_cluster"), "{moved}");
+}
+
+#[tokio::test]
+async fn what_a_user_may_not_do_writes_nothing_half() {
+    let Some(server) = RedisServer::start(&[]) else {
+        return;
+    };
+    let url = format!("redis://app:right@127.0.0.1:{}", server.port());
+    for denied in ["-pttl", "-pexpire", "-hdel"] {
+        let mut user = vec![
+            "ACL", "SETUSER", "app", "reset", "on", ">right", "~*", "&*", "+@all",
+        ];
+        let () = server.command(&user);
+        let options = RedisStore::options().timeout(PATIENCE);
+        let store = options.connect(&url).await.expect("it is let in");
+        let slots = [slot("a", "1"), slot("large", vec![b'x'; 4 << 10])];
+        let ((key, created), new) = (create(&store, slots).await, session_key());
+        user.push(denied);
+        let () = server.command(&user);
+        let after = expiring(&without(&created, "large"), now() + TTL * 2);
+        for (key, before) in [(&key, Some(&created)), (&new, None)] {
+            let error = match store.swap(key, before, &after).await {
+                // It needs no more than it may.
+                Ok(swapped) => {
+                    assert_eq!((swapped, before), (Swapped::Done, None), "{denied}");
+                    continue;
+                }
+                Err(error) => error,
+            };
+            assert!(
+                !error.is_unknown() && !error.is_transient(),
+                "{denied}: {error:?}"
+            );
+            let there = store.load(key).await.expect("it may read");
+            assert_eq!(there.as_ref(), before, "{denied}");
+        }
+    }
 }

@@ -3,9 +3,11 @@
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::params;
-use session_runtime::store::{Durability, Store, Swapped};
+use session_runtime::Clock;
+use session_runtime::store::{Durability, Record, Store, Swapped};
 use session_tests::wait_for;
 
 use super::scratch::{
@@ -40,6 +42,35 @@ async fn a_file_that_stays_locked_is_contended_and_nothing_is_written() {
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(load(&store, &key).await, None);
     put(&store, &key, None, &record).await;
+}
+
+#[tokio::test]
+async fn a_scan_passes_over_rows_of_others() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let mut keys = Vec::new();
+    for _ in 0..20 {
+        let key = create(&store, &scratch.record([])).await;
+        let stray =
+            "INSERT INTO records (key, version, expires, head) VALUES (?1, x'00', 0, x'00')";
+        let put = scratch.sql().execute(stray, [format!("{key} of another")]);
+        assert_eq!(put, Ok(1));
+        keys.push(key);
+    }
+    keys.sort_by_key(ToString::to_string);
+    for limit in [1, 2, 3, 7, 100] {
+        let (mut found, mut next) = (Vec::new(), None::<String>);
+        loop {
+            let scanned = store.scan(next.as_deref(), limit).await.unwrap();
+            assert!(scanned.keys.len() <= limit);
+            found.extend(scanned.keys);
+            next = scanned.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, keys, "{limit}");
+    }
 }
 
 #[tokio::test]
@@ -150,6 +181,39 @@ async fn a_full_file_refuses_new_sessions_and_keeps_the_live_ones() {
     for _ in &live {
         create(&store, &large()).await;
     }
+}
+
+#[tokio::test]
+async fn in_a_full_file_each_session_can_end_and_be_used() {
+    let scratch = Scratch::new();
+    let options = scratch.options().durability(Durability::Fast);
+    let store = options
+        .max_bytes(1 << 20)
+        .open(&scratch.path)
+        .expect("a store");
+    let mut live = Vec::new();
+    let error = loop {
+        let (key, record) = (session_key(), scratch.record([counter(live.len())]));
+        match store.swap(&key, None, &record).await {
+            Ok(swapped) => assert_eq!(swapped, Swapped::Done),
+            Err(error) => break error,
+        }
+        live.push((key, record));
+    };
+    assert!(error.is_full(), "{error:?}");
+    // Each moves to the end of the index by which is swept, whose pages split.
+    let mut expires = scratch.clock.now() + TTL * 12;
+    for (key, record) in &live {
+        expires = expires + Duration::from_millis(1);
+        let slots = record.slots().iter().cloned();
+        let used = Arc::new(Record::new(scratch.clock.now(), expires).with_slots(slots));
+        put(&store, key, Some(record), &used).await;
+    }
+    let pages = scratch
+        .sql()
+        .pragma_query_value(None, "page_count", |row| row.get(0));
+    let bytes = pages.unwrap_or(i64::MAX) << 10;
+    assert!(bytes <= (1 << 20) + (1 << 16), "{bytes} bytes");
 }
 
 #[tokio::test]

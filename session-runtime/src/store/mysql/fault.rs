@@ -69,6 +69,7 @@ fn refused(error: &ServerError) -> Fault {
             "see that the name and password in the URL are right, and put `?ssl-mode=VERIFY_IDENTITY` behind it (feature `mysql-tls`) where the server lets in only who comes over TLS",
         ),
         1153 => hinted(PACKET),
+        1665 => hinted("set `binlog_format` to `ROW` or `MIXED` on the server"),
         // A server that is no longer the primary, that shuts down, that was told to end the connection or the statement,
         // that does not know the statement, or a node that has left its cluster or group.
         1047 | 1053 | 1243 | 1290 | 1317 | 1792 | 1836 | 1927 | 3100 | 3169 | 4031 => {

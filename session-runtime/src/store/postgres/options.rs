@@ -167,7 +167,8 @@ impl PostgresOptions {
 
     /// Makes a store that uses the app's own pool: with TLS, with settings of its own, shared with the rest of the app.
     /// [`pool_size`](Self::pool_size) has no say then. It needs a runtime, to measure time by, and is best with
-    /// `RecyclingMethod::Fast`: the others cost a round trip more for each call.
+    /// `RecyclingMethod::Fast`: the others cost a round trip more for each call. Of several hosts it is to connect to the one that takes
+    /// writes (`target_session_attrs`), and to give no connection back whose transaction is open.
     ///
     /// ```
     /// use deadpool_postgres::{Config, Runtime, tokio_postgres::NoTls};

@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
 #[cfg(not(feature = "postgres-tls"))]
 use tokio_postgres::config::{ChannelBinding, SslMode};
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 
 #[cfg(feature = "postgres-tls")]
 use super::tls::{Check, Tls};
@@ -29,7 +29,7 @@ pub(super) fn read(url: &str) -> Result<Database, SetupError> {
     #[cfg(feature = "postgres-tls")]
     let (url, tls) = (&*without_tls(url), tls(url)?);
     // Its own error quotes what it takes for the host, and that may be a part of the password.
-    let config = Config::from_str(url).map_err(|_| no_url())?;
+    let mut config = Config::from_str(url).map_err(|_| no_url())?;
     #[cfg(not(feature = "postgres-tls"))]
     if config.get_ssl_mode() == SslMode::Require
         || config.get_channel_binding() == ChannelBinding::Require
@@ -38,8 +38,14 @@ pub(super) fn read(url: &str) -> Result<Database, SetupError> {
             "the URL asks for TLS, and `connect` makes connections without: turn on the feature `postgres-tls`, hand a pool with TLS to `PostgresOptions::pool`, or write `sslmode=disable` where the network can be trusted",
         ));
     }
-    if config.get_hosts().is_empty() {
-        return Err(no_url());
+    match config.get_hosts().len() {
+        0 => return Err(no_url()),
+        1 => {}
+        // A standby would answer a load with what was. Where one was asked for, that is an error with the first swap.
+        _ if config.get_target_session_attrs() == TargetSessionAttrs::Any => {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        _ => {}
     }
     Ok(Database {
         config,

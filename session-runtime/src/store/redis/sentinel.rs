@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, PushKind, RedisResult, cmd};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushKind, RedisResult, cmd};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -157,6 +157,8 @@ impl Sentinels {
                 break;
             }
         }
+        // Whoever is slower may be just about to connect, for the next time.
+        asked.detach_all();
         match (named, fault) {
             (Some(named), _) => Ok(self.believe(&named)),
             (None, Some(error)) if answers == 0 => Err(Failure::Unnamed(Unnamed::of(error))),
@@ -228,7 +230,10 @@ impl Sentinel {
 
     /// Asks which server is the primary; `None` if the sentinel knows no such service.
     async fn ask(&self, service: &str) -> RedisResult<Option<Named>> {
-        let mut connection = self.connection.lock().await;
+        let Ok(mut connection) = self.connection.try_lock() else {
+            let busy = (ErrorKind::Io, "a sentinel has not answered yet");
+            return Err(busy.into());
+        };
         if let Some(mut connected) = connection.clone()
             && let Ok(named) = named(&mut connected, service).await
         {

@@ -21,15 +21,22 @@ local function apply(command, first, last)
   end
 end
 
-apply('HSET', last_removed + 1, #ARGV)
-apply('HDEL', 5, last_removed)
-if lifetime == 'forever' then
-  redis.call('PERSIST', key)
-elseif lifetime ~= '' then
-  if later > 0 then
-    -- By an app's clock that has been ahead for a while, too little seems to be left.
-    lifetime = math.max(lifetime, redis.call('PTTL', key) + later)
-  end
-  redis.call('PEXPIRE', key, lifetime)
+if lifetime ~= '' and lifetime ~= 'forever' and later > 0 then
+  -- By an app's clock that has been ahead for a while, too little seems to be left.
+  lifetime = math.max(lifetime, redis.call('PTTL', key) + later)
 end
+
+local function keep()
+  if lifetime == 'forever' then
+    redis.call('PERSIST', key)
+  elseif lifetime ~= '' then
+    redis.call('PEXPIRE', key, lifetime)
+  end
+end
+
+-- What an ACL forbids fails before the record is written, or not at all: an error says that it was not.
+keep()
+apply('HDEL', 5, last_removed)
+apply('HSET', last_removed + 1, #ARGV)
+if before == '' then keep() end
 return 1

@@ -198,11 +198,13 @@ fn configure(
     connection.pragma_update(None, "wal_autocheckpoint", LOG / PAGE)?;
     connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
     connection.pragma_update(None, "cache_size", -16 << 10)?;
-    if let Some(bytes) = max_bytes {
-        let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / PAGE;
-        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
-    }
-    Ok(())
+    max_bytes.map_or(Ok(()), |bytes| limit(connection, bytes))
+}
+
+/// Lets the file grow to that size and no further. One that is larger stays so.
+pub(super) fn limit(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / PAGE;
+    connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
 }
 
 /// Makes the tables, unless they are there: another process may just have made them.

@@ -19,6 +19,8 @@ pub(super) type WaitingJobs = mpsc::Receiver<Box<dyn Job>>;
 pub(super) trait Job: Send {
     /// Returns `true` if the caller has gone away.
     fn is_abandoned(&self) -> bool;
+    /// Returns `true` if a file that is full has room for it.
+    fn relieves(&self) -> bool;
     /// Does the work and keeps the answer.
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
     /// Makes this error the answer.
@@ -32,11 +34,21 @@ pub(super) async fn ask<A: Send + 'static>(
     jobs: &Jobs,
     work: impl FnMut(&Connection) -> rusqlite::Result<A> + Send + 'static,
 ) -> Result<A, StoreError> {
+    ask_for_swap(jobs, false, work).await
+}
+
+/// The same for what a file that is full has room for, if it `relieves` it.
+pub(super) async fn ask_for_swap<A: Send + 'static>(
+    jobs: &Jobs,
+    relieves: bool,
+    work: impl FnMut(&Connection) -> rusqlite::Result<A> + Send + 'static,
+) -> Result<A, StoreError> {
     let (caller, answer) = oneshot::channel();
     let call = Call {
         work,
         outcome: None,
         caller,
+        relieves,
     };
     let ended = || StoreError::unavailable("the thread that serves the SQLite file has ended");
     jobs.send(Box::new(call)).await.map_err(|_| ended())?;
@@ -47,6 +59,7 @@ struct Call<W, A> {
     work: W,
     outcome: Option<Result<A, StoreError>>,
     caller: oneshot::Sender<Result<A, StoreError>>,
+    relieves: bool,
 }
 
 impl<W, A> Job for Call<W, A>
@@ -56,6 +69,10 @@ where
 {
     fn is_abandoned(&self) -> bool {
         self.caller.is_closed()
+    }
+
+    fn relieves(&self) -> bool {
+        self.relieves
     }
 
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {

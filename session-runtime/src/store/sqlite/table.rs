@@ -65,20 +65,19 @@ pub(super) fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Optio
         .map_err(unreadable)
 }
 
-/// Returns the keys of the first `limit` sessions after one.
+/// Returns the first `limit` keys among those of sessions that come after a text.
 pub(super) fn scan(
     connection: &Connection,
     after: &str,
     limit: usize,
-) -> rusqlite::Result<Vec<Key>> {
+) -> rusqlite::Result<Vec<String>> {
     let mut select = connection.prepare_cached(
         "SELECT key FROM records WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let (_, end) = key::sessions();
-    let keys = select.query_map(params![after, end, limit], |row| row.get::<_, String>(0))?;
-    keys.filter_map(|key| key.map(|key| Key::parse(&key)).transpose())
-        .collect()
+    let keys = select.query_map(params![after, end, limit], |row| row.get(0))?;
+    keys.collect()
 }
 
 fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {

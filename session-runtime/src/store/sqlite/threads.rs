@@ -6,19 +6,29 @@ use std::thread;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
+use super::file;
 use super::job::{Job, WaitingJobs};
 
 /// How many jobs share a transaction at most. More would gain little and make the first wait for the last.
 const BATCH: usize = 256;
 
+/// Which part of what a file may hold it may hold besides, so that sessions can end when it is full: pages of indexes split, too.
+const RESERVE: u64 = 16;
+
 /// Starts the thread that writes: it takes all that has come while the disk was busy and commits it together.
-pub(super) fn start_writer(mut connection: Connection, mut jobs: WaitingJobs) -> io::Result<()> {
+pub(super) fn start_writer(
+    connection: Connection,
+    max_bytes: Option<u64>,
+    mut jobs: WaitingJobs,
+) -> io::Result<()> {
+    let mut writer = Writer {
+        connection,
+        max_bytes,
+    };
     start("session-write", move || {
         let mut batch = Vec::with_capacity(BATCH);
         while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
-            // A caller that has given up does not expect a write to happen after all.
-            batch.retain(|job| !job.is_abandoned());
-            write(&mut connection, &mut batch);
+            writer.write(&mut batch);
             batch.drain(..).for_each(Job::answer);
         }
     })
@@ -43,33 +53,58 @@ fn start(name: &str, serve: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread.spawn(serve).map(drop)
 }
 
-/// Runs the batch in one transaction. If that fails, runs each job by itself, so that one which cannot be written does
-/// not stop the others.
-fn write(connection: &mut Connection, batch: &mut [Box<dyn Job>]) {
-    if batch.is_empty() {
-        return;
-    }
-    let Err(error) = transact(connection, batch) else {
-        return;
-    };
-    // Each would wait as long for a lock again.
-    let locked = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
-    if locked || batch.len() == 1 {
-        for job in batch {
-            job.fail(&error);
+struct Writer {
+    connection: Connection,
+    /// How large the file may grow.
+    max_bytes: Option<u64>,
+}
+
+impl Writer {
+    /// Runs the batch in one transaction. If that fails, runs each job by itself, so that one which cannot be written does
+    /// not stop the others.
+    fn write(&mut self, batch: &mut [Box<dyn Job>]) {
+        let Err(error) = self.transact(batch) else {
+            return;
+        };
+        // Each would wait as long for a lock again.
+        let locked = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        if locked || batch.len() == 1 {
+            for job in batch {
+                job.fail(&error);
+            }
+            return;
         }
-        return;
+        tracing::warn!(%error, writes = batch.len(), "a batch could not be written: writing one by one");
+        for job in batch.chunks_mut(1) {
+            self.write(job);
+        }
     }
-    tracing::warn!(%error, writes = batch.len(), "a batch could not be written: writing one by one");
-    for job in batch.chunks_mut(1) {
-        write(connection, job);
+
+    fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+        let written = transact(&mut self.connection, batch);
+        let is_full =
+            |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        let (Some(bytes), true) = (self.max_bytes, written.as_ref().is_err_and(is_full)) else {
+            return written;
+        };
+        if !batch.iter().all(|job| job.relieves()) {
+            return written;
+        }
+        file::limit(&self.connection, bytes.saturating_add(bytes / RESERVE))?;
+        let written = transact(&mut self.connection, batch);
+        file::limit(&self.connection, bytes)?;
+        written
     }
 }
 
 fn transact(connection: &mut Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    if batch.iter().all(|job| job.is_abandoned()) {
+        return Ok(());
+    }
     // Locked from the start: what is read stays true until the commit, whoever else has the file open.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for job in batch {
+    // A caller that has given up, be it while the file was locked, does not expect a write to happen after all.
+    for job in batch.iter_mut().filter(|job| !job.is_abandoned()) {
         job.run(&transaction)?;
     }
     transaction.commit()

@@ -96,7 +96,6 @@ pub(super) async fn scanning_goes_on_from_no_place_but_those_it_named<S: Store>(
         "a\0b",
         "-1/-1",
         "session:",
-        "session:00000000000000FF",
         "session;",
         "user:ada",
         "0/user:ada",

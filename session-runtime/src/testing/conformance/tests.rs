@@ -303,7 +303,7 @@ impl Store for Table {
         let keys = keys
             .filter(|key| key.to_string().as_str() > after)
             .skip(skips);
-        let mut scanned = Scanned::ordered(keys.take(limit).cloned().collect(), limit);
+        let mut scanned = Scanned::ordered(keys.take(limit).map(Key::to_string), limit);
         scanned.next = scanned.next.filter(|_| self.flaw != Flaw::ScansOnce);
         Ok(scanned)
     }
