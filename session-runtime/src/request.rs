@@ -250,6 +250,10 @@ impl Request {
         let is_wanted = self.is_wanted(response);
         let mut state = self.state();
         state.phase = Phase::Closed;
+        let fails = state.failure.is_some() || !is_wanted || shows_nothing(response.status);
+        if let Some(client) = &mut state.client {
+            client.looks &= !fails;
+        }
         if let Some(failure) = state.failure.take() {
             state.drop_edits();
             return Closing::Failed(failure);
@@ -263,8 +267,7 @@ impl Request {
             state.drop_edits();
             return Closing::Done;
         }
-        let looks = state.client.as_ref().is_some_and(|client| client.looks);
-        if !looks || shows_nothing(response.status) {
+        if !state.is_shown() {
             state.session.edits.retain(|edit| !edit.used_up);
         }
         if state.has_changes() {

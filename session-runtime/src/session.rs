@@ -321,7 +321,8 @@ impl<S: Schema> Session<S> {
     /// [`logout`](Self::logout); the rest goes with the session, notices that were set before this, too.
     ///
     /// For a day, whoever presents its id is told `reason` by [`ended`](Self::ended), up to 1,024 bytes of it. What is set after this
-    /// begins a new session. Under an id from before a login it ends nothing but this request's view.
+    /// begins a new session. Under an id from before a login, or where another request has logged out meanwhile, it ends nothing but this
+    /// request's view, and what is set after this is not written.
     ///
     /// # Errors
     ///
@@ -414,7 +415,8 @@ impl<S: Schema> Session<S> {
     /// nothing.
     ///
     /// Under an id from before a login it ends the session only while nobody has presented the new id. Once that has
-    /// arrived, it ends nothing: whoever planted the old id could log users out.
+    /// arrived, it ends nothing: whoever planted the old id could log users out. Where another request has logged out meanwhile, nothing
+    /// that this one has set or sets is written: the browser may have logged in anew.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! What is shown once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::routing::{MethodRouter, any};
@@ -877,7 +878,7 @@ async fn what_is_changed_in_place_after_it_was_shown_lives_on_as_a_whole() {
     assert_eq!(visitor.visit(ruled).await.body, NOTHING);
 }
 
-/// Says what a handle that is opened after these sees, and what the next request is shown, of the notices and the seat.
+/// Says what a handle is shown that is opened after these, and what the next request is.
 async fn after_now(does: fn(&mut RuledSession)) -> (String, String) {
     let mut visitor = seated(&Site::in_memory()).await;
     let handler = async move |mut handles: Handles| {
@@ -888,12 +889,7 @@ async fn after_now(does: fn(&mut RuledSession)) -> (String, String) {
         drop(first);
         does(handles.open::<Ruled>().await.fields());
         let session = handles.open::<Ruled>().await;
-        let notices = session.notices.peek().join(" ");
-        format!(
-            "{:?} {} {notices}",
-            session.seat.peek(),
-            session.points.peek()
-        )
+        ruled(session).await
     };
     let reply = visitor.visit(handler).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
@@ -910,13 +906,13 @@ async fn a_value_for_now_can_be_taken_and_replaced_through_another_handle() {
         assert_eq!(session.points.take(), 9);
         assert_eq!(session.notices.take(), ["Wrong."]);
     };
-    assert_eq!(after_now(takes).await, seen(STORED, STORED));
+    assert_eq!(after_now(takes).await, seen(STORED, NOTHING));
     let clears: fn(&mut RuledSession) = |session| {
         session.seat.clear();
         session.points.clear();
         session.notices.clear();
     };
-    assert_eq!(after_now(clears).await, seen(STORED, STORED));
+    assert_eq!(after_now(clears).await, seen(STORED, NOTHING));
     assert_eq!(after_now(reseat).await, seen(NEW, NEW));
     let changes: fn(&mut RuledSession) = |session| {
         *session.seat.get_mut() = Some("2B".to_owned());
@@ -927,6 +923,39 @@ async fn a_value_for_now_can_be_taken_and_replaced_through_another_handle() {
     let nothing: fn(&mut RuledSession) = |_| ();
     let wrong = "Some(\"3C\") 9 Wrong.";
     assert_eq!(after_now(nothing).await, seen(wrong, STORED));
+}
+
+#[tokio::test]
+async fn what_was_shown_is_used_up_whatever_becomes_of_a_value_for_now_or_of_its_lifetime() {
+    let then: [fn(&mut RuledSession); 2] = [
+        |session| {
+            session.seat.now("3C");
+            session.points.now(9_u32);
+            session.notices.now(Vec::new());
+        },
+        |session| {
+            session.seat.persist();
+            session.points.expire_in(Duration::from_secs(60));
+            session.notices.persist();
+        },
+    ];
+    for then in then {
+        let mut visitor = seated(&Site::in_memory()).await;
+        let handler = async move |mut handles: Handles| {
+            ruled(handles.open().await).await;
+            then(handles.open::<Ruled>().await.fields());
+            let mut session = handles.open::<Ruled>().await;
+            if session.seat.peek().as_deref() == Some("3C") {
+                let _ = (
+                    session.seat.take(),
+                    session.points.take(),
+                    session.notices.take(),
+                );
+            }
+        };
+        assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
+        assert_eq!(visitor.visit(ruled).await.body, NOTHING);
+    }
 }
 
 #[tokio::test]
@@ -941,21 +970,39 @@ async fn a_claim_returns_what_was_changed_in_place_with_it() {
     assert_eq!(visitor.visit(claim_more).await.body, "Saved. Sent.");
     // There is no other any more.
     assert_eq!(visitor.visit(claim_more).await.body, "Sent.");
-    let mut other = visitor.clone();
-    let too_late = async move |mut session: Session<Ruled>| {
-        *session.seat.get_mut() = Some("2B".to_owned());
-        let take = async |mut session: Session<Ruled>| session.seat.claim().await.map(drop);
-        assert_eq!(other.visit(take).await.status, StatusCode::OK);
-        format!("{:?}", session.seat.claim().await)
+    let unchanged = async |mut session: Session<Ruled>| {
+        session.notices.get_mut();
+        format!("{:?}", session.notices.claim().await)
     };
-    assert_eq!(visitor.visit(too_late).await.body, "Ok(None)");
+    assert_eq!(visitor.visit(unchanged).await.body, "Ok(None)");
+}
+
+#[tokio::test]
+async fn a_claim_returns_nothing_that_somebody_else_has_claimed() {
+    for renewed in [false, true] {
+        let mut visitor = seated(&Site::in_memory()).await;
+        let mut other = visitor.clone();
+        let too_late = async move |mut session: Session<Ruled>| {
+            *session.seat.get_mut() = Some("3C".to_owned());
+            let take = async |mut session: Session<Ruled>| session.seat.claim().await.map(drop);
+            assert_eq!(other.visit(take).await.status, StatusCode::OK);
+            if renewed {
+                let renew = async |mut session: Session<Ruled>| session.seat.set("2B");
+                other.visit(renew).await;
+            }
+            format!("{:?}", session.seat.claim().await.unwrap().flatten())
+        };
+        let expected = if renewed { "Some(\"2B\")" } else { "None" };
+        assert_eq!(visitor.visit(too_late).await.body, expected);
+    }
 }
 
 /// Somebody's handle whose response has left, after a request by that method.
-async fn outlive(visitor: &mut Visitor, method: Method) -> Session<Page> {
+async fn outlive(visitor: &mut Visitor, method: Method, status: StatusCode) -> Session<Page> {
     let (sender, mut outlived) = mpsc::unbounded_channel();
     let handler = async move |session: Session<Page>| {
         let _ = sender.send(session);
+        status
     };
     let request = Request::builder().method(method).body(Body::empty());
     visitor.send(request.unwrap(), handler).await;
@@ -964,9 +1011,13 @@ async fn outlive(visitor: &mut Visitor, method: Method) -> Session<Page> {
 
 #[tokio::test]
 async fn what_is_shown_after_the_response_is_used_up_by_a_save() {
-    for (method, left) in [(Method::GET, [].as_slice()), (Method::HEAD, &[SAVED])] {
+    for (method, status, left) in [
+        (Method::GET, StatusCode::OK, [].as_slice()),
+        (Method::HEAD, StatusCode::OK, &[SAVED]),
+        (Method::GET, StatusCode::BAD_GATEWAY, &[SAVED]),
+    ] {
         let mut visitor = notified(&Site::in_memory()).await;
-        let mut session = outlive(&mut visitor, method).await;
+        let mut session = outlive(&mut visitor, method, status).await;
         assert_eq!(session.notice.get().as_deref(), Some(SAVED));
         session.save().await.unwrap();
         drop(session);
@@ -979,7 +1030,7 @@ async fn what_was_only_shown_is_not_said_to_be_lost() {
     let logs = Logs::capture();
     let site = Site::in_memory();
     let mut visitor = notified(&site).await;
-    let session = outlive(&mut visitor, Method::GET).await;
+    let session = outlive(&mut visitor, Method::GET, StatusCode::OK).await;
     assert_eq!(session.notice.get().as_deref(), Some(SAVED));
     drop(session);
     let leave = async |mut handles: Handles| {

@@ -61,6 +61,35 @@ pub(crate) fn with(before: &Record, slot: Arc<Slot>) -> Arc<Record> {
     Arc::new(before.next().with_slots([slot]))
 }
 
+/// Finds the expiry in a record's stored form: after the format, the version and those before it. Two other times
+/// and the reason for its end follow.
+fn expiry_in(frame: &[u8]) -> usize {
+    1 + 8 + 1 + 8 * usize::from(frame[9])
+}
+
+/// Makes the next version of a record, with another expiry.
+pub(crate) fn expiring(before: &Record, expires: Timestamp) -> Arc<Record> {
+    let mut frame = before.next().to_bytes();
+    let at = expiry_in(&frame);
+    frame[at..at + 8].copy_from_slice(&expires.as_millis().to_le_bytes());
+    Arc::new(Record::from_bytes(&frame.into()).expect("a record"))
+}
+
+/// Makes what is left of a record that was revoked: until then.
+pub(crate) fn tombstone(before: &Record, expires: Timestamp) -> Arc<Record> {
+    const REVOKED: u8 = 5;
+    let mut after = Arc::unwrap_or_clone(expiring(before, expires));
+    for slot in before.slots() {
+        after.remove(slot.name().as_str());
+    }
+    let mut frame = after.to_bytes();
+    let at = expiry_in(&frame) + 24;
+    frame[at] = REVOKED;
+    let record = Record::from_bytes(&frame.into()).expect("a record");
+    assert!(record.ended().is_some());
+    Arc::new(record)
+}
+
 pub(crate) async fn put(
     store: &impl Store,
     key: &Key,

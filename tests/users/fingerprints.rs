@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
@@ -10,6 +11,7 @@ use session_tests::customers::{
     Club, NOTHING, Shop, add, ask, club, gather, guest, quietly, shown, try_login, user, why,
 };
 use session_tests::{Fault, Site, Visitor, on_a_cache, on_each_store};
+use tokio::sync::Notify;
 
 use super::stored::{account, admitted, list, load};
 
@@ -198,4 +200,45 @@ async fn nothing_of_a_fingerprint_is_stored_as_it_is() {
     let bytes = site.record(&phone).await.unwrap().to_bytes();
     let needle = b"$argon2id$secret";
     assert!(!bytes.windows(needle.len()).any(|window| window == needle));
+}
+
+#[tokio::test]
+async fn what_comes_while_the_password_is_changed_begins_nothing_over_the_session_that_goes_on() {
+    let (table, waits) = (Table::default(), Arc::new(AtomicBool::new(false)));
+    table.set("ada", "one");
+    let [asked, changed] = [(); 2].map(|()| Arc::new(Notify::new()));
+    let (hashes, wait) = (table.clone(), Arc::clone(&waits));
+    let (asks, goes_on) = (Arc::clone(&asked), Arc::clone(&changed));
+    let site = Site::in_memory().with(|layer| {
+        layer.fingerprint_of(move |user: UserId| {
+            let (hashes, wait) = (hashes.clone(), Arc::clone(&wait));
+            let (asks, goes_on) = (Arc::clone(&asks), Arc::clone(&goes_on));
+            async move {
+                if wait.swap(false, Ordering::SeqCst) {
+                    asks.notify_one();
+                    goes_on.notified().await;
+                }
+                let found = hashes.hashes.lock().unwrap().get(user.as_str()).cloned();
+                Ok::<_, io::Error>(found)
+            }
+        })
+    });
+    let mut visitor = site.visitor();
+    enter(&mut visitor, "ada", "one").await;
+    let mut tab = visitor.clone();
+    waits.store(true, Ordering::SeqCst);
+    let late = async |mut session: Session<Shop>| {
+        session.notice.set("Hello.".to_owned());
+        format!("{:?} {:?}", session.user(), session.ended())
+    };
+    let waiting = tokio::spawn(async move { quietly(&mut visitor, late).await });
+    asked.notified().await;
+    let change = async move |mut session: Session<Shop>| {
+        table.set("ada", "two");
+        session.login_with_fingerprint("ada", "two").await
+    };
+    assert_eq!(tab.visit(change).await.status, StatusCode::OK);
+    changed.notify_one();
+    assert_eq!(waiting.await.unwrap(), "None Some(LoggedIn)");
+    assert_eq!(quietly(&mut tab, shown).await, "ada [] 0 plain");
 }

@@ -9,6 +9,7 @@ use super::{Field, SetFrom};
 use crate::clock::Timestamp;
 use crate::error::{DecodeError, Error};
 use crate::observe;
+use crate::plan::edit::same_payload;
 use crate::request::Request;
 use crate::row::{CellEdit, Row};
 use crate::schema::{Cell, MaySlide, Opener};
@@ -52,10 +53,10 @@ impl<T: Send + Sync + 'static> Flash<T> {
 
 impl<T> Flash<T> {
     /// Returns the value, which is used up by this: unless it is set again or [kept](Self::keep), it is gone at the
-    /// end of the request; where that has ended, with the next [`save`](crate::Session::save). The default while it is absent.
+    /// end of the request, or with the next [`save`](crate::Session::save) after that. The default while it is absent.
     ///
     /// A request whose answer nobody sees uses nothing up: a HEAD, a prefetch (`Sec-Purpose`), or one that is answered
-    /// 304 or 5xx. Two requests that overlap may both show it: see [`claim`](Self::claim).
+    /// 304 or 5xx; nor does [`Sessions::open`](crate::Sessions::open). Two requests that overlap may both show it: see [`claim`](Self::claim).
     pub fn get(&self) -> &T {
         self.use_up();
         self.field.get()
@@ -155,13 +156,19 @@ impl<T> Flash<T> {
 
 impl<T: Send + Sync + 'static> Flash<T> {
     /// Takes the value out of the store before it returns: of all requests that claim it, exactly one gets
-    /// it, with what this handle has changed in place. `None` if it is absent, or someone else was first.
+    /// it, with what this handle has changed in place, if it is the one that was changed. `None` if it is absent, or someone else
+    /// was first.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached before the deadline.
+    /// If the store cannot be reached before the deadline, or what was changed in place cannot be stored.
     pub async fn claim(&mut self) -> Result<Option<T>, Error> {
-        let changed = self.field.marks.has(Marks::BORROWED);
+        let changed = match self.field.value.get() {
+            Some(opened) if self.field.marks.has(Marks::BORROWED) => {
+                self.field.new_payload(opened)?.is_some()
+            }
+            _ => false,
+        };
         if self.field.marks.has(Marks::SET) || changed && self.field.slot.is_none() {
             return Ok(Some(self.take()));
         }
@@ -170,14 +177,14 @@ impl<T: Send + Sync + 'static> Flash<T> {
             return Ok(None); // it does not decode and is kept, if it is there at all
         }
         let claimed = Arc::clone(&self.request).claim(row).await?;
-        let changed = changed.then(|| self.take());
-        self.field.slot = None;
+        let own = changed.then(|| self.take());
+        let seen = self.field.slot.take();
         self.field.clear();
         let Some(slot) = claimed else {
             return Ok(None);
         };
-        if changed.is_some() {
-            return Ok(changed);
+        if own.is_some() && same_payload(seen.as_ref(), Some(&slot)) {
+            return Ok(own);
         }
         let decoded = row.decode_payload(slot.payload());
         if decoded.is_err() {

@@ -8,7 +8,7 @@ use super::Request;
 use super::client::cut;
 use super::state::{CookieAction, WriteBlock};
 use super::write::Saved;
-use crate::amend::{Freshness, amend, load};
+use crate::amend::{Failure, Freshness, amend, load};
 use crate::credit::credit;
 use crate::error::Error;
 use crate::event::EventKind;
@@ -68,10 +68,12 @@ impl Request {
             self.state().forget();
             return Ok(());
         };
-        let ending = self.end_in_store(selector, &opened, &reason, deadline);
-        let ending = ending.await.inspect_err(|_| self.state().ends = true)?;
+        let ending = self
+            .end_in_store(selector, &opened, &reason, deadline)
+            .await?;
         let (rows, now) = (self.config.known_rows(), self.config.now());
         let mut state = self.state();
+        let may_be_own = state.ends.take();
         let kept = state.take_along(kept, now);
         // A goodbye is a notice.
         let goodbye = (reason == Ended::LoggedOut).then(|| state.take_notices(&rows, now));
@@ -82,7 +84,7 @@ impl Request {
         }
         state.take_over(&kept, now)?;
         match ending {
-            Ending::GoesOn(why) if !(state.ends && why == reason) => {
+            Ending::GoesOn(why) if may_be_own.as_ref() != Some(&why) => {
                 // What comes next begins nothing in place of what the client has.
                 state.block.get_or_insert(WriteBlock::Superseded);
                 state.ended = Some(why);
@@ -124,7 +126,10 @@ impl Request {
             let ended = amend(config, &key, seen, deadline, |there, now| {
                 Ok(end::by_holder(there, opened.secret, reason, owes, now))
             });
-            let ended = ended.await?;
+            let note = |failure: &Failure| {
+                self.state().ends = failure.unknown.is_some().then(|| reason.clone());
+            };
+            let ended = ended.await.inspect_err(note)?;
             if ended.outcome == Ending::Done {
                 config.emit(EventKind::Ended(reason.clone()), &key, owner);
                 if let Some(owner) = owner {

@@ -336,15 +336,24 @@ impl Request {
             return Ok(());
         }
         let ended = self.end_outdated(selector, &user, own, seen, gate.deadline);
-        if let Err(error) = ended.await {
+        let there = ended.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "a session whose fingerprint is not its user's any more could not be ended yet: each request that comes with it is refused");
-        }
+            None
+        });
         let mut state = self.state();
+        let by = state.id;
         state.forget();
         state.ended = Some(Ended::Revoked);
+        drop(state);
+        // Another request may have logged in by the new one: then this one begins nothing.
+        if let (Some(by), Some(there)) = (by, there) {
+            let secret = by.secret.unwrap_or_else(|| by.own.secret());
+            self.turn_away(by.own, judge(Some(there), secret, self.config.now()));
+        }
         Ok(())
     }
 
+    /// Ends a session of that fingerprint. Returns its record as it is then.
     async fn end_outdated(
         &self,
         selector: Selector,
@@ -352,17 +361,18 @@ impl Request {
         fingerprint: SecretHash,
         seen: Arc<Record>,
         deadline: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Arc<Record>>, Error> {
         let (config, key) = (&self.config, Key::from(selector));
         let ended = amend(config, &key, Some(seen), deadline, |there, now| {
             Ok(end::of_fingerprint(there, user, fingerprint, now))
         });
-        if let Some(reason) = ended.await?.outcome {
+        let ended = ended.await?;
+        if let Some(reason) = ended.outcome {
             config.emit(EventKind::Ended(reason), &key, Some(user));
             let user = Key::User(user.clone());
             revoke::strike_off(config, &user, None, &[selector], deadline).await?;
         }
-        Ok(())
+        Ok(ended.record)
     }
 
     /// Returns `true` if the session holds something of the user's that `rows` know: set apart and not credited, or under

@@ -13,7 +13,7 @@ use crate::key::{Selector, UserId};
 use crate::merge::Occasion;
 use crate::observe;
 use crate::plan::brought;
-use crate::plan::edit::{Caps, SlotEdit, stored_under};
+use crate::plan::edit::{Caps, SlotEdit, same_payload, stored_under};
 use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Life, Place, Places};
 use crate::plan::save::{FactEdits, Opened, Save, Writer};
@@ -50,8 +50,8 @@ pub(super) struct State {
     pub(super) caught: bool,
     /// The store has failed to answer: it is not asked for what can wait.
     pub(super) spares_the_store: bool,
-    /// Ending the session has failed: if it is over, that may be by this request.
-    pub(super) ends: bool,
+    /// Why this request may have ended the session: it does not know.
+    pub(super) ends: Option<Ended>,
     /// Counts how often what handlers had changed was dropped.
     pub(super) drops: u32,
     /// A handle could not be folded, and why.
@@ -224,6 +224,7 @@ impl State {
         self.flashes = Flashes::default();
         self.cookie
             .take_if(|cookie| matches!(cookie, CookieAction::Issue(_)));
+        self.ends = None;
         self.generation += 1;
     }
 
@@ -288,13 +289,20 @@ impl State {
         let passing = &self.flashes.passing;
         let shown = |base: &mut Arc<Slot>| passing.iter().any(|slot| Arc::ptr_eq(slot, base));
         if edit.base.take_if(shown).is_some() {
-            // It was for this request alone. What takes its place takes that of what it has covered, too.
-            if edit.kind == EditKind::Kept {
-                edit.kind = EditKind::Changed;
+            // It was for this request alone. What takes its place takes that of what it has covered, too; where nothing
+            // does, that is uncovered.
+            match edit.kind {
+                EditKind::Kept => edit.kind = EditKind::Changed,
+                EditKind::Changed if edit.ours.is_none() => edit.kind = EditKind::Passing,
+                _ => {}
             }
             if edit.ours.is_some() {
                 edit.base = self.session.current(row, now, near).1.cloned();
             }
+        }
+        let is_same = same_payload(edit.base.as_ref(), edit.ours.as_ref());
+        if edit.kind == EditKind::Changed && is_same && self.session.uses_up(row) {
+            edit.kind = EditKind::Nothing; // its lifetime alone is changed, and it goes all the same
         }
         let used_up = edit.kind == EditKind::UsedUp;
         match edit.kind {
@@ -544,8 +552,8 @@ impl State {
         matches!(self.cookie, Some(CookieAction::Issue(_)))
     }
 
-    /// Returns `true` if the response has been decided, and somebody sees it: what a handle reads of flashes after that is used
-    /// up by its next write.
+    /// Returns `true` if the response was decided, and somebody sees it: what a handle reads of flashes after that is used up by its
+    /// next write.
     pub(super) fn is_shown(&self) -> bool {
         self.phase == Phase::Closed && self.client.as_ref().is_some_and(|client| client.looks)
     }

@@ -256,6 +256,11 @@ impl TrackedRecord {
         self.unknown = None;
     }
 
+    /// Returns `true` if this request has used up what the flash said.
+    pub(super) fn uses_up(&self, row: &dyn AnyRow) -> bool {
+        self.edit_of(row).is_some_and(|edit| edit.used_up)
+    }
+
     /// Returns `true` if this request has given the field another value.
     pub(super) fn has_set(&self, row: &dyn AnyRow) -> bool {
         self.edit_of(row)

@@ -58,7 +58,7 @@ impl Saved {
 /// The moment of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// While the handler runs, where what it has read of flashes may yet be kept; or after the response has left.
+    /// While the handler runs, where what it has read of flashes may yet be kept; or after the response was decided.
     Amid,
     /// When it has finished.
     End,

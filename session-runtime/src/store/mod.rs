@@ -246,6 +246,7 @@ impl Scanned {
     /// after the last one, if there are `limit`. What is no session's key, since somebody else has put it there, is passed over.
     pub fn ordered<K: AsRef<str>>(found: impl IntoIterator<Item = K>, limit: usize) -> Self {
         let (mut keys, mut count, mut last) = (Vec::new(), 0, None);
+        let (_, end) = key::sessions();
         for text in found {
             count += 1;
             keys.extend(Key::parse(text.as_ref()).filter(|key| !key.is_user()));
@@ -254,7 +255,7 @@ impl Scanned {
         Self {
             keys,
             next: last
-                .filter(|_| count >= limit)
+                .filter(|text| count >= limit && text.as_ref() < end)
                 .map(|text| text.as_ref().to_owned()),
         }
     }
@@ -288,13 +289,6 @@ impl Swept {
             _ => self.deleted += 1,
         }
     }
-}
-
-/// Returns `true` if the swap may be made in a store that is full: the record ends, or its slots take no more room than
-/// before. Its head may grow, but not for long: it keeps so many versions and secrets.
-#[cfg(any(feature = "redis", feature = "sqlite"))]
-fn relieves(before: Option<&Record>, after: &Record) -> bool {
-    after.ended().is_some() || before.is_some_and(|before| after.size() <= before.size())
 }
 
 impl<S: Store> Store for Arc<S> {

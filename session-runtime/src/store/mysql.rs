@@ -238,7 +238,7 @@ impl Store for MysqlStore {
                 .links
                 .run(move |conn| Box::pin(async move { statements.scan(conn, after, limit).await }))
         };
-        rows::scanned(tries::read(scan).await?, limit)
+        rows::scanned(&tries::read(scan).await?, limit)
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

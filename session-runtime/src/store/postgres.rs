@@ -87,6 +87,8 @@ impl PostgresStore {
     /// | `verify-ca` | encrypted | from an authority that is known |
     /// | `verify-full` | encrypted | that, and for the host's name |
     ///
+    /// Of several hosts it asks the one that takes writes (`target_session_attrs=read-write`; `any` means that, too).
+    ///
     /// Only `verify-full` keeps out whoever can put a server of their own in between. `sslrootcert` names a file with the certificates of the
     /// authorities that are known (PEM); without it, or with `sslrootcert=system`, they are the system's. For certificates of the client's own,
     /// see [`PostgresOptions::pool`].
@@ -218,7 +220,7 @@ impl Store for PostgresStore {
         let parameters: Parameters<'_> = &[&after, &end, &count];
         let scan = &self.inner.statements.scan;
         let rows = tries::read(|| self.inner.links.query(scan, parameters)).await?;
-        rows::scanned(wire::keys(&rows)?, limit)
+        rows::scanned(&wire::keys(&rows)?, limit)
     }
 
     async fn sweep(&self, limit: usize) -> Result<Swept, StoreError> {

@@ -108,10 +108,14 @@ pub(super) fn record<N: AsRef<[u8]>, P>(
 }
 
 /// Makes the answer of a scan of the keys that it has found, in their order.
-pub(super) fn scanned(keys: Vec<Vec<u8>>, limit: usize) -> Result<Scanned, StoreError> {
-    let texts = keys.iter().map(|key| str::from_utf8(key));
-    let texts: Vec<_> = texts.collect::<Result<_, _>>().map_err(|_| {
-        StoreError::broken("a row's key is no text: another program has put it there")
-    })?;
-    Ok(Scanned::ordered(texts, limit))
+pub(super) fn scanned(keys: &[Vec<u8>], limit: usize) -> Result<Scanned, StoreError> {
+    let texts = keys.iter().filter_map(|key| str::from_utf8(key).ok());
+    let mut scanned = Scanned::ordered(texts, usize::MAX);
+    if let Some(last) = keys.last().filter(|_| keys.len() >= limit) {
+        let last = str::from_utf8(last).map_err(|_| {
+            StoreError::broken("a row's key is no text: another program has put it there")
+        })?;
+        scanned.next = Some(last.to_owned());
+    }
+    Ok(scanned)
 }

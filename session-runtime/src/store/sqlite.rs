@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::clock::{Clock, SystemClock};
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, SweepGuard, Swept, relieves};
+use crate::store::{Scanned, SetupError, Store, StoreError, Swapped, SweepGuard, Swept};
 
 mod error;
 mod file;
@@ -140,7 +140,7 @@ impl SqliteOptions {
     }
 
     /// Lets the file grow to about `bytes` and no further; swaps that need more answer an error of which
-    /// [`StoreError::is_full`] is true. Those that end a session or let none grow may take a sixteenth more. The default is whatever the
+    /// [`StoreError::is_full`] is true. Those that end a session, or take something out, may need a sixteenth more. The default is whatever the
     /// disk holds. It is of this handle, not of the file.
     ///
     /// ```
@@ -261,7 +261,8 @@ impl Store for SqliteStore {
             .guard
             .observe_swap(before.map(AsRef::as_ref), after);
         let (key, before, after) = (key.clone(), before.cloned(), Arc::clone(after));
-        let relieves = relieves(before.as_deref(), &after);
+        let shrinks = |before: &Arc<Record>| after.size() < before.size();
+        let relieves = after.ended().is_some() || before.as_ref().is_some_and(shrinks);
         ask_for_swap(&self.inner.writes, relieves, move |connection| {
             table::swap(connection, &key, before.as_deref(), &after)
         })

@@ -8,6 +8,8 @@ use session_runtime::testing::{CASES, SWEEPER_CASES, conformance_case};
 use session_runtime::{Clock, Key, SessionId, SystemClock, Timestamp};
 use session_tests::{PATIENCE, RedisCluster, RedisSentinels, RedisServer};
 
+use crate::records::{self, expiring};
+
 mod cached;
 mod cluster;
 mod failover;
@@ -118,33 +120,9 @@ fn without(before: &Record, name: &str) -> Arc<Record> {
     Arc::new(after)
 }
 
-/// Finds the expiry in a record's stored form: after the format, the version and those before it. Two other times
-/// and the reason for its end follow.
-fn expiry_in(frame: &[u8]) -> usize {
-    1 + 8 + 1 + 8 * usize::from(frame[9])
-}
-
-/// Makes the next version of a record, with another expiry.
-fn expiring(before: &Record, expires: Timestamp) -> Arc<Record> {
-    let mut frame = before.next().to_bytes();
-    let at = expiry_in(&frame);
-    frame[at..at + 8].copy_from_slice(&expires.as_millis().to_le_bytes());
-    Arc::new(Record::from_bytes(&frame.into()).expect("a record"))
-}
-
 /// Makes what is left of a record that was revoked.
 fn tombstone(before: &Record) -> Arc<Record> {
-    const REVOKED: u8 = 5;
-    let mut after = Arc::unwrap_or_clone(expiring(before, now() + 12 * TTL));
-    for slot in before.slots() {
-        after.remove(slot.name().as_str());
-    }
-    let mut frame = after.to_bytes();
-    let at = expiry_in(&frame) + 24;
-    frame[at] = REVOKED;
-    let record = Record::from_bytes(&frame.into()).expect("a record");
-    assert!(record.ended().is_some());
-    Arc::new(record)
+    records::tombstone(before, now() + 12 * TTL)
 }
 
 async fn load(store: &impl Store, key: &Key) -> Arc<Record> {

@@ -9,7 +9,7 @@ use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushKind, RedisResult, cmd};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::fault::{Failure, Unnamed};
 use super::info::has_pushes;
@@ -203,6 +203,7 @@ impl fmt::Display for Sentinels {
 struct Sentinel {
     client: Client,
     settings: AsyncConnectionConfig,
+    patience: Duration,
     /// The last one, which may have broken since.
     connection: AsyncMutex<Option<MultiplexedConnection>>,
 }
@@ -224,15 +225,16 @@ impl Sentinel {
         Ok(Self {
             client: Client::open(info)?,
             settings,
+            patience,
             connection: AsyncMutex::default(),
         })
     }
 
     /// Asks which server is the primary; `None` if the sentinel knows no such service.
     async fn ask(&self, service: &str) -> RedisResult<Option<Named>> {
-        let Ok(mut connection) = self.connection.try_lock() else {
-            let busy = (ErrorKind::Io, "a sentinel has not answered yet");
-            return Err(busy.into());
+        // Somebody else may be asking it, and may wait in vain.
+        let Ok(mut connection) = timeout(self.patience, self.connection.lock()).await else {
+            return Err((ErrorKind::Io, "the sentinel does not answer").into());
         };
         if let Some(mut connected) = connection.clone()
             && let Ok(named) = named(&mut connected, service).await

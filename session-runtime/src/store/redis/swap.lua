@@ -34,7 +34,8 @@ local function keep()
   end
 end
 
--- What an ACL forbids fails before the record is written, or not at all: an error says that it was not.
+-- Where an ACL forbids something, it fails before the record is written: an error says that it was not. Who may make records
+-- may HSET.
 keep()
 apply('HDEL', 5, last_removed)
 apply('HSET', last_removed + 1, #ARGV)

@@ -12,7 +12,7 @@ use super::fault::FOREIGN_KEY;
 use super::script::{self, Form};
 use crate::frame::{self, Delta};
 use crate::record::Record;
-use crate::store::{KEPT_AFTER_EXPIRY, StoreError, Swapped, relieves};
+use crate::store::{KEPT_AFTER_EXPIRY, StoreError, Swapped};
 
 /// The most bytes of payloads that are packed with the head.
 const ROOM: usize = 700;
@@ -58,6 +58,12 @@ pub(super) fn swap(name: &str, before: Option<&Record>, after: &Record, form: Fo
         call.arg(slot.payload());
     }
     call
+}
+
+/// Returns `true` if the swap may be made on a server that is full: the record ends, or its slots take no more room than
+/// before. Its head may grow, but not for long: it keeps so many versions and secrets.
+fn relieves(before: Option<&Record>, after: &Record) -> bool {
+    after.ended().is_some() || before.is_some_and(|before| after.size() <= before.size())
 }
 
 /// Says for how long the server is to keep the record, counted from the app's own time: the two clocks may differ. And how much

@@ -92,7 +92,9 @@ impl Writer {
         }
         file::limit(&self.connection, bytes.saturating_add(bytes / RESERVE))?;
         let written = transact(&mut self.connection, batch);
-        file::limit(&self.connection, bytes)?;
+        if let Err(error) = file::limit(&self.connection, bytes) {
+            tracing::warn!(%error, "the file may go on growing by what is kept for sessions that end");
+        }
         written
     }
 }
