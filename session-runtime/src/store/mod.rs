@@ -243,13 +243,13 @@ impl Scanned {
     }
 
     /// Makes the answer of a store that finds keys by their order, of as many texts as it has found, `limit` at most: it goes on
-    /// after the last one, if there are `limit`. What is no session's key, since somebody else has put it there, is passed over.
+    /// after the last one, if there are `limit`. What is no key, since somebody else has put it there, is passed over.
     pub fn ordered<K: AsRef<str>>(found: impl IntoIterator<Item = K>, limit: usize) -> Self {
         let (mut keys, mut count, mut last) = (Vec::new(), 0, None);
         let (_, end) = key::sessions();
         for text in found {
             count += 1;
-            keys.extend(Key::parse(text.as_ref()).filter(|key| !key.is_user()));
+            keys.extend(Key::parse(text.as_ref()));
             last = Some(text);
         }
         Self {
