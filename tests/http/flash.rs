@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, any};
 use http::{Method, Request, StatusCode};
 use session_runtime::{Error, Schema, Session};
 use session_tests::{Fault, Handles, Logs, Site, Visitor, on_each_store};
-use tokio::sync::{Barrier, Notify, mpsc};
+use tokio::sync::{Barrier, Notify};
 
 #[derive(Session)]
 struct Page {
@@ -997,18 +997,6 @@ async fn a_claim_returns_nothing_that_somebody_else_has_claimed() {
     }
 }
 
-/// Somebody's handle whose response has left, after a request by that method.
-async fn outlive(visitor: &mut Visitor, method: Method, status: StatusCode) -> Session<Page> {
-    let (sender, mut outlived) = mpsc::unbounded_channel();
-    let handler = async move |session: Session<Page>| {
-        let _ = sender.send(session);
-        status
-    };
-    let request = Request::builder().method(method).body(Body::empty());
-    visitor.send(request.unwrap(), handler).await;
-    outlived.recv().await.expect("it was sent")
-}
-
 #[tokio::test]
 async fn what_is_shown_after_the_response_is_used_up_by_a_save() {
     for (method, status, left) in [
@@ -1017,7 +1005,7 @@ async fn what_is_shown_after_the_response_is_used_up_by_a_save() {
         (Method::GET, StatusCode::BAD_GATEWAY, &[SAVED]),
     ] {
         let mut visitor = notified(&Site::in_memory()).await;
-        let mut session = outlive(&mut visitor, method, status).await;
+        let mut session = visitor.outlive::<Page>(method, status).await;
         assert_eq!(session.notice.get().as_deref(), Some(SAVED));
         session.save().await.unwrap();
         drop(session);
@@ -1030,7 +1018,7 @@ async fn what_was_only_shown_is_not_said_to_be_lost() {
     let logs = Logs::capture();
     let site = Site::in_memory();
     let mut visitor = notified(&site).await;
-    let session = outlive(&mut visitor, Method::GET, StatusCode::OK).await;
+    let session = visitor.outlive::<Page>(Method::GET, StatusCode::OK).await;
     assert_eq!(session.notice.get().as_deref(), Some(SAVED));
     drop(session);
     let leave = async |mut handles: Handles| {

@@ -11,12 +11,11 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
 use futures_util::{FutureExt, poll, stream};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde::{Deserialize, Serialize};
 use session_runtime::{Error, Saved, Session, SessionLayer};
 use session_tests::{Fault, Handles, Logs, Site, Visitor, on_a_cache, on_each_store};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -606,12 +605,7 @@ fn counted(counters: &Snapshotter, name: &str) -> usize {
 
 /// The handle of a request whose response has left.
 async fn outlive(visitor: &mut Visitor) -> Session<Shop> {
-    let (sender, mut outlived) = mpsc::unbounded_channel();
-    let handler = async move |session: Session<Shop>| {
-        let _ = sender.send(session);
-    };
-    assert_eq!(visitor.visit(handler).await.status, StatusCode::OK);
-    outlived.recv().await.expect("it was sent")
+    visitor.outlive(Method::GET, StatusCode::OK).await
 }
 
 #[tokio::test]

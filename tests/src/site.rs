@@ -9,11 +9,12 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use session_runtime::store::{CachedStore, MemoryStore, Record, Slot, SqliteStore, Store, Swapped};
 use session_runtime::testing::TestClock;
 use session_runtime::{Clock, Key, Schema, Session, SessionId, SessionLayer, Timestamp, UserId};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use crate::{
     Browser, FaultStore, MysqlServer, PATIENCE, PostgresServer, RedisSentinels, RedisServer, Reply,
@@ -229,6 +230,23 @@ impl Visitor {
     ) -> Reply {
         let app = Router::new().fallback(handler).layer(self.layer.clone());
         self.browser.turn_to(app).send(request).await
+    }
+
+    /// Sends a request of that method, which is answered so. Returns its handle, which has outlived the response.
+    ///
+    /// # Panics
+    ///
+    /// If it is answered otherwise.
+    pub async fn outlive<S: Schema>(&mut self, method: Method, status: StatusCode) -> Session<S> {
+        let (sender, mut outlived) = mpsc::unbounded_channel();
+        let handler = async move |session: Session<S>| {
+            let _ = sender.send(session);
+            status
+        };
+        let mut request = Request::<Body>::default();
+        *request.method_mut() = method;
+        assert_eq!(self.send(request, handler).await.status, status);
+        outlived.recv().await.expect("it was sent")
     }
 
     /// The id as the cookie carries it; empty if there is none.

@@ -296,21 +296,24 @@ impl Request {
         // Revoked; or another request has logged out since, and perhaps in again: then this one begins nothing.
         let key = Key::from(selector);
         let session = load(&self.config, &key, Freshness::Latest, deadline).await?;
-        let secret = by.secret.unwrap_or_else(|| by.own.secret());
-        let found = judge(session, secret, self.config.now());
+        self.start_over(by, judge(session, by.own_secret(), self.config.now()));
+        Ok(())
+    }
+
+    /// Goes on as a guest's, since what was opened so has become that.
+    fn start_over(&self, by: OpenedBy, found: Found) {
         self.state().forget();
         self.turn_away(by.own, found);
-        Ok(())
     }
 
     /// Returns the session as it is to be looked at whether it was logged in by the fingerprint that the user has: once in a
     /// request.
-    fn unchecked(&self) -> Option<(UserId, Selector, SecretHash, Arc<Record>)> {
+    fn unchecked(&self) -> Option<(UserId, OpenedBy, SecretHash, Arc<Record>)> {
         let state = self.state();
         let record = state.session.stored.clone()?;
         let fingerprint = record.head.fingerprint()?;
         let user = state.user.as_ref().filter(|user| !user.is_checked)?;
-        Some((user.id.clone(), state.selector()?, fingerprint, record))
+        Some((user.id.clone(), state.id?, fingerprint, record))
     }
 
     /// Returns `true` if the session's fingerprint is to be compared.
@@ -322,7 +325,7 @@ impl Request {
     /// ends as one that was revoked.
     pub(crate) async fn check_fingerprint(&self, deadline: Instant) -> Result<(), Error> {
         let gate = self.gate_by(deadline).await?;
-        let (Some(fingerprint_of), Some((user, selector, own, seen))) =
+        let (Some(fingerprint_of), Some((user, by, own, seen))) =
             (&self.config.fingerprint_of, self.unchecked())
         else {
             return Ok(());
@@ -335,21 +338,16 @@ impl Request {
             }
             return Ok(());
         }
-        let ended = self.end_outdated(selector, &user, own, seen, gate.deadline);
+        let ended = self.end_outdated(by.id.selector(), &user, own, seen, gate.deadline);
         let there = ended.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "a session whose fingerprint is not its user's any more could not be ended yet: each request that comes with it is refused");
             None
         });
-        let mut state = self.state();
-        let by = state.id;
-        state.forget();
-        state.ended = Some(Ended::Revoked);
-        drop(state);
         // Another request may have logged in by the new one: then this one begins nothing.
-        if let (Some(by), Some(there)) = (by, there) {
-            let secret = by.secret.unwrap_or_else(|| by.own.secret());
-            self.turn_away(by.own, judge(Some(there), secret, self.config.now()));
-        }
+        let found = there.map_or(Found::Gone(Ended::Revoked), |there| {
+            judge(Some(there), by.own_secret(), self.config.now())
+        });
+        self.start_over(by, found);
         Ok(())
     }
 

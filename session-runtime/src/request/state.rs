@@ -13,7 +13,7 @@ use crate::key::{Selector, UserId};
 use crate::merge::Occasion;
 use crate::observe;
 use crate::plan::brought;
-use crate::plan::edit::{Caps, SlotEdit, same_payload, stored_under};
+use crate::plan::edit::{Caps, SlotEdit, same_payload};
 use crate::plan::lifetime::Lifetimes;
 use crate::plan::place::{Life, Place, Places};
 use crate::plan::save::{FactEdits, Opened, Save, Writer};
@@ -50,7 +50,7 @@ pub(super) struct State {
     pub(super) caught: bool,
     /// The store has failed to answer: it is not asked for what can wait.
     pub(super) spares_the_store: bool,
-    /// Why this request may have ended the session: it does not know.
+    /// Holds the reason for which this request may have ended the session: it does not know whether it has.
     pub(super) ends: Option<Ended>,
     /// Counts how often what handlers had changed was dropped.
     pub(super) drops: u32,
@@ -73,6 +73,13 @@ pub(super) struct OpenedBy {
     pub(super) secret: Option<SecretHash>,
     /// The client has presented that one.
     pub(super) presents: bool,
+}
+
+impl OpenedBy {
+    /// Returns the secret of the id that this request goes by.
+    pub(super) fn own_secret(&self) -> SecretHash {
+        self.secret.unwrap_or_else(|| self.own.secret())
+    }
 }
 
 /// The user who is logged in.
@@ -172,7 +179,7 @@ impl State {
     fn opened_as(&self, record: Arc<Record>, by: OpenedBy) -> Opened {
         Opened {
             record,
-            secret: by.secret.unwrap_or_else(|| by.own.secret()),
+            secret: by.own_secret(),
             presents: by.presents,
             at: self.at,
         }
@@ -300,8 +307,8 @@ impl State {
                 edit.base = self.session.current(row, now, near).1.cloned();
             }
         }
-        let is_same = same_payload(edit.base.as_ref(), edit.ours.as_ref());
-        if edit.kind == EditKind::Changed && is_same && self.session.uses_up(row) {
+        let is_same = || same_payload(edit.base.as_ref(), edit.ours.as_ref());
+        if edit.kind == EditKind::Changed && self.session.uses_up(row) && is_same() {
             edit.kind = EditKind::Nothing; // its lifetime alone is changed, and it goes all the same
         }
         let used_up = edit.kind == EditKind::UsedUp;
@@ -428,14 +435,11 @@ impl State {
             !row.follows() && !row.is_flash() && !row.name().starts_with(GUEST)
         };
         let found = rows.filter(stays).filter_map(|row| {
-            let slot = match session.edit_of(row) {
-                Some(edit) => edit.ours.clone()?,
-                None => stored_under(row, session.stored.as_deref()?, now).cloned()?,
-            };
+            let slot = session.current(row, now, &mut 0).1?;
             Some(SlotEdit {
                 row,
                 base: None,
-                ours: Some(slot),
+                ours: Some(Arc::clone(slot)),
                 used_up: false,
             })
         });
@@ -450,11 +454,7 @@ impl State {
         for row in rows.iter().map(|row| row.0).filter(|row| row.is_flash()) {
             self.flashes.forget(row);
             let session = &mut self.session;
-            let base = match (session.edit_of(row), &session.stored) {
-                (Some(edit), _) => edit.base.clone(),
-                (None, Some(stored)) => stored_under(row, stored, now).cloned(),
-                (None, None) => None,
-            };
+            let base = session.current(row, now, &mut 0).0.cloned();
             session.replace(SlotEdit {
                 row,
                 base,
@@ -467,10 +467,7 @@ impl State {
     /// Takes the flashes that this request has set, keeps, or shows itself: those outlive its session.
     pub(super) fn take_notices(&mut self, rows: &Rows, now: Timestamp) -> Notices {
         let (session, flashes) = (&self.session, take(&mut self.flashes));
-        let slot = |row: &'static dyn AnyRow| match session.edit_of(row) {
-            Some(edit) => edit.ours.clone(),
-            None => stored_under(row, session.stored.as_deref()?, now).cloned(),
-        };
+        let slot = |row| session.current(row, now, &mut 0).1.cloned();
         let kept = rows.iter().map(|row| row.0);
         let mut edits: Vec<SlotEdit> = Vec::new();
         for row in kept.filter(|row| row.is_flash() && flashes.keeps(*row)) {

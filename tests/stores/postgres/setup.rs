@@ -300,12 +300,7 @@ async fn of_several_hosts_the_one_that_takes_writes_is_asked() {
         return;
     };
     let hosts = [standby.port(), primary.port()].map(|port| format!("127.0.0.1:{port}"));
-    let (user, _) = primary
-        .url()
-        .split_once('@')
-        .map(|(user, rest)| (user.to_owned(), rest.to_owned()))
-        .unwrap();
-    let url = format!("{user}@{}/postgres", hosts.join(","));
+    let url = primary.url().replace(&hosts[1], &hosts.join(","));
     let options = primary.options(SystemClock::default()).schema("primary");
     let store = options.connect(&url).expect("the URL is fine");
     store.migrate().await.expect("it takes writes");

@@ -12,7 +12,7 @@ use super::job::{Job, WaitingJobs};
 /// How many jobs share a transaction at most. More would gain little and make the first wait for the last.
 const BATCH: usize = 256;
 
-/// Which part of what a file may hold it may hold besides, so that sessions can end when it is full: pages of indexes split, too.
+/// A file may hold this part of its size besides, so that sessions can end when it is full: pages of indexes split, too.
 const RESERVE: u64 = 16;
 
 /// Starts the thread that writes: it takes all that has come while the disk was busy and commits it together.
@@ -80,16 +80,18 @@ impl Writer {
         }
     }
 
+    /// Runs the batch in one transaction; in a file that is full, if it relieves that, with what is kept for it.
     fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
         let written = transact(&mut self.connection, batch);
-        let is_full =
-            |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        let (Some(bytes), true) = (self.max_bytes, written.as_ref().is_err_and(is_full)) else {
+        let code = written
+            .as_ref()
+            .err()
+            .map(rusqlite::Error::sqlite_error_code);
+        let may_grow =
+            code == Some(Some(ErrorCode::DiskFull)) && batch.iter().all(|job| job.relieves());
+        let Some(bytes) = self.max_bytes.filter(|_| may_grow) else {
             return written;
         };
-        if !batch.iter().all(|job| job.relieves()) {
-            return written;
-        }
         file::limit(&self.connection, bytes.saturating_add(bytes / RESERVE))?;
         let written = transact(&mut self.connection, batch);
         if let Err(error) = file::limit(&self.connection, bytes) {
